@@ -1,0 +1,86 @@
+"""Clocks. The clock is read once per call, at the door; everything inside is told the time.
+
+All times are UTC, in whole milliseconds since 1970-01-01 (`..._at_ms`).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from engine.errors import InvalidInput, shown
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+class Clock(Protocol):
+    """What the engine asks of a clock."""
+
+    def now_ms(self) -> int:
+        """The present time in milliseconds since 1970-01-01 UTC."""
+        ...
+
+    def sleep_until(self, deadline_ms: int, wake: threading.Event, at_most_ms: int) -> None:
+        """Wait until `deadline_ms` by this clock, until `wake` is set, or for `at_most_ms` of real time."""
+        ...
+
+
+class SystemClock:
+    """The operating system's wall clock."""
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def sleep_until(self, deadline_ms: int, wake: threading.Event, at_most_ms: int) -> None:
+        wake.wait(min(max(deadline_ms - self.now_ms(), 0), at_most_ms) / 1000)
+
+
+class ManualClock:
+    """A clock that a test turns by hand. Sleepers wake when it is turned past their time."""
+
+    def __init__(self, now_ms: int = 1_700_000_000_000) -> None:
+        self._now_ms = now_ms
+        self._turned = threading.Condition()
+
+    def now_ms(self) -> int:
+        return self._now_ms
+
+    def advance(self, by_ms: int) -> int:
+        """Turn the clock forward by `by_ms`; returns the new time."""
+        return self.set(self._now_ms + by_ms)
+
+    def set(self, now_ms: int) -> int:
+        """Turn the clock to `now_ms`, backwards too, as a wall clock may."""
+        with self._turned:
+            self._now_ms = now_ms
+            self._turned.notify_all()
+        return now_ms
+
+    def sleep_until(self, deadline_ms: int, wake: threading.Event, at_most_ms: int) -> None:
+        # `wake` belongs to somebody who cannot notify our condition, hence the short slices of real time.
+        give_up = time.monotonic() + at_most_ms / 1000
+        with self._turned:
+            while not wake.is_set() and self._now_ms < deadline_ms and time.monotonic() < give_up:
+                self._turned.wait(0.01)
+
+
+def iso_from_ms(at_ms: int) -> str:
+    """RFC 3339 text of a time in milliseconds, always with milliseconds and `Z`."""
+    return (EPOCH + at_ms * _MILLISECOND).strftime("%Y-%m-%dT%H:%M:%S.") + f"{at_ms % 1000:03d}Z"
+
+
+def ms_from_iso(text: str) -> int:
+    """Milliseconds of an RFC 3339 time with an offset; finer fractions are cut off.
+
+    Raises `InvalidInput` where the text is no such time.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+        return (moment - EPOCH) // _MILLISECOND
+    except (ValueError, TypeError, OverflowError):
+        raise InvalidInput(
+            f"{shown(text)} is not a time: give RFC 3339 with an offset, such as 2026-01-31T12:00:00Z"
+        ) from None

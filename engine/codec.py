@@ -1,0 +1,125 @@
+"""Bytes ⇄ events: CloudEvents structured JSON in, CloudEvents structured JSON out, and old versions brought up to date.
+
+`decode` never raises: it returns the event, or the verdict (`MALFORMED`, `UNKNOWN_TYPE`) that the record deserves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, cast
+
+import msgspec
+from pydantic import Field, TypeAdapter, ValidationError
+
+from engine.clock import ms_from_iso
+from engine.errors import InvalidEvent, InvalidInput, InvalidKey, InvalidPolicy, shown
+from engine.events import MAX_KEY_CHARACTERS, MAX_RECORD_BYTES, STORED_EVENTS, StoredEvent
+from engine.session import Policy
+from engine.verdicts import Verdict
+
+CONTENT_TYPE = "application/cloudevents+json"
+
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+"""Takes the JSON of an old type and returns the JSON of a newer one: its `type` differs, all else is its business."""
+
+UPCASTERS: Mapping[str, Upcaster] = {}
+"""Old type → what brings it one version up. Empty so far: `v1` is the first version."""
+
+_MAX_UPCASTS = 16
+_stored: TypeAdapter[StoredEvent] = TypeAdapter(Annotated[StoredEvent, Field(discriminator="type")])
+_validate = _stored.validator.validate_json
+_encoder = msgspec.json.Encoder()
+_known_types = frozenset(kind.__dataclass_fields__["type"].default for kind in STORED_EVENTS)
+
+
+def decode(
+    key: str | None, value: bytes | None, upcasters: Mapping[str, Upcaster] = UPCASTERS
+) -> tuple[StoredEvent, int] | Verdict:
+    """The event of a record and when it was sent, in milliseconds; or the verdict on a record that holds none."""
+    if value is None or len(value) > MAX_RECORD_BYTES:
+        return Verdict.MALFORMED
+    try:
+        event: StoredEvent = _validate(value)
+    except (ValidationError, ValueError, RecursionError):
+        other = _decode_other(value, upcasters)
+        if isinstance(other, Verdict):
+            return other
+        event = other
+    if event.subject != key:
+        return Verdict.MALFORMED
+    try:
+        return event, ms_from_iso(event.time)
+    except InvalidInput:  # the 31st of February: right in form, no time
+        return Verdict.MALFORMED
+
+
+def _decode_other(value: bytes, upcasters: Mapping[str, Upcaster]) -> StoredEvent | Verdict:
+    """The slow path of `decode`: an old type, a foreign type, or rubbish."""
+    try:
+        raw = msgspec.json.decode(value)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return Verdict.MALFORMED
+    if not isinstance(raw, dict) or raw.get("specversion") != "1.0":
+        return Verdict.MALFORMED
+    kind = raw.get("type")
+    if not isinstance(kind, str) or not kind:
+        return Verdict.MALFORMED
+    if kind in _known_types:
+        return Verdict.MALFORMED
+    if kind not in upcasters:
+        return Verdict.UNKNOWN_TYPE
+    try:
+        for _ in range(_MAX_UPCASTS):
+            if kind not in upcasters:
+                break
+            raw = upcasters[kind](raw)
+            kind = raw["type"]
+        return cast(StoredEvent, _validate(msgspec.json.encode(raw)))
+    except (ValidationError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return Verdict.MALFORMED
+
+
+def encode(event: StoredEvent) -> bytes:
+    """The event as it is stored. Fields that are `None` are left out."""
+    fields: dict[str, Any] = {
+        "specversion": "1.0",
+        "id": event.id,
+        "source": event.source,
+        "type": event.type,
+        "subject": event.subject,
+        "time": event.time,
+        "datacontenttype": "application/json",
+        "data": {name: value for name in _data_fields(event) if (value := getattr(event.data, name)) is not None},
+    }
+    return _encoder.encode(fields)
+
+
+_fields_of: dict[type[Any], tuple[str, ...]] = {}
+
+
+def _data_fields(event: StoredEvent) -> tuple[str, ...]:
+    kind = type(event.data)
+    names = _fields_of.get(kind)
+    if names is None:
+        names = _fields_of[kind] = tuple(kind.__dataclass_fields__)
+    return names
+
+
+def checked(make: Callable[[], StoredEvent]) -> StoredEvent:
+    """What `make` builds; where pydantic refuses it, the typed error that names the first field at fault."""
+    try:
+        return make()
+    except ValidationError as error:
+        raise _typed(error) from None
+
+
+def _typed(error: ValidationError) -> InvalidInput:
+    first = error.errors(include_url=False, include_context=False)[0]
+    place = ".".join(str(part) for part in first["loc"] if part != "data")
+    kind: type[InvalidInput] = InvalidEvent
+    if first["loc"][0] == "subject":
+        kind, place = InvalidKey, f"session key {shown(first['input'])}"
+        return kind(f"{place}: give text of 1 to {MAX_KEY_CHARACTERS} characters without control characters")
+    if "policy" in first["loc"] or first["loc"][0] in Policy.__dataclass_fields__:
+        kind = InvalidPolicy
+    return kind(f"{place} = {shown(first['input'])}: {first['msg']}")

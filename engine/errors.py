@@ -1,0 +1,175 @@
+"""Every error that lastseen raises, in one tree.
+
+::
+
+    LastseenError
+    ├── InvalidInput                 the caller's input breaks a rule; nothing was written
+    │   ├── InvalidKey
+    │   ├── InvalidEvent             a field of the event is out of bounds
+    │   ├── InvalidPolicy
+    │   └── InvalidSetting           configuration, URL or option
+    ├── Refused                      well-formed, but the session's state forbids it
+    │   ├── SessionNotFound          nothing lives under the key, or the id was never seen
+    │   ├── SessionEnded             it lived, and has ended
+    │   ├── SessionExists
+    │   ├── StaleSession             another session lives under the key now
+    │   ├── SessionSuspended
+    │   ├── AlreadyDone              already suspended, active, or not held by this holder
+    │   ├── VersionConflict
+    │   ├── TooManyHolders
+    │   ├── NotDue
+    │   ├── SessionHeld
+    │   └── ClockSkew                the log's clock and ours disagree
+    ├── LogError
+    │   ├── LogUnavailable           locked, full, read-only or unreachable: try again
+    │   ├── LogCorrupt               not a log, or damaged
+    │   ├── LogTooNew                written by a newer lastseen
+    │   ├── LogMismatch              another log than the checkpoint's, or cut behind it
+    │   └── OutcomeUnknown           the append may or may not have happened
+    ├── SnapshotError                the snapshot cannot be written or read
+    └── EngineClosed
+
+Each message names the thing, the limit and the next step. The class is the contract; the words may change.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AlreadyDone",
+    "ClockSkew",
+    "EngineClosed",
+    "InvalidEvent",
+    "InvalidInput",
+    "InvalidKey",
+    "InvalidPolicy",
+    "InvalidSetting",
+    "LastseenError",
+    "LogCorrupt",
+    "LogError",
+    "LogMismatch",
+    "LogTooNew",
+    "LogUnavailable",
+    "NotDue",
+    "OutcomeUnknown",
+    "Refused",
+    "SessionEnded",
+    "SessionExists",
+    "SessionHeld",
+    "SessionNotFound",
+    "SessionSuspended",
+    "SnapshotError",
+    "StaleSession",
+    "TooManyHolders",
+    "VersionConflict",
+    "shown",
+]
+
+
+def shown(text: object, limit: int = 80) -> str:
+    """`text` quoted for a message: control characters escaped, at most `limit` characters of it."""
+    quoted = ascii(text)
+    return quoted if len(quoted) <= limit else f"{quoted[: limit - 2]}…{quoted[-1]}"
+
+
+class LastseenError(Exception):
+    """Root of the tree: catch this to catch everything that lastseen raises on purpose."""
+
+
+class InvalidInput(LastseenError, ValueError):
+    """The caller's input breaks a rule. Nothing was written."""
+
+
+class InvalidKey(InvalidInput):
+    """A session key is empty, too long, or holds control characters."""
+
+
+class InvalidEvent(InvalidInput):
+    """A field of an event is of the wrong type or out of bounds."""
+
+
+class InvalidPolicy(InvalidInput):
+    """A limit is zero, negative, or not a whole number of milliseconds."""
+
+
+class InvalidSetting(InvalidInput):
+    """A setting, option or URL is unknown or out of range."""
+
+
+class Refused(LastseenError):
+    """The request is well-formed, but the state of the session forbids it. Nothing has changed."""
+
+
+class SessionNotFound(Refused, LookupError):
+    """No session lives under the key, and the engine remembers none that ended."""
+
+
+class SessionEnded(Refused, LookupError):
+    """The session has ended and never comes back."""
+
+
+class SessionExists(Refused):
+    """A session already lives under the key, or the id has been used before."""
+
+
+class StaleSession(Refused):
+    """Another session lives under the key now."""
+
+
+class SessionSuspended(Refused):
+    """The session is parked: resume it first."""
+
+
+class AlreadyDone(Refused):
+    """The session is in that state already."""
+
+
+class VersionConflict(Refused):
+    """The session has changed since the caller read it."""
+
+
+class TooManyHolders(Refused):
+    """The session has as many holders as it may have."""
+
+
+class NotDue(Refused):
+    """The session's deadline has not come."""
+
+
+class SessionHeld(Refused):
+    """A background job holds the session."""
+
+
+class ClockSkew(Refused):
+    """The log's clock and the producer's clock differ by more than the fold tolerates."""
+
+
+class LogError(LastseenError):
+    """The log cannot be read or written."""
+
+
+class LogUnavailable(LogError):
+    """The log is locked, full, read-only or out of reach. Nothing was written; try again."""
+
+
+class LogCorrupt(LogError):
+    """The file is not a log of lastseen, or it is damaged."""
+
+
+class LogTooNew(LogError):
+    """The log was written by a newer lastseen than this one."""
+
+
+class LogMismatch(LogError):
+    """The log is not the one that the checkpoint speaks of, or it was cut behind the checkpoint."""
+
+
+class OutcomeUnknown(LogError):
+    """The append failed in such a way that it may still have happened. Read before you try again."""
+
+
+class SnapshotError(LastseenError):
+    """The snapshot cannot be written or read."""
+
+
+class EngineClosed(LastseenError):
+    """The engine, or its log, has been closed."""

@@ -1,0 +1,81 @@
+"""The log port: what the engine asks of a log, whatever it is kept in. Pull-based: readers ask, nothing is pushed.
+
+Every adapter passes the same contract suite, `tests/contracts/log_contract.py`, unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import NamedTuple, Protocol
+
+
+class Position(NamedTuple):
+    """A place in the log."""
+
+    partition: int
+    offset: int
+
+
+class Message(NamedTuple):
+    """What a producer hands to the log."""
+
+    partition: int
+    key: str
+    value: bytes
+
+
+class Record(NamedTuple):
+    """What stands at a place in the log."""
+
+    partition: int
+    offset: int
+    timestamp_ms: int
+    """When the log took it, by the log's own clock."""
+    key: str | None
+    value: bytes | None
+
+
+class Log(Protocol):
+    """A partitioned, append-only sequence of records. Safe to call from many threads."""
+
+    @property
+    def identity(self) -> str:
+        """Names this very log: another file or topic, or the same one made anew, has another identity."""
+        ...
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions it has; fixed when the log is made."""
+        ...
+
+    def append(self, messages: Sequence[Message]) -> list[Position]:
+        """Append all messages; returns when they are durable, with their positions in the same order.
+
+        Messages of one call to one partition stand in the log in their order. Raises `LogUnavailable` if nothing was
+        written, `OutcomeUnknown` if that cannot be told, `EngineClosed` after `close`.
+        """
+        ...
+
+    def append_soon(self, messages: Sequence[Message]) -> Future[list[Position]]:
+        """The same without waiting. Raises `LogUnavailable` when too much is under way."""
+        ...
+
+    def read(self, partition: int, from_offset: int, max_records: int) -> list[Record]:
+        """The records from `from_offset` on, at most `max_records`; empty at the end of the log.
+
+        Raises `LogMismatch` if `from_offset` lies before the log's first record or beyond its end.
+        """
+        ...
+
+    def wait(self, position: Position, timeout_s: float) -> bool:
+        """Wait until the log holds a record at `position`; whether it does."""
+        ...
+
+    def end_offsets(self) -> list[int]:
+        """For each partition, the offset that its next record will have."""
+        ...
+
+    def close(self) -> None:
+        """Finish what is under way and let go of everything. May be called again."""
+        ...

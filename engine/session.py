@@ -1,0 +1,174 @@
+"""A session's state: `Policy`, `Session` as the fold keeps it, and `SessionView` as callers see it.
+
+`Session` is mutable and lean, because a million of them live in memory; only `engine.lifecycle` changes one.
+It is a `msgspec.Struct` without a GC header, which saves 16 bytes a session and keeps the collector from walking a
+million of them; it therefore must never be part of a reference cycle.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import msgspec
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+HOUR_MS = 3_600_000
+MAX_LIMIT_MS = 2**53 - 1
+"""The largest whole number that every JSON reader keeps exact (RFC 8259, section 6)."""
+
+MAX_HOLDERS = 16
+"""Live leases that one session may have (DESIGN section 4)."""
+
+Milliseconds = Annotated[int, Field(gt=0, le=MAX_LIMIT_MS)]
+
+
+class Status(enum.Enum):
+    """What a session is doing."""
+
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(strict=True, extra="ignore"))
+class Policy:
+    """The limits a session lives under, all in milliseconds; `None` disables a limit, zero is refused."""
+
+    idle_ttl_ms: Milliseconds | None = None
+    """Ends an active session this long after its last activity."""
+    max_age_ms: Milliseconds | None = None
+    """Ends an active session this long after its creation, time spent suspended not counted."""
+    suspend_ttl_ms: Milliseconds | None = None
+    """Ends a suspended session this long after it was suspended."""
+    touch_precision_ms: Annotated[int, Field(ge=0, le=MAX_LIMIT_MS)] = 0
+    """A plain touch so soon after the last one is not written; the idle limit allows as much more."""
+    max_hold_ms: Milliseconds | None = HOUR_MS
+    """The longest lease that a holder gets at a time."""
+    max_messages: Annotated[int, Field(gt=0, le=1_000_000)] | None = 1000
+    """How many of the newest messages are kept with the session; the log keeps all."""
+
+
+class Session(msgspec.Struct, gc=False):
+    """One live session in the fold. Times are log times in milliseconds; offsets are places in its partition."""
+
+    key: str
+    session_id: str
+    policy: Policy
+    created_at_ms: int
+    born_offset: int
+    """The offset of its `created` record: the integer that names the session in the snapshot."""
+    last_active_at_ms: int
+    last_active_offset: int
+    """The offset of its last activity: its place in the LRU order, and the answer to 'why alive'."""
+    version: int = 1
+    suspended_at_ms: int | None = None
+    parked_ms: int = 0
+    """Time spent suspended so far; it does not count towards `max_age_ms`."""
+    leases: dict[str, int] | None = None
+    """Holder → log time at which its lease lapses."""
+    owner: str | None = None
+    wake_ms: int | None = None
+    """When `projections.deadlines` looks at this session next. No part of the fold's state."""
+
+    @property
+    def status(self) -> Status:
+        return Status.ACTIVE if self.suspended_at_ms is None else Status.SUSPENDED
+
+    def held_at(self, at_ms: int) -> bool:
+        """Whether a lease is live at `at_ms`."""
+        return self.leases is not None and any(until_ms > at_ms for until_ms in self.leases.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(arbitrary_types_allowed=True))
+class Ending:
+    """How a session ended."""
+
+    reason: str
+    at_ms: int
+    partition: int
+    offset: int
+    """The record that ended it, or that settled it at its deadline."""
+
+
+class SessionView:
+    """A session as a caller sees it, at the moment it was read. It does not change afterwards.
+
+    `attributes` is fetched when it is first asked for, since it may have left memory for the disk.
+    """
+
+    __slots__ = (
+        "_attributes",
+        "_load",
+        "created_at_ms",
+        "deadline_ms",
+        "deadline_reason",
+        "holders",
+        "key",
+        "last_active_at_ms",
+        "owner",
+        "partition",
+        "policy",
+        "position",
+        "session_id",
+        "status",
+        "version",
+    )
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        partition: int,
+        deadline_ms: int | None,
+        deadline_reason: str | None,
+        load: Callable[[], Mapping[str, Any]],
+    ) -> None:
+        self.key = session.key
+        self.session_id = session.session_id
+        self.status = session.status
+        self.version = session.version
+        self.policy = session.policy
+        self.owner = session.owner
+        self.created_at_ms = session.created_at_ms
+        self.last_active_at_ms = session.last_active_at_ms
+        self.holders = dict(session.leases) if session.leases else {}
+        self.partition = partition
+        self.position = (partition, session.last_active_offset)
+        self.deadline_ms = deadline_ms
+        self.deadline_reason = deadline_reason
+        self._load = load
+        self._attributes: Mapping[str, Any] | None = None
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """The state that services keep with the session."""
+        if self._attributes is None:
+            self._attributes = self._load()
+        return self._attributes
+
+    def as_dict(self) -> dict[str, Any]:
+        """The session as plain JSON values."""
+        return {
+            "key": self.key,
+            "session_id": self.session_id,
+            "status": self.status.value,
+            "version": self.version,
+            "owner": self.owner,
+            "created_at_ms": self.created_at_ms,
+            "last_active_at_ms": self.last_active_at_ms,
+            "deadline_ms": self.deadline_ms,
+            "deadline_reason": self.deadline_reason,
+            "holders": self.holders,
+            "position": list(self.position),
+            "policy": msgspec.to_builtins(self.policy),
+            "attributes": dict(self.attributes),
+        }
+
+    def __repr__(self) -> str:
+        return f"<SessionView {self.key!r} {self.status.value} version={self.version} deadline_ms={self.deadline_ms}>"
+
+
+__all__ = ["HOUR_MS", "MAX_HOLDERS", "Ending", "Milliseconds", "Policy", "Session", "SessionView", "Status"]

@@ -1,0 +1,109 @@
+"""When each session must be looked at next: a timer wheel that a touch never has to visit.
+
+A session is filed once, under a time at or before its deadline, in a bucket that is the coarser the further off the
+deadline is. A touch moves the deadline only later, so it leaves the filing alone; when the bucket's time comes, a
+session whose deadline has moved is filed anew. Every session is thus looked at a few times per idle limit, however
+often it is touched, and waiting costs nothing. Buckets of the last second go through a heap, so that due sessions come out exact to
+the millisecond and soonest first. (After the hierarchical timing wheels of Varghese and Lauck, SOSP 1987.)
+
+Time is passed in; no clock is read.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+
+from engine.lifecycle import deadline_ms
+from engine.session import Session
+
+WIDTHS_MS = (1 << 10, 1 << 16, 1 << 22, 1 << 27)
+"""Bucket widths: about 1 s, 66 s, 70 min and 37 h. A bucket is never wider than its distance from the present."""
+RETRY_MS = 1_000
+"""How long after it was reported due a session that is still live is reported again."""
+
+
+class Deadlines:
+    """The sessions of one partition by the time at which they must be looked at."""
+
+    def __init__(self, is_live: Callable[[Session], bool]) -> None:
+        self._is_live = is_live
+        self._buckets: dict[int, list[Session]] = {}
+        self._starts: list[int] = []
+        self._imminent: list[tuple[int, int, Session]] = []
+
+    def file(self, session: Session, now_ms: int) -> None:
+        """See to it that the session is looked at by its deadline. Costs nothing if that is so already."""
+        due_ms = deadline_ms(session)
+        if due_ms is None:
+            session.wake_ms = None
+        elif session.wake_ms is None or due_ms < session.wake_ms:
+            self._put(session, due_ms, now_ms)
+
+    def _put(self, session: Session, due_ms: int, now_ms: int) -> None:
+        distance_ms = due_ms - now_ms
+        width_ms = WIDTHS_MS[0]
+        for wider_ms in WIDTHS_MS[1:]:
+            if distance_ms < wider_ms:
+                break
+            width_ms = wider_ms
+        start_ms = due_ms & -width_ms
+        bucket = self._buckets.get(start_ms)
+        if bucket is None:
+            self._buckets[start_ms] = [session]
+            heapq.heappush(self._starts, start_ms)
+            session.wake_ms = start_ms
+        else:
+            # All sessions of a bucket share one integer: at a million sessions that is 32 MB.
+            session.wake_ms = bucket[0].wake_ms if bucket[0].wake_ms == start_ms else start_ms
+            bucket.append(session)
+
+    def due(self, now_ms: int, limit: int) -> list[Session]:
+        """At most `limit` sessions that are due at `now_ms`, soonest first. Costs what is due, not what is live.
+
+        Those that are still live `RETRY_MS` later are reported again.
+        """
+        self._open(now_ms)
+        found: list[Session] = []
+        imminent = self._imminent
+        while imminent and imminent[0][0] <= now_ms and len(found) < limit:
+            filed_ms, _, session = heapq.heappop(imminent)
+            if session.wake_ms != filed_ms or not self._is_live(session):
+                continue
+            due_ms = deadline_ms(session)
+            session.wake_ms = None
+            if due_ms is None:
+                continue
+            if due_ms <= now_ms:
+                found.append(session)
+            else:
+                self._put(session, due_ms, now_ms)
+        for session in found:
+            self._put(session, now_ms + RETRY_MS, now_ms)
+        return found
+
+    def _open(self, now_ms: int) -> None:
+        """Move every bucket whose time has come to the heap, or back where a later deadline belongs."""
+        starts = self._starts
+        while starts and starts[0] <= now_ms:
+            start_ms = heapq.heappop(starts)
+            for session in self._buckets.pop(start_ms):
+                if session.wake_ms != start_ms or not self._is_live(session):
+                    continue
+                due_ms = deadline_ms(session)
+                session.wake_ms = None
+                if due_ms is None:
+                    continue
+                if due_ms - now_ms < WIDTHS_MS[0]:
+                    session.wake_ms = due_ms
+                    heapq.heappush(self._imminent, (due_ms, session.born_offset, session))
+                else:
+                    self._put(session, due_ms, now_ms)
+
+    def next_ms(self) -> int | None:
+        """A time before which nothing is due: at most about a second, then a minute, … early. `None`: nothing ever."""
+        first_due = self._imminent[0][0] if self._imminent else None
+        first_start = self._starts[0] if self._starts else None
+        if first_due is None or first_start is None:
+            return first_start if first_due is None else first_due
+        return min(first_due, first_start)

@@ -1,0 +1,222 @@
+"""One partition's state, folded from its records: the live sessions in LRU order, the endings it remembers, the digest.
+
+`fold` is total and deterministic: it takes any bytes, raises on none, and reads no clock, configuration or randomness.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections import OrderedDict, deque
+from collections.abc import Iterable
+from itertools import islice
+from typing import NamedTuple
+
+from engine import events, lifecycle
+from engine.codec import decode
+from engine.log.port import Record
+from engine.session import Ending, Session, Status
+from engine.verdicts import Verdict
+from projections.deadlines import Deadlines
+
+EMPTY_DIGEST = bytes(32)
+_place = struct.Struct(">32sQqB")
+
+
+class Outcome(NamedTuple):
+    """What a record did."""
+
+    record: Record
+    event: events.StoredEvent | None
+    verdict: Verdict
+    at_ms: int
+    """The record's log time; 0 where it is void `malformed` or `unknown_type`."""
+    session: Session | None
+    """The live session under the key after an applied record."""
+    ended: Session | None
+    """The session that ended: settled at its deadline by this record, or ended by it."""
+    ending: Ending | None
+
+
+class Endings:
+    """The ids of the last `REMEMBERED_ENDINGS` ended sessions, oldest first."""
+
+    def __init__(self, session_ids: Iterable[str] = ()) -> None:
+        self._order: deque[str] = deque(session_ids)
+        self._ids: set[str] = set(self._order)
+        self.total = len(self._order)
+        """How many were ever added: what a snapshot has already written it need not write again."""
+
+    def add(self, session_id: str) -> None:
+        self._order.append(session_id)
+        self._ids.add(session_id)
+        self.total += 1
+        if len(self._order) > lifecycle.REMEMBERED_ENDINGS:
+            self._ids.discard(self._order.popleft())
+
+    def newest(self, count: int) -> list[str]:
+        """The last `count` of them, or all that are remembered, oldest first."""
+        return list(islice(self._order, max(len(self._order) - count, 0), None))
+
+    def __contains__(self, session_id: str) -> bool:
+        return session_id in self._ids
+
+
+class Partition:
+    """The state of one partition. Only `fold` changes it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.checkpoint = 0
+        """The next offset to read."""
+        self.digest = EMPTY_DIGEST
+        """sha256 over the previous digest and this record's offset, log time, verdict and bytes, record by record."""
+        self.importing = False
+        """Whether the events' own times are still its log times."""
+        self.log_time_ms = 0
+        """The latest log time of a record that was not void for its form or its clock."""
+        self.active: OrderedDict[str, Session] = OrderedDict()
+        """Active sessions by key, least recently used first."""
+        self.parked: dict[str, Session] = {}
+        """Suspended sessions by key."""
+        self.by_id: dict[str, Session] = {}
+        self.by_owner: dict[str, dict[str, Session]] = {}
+        """Owner → its live sessions by key."""
+        self.endings = Endings()
+        self.deadlines = Deadlines(self.is_live)
+
+    # What the rules ask (`lifecycle.SessionIds`).
+
+    def has_ended(self, session_id: str) -> bool:
+        return session_id in self.endings
+
+    def is_known(self, session_id: str) -> bool:
+        return session_id in self.by_id or session_id in self.endings
+
+    # What views ask.
+
+    def find(self, key: str) -> Session | None:
+        """The session under `key` that no record has ended yet; it may be due."""
+        session = self.active.get(key)
+        return session if session is not None else self.parked.get(key)
+
+    def is_live(self, session: Session) -> bool:
+        """Whether this very session object is still part of the state."""
+        return self.by_id.get(session.session_id) is session
+
+    def __len__(self) -> int:
+        return len(self.by_id)
+
+    def fold(self, record: Record) -> Outcome:
+        """Take the next record; returns what it did."""
+        session = ended = ending = event = None
+        at_ms = 0
+        decoded = decode(record.key, record.value)
+        if isinstance(decoded, Verdict):
+            verdict = decoded
+        else:
+            event, sent_at_ms = decoded
+            at_ms = sent_at_ms if self.importing else record.timestamp_ms
+            if not self._is_credible(sent_at_ms, record.timestamp_ms):
+                verdict = Verdict.CLOCK_SKEW
+            elif isinstance(event, events.ImportStarted | events.ImportFinished):
+                verdict = self._turn_import(event, record.offset)
+            else:
+                if at_ms > self.log_time_ms:
+                    self.log_time_ms = at_ms
+                verdict, session, ended, ending = self._take(event, at_ms, record.offset)
+        self.checkpoint = record.offset + 1
+        self.digest = hashlib.sha256(
+            _place.pack(self.digest, record.offset, at_ms, verdict) + (record.value or b"")
+        ).digest()
+        return Outcome(record, event, verdict, at_ms, session, ended, ending)
+
+    def _is_credible(self, sent_at_ms: int, timestamp_ms: int) -> bool:
+        if self.importing:
+            # History may be old, but nobody may import the future: the log would have to wait for it.
+            return sent_at_ms <= timestamp_ms + lifecycle.MAX_AHEAD_MS
+        return lifecycle.is_fresh(sent_at_ms, timestamp_ms)
+
+    def _turn_import(self, event: events.ImportStarted | events.ImportFinished, offset: int) -> Verdict:
+        if isinstance(event, events.ImportStarted):
+            if offset != 0:
+                return Verdict.ALREADY
+            self.importing = True
+            return Verdict.APPLIED
+        if not self.importing:
+            return Verdict.ALREADY
+        self.importing = False
+        return Verdict.APPLIED
+
+    def _take(
+        self, event: events.SessionEvent, at_ms: int, offset: int
+    ) -> tuple[Verdict, Session | None, Session | None, Ending | None]:
+        """Settle, judge, apply."""
+        session = self.find(event.subject)
+        settled = ending = None
+        if session is not None:
+            due_ms = lifecycle.deadline_ms(session)
+            if due_ms is not None and at_ms >= due_ms:
+                reason = lifecycle.deadline_reason(session) or "idle"
+                ending = self._end(session, reason, due_ms, offset)
+                settled, session = session, None
+        verdict = lifecycle.judge(event, session, settled, at_ms, self)
+        if verdict is not Verdict.APPLIED:
+            return verdict, session, settled, ending
+        if type(event) is events.Touched and session is not None:
+            # Most records by far: nothing can end or change its place but the LRU order.
+            owner = session.owner
+            lifecycle.apply(session, event, at_ms, offset)
+            if session.owner != owner:
+                self._reindex(session, owner)
+            self.active.move_to_end(session.key)
+            if event.data.policy is not None:
+                self.deadlines.file(session, at_ms)
+            return verdict, session, settled, ending
+        reason_of_end = lifecycle.end_of(event)
+        if reason_of_end is not None and session is not None:
+            session.version += 1
+            ending = self._end(session, reason_of_end, at_ms, offset)
+            settled, session = session, None
+        if type(event) is events.Created:
+            session = lifecycle.begin(event, at_ms, offset)
+            self.admit(session, at_ms)
+        elif session is not None:
+            self._change(session, event, at_ms, offset)
+        return verdict, session, settled, ending
+
+    def _change(self, session: Session, event: events.SessionEvent, at_ms: int, offset: int) -> None:
+        was = session.status
+        lifecycle.apply(session, event, at_ms, offset)
+        if session.status is not was:
+            if session.status is Status.SUSPENDED:
+                self.parked[session.key] = self.active.pop(session.key)
+            else:
+                self.active[session.key] = self.parked.pop(session.key)
+        self.deadlines.file(session, at_ms)
+
+    def admit(self, session: Session, at_ms: int) -> None:
+        """Put a session that begins, or that a snapshot held, in its places; as the most recently used."""
+        (self.active if session.status is Status.ACTIVE else self.parked)[session.key] = session
+        self.by_id[session.session_id] = session
+        self._reindex(session, None)
+        self.deadlines.file(session, at_ms)
+
+    def _end(self, session: Session, reason: str, at_ms: int, offset: int) -> Ending:
+        del self.by_id[session.session_id]
+        if self.active.pop(session.key, None) is None:
+            del self.parked[session.key]
+        owner, session.owner = session.owner, None
+        self._reindex(session, owner)
+        session.owner = owner
+        self.endings.add(session.session_id)
+        return Ending(reason=reason, at_ms=at_ms, partition=self.number, offset=offset)
+
+    def _reindex(self, session: Session, previous: str | None) -> None:
+        if previous is not None:
+            owned = self.by_owner[previous]
+            del owned[session.key]
+            if not owned:
+                del self.by_owner[previous]
+        if session.owner is not None:
+            self.by_owner.setdefault(session.owner, {})[session.key] = session
