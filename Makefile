@@ -1,0 +1,93 @@
+# Needs Python >= 3.11, git and make; everything else is installed in .venv from requirements-dev.lock.
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+PYTHONS ?= python3.13 python3.12 python3.11 python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+CHAT_FILE ?= $(or $(LASTSEEN_CHAT_FILE),../shared/data/ubuntu-irc.jsonl.gz)
+
+PIP_TOOLS := pip-tools==7.6.2
+PIP_COMPILE := var/lock/bin/pip-compile --quiet --no-header --generate-hashes --strip-extras --allow-unsafe \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host $(UPGRADE)
+
+# The first Python that is new enough and can make an environment; says what is missing where there is none.
+define FIND_PYTHON
+found=; old=; bare=; \
+for candidate in $(PYTHONS); do \
+	"$$candidate" -c '' >/dev/null 2>&1 || continue; \
+	"$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { old="$$old $$candidate"; continue; }; \
+	"$$candidate" -c 'import ensurepip, venv' >/dev/null 2>&1 || { bare="$$bare $$candidate"; continue; }; \
+	found="$$candidate"; break; \
+done; \
+if [ -z "$$found" ]; then \
+	if [ -n "$$bare" ]; then \
+		echo "lastseen: found$$bare, but without ensurepip, so it cannot make an environment." >&2; \
+		echo "  On Debian and Ubuntu: apt-get install python3-venv; then run make again." >&2; \
+	else \
+		echo "lastseen: needs Python 3.11 or newer; tried: $(PYTHONS)$${old:+; too old:$$old}." >&2; \
+		echo "  Install one, or name it: make PYTHONS=/path/to/python3.12" >&2; \
+	fi; \
+	exit 1; \
+fi
+endef
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo check test replay-check crash bench docs lock clean
+.DELETE_ON_ERROR:
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+
+setup: $(STAMP) ## create .venv from the hash-pinned lock and install lastseen in it
+
+# Built anew rather than updated, so that nothing stays behind that the lock no longer names.
+$(STAMP): requirements.lock requirements-dev.lock pyproject.toml
+	@$(FIND_PYTHON); \
+	echo "lastseen: making .venv with $$found"; \
+	"$$found" -m venv --clear .venv || { \
+		rm -rf .venv; \
+		echo "lastseen: $$found could not make an environment in .venv; see its message above." >&2; \
+		echo "  On Debian and Ubuntu: apt-get install python3-venv; or name another: make PYTHONS=..." >&2; \
+		exit 1; \
+	}
+	@# Wheels only: building a source archive would fetch build tools that no hash pins.
+	$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+demo: setup ## replay the chat recording in the repository; log and snapshot stay in var/demo
+	@mkdir -p var/demo
+	$(BIN)/lastseen replay lastseen/data/ubuntu-irc-slice.jsonl.gz --log sqlite:///var/demo/chat.db --fresh
+
+check: setup ## lint, formatting, types and the house rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest tests/style
+
+test: check ## check, then every test
+	$(BIN)/python -m pytest --ignore=tests/style
+
+replay-check: setup ## replay the whole recording against the naive model (LASTSEEN_CHAT_FILE=...)
+	@[ -f "$(CHAT_FILE)" ] || { echo "lastseen: no recording at $(CHAT_FILE); name it: make replay-check LASTSEEN_CHAT_FILE=..." >&2; exit 1; }
+	LASTSEEN_CHAT_FILE="$(CHAT_FILE)" $(BIN)/python -m pytest tests/replay -k full
+
+crash: setup ## kill -9 at random moments, 500 times
+	LASTSEEN_CRASH_CYCLES=500 $(BIN)/python -m pytest tests/durability
+
+bench: setup ## measure, side by side with bare SQLite
+	$(BIN)/python -m benchmarks
+
+docs: setup ## regenerate the generated pages
+	$(BIN)/python -m lastseen.docs
+
+lock: ## pin requirements*.in anew (newest versions: make lock UPGRADE=--upgrade)
+	@$(FIND_PYTHON); "$$found" -m venv --clear var/lock
+	var/lock/bin/python -m pip install --quiet '$(PIP_TOOLS)'
+	$(PIP_COMPILE) requirements.in --output-file requirements.lock
+	$(PIP_COMPILE) requirements-dev.in --output-file requirements-dev.lock
+
+clean: ## remove the environment, the caches and the demo's log
+	rm -rf .venv var/demo var/lock build dist *.egg-info .hypothesis .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
