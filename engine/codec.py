@@ -11,6 +11,7 @@ from typing import Annotated, Any, cast
 import msgspec
 from pydantic import Field, TypeAdapter, ValidationError
 
+from engine import plain_touch
 from engine.clock import ms_from_iso
 from engine.errors import InvalidEvent, InvalidInput, InvalidKey, InvalidPolicy, shown
 from engine.events import MAX_KEY_CHARACTERS, MAX_RECORD_BYTES, STORED_EVENTS, StoredEvent
@@ -38,6 +39,16 @@ def decode(
     """The event of a record and when it was sent, in milliseconds; or the verdict on a record that holds none."""
     if value is None or len(value) > MAX_RECORD_BYTES:
         return Verdict.MALFORMED
+    plain = plain_touch.read(value)
+    if plain is not None:
+        return plain if plain[0].subject == key else Verdict.MALFORMED
+    return decode_by_model(key, value, upcasters)
+
+
+def decode_by_model(
+    key: str | None, value: bytes, upcasters: Mapping[str, Upcaster] = UPCASTERS
+) -> tuple[StoredEvent, int] | Verdict:
+    """`decode` without its shortcut for plain touches: what that must agree with."""
     try:
         event: StoredEvent = _validate(value)
     except (ValidationError, ValueError, RecursionError):
@@ -75,7 +86,7 @@ def _decode_other(value: bytes, upcasters: Mapping[str, Upcaster]) -> StoredEven
             raw = upcasters[kind](raw)
             kind = raw["type"]
         return cast(StoredEvent, _validate(msgspec.json.encode(raw)))
-    except (ValidationError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+    except Exception:  # An upcaster may fail in any way; the fold must not.
         return Verdict.MALFORMED
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from projections.deadlines import Deadlines
 
 EMPTY_DIGEST = bytes(32)
 _place = struct.Struct(">32sQqB")
+_IMPORT_MARKS = (events.ImportStarted, events.ImportFinished)
 
 
 class Outcome(NamedTuple):
@@ -41,10 +42,10 @@ class Outcome(NamedTuple):
 class Endings:
     """The ids of the last `REMEMBERED_ENDINGS` ended sessions, oldest first."""
 
-    def __init__(self, session_ids: Iterable[str] = ()) -> None:
+    def __init__(self, session_ids: Iterable[str] = (), total: int = 0) -> None:
         self._order: deque[str] = deque(session_ids)
         self._ids: set[str] = set(self._order)
-        self.total = len(self._order)
+        self.total = total
         """How many were ever added: what a snapshot has already written it need not write again."""
 
     def add(self, session_id: str) -> None:
@@ -119,7 +120,7 @@ class Partition:
             at_ms = sent_at_ms if self.importing else record.timestamp_ms
             if not self._is_credible(sent_at_ms, record.timestamp_ms):
                 verdict = Verdict.CLOCK_SKEW
-            elif isinstance(event, events.ImportStarted | events.ImportFinished):
+            elif isinstance(event, _IMPORT_MARKS):
                 verdict = self._turn_import(event, record.offset)
             else:
                 if at_ms > self.log_time_ms:
@@ -201,6 +202,13 @@ class Partition:
         self.by_id[session.session_id] = session
         self._reindex(session, None)
         self.deadlines.file(session, at_ms)
+
+    def restore(self, sessions: Sequence[Session], checkpoint: int, digest: bytes) -> None:
+        """Bring an empty partition to the state of a snapshot; `sessions` stand in the order of their births."""
+        self.checkpoint, self.digest = checkpoint, digest
+        self.by_id = {session.session_id: session for session in sessions}
+        for session in sorted(sessions, key=lambda session: session.last_active_offset):
+            self.admit(session, session.last_active_at_ms)
 
     def _end(self, session: Session, reason: str, at_ms: int, offset: int) -> Ending:
         del self.by_id[session.session_id]

@@ -1,0 +1,97 @@
+"""The commonest record by far, read four times as fast: a `touched` event that says no more than which session.
+
+A shortcut inside `engine.codec.decode`, with no rules of its own. What it accepts is a strict subset of what the models
+in `engine.events` accept, with the very same event for a result; whatever is unusual in any way (another field, an
+escape that hides a control character, a time of another form) it leaves to them. A differential test holds it to that:
+`tests/properties/test_plain_touch.py`. The gain: msgspec parses into a struct in 0.7 µs, and the event is
+filled field by field, since the constructor of a pydantic class would validate everything again.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+import msgspec
+
+from engine import events
+from engine.clock import ms_from_iso
+from engine.errors import InvalidInput
+from engine.session import MAX_LIMIT_MS
+
+
+class _Data(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    session_id: str
+    if_version: Annotated[int, msgspec.Meta(ge=0, le=MAX_LIMIT_MS)] | None = None
+
+
+class _PlainTouch(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    specversion: Literal["1.0"]
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
+    source: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+    type: Literal["lastseen.session.touched.v1"]
+    subject: Annotated[str, msgspec.Meta(min_length=1, max_length=events.MAX_KEY_CHARACTERS)]
+    time: str
+    datacontenttype: Literal["application/json"]
+    data: _Data
+
+
+_parse = msgspec.json.Decoder(_PlainTouch).decode
+_is_session_id = re.compile("[A-Za-z0-9_-]{22,128}").fullmatch
+_is_second = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9][.]").fullmatch
+_new = object.__new__
+
+_REMEMBERED_SECONDS = 4096
+_second_ms: dict[str, int] = {}
+"""`2026-01-31T12:00:05.` → its milliseconds: records come in the order of time, so most share their second."""
+_fraction_ms = {f"{ms:03d}Z": ms for ms in range(1000)}
+
+
+def read(value: bytes) -> tuple[events.Touched, int] | None:
+    """The plain touch that `value` holds and when it was sent; `None` leaves the record to the models."""
+    # A parse that must fail costs more than these two searches.
+    if b'.touched.v1"' not in value or b'"message"' in value:
+        return None
+    try:
+        raw = _parse(value)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
+    session_id, time = raw.data.session_id, raw.time
+    # Printable is narrower than "no control characters"; what it leaves out is rare enough.
+    if not (raw.id + raw.source + raw.subject).isprintable() or _is_session_id(session_id) is None:
+        return None
+    fraction_ms = _fraction_ms.get(time[20:])
+    if fraction_ms is None:
+        return None
+    second_ms = _second_ms.get(time[:20])
+    if second_ms is None:
+        second_ms = _remember(time[:20])
+        if second_ms is None:
+            return None
+    data = _new(events.TouchedData)
+    data.session_id = session_id
+    data.if_version = raw.data.if_version
+    data.attributes = data.message = data.policy = None
+    event = _new(events.Touched)
+    event.specversion = "1.0"
+    event.id = raw.id
+    event.source = raw.source
+    event.subject = raw.subject
+    event.time = time
+    event.datacontenttype = "application/json"
+    event.type = "lastseen.session.touched.v1"
+    event.data = data
+    return event, second_ms + fraction_ms
+
+
+def _remember(second: str) -> int | None:
+    if _is_second(second) is None:
+        return None
+    try:
+        second_ms = ms_from_iso(f"{second}000Z")
+    except InvalidInput:  # the 31st of February
+        return None
+    if len(_second_ms) >= _REMEMBERED_SECONDS:
+        _second_ms.clear()
+    _second_ms[second] = second_ms
+    return second_ms
