@@ -33,16 +33,19 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test replay-check crash bench docs lock clean
+.PHONY: help setup demo check test replay-check crash bench docs lock clean no-python
 .DELETE_ON_ERROR:
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
+no-python:
+
 setup: $(STAMP) ## create .venv from the hash-pinned lock and install lastseen in it
 
-# Built anew rather than updated, so that nothing stays behind that the lock no longer names.
-$(STAMP): requirements.lock requirements-dev.lock pyproject.toml
+# Built anew rather than updated, so that nothing stays behind that the lock no longer names; and built anew where its
+# Python has gone, which leaves a dangling link behind.
+$(STAMP): requirements.lock requirements-dev.lock pyproject.toml $(if $(realpath $(BIN)/python),,no-python)
 	@$(FIND_PYTHON); \
 	echo "lastseen: making .venv with $$found"; \
 	"$$found" -m venv --clear .venv || { \
