@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Protocol
 
 from engine.errors import InvalidInput, shown
@@ -69,7 +70,12 @@ class ManualClock:
 
 def iso_from_ms(at_ms: int) -> str:
     """RFC 3339 text of a time in milliseconds, always with milliseconds and `Z`."""
-    return (EPOCH + at_ms * _MILLISECOND).strftime("%Y-%m-%dT%H:%M:%S.") + f"{at_ms % 1000:03d}Z"
+    return f"{_second(at_ms // 1000)}.{at_ms % 1000:03d}Z"
+
+
+@lru_cache(maxsize=256)
+def _second(at_s: int) -> str:
+    return (EPOCH + timedelta(seconds=at_s)).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def ms_from_iso(text: str) -> int:

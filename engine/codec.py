@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import msgspec
 from pydantic import Field, TypeAdapter, ValidationError
@@ -27,6 +28,7 @@ UPCASTERS: Mapping[str, Upcaster] = {}
 """Old type → what brings it one version up. Empty so far: `v1` is the first version."""
 
 _MAX_UPCASTS = 16
+E = TypeVar("E", bound=StoredEvent)
 _stored: TypeAdapter[StoredEvent] = TypeAdapter(Annotated[StoredEvent, Field(discriminator="type")])
 _validate = _stored.validator.validate_json
 _encoder = msgspec.json.Encoder()
@@ -92,6 +94,8 @@ def _decode_other(value: bytes, upcasters: Mapping[str, Upcaster]) -> StoredEven
 
 def encode(event: StoredEvent) -> bytes:
     """The event as it is stored. Fields that are `None` are left out."""
+    if plain_touch.is_plain(event):
+        return plain_touch.write(event)
     fields: dict[str, Any] = {
         "specversion": "1.0",
         "id": event.id,
@@ -116,7 +120,18 @@ def _data_fields(event: StoredEvent) -> tuple[str, ...]:
     return names
 
 
-def checked(make: Callable[[], StoredEvent]) -> StoredEvent:
+_key_form = re.compile(f"[^\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]{{1,{MAX_KEY_CHARACTERS}}}")
+
+
+def check_key(key: object) -> None:
+    """Raise `InvalidKey` unless `key` can be the key of a session."""
+    if not isinstance(key, str) or not _key_form.fullmatch(key):
+        raise InvalidKey(
+            f"session key {shown(key)}: give text of 1 to {MAX_KEY_CHARACTERS} characters without control characters"
+        )
+
+
+def checked(make: Callable[[], E]) -> E:
     """What `make` builds; where pydantic refuses it, the typed error that names the first field at fault."""
     try:
         return make()
@@ -129,8 +144,10 @@ def _typed(error: ValidationError) -> InvalidInput:
     place = ".".join(str(part) for part in first["loc"] if part != "data")
     kind: type[InvalidInput] = InvalidEvent
     if first["loc"][0] == "subject":
-        kind, place = InvalidKey, f"session key {shown(first['input'])}"
-        return kind(f"{place}: give text of 1 to {MAX_KEY_CHARACTERS} characters without control characters")
+        return InvalidKey(
+            f"session key {shown(first['input'])}: give text of 1 to {MAX_KEY_CHARACTERS} characters without control"
+            " characters"
+        )
     if "policy" in first["loc"] or first["loc"][0] in Policy.__dataclass_fields__:
         kind = InvalidPolicy
     return kind(f"{place} = {shown(first['input'])}: {first['msg']}")

@@ -20,26 +20,29 @@ class _Random:
 
     def take(self, count: int) -> bytes:
         local = self._local
-        pid = os.getpid()
-        # A forked child must not hand out its parent's bytes again.
-        if getattr(local, "pid", None) != pid or local.used + count > _BLOCK_BYTES:
-            local.pid, local.block, local.used = pid, os.urandom(_BLOCK_BYTES), 0
-        start = local.used
+        start: int = getattr(local, "used", _BLOCK_BYTES)
+        if start + count > _BLOCK_BYTES:
+            local.block, start = os.urandom(_BLOCK_BYTES), 0
         local.used = start + count
         block: bytes = local.block
         return block[start : start + count]
 
+    def forget(self) -> None:
+        """Hand out none of what is left: a forked child must not repeat its parent's bytes."""
+        self._local = threading.local()
+
 
 _random = _Random()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_random.forget)
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 def new_event_id(now_ms: int) -> str:
     """A UUID of version 7 (RFC 9562, section 5.7): 48 bits of milliseconds, then 74 random bits."""
-    random = int.from_bytes(_random.take(10), "big")
-    value = (now_ms & 0xFFFF_FFFF_FFFF) << 80 | 0x7 << 76 | (random >> 68 & 0xFFF) << 64 | 0b10 << 62
-    value |= random & 0x3FFF_FFFF_FFFF_FFFF
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    time = f"{now_ms & 0xFFFF_FFFF_FFFF:012x}"
+    random = _random.take(10).hex()
+    return f"{time[:8]}-{time[8:]}-7{random[:3]}-{_VARIANT[random[3]]}{random[4:7]}-{random[7:19]}"
 
 
 def new_session_id() -> str:

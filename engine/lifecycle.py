@@ -265,7 +265,8 @@ def judge(
         is_current = data.if_version is None or data.if_version == settled.version
         return Verdict.APPLIED if is_current else Verdict.VERSION_CONFLICT
     if session is None:
-        return Verdict.ENDED if ids.has_ended(named) else Verdict.NO_SESSION
+        was_settled = settled is not None and settled.session_id == named
+        return Verdict.ENDED if was_settled or ids.has_ended(named) else Verdict.NO_SESSION
     if session.session_id != named:
         return Verdict.STALE_SESSION
     if data.if_version is not None and data.if_version != session.version:
@@ -287,6 +288,13 @@ def _guarded(rule: Rule, session: Session | None, event: events.SessionEvent, at
         if guard.holds(session, event, at_ms, ids):
             return guard.verdict
     return Verdict.APPLIED
+
+
+def decide(event: events.SessionEvent, session: Session | None, at_ms: int, ids: SessionIds) -> Verdict:
+    """The verdict that a record would get if it were the next, at log time `at_ms`. Changes nothing."""
+    if session is not None and is_due(session, at_ms):
+        return judge(event, None, session, at_ms, ids)
+    return judge(event, session, None, at_ms, ids)
 
 
 def apply(session: Session, event: events.SessionEvent, at_ms: int, offset: int) -> Rule:

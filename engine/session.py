@@ -15,6 +15,8 @@ import msgspec
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from engine.log.port import Position
+
 HOUR_MS = 3_600_000
 MAX_LIMIT_MS = 2**53 - 1
 """The largest whole number that every JSON reader keeps exact (RFC 8259, section 6)."""
@@ -96,12 +98,13 @@ class Ending:
 class SessionView:
     """A session as a caller sees it, at the moment it was read. It does not change afterwards.
 
-    `attributes` is fetched when it is first asked for, since it may have left memory for the disk.
+    Attributes that have left memory for the disk are fetched when they are first asked for.
     """
 
     __slots__ = (
         "_attributes",
         "_load",
+        "born_offset",
         "created_at_ms",
         "deadline_ms",
         "deadline_reason",
@@ -124,6 +127,7 @@ class SessionView:
         partition: int,
         deadline_ms: int | None,
         deadline_reason: str | None,
+        attributes: Mapping[str, Any] | None,
         load: Callable[[], Mapping[str, Any]],
     ) -> None:
         self.key = session.key
@@ -136,11 +140,12 @@ class SessionView:
         self.last_active_at_ms = session.last_active_at_ms
         self.holders = dict(session.leases) if session.leases else {}
         self.partition = partition
-        self.position = (partition, session.last_active_offset)
+        self.born_offset = session.born_offset
+        self.position = Position(partition, session.last_active_offset)
         self.deadline_ms = deadline_ms
         self.deadline_reason = deadline_reason
         self._load = load
-        self._attributes: Mapping[str, Any] | None = None
+        self._attributes = attributes
 
     @property
     def attributes(self) -> Mapping[str, Any]:

@@ -3,8 +3,8 @@
 A session is filed once, under a time at or before its deadline, in a bucket that is the coarser the further off the
 deadline is. A touch moves the deadline only later, so it leaves the filing alone; when the bucket's time comes, a
 session whose deadline has moved is filed anew. Every session is thus looked at a few times per idle limit, however
-often it is touched, and waiting costs nothing. Buckets of the last second go through a heap, so that due sessions come out exact to
-the millisecond and soonest first. (After the hierarchical timing wheels of Varghese and Lauck, SOSP 1987.)
+often it is touched, and waiting costs nothing. Buckets of the last second go through a heap, so that due sessions come
+out exact to the millisecond and soonest first. (After the hierarchical timing wheels of Varghese and Lauck, SOSP 1987.)
 
 Time is passed in; no clock is read.
 """
@@ -19,8 +19,6 @@ from engine.session import Session
 
 WIDTHS_MS = (1 << 10, 1 << 16, 1 << 22, 1 << 27)
 """Bucket widths: about 1 s, 66 s, 70 min and 37 h. A bucket is never wider than its distance from the present."""
-RETRY_MS = 1_000
-"""How long after it was reported due a session that is still live is reported again."""
 
 
 class Deadlines:
@@ -61,7 +59,7 @@ class Deadlines:
     def due(self, now_ms: int, limit: int) -> list[Session]:
         """At most `limit` sessions that are due at `now_ms`, soonest first. Costs what is due, not what is live.
 
-        Those that are still live `RETRY_MS` later are reported again.
+        They are reported again until they have ended.
         """
         self._open(now_ms)
         found: list[Session] = []
@@ -79,8 +77,14 @@ class Deadlines:
             else:
                 self._put(session, due_ms, now_ms)
         for session in found:
-            self._put(session, now_ms + RETRY_MS, now_ms)
+            self._put_imminent(session)
         return found
+
+    def _put_imminent(self, session: Session) -> None:
+        due_ms = deadline_ms(session)
+        if due_ms is not None:
+            session.wake_ms = due_ms
+            heapq.heappush(self._imminent, (due_ms, session.born_offset, session))
 
     def _open(self, now_ms: int) -> None:
         """Move every bucket whose time has come to the heap, or back where a later deadline belongs."""
@@ -95,8 +99,7 @@ class Deadlines:
                 if due_ms is None:
                     continue
                 if due_ms - now_ms < WIDTHS_MS[0]:
-                    session.wake_ms = due_ms
-                    heapq.heappush(self._imminent, (due_ms, session.born_offset, session))
+                    self._put_imminent(session)
                 else:
                     self._put(session, due_ms, now_ms)
 

@@ -1,0 +1,54 @@
+"""Logs, and how to open one by its URL."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from engine.clock import Clock
+from engine.errors import InvalidSetting, shown
+from engine.log.port import MAX_PARTITIONS, Log
+
+_NOT_HERE = {"kafka": "Apache Kafka", "postgresql": "PostgreSQL"}
+
+
+def open_log(url: str, clock: Clock, *, partitions: int | None = None) -> Log:
+    """The log at `url`: `memory://`, `sqlite:///relative.db` or `sqlite:////absolute.db`; a file is made if need be.
+
+    `?partitions=N`, or `partitions`, is the number of partitions of a log that is made (1), and is checked against that
+    of one that exists. Raises `InvalidSetting` for a URL that names no log, and the log's own errors.
+    """
+    if not isinstance(url, str) or "://" not in url:
+        raise InvalidSetting(f"log URL {shown(url)}: give memory:// or sqlite:///path/to/file.db")
+    parts = urlsplit(url)
+    chosen = _options(url, parts.query).get("partitions", partitions)
+    if parts.scheme == "memory":
+        from engine.log.memory import MemoryLog
+
+        if parts.netloc or parts.path:
+            raise InvalidSetting(f"log URL {shown(url)}: memory:// takes no path")
+        return MemoryLog(clock, partitions=chosen or 1)
+    if parts.scheme == "sqlite":
+        # Importing eventsourcing takes a moment and patches `dataclasses`: only those who use it pay.
+        from engine.log.sql import SqliteLog
+
+        path = unquote(parts.path[1:])
+        if parts.netloc or not path:
+            raise InvalidSetting(f"log URL {shown(url)}: give sqlite:///relative.db or sqlite:////absolute.db")
+        return SqliteLog(path, clock, partitions=chosen)
+    if parts.scheme in _NOT_HERE:
+        raise InvalidSetting(f"log URL {shown(url)}: logs on {_NOT_HERE[parts.scheme]} are not in this version yet")
+    raise InvalidSetting(
+        f"log URL {shown(url)}: unknown scheme {shown(parts.scheme)}; give memory:// or sqlite:///path"
+    )
+
+
+def _options(url: str, query: str) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        if name != "partitions":
+            raise InvalidSetting(f"log URL {shown(url)}: unknown option {shown(name)}; the options are: partitions")
+        if not value.isascii() or not value.isdecimal() or not 1 <= int(value) <= MAX_PARTITIONS:
+            raise InvalidSetting(f"log URL {shown(url)}: partitions is a number from 1 to {MAX_PARTITIONS}")
+        options[name] = int(value)
+    return options

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import NamedTuple, Protocol
 
+MAX_PARTITIONS = 10_000
+
 
 class Position(NamedTuple):
     """A place in the log."""

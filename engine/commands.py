@@ -1,0 +1,370 @@
+"""The commands: what callers can do to sessions. Each turns a call into an event and leaves the rest to the loop.
+
+Every method takes the session's key and raises errors of `engine.errors` only. `session_id` pins a command to that very
+session, `if_version` to that very version of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from engine import events, lifecycle, plain_touch
+from engine.clock import Clock, iso_from_ms
+from engine.codec import check_key, checked, encode
+from engine.errors import InvalidEvent, InvalidSetting, LastseenError, VersionConflict, shown
+from engine.hold import Hold
+from engine.identifiers import new_event_id, new_session_id
+from engine.log.port import Log, Message
+from engine.merge_patch import merge_patch
+from engine.refusals import refusal
+from engine.session import Policy, Session, SessionView
+from engine.session_engine import ATTEMPTS, SessionEngine, Wait, verdict_of
+from engine.verdicts import Verdict
+from engine.view import Fold, PartitionState, View
+
+E = TypeVar("E", bound=events.SessionEvent)
+
+
+class Commands(SessionEngine):
+    """The session commands, for callers that name themselves `source` and live by `policy` unless told otherwise."""
+
+    def __init__(self, log: Log, view: View, fold: Fold, clock: Clock, *, source: str, policy: Policy) -> None:
+        super().__init__(log, view, fold, clock)
+        self._source = source
+        self._policy = policy
+
+    # ── beginning ──
+
+    def open(
+        self, key: str, *, attributes: Mapping[str, Any] | None = None, policy: Policy | None = None
+    ) -> SessionView:
+        """The session that lives under `key`; a new one if there is none. Opening a live one does not touch it."""
+        found: list[SessionView] = []
+
+        def make(now_ms: int, session: Session | None, partition: PartitionState) -> events.Created | None:
+            found.clear()
+            if session is not None and not lifecycle.is_due(session, now_ms):
+                found.append(self._view.show(partition.number, session))
+                return None
+            return self._created(key, now_ms, attributes, policy)
+
+        opened = self._run(key, make)
+        return found[0] if opened is None else opened
+
+    def create(
+        self,
+        key: str,
+        *,
+        attributes: Mapping[str, Any] | None = None,
+        policy: Policy | None = None,
+        session_id: str | None = None,
+    ) -> SessionView:
+        """Begin a session. Raises `SessionExists` if one lives under the key, or the id was used before."""
+        return _present(
+            self._run(key, lambda now_ms, *_: self._created(key, now_ms, attributes, policy, session_id=session_id))
+        )
+
+    def rotate(
+        self,
+        key: str,
+        *,
+        reason: str = "rotated",
+        attributes: Mapping[str, Any] | None = None,
+        policy: Policy | None = None,
+        session_id: str | None = None,
+        if_version: int | None = None,
+    ) -> SessionView:
+        """End the live session and begin another under its key, in one step.
+
+        Attributes and limits carry over unless given. Raises `SessionNotFound` or `SessionEnded` if none lives.
+        """
+        for attempt in range(ATTEMPTS):
+            carried, read_at_version = attributes, if_version
+            if carried is None:
+                before = self._peek(key)
+                if before is not None:
+                    carried = before.attributes
+                    read_at_version = before.version if if_version is None else if_version
+
+            def make(
+                now_ms: int,
+                session: Session | None,
+                partition: PartitionState,
+                carried: Mapping[str, Any] | None = carried,
+                version: int | None = read_at_version,
+            ) -> events.Created:
+                session = self._live(key, session, session_id, now_ms, partition)
+                return self._created(
+                    key, now_ms, carried, policy or session.policy,
+                    replaces=session.session_id, reason=reason, if_version=version,
+                )  # fmt: skip
+
+            try:
+                return _present(self._run(key, make, pinned=session_id is not None or read_at_version is not None))
+            except VersionConflict:
+                # What is to be carried over has changed since it was read.
+                if if_version is not None or attempt == ATTEMPTS - 1:
+                    raise
+        raise AssertionError
+
+    # ── living ──
+
+    def touch(
+        self,
+        key: str,
+        *,
+        attributes: Mapping[str, Any] | None = None,
+        message: Any = None,
+        policy: Policy | None = None,
+        session_id: str | None = None,
+        if_version: int | None = None,
+        wait: Wait = "applied",
+    ) -> SessionView | None:
+        """Activity: the idle clock restarts. May carry a merge patch of the attributes, a message, new limits.
+
+        Returns the session once the touch is folded; with `wait="appended"` nothing, once the log has it; with
+        `wait="none"` nothing, at once. A plain touch within `touch_precision_ms` of the last is not written.
+        """
+        if wait not in ("applied", "appended", "none"):
+            raise InvalidSetting(f"wait = {shown(wait)}: give applied, appended or none")
+        if attributes is not None:
+            self._check_merged(key, attributes)
+        unwritten: list[SessionView] = []
+
+        def make(now_ms: int, session: Session | None, partition: PartitionState) -> events.Touched | None:
+            session = self._live(key, session, session_id, now_ms, partition)
+            plain = attributes is None and message is None and policy is None and if_version is None
+            if plain and _is_coalesced(session, now_ms):
+                unwritten[:] = [self._view.show(partition.number, session)]
+                return None
+            if plain:
+                time = iso_from_ms(now_ms)
+                return plain_touch.made(new_event_id(now_ms), self._source, key, time, session.session_id)
+            return self._event(
+                events.Touched, key, now_ms,
+                lambda: events.TouchedData(
+                    session_id=session.session_id,
+                    attributes=None if attributes is None else dict(attributes),
+                    message=message,
+                    policy=policy,
+                    if_version=if_version,
+                ),
+            )  # fmt: skip
+
+        view = self._run(key, make, pinned=session_id is not None or if_version is not None, wait=wait)
+        return unwritten[0] if unwritten and wait == "applied" else view
+
+    def update(
+        self,
+        key: str,
+        attributes: Mapping[str, Any],
+        *,
+        session_id: str | None = None,
+        if_version: int | None = None,
+    ) -> SessionView:
+        """Merge `attributes` into the session's (RFC 7396: `None` deletes). Counts as activity."""
+        return _present(self.touch(key, attributes=attributes, session_id=session_id, if_version=if_version))
+
+    def touch_many(self, keys: Iterable[str], *, wait: Wait = "applied") -> list[SessionView | LastseenError | None]:
+        """Touch many sessions in one append; for each key its session, or the error that refused it.
+
+        One refusal does not keep the others from being touched.
+        """
+        results: list[SessionView | LastseenError | None] = []
+        waiting: list[tuple[int, events.Touched, Message]] = []
+        now_ms = self._clock.now_ms()
+        time = iso_from_ms(now_ms)
+        for key in keys:
+            results.append(None)
+            try:
+                check_key(key)
+                partition = self._view.partition_of(key)
+                with self._view.lock:
+                    session = self._live(key, partition.find(key), None, now_ms, partition)
+                    if _is_coalesced(session, now_ms):
+                        results[-1] = self._view.show(partition.number, session)
+                        continue
+                    if session.suspended_at_ms is not None:
+                        raise refusal(Verdict.SUSPENDED, key)
+                    touched = plain_touch.made(new_event_id(now_ms), self._source, key, time, session.session_id)
+            except LastseenError as error:
+                results[-1] = error
+            else:
+                message = Message(partition.number, key, encode(touched))
+                waiting.append((len(results) - 1, touched, message))
+        if not waiting:
+            return results
+        messages = [message for _, _, message in waiting]
+        if wait != "applied":
+            self._send(messages, wait)
+            return results
+        answers = [self._fold.expect(event.id) for _, event, _ in waiting]
+        try:
+            self.append_and_fold(messages)
+        except BaseException:
+            for _, event, _ in waiting:
+                self._fold.forget(event.id)
+            raise
+        for (place, event, _), answer in zip(waiting, answers, strict=True):
+            verdict = verdict_of(answer)
+            results[place] = answer.session if verdict is Verdict.APPLIED else refusal(verdict, event.subject)
+        return results
+
+    def suspend(
+        self, key: str, *, reason: str | None = None, session_id: str | None = None, if_version: int | None = None
+    ) -> SessionView:
+        """Park the session: it neither idles out nor is evicted until it is resumed or its `suspend_ttl_ms` is over."""
+        return _present(self._simple(
+            events.Suspended, key, session_id, if_version,
+            lambda named: events.ReasonedData(session_id=named, reason=reason, if_version=if_version),
+        ))  # fmt: skip
+
+    def resume(
+        self, key: str, *, reason: str | None = None, session_id: str | None = None, if_version: int | None = None
+    ) -> SessionView:
+        """Take a suspended session up again; counts as activity."""
+        return _present(self._simple(
+            events.Resumed, key, session_id, if_version,
+            lambda named: events.ReasonedData(session_id=named, reason=reason, if_version=if_version),
+        ))  # fmt: skip
+
+    def hold(
+        self, key: str, *, holder: str | None = None, lease_ms: int = 60_000, session_id: str | None = None
+    ) -> Hold:
+        """Keep a busy session from idling out or being evicted: use as `with engine.hold(key): …`.
+
+        The lease is renewed while the block runs, and lapses by itself, after at most `lease_ms`, if the process dies.
+        `holder` names the job; a name of its own is made if none is given.
+        """
+        name = holder or f"{self._source}#{new_session_id()[:8]}"
+        return Hold(
+            lambda: self.take_lease(key, name, lease_ms, session_id),
+            lambda: self.release(key, name, session_id),
+            self._clock,
+            name,
+            lease_ms,
+        )
+
+    def take_lease(self, key: str, holder: str, lease_ms: int, session_id: str | None = None) -> SessionView:
+        """Take, or renew, one lease; `hold` does this for you. Raises `TooManyHolders`."""
+        return _present(self._simple(
+            events.Held, key, session_id, None,
+            lambda named: events.HeldData(session_id=named, holder=holder, lease_ms=lease_ms),
+        ))  # fmt: skip
+
+    def release(self, key: str, holder: str, session_id: str | None = None) -> SessionView:
+        """Give a lease up. Raises `AlreadyDone` if the holder has none."""
+        return _present(self._simple(
+            events.Released, key, session_id, None,
+            lambda named: events.ReleasedData(session_id=named, holder=holder),
+        ))  # fmt: skip
+
+    # ── ending ──
+
+    def close(
+        self, key: str, *, reason: str = "deleted", session_id: str | None = None, if_version: int | None = None
+    ) -> None:
+        """End the session, held or not. Raises `SessionNotFound` or `SessionEnded` if none lives."""
+        self._simple(
+            events.Closed, key, session_id, if_version,
+            lambda named: events.ClosedData(session_id=named, reason=reason, if_version=if_version),
+        )  # fmt: skip
+
+    # ── making events ──
+
+    def _simple(
+        self,
+        kind: type[Any],
+        key: str,
+        session_id: str | None,
+        if_version: int | None,
+        data: Callable[[str], Any],
+    ) -> SessionView | None:
+        def make(now_ms: int, session: Session | None, partition: PartitionState) -> events.SessionEvent:
+            named = self._live(key, session, session_id, now_ms, partition).session_id
+            event: events.SessionEvent = self._event(kind, key, now_ms, lambda: data(named))
+            return event
+
+        return self._run(key, make, pinned=session_id is not None or if_version is not None)
+
+    def _live(
+        self, key: str, session: Session | None, session_id: str | None, now_ms: int, partition: PartitionState
+    ) -> Session:
+        """The session that a command is about; the typed error if it is not there."""
+        if session is None:
+            ended = session_id is not None and partition.has_ended(session_id)
+            raise refusal(Verdict.ENDED if ended else Verdict.NO_SESSION, key)
+        if lifecycle.is_due(session, now_ms):
+            raise refusal(Verdict.ENDED, key)
+        if session_id is not None and session.session_id != session_id:
+            raise refusal(Verdict.ENDED if partition.has_ended(session_id) else Verdict.STALE_SESSION, key)
+        return session
+
+    def _created(
+        self,
+        key: str,
+        now_ms: int,
+        attributes: Mapping[str, Any] | None,
+        policy: Policy | None,
+        *,
+        session_id: str | None = None,
+        replaces: str | None = None,
+        reason: str | None = None,
+        if_version: int | None = None,
+    ) -> events.Created:
+        return self._event(
+            events.Created, key, now_ms,
+            lambda: events.CreatedData(
+                session_id=new_session_id() if session_id is None else session_id,
+                policy=policy or self._policy,
+                attributes=dict(attributes or {}),
+                replaces=replaces,
+                reason=reason,
+                if_version=if_version,
+            ),
+        )  # fmt: skip
+
+    def _event(self, kind: type[E], key: str, now_ms: int, data: Callable[[], Any]) -> E:
+        return checked(
+            lambda: kind(
+                id=new_event_id(now_ms), source=self._source, subject=key, time=iso_from_ms(now_ms), data=data()
+            )
+        )
+
+    def _peek(self, key: str) -> SessionView | None:
+        check_key(key)
+        partition = self._view.partition_of(key)
+        with self._view.lock:
+            session = partition.find(key)
+            return None if session is None else self._view.show(partition.number, session)
+
+    def _check_merged(self, key: str, patch: Mapping[str, Any]) -> None:
+        """Refuse a patch after which the attributes would be larger than they may be."""
+        current = self._peek(key)
+        if current is None:
+            return
+        try:
+            size = len(msgspec.json.encode(merge_patch(dict(current.attributes), dict(patch))))
+        except (TypeError, ValueError, RecursionError):
+            return  # the event's own check says what is wrong with it
+        if size > events.MAX_ATTRIBUTES_BYTES:
+            raise InvalidEvent(
+                f"session key {shown(key)}: with this patch its attributes would take {size} bytes of JSON, and the"
+                f" limit is {events.MAX_ATTRIBUTES_BYTES}; delete some (set them to None), or keep the rest elsewhere"
+            )
+
+
+def _present(view: SessionView | None) -> SessionView:
+    assert view is not None, "an applied record of a live session leaves a session"
+    return view
+
+
+def _is_coalesced(session: Session, now_ms: int) -> bool:
+    """Whether a plain touch is so soon after the last that the policy does not write it."""
+    precision_ms = session.policy.touch_precision_ms
+    return (
+        precision_ms > 0 and session.suspended_at_ms is None and 0 <= now_ms - session.last_active_at_ms < precision_ms
+    )

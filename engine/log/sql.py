@@ -1,0 +1,347 @@
+"""`sqlite:///path`: a log in one SQLite file, for one machine. Several processes may append to it and follow it.
+
+Theory of operation. Callers hand their messages to a writer thread, which commits everything that waits in one
+transaction (group commit): the more callers, the more messages share a disk flush. Offsets and log times are given
+inside the transaction, under SQLite's write lock, so they are without gap and never go back, whoever else writes to the
+file. What this process has appended is kept for a while for its own reader, which asks for it at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+
+from engine.clock import Clock
+from engine.errors import EngineClosed, LogError, LogMismatch, LogUnavailable, OutcomeUnknown
+from engine.log.port import Message, Position, Record
+from engine.log.sql_file import check_is_log, log_error, prepare
+from engine.log.sql_recorder import TABLE, LogDatastore, LogRecorder
+from engine.log.tail import Tail
+
+MAX_BATCH_MESSAGES = 5_000
+MAX_BATCH_BYTES = 8 * 1024 * 1024
+"""What one transaction holds at most."""
+POLL_S = 0.01
+"""How often a waiter looks for other processes' commits: SQLite tells nobody of them."""
+_logger = logging.getLogger("lastseen")
+
+
+class _Request:
+    """Messages on their way into the log."""
+
+    __slots__ = ("_done", "_latch", "error", "messages", "positions", "size")
+
+    def __init__(self, messages: Sequence[Message], done: Callable[[_Request], None] | None) -> None:
+        self.messages = messages
+        self.size = sum(len(value) for _, _, value in messages)
+        self.positions: list[Position] = []
+        self.error: LogError | EngineClosed | None = None
+        self._done = done
+        self._latch = threading.Lock()
+        self._latch.acquire()
+
+    def finish(self) -> None:
+        """Tell whoever waits."""
+        self._latch.release()
+        if self._done is not None:
+            self._done(self)
+
+    def result(self) -> list[Position]:
+        """Wait; the positions, or the error."""
+        self._latch.acquire()
+        if self.error is not None:
+            raise self.error
+        return self.positions
+
+
+class SqliteLog:
+    """A log in a SQLite file."""
+
+    def __init__(
+        self,
+        path: str,
+        clock: Clock,
+        *,
+        partitions: int | None = None,
+        lock_timeout_s: int = 5,
+        max_waiting_bytes: int = 64 * 1024 * 1024,
+    ) -> None:
+        """Open the log at `path`, and make it if it is not there; then it has `partitions` partitions, or 1.
+
+        Raises `InvalidSetting`, `LogUnavailable`, `LogCorrupt`, `LogTooNew`, `LogMismatch`.
+        """
+        self.path = str(Path(path).absolute())
+        self._clock = clock
+        self._max_waiting_bytes = max_waiting_bytes
+        self._pid = os.getpid()
+        check_is_log(Path(self.path))
+        self._datastore, self._reader = self._connect(lock_timeout_s, partitions)
+        self._reading = threading.Lock()
+        self._tail = Tail(self.partitions)
+        self._ends: dict[int, int] = {}
+        """The writer's knowledge of end offsets; forgotten when another process has written."""
+        self._log_time_ms = 0
+        self._seen_by_writer: int | None = None
+        self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._gate = threading.Condition()
+        self._waiting_bytes = 0
+        self._grown = threading.Condition()
+        self._waiters = 0
+        self._is_closed = False
+        self.commits = 0
+        """Transactions committed by this process."""
+        self._writer = threading.Thread(target=self._write_all, name="lastseen-log-writer", daemon=True)
+        self._writer.start()
+
+    def _connect(self, lock_timeout_s: int, partitions: int | None) -> tuple[LogDatastore, sqlite3.Connection]:
+        give_up = time.monotonic() + lock_timeout_s
+        while True:
+            datastore = LogDatastore(self.path, lock_timeout=lock_timeout_s, originator_id_type="text")
+            try:
+                recorder = LogRecorder(datastore)
+                file = prepare(datastore.writer().raw, self.path, recorder.create_table_statements, partitions)
+                reader = sqlite3.connect(
+                    self.path, isolation_level=None, check_same_thread=False, timeout=lock_timeout_s
+                )
+            except sqlite3.Error as error:
+                datastore.close()
+                # Two processes that make the file at once meet here: the change to WAL mode does not wait for a lock.
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY and time.monotonic() < give_up:
+                    time.sleep(POLL_S)
+                    continue
+                raise log_error(self.path, error) from error
+            except BaseException:
+                datastore.close()
+                raise
+            self.identity, self.partitions = file
+            self._recorder = recorder
+            return datastore, reader
+
+    # ── appending ──
+
+    def append(self, messages: Sequence[Message]) -> list[Position]:
+        """Append all messages; returns when they are on the disk (`port.Log`)."""
+        return self._submit(messages, may_wait=True, done=None).result() if messages else []
+
+    def append_soon(self, messages: Sequence[Message]) -> Future[list[Position]]:
+        """Append all messages without waiting (`port.Log`)."""
+        future: Future[list[Position]] = Future()
+        if messages:
+            self._submit(messages, may_wait=False, done=lambda request: _resolve(future, request))
+        else:
+            future.set_result([])
+        return future
+
+    def _submit(
+        self, messages: Sequence[Message], *, may_wait: bool, done: Callable[[_Request], None] | None
+    ) -> _Request:
+        request = _Request(messages, done)
+        with self._gate:
+            self._check_open()
+            while self._waiting_bytes and self._waiting_bytes + request.size > self._max_waiting_bytes:
+                if not may_wait:
+                    raise LogUnavailable(
+                        f"log {self.path}: {self._waiting_bytes} bytes wait to be written, and the limit is"
+                        f" {self._max_waiting_bytes}; wait for earlier appends, or write more slowly"
+                    )
+                self._gate.wait()
+                self._check_open()
+            self._waiting_bytes += request.size
+            # Inside the gate, so that nothing can follow the end of the queue.
+            self._queue.put(request)
+        return request
+
+    def _write_all(self) -> None:
+        is_last = False
+        while not is_last:
+            first = self._queue.get()
+            if first is None:
+                return
+            batch, count, size = [first], len(first.messages), first.size
+            while count < MAX_BATCH_MESSAGES and size < MAX_BATCH_BYTES:
+                try:
+                    request = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+                if request is None:
+                    is_last = True
+                    break
+                batch.append(request)
+                count += len(request.messages)
+                size += request.size
+            try:
+                self._commit(batch)
+            except Exception as error:  # the callers must hear of it, whatever it is
+                failure = error if isinstance(error, LogError) else LogError(f"log {self.path}: {error!r}")
+                for request in batch:
+                    request.error = failure
+            with self._gate:
+                self._waiting_bytes -= size
+                self._gate.notify_all()
+            for request in batch:
+                request.finish()
+
+    def _commit(self, batch: Sequence[_Request]) -> None:
+        """Write a batch in one transaction, or nothing."""
+        with self._datastore.writing:
+            connection = self._datastore.writer().raw
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    records = self._place(connection, batch)
+                    self._recorder.insert_tuples(
+                        connection,
+                        [(str(partition), offset, key, value, at) for partition, offset, at, key, value in records],
+                    )
+                except BaseException:
+                    self._forget()
+                    connection.execute("ROLLBACK")
+                    raise
+                self._finish(connection)
+            except sqlite3.Error as error:
+                self._forget()
+                raise log_error(self.path, error) from error
+        self.commits += 1
+        self._tail.add(records)
+        if self._waiters:
+            with self._grown:
+                self._grown.notify_all()
+
+    def _finish(self, connection: sqlite3.Connection) -> None:
+        try:
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            # A transaction that is still open can be taken back, and then nothing has happened. After an error of the
+            # disk nobody can tell what is on it: the connection goes, and the next one reads what there is.
+            is_disk_error = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR
+            if not is_disk_error and connection.in_transaction:
+                connection.execute("ROLLBACK")
+                raise
+            self._forget()
+            self._datastore.drop_writer()
+            raise OutcomeUnknown(
+                f"log {self.path}: the disk failed while an append was committed ({error}); it may or may not be in the"
+                " log. Read before you try again"
+            ) from error
+
+    def _place(self, connection: sqlite3.Connection, batch: Sequence[_Request]) -> list[Record]:
+        """Give every message its offset and its log time, inside the transaction."""
+        (version,) = connection.execute("PRAGMA data_version").fetchone()
+        if version != self._seen_by_writer:
+            self._forget()
+            self._seen_by_writer = version
+            last = connection.execute(f"SELECT log_time_ms FROM {TABLE} ORDER BY rowid DESC LIMIT 1").fetchone()
+            self._log_time_ms = max(self._log_time_ms, (last and last[0]) or 0)
+        self._log_time_ms = now_ms = max(self._log_time_ms, self._clock.now_ms())
+        ends = self._ends
+        records = []
+        for request in batch:
+            positions = []
+            for partition, key, value in request.messages:
+                offset = ends.get(partition)
+                if offset is None:
+                    offset = _end_offset(connection, partition)
+                ends[partition] = offset + 1
+                positions.append(Position(partition, offset))
+                records.append(Record(partition, offset, now_ms, key, value))
+            request.positions = positions
+        return records
+
+    def _forget(self) -> None:
+        """What the writer knows of the file may be wrong now."""
+        self._ends.clear()
+        self._seen_by_writer = None
+
+    # ── reading ──
+
+    def read(self, partition: int, from_offset: int, max_records: int) -> list[Record]:
+        """The records from `from_offset` on (`port.Log`)."""
+        records = self._tail.read(partition, from_offset, max_records)
+        if records:
+            return records
+        with self._reading:
+            self._check_open()
+            try:
+                rows = self._reader.execute(
+                    f"SELECT originator_version, log_time_ms, topic, state FROM {TABLE}"
+                    " WHERE originator_id = ? AND originator_version >= ? ORDER BY originator_version LIMIT ?",
+                    (str(partition), from_offset, max_records),
+                ).fetchall()
+                if not rows or rows[0][0] != from_offset:
+                    self._check_place(partition, from_offset, found=rows[0][0] if rows else None)
+            except sqlite3.Error as error:
+                raise log_error(self.path, error) from error
+        return [Record(partition, offset, at_ms or 0, key, value) for offset, at_ms, key, value in rows]
+
+    def _check_place(self, partition: int, offset: int, found: int | None) -> None:
+        end = _end_offset(self._reader, partition)
+        # Records that came between the two queries are no gap: the next read has them.
+        if found is not None or end < offset:
+            raise LogMismatch(
+                f"log {self.path}, partition {partition}: it ends at offset {end}, and has no record at {offset}:"
+                " records are missing from the file. Restore it from a copy"
+            )
+
+    def wait(self, position: Position, timeout_s: float) -> bool:
+        """Wait until there is a record at `position` (`port.Log`)."""
+        give_up = time.monotonic() + timeout_s
+        while True:
+            if self.end_offsets()[position.partition] > position.offset:
+                return True
+            left_s = give_up - time.monotonic()
+            if left_s <= 0:
+                return False
+            with self._grown:
+                self._waiters += 1
+                self._grown.wait(min(left_s, POLL_S))
+                self._waiters -= 1
+
+    def end_offsets(self) -> list[int]:
+        """The offset that the next record of each partition will have (`port.Log`)."""
+        with self._reading:
+            self._check_open()
+            try:
+                return [_end_offset(self._reader, partition) for partition in range(self.partitions)]
+            except sqlite3.Error as error:
+                raise log_error(self.path, error) from error
+
+    def close(self) -> None:
+        """Write what waits, and let go of the file (`port.Log`)."""
+        with self._gate:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            self._queue.put(None)
+            self._gate.notify_all()
+        if os.getpid() == self._pid:
+            self._writer.join()
+        with self._reading:
+            self._reader.close()
+        self._datastore.close()
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise EngineClosed(f"log {self.path} is closed: open it again")
+        if os.getpid() != self._pid:
+            raise LogError(f"log {self.path} was opened before this process was forked: open it again in the child")
+
+
+def _end_offset(connection: sqlite3.Connection, partition: int) -> int:
+    (last,) = connection.execute(
+        f"SELECT MAX(originator_version) FROM {TABLE} WHERE originator_id = ?", (str(partition),)
+    ).fetchone()
+    return 0 if last is None else int(last) + 1
+
+
+def _resolve(future: Future[list[Position]], request: _Request) -> None:
+    if request.error is not None:
+        future.set_exception(request.error)
+    else:
+        future.set_result(request.positions)

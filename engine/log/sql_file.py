@@ -1,0 +1,101 @@
+"""The SQLite file of a log: refusing what is none, making one, and turning SQLite's errors into ours."""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+from engine.errors import InvalidSetting, LogCorrupt, LogError, LogMismatch, LogTooNew, LogUnavailable, shown
+
+FORMAT = 1
+META = "lastseen_log"
+_HEADER = b"SQLite format 3\x00"
+
+
+class LogFile(NamedTuple):
+    """What a log's file says of itself."""
+
+    identity: str
+    partitions: int
+
+
+def log_error(path: str, error: sqlite3.Error | OSError) -> LogError:
+    """The typed error for what SQLite, or the file system, says of a log's file. Nothing was written."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return LogUnavailable(f"log {path} is locked by another process: try again, or find out who holds it ({error})")
+    if code == sqlite3.SQLITE_FULL:
+        return LogUnavailable(f"log {path} cannot grow, the disk is full: free some space and try again ({error})")
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
+        return LogUnavailable(f"log {path} cannot be written: mend its permissions and its folder's ({error})")
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return LogCorrupt(f"log {path} is damaged ({error}): stop all writers and restore it from a copy")
+    return LogUnavailable(f"log {path} cannot be used: {error}; see that the disk works and that its folder is there")
+
+
+def check_is_log(path: Path) -> None:
+    """Refuse a file that is no log, without changing a byte of it. A file that is not there, or empty, will do.
+
+    Raises `InvalidSetting`, `LogUnavailable`, `LogCorrupt`.
+    """
+    if path.is_dir():
+        raise InvalidSetting(f"log {path} is a folder: give the path of a file in it")
+    if not path.parent.is_dir():
+        raise InvalidSetting(f"log {path}: there is no folder {path.parent}; make it first")
+    try:
+        if not path.exists() or path.stat().st_size == 0:
+            return
+        with path.open("rb") as file:
+            header = file.read(len(_HEADER))
+    except OSError as error:
+        raise log_error(str(path), error) from error
+    if header != _HEADER:
+        raise LogCorrupt(f"{path} is not a log of lastseen (it is no SQLite database): give another path")
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.Error as error:
+        raise log_error(str(path), error) from error
+    if tables and META not in tables:
+        raise LogCorrupt(f"{path} is a database, but not a log of lastseen: give another path")
+
+
+def prepare(connection: sqlite3.Connection, path: str, create_tables: list[str], partitions: int | None) -> LogFile:
+    """Make the tables where they are missing, and read what the log says of itself.
+
+    Raises `LogTooNew`, `LogMismatch` where the log has another number of partitions than asked for, `sqlite3.Error`.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.execute(f"CREATE TABLE IF NOT EXISTS {META} (name TEXT PRIMARY KEY, value) WITHOUT ROWID")
+        for statement in create_tables:
+            connection.execute(statement)
+        connection.execute(
+            f"INSERT OR IGNORE INTO {META} VALUES ('format', ?), ('identity', ?), ('partitions', ?)",
+            (FORMAT, uuid.uuid4().hex, partitions or 1),
+        )
+        meta = dict(connection.execute(f"SELECT name, value FROM {META}"))
+        _check(path, meta, partitions)
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+    return LogFile(meta["identity"], meta["partitions"])
+
+
+def _check(path: str, meta: dict[str, object], partitions: int | None) -> None:
+    version = meta["format"]
+    if not isinstance(version, int) or not isinstance(meta["partitions"], int):
+        raise LogCorrupt(f"log {path} says {shown(meta)} of itself, which cannot be: restore it from a copy")
+    if version > FORMAT:
+        raise LogTooNew(
+            f"log {path} was written in format {version}, and this lastseen knows {FORMAT}: use a newer one"
+        )
+    if partitions is not None and meta["partitions"] != partitions:
+        raise LogMismatch(
+            f"log {path} has {meta['partitions']} partitions, and {partitions} were asked for: the number is fixed when"
+            " a log is made. Leave it out, or copy the log into a new one"
+        )

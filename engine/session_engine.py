@@ -1,0 +1,172 @@
+"""The one loop: read the view → decide → append → wait for the fold → answer with the verdict.
+
+It serves every command (`engine.commands`) and every log. An answer always reflects the caller's own write. When the
+fold voids a record because the session changed meanwhile, the command is decided again on the new state, a bounded
+number of times, unless the caller named the version or the session itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Literal
+
+from engine import events, lifecycle
+from engine.clock import Clock
+from engine.codec import check_key, encode
+from engine.errors import LastseenError, VersionConflict, shown
+from engine.log.port import Log, Message, Position
+from engine.refusals import refusal
+from engine.session import Session, SessionView
+from engine.verdicts import Verdict
+from engine.view import Answer, Fold, PartitionState, View
+
+ATTEMPTS = 8
+"""How often a command is decided before the caller is told that the session keeps changing."""
+Wait = Literal["applied", "appended", "none"]
+Make = Callable[[int, Session | None, PartitionState], events.SessionEvent | None]
+"""What a command wants to happen, given the time and the session under its key: an event, or nothing to write."""
+_logger = logging.getLogger("lastseen")
+
+
+class _Turn:
+    """One caller's messages, while they wait to be appended and folded."""
+
+    __slots__ = ("_latch", "error", "is_served", "messages")
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        self.messages = messages
+        self.is_served = False
+        self.error: LastseenError | None = None
+        self._latch = threading.Lock()
+        self._latch.acquire()
+
+    def wait(self) -> None:
+        """Wait until `wake`: the turn has been served, or is to lead."""
+        self._latch.acquire()
+
+    def wake(self) -> None:
+        """Let the caller go on."""
+        self._latch.release()
+
+    def result(self) -> None:
+        """Raise what went wrong, if anything did."""
+        if self.error is not None:
+            # A new one for each caller: they raise it in threads of their own.
+            raise type(self.error)(*self.error.args) from self.error
+
+
+class SessionEngine:
+    """Runs commands against a log and the view that is folded from it. Safe to call from many threads."""
+
+    def __init__(self, log: Log, view: View, fold: Fold, clock: Clock) -> None:
+        self._log = log
+        self._view = view
+        self._fold = fold
+        self._clock = clock
+        self._turns_lock = threading.Lock()
+        self._turns: list[_Turn] = []
+        self._is_led = False
+        """Whether a caller is appending and folding for everybody at the moment."""
+
+    def _run(
+        self,
+        key: str,
+        make: Make,
+        *,
+        pinned: bool = False,
+        wait: Wait = "applied",
+    ) -> SessionView | None:
+        check_key(key)
+        partition = self._view.partition_of(key)
+        for _ in range(ATTEMPTS):
+            now_ms = self._clock.now_ms()
+            with self._view.lock:
+                session = partition.find(key)
+                event = make(now_ms, session, partition)
+                if event is None:
+                    return None
+                verdict = lifecycle.decide(event, session, now_ms, partition)
+            if verdict is not Verdict.APPLIED:
+                raise refusal(verdict, key, session)
+            messages = [Message(partition.number, key, encode(event))]
+            if wait != "applied":
+                self._send(messages, wait)
+                return None
+            answer = self._fold.expect(event.id)
+            try:
+                self.append_and_fold(messages)
+            finally:
+                self._fold.forget(event.id)
+            verdict = verdict_of(answer)
+            if verdict is Verdict.APPLIED:
+                return answer.session
+            if pinned or verdict is Verdict.CLOCK_SKEW:
+                raise refusal(verdict, key, session)
+        raise VersionConflict(
+            f"session key {shown(key)}: it changed {ATTEMPTS} times while this was being decided; try again"
+        )
+
+    def append_and_fold(self, messages: Sequence[Message]) -> None:
+        """Append, and fold up to what was appended. Raises `LogError`.
+
+        Callers that come while others are at it wait and are served together: one of them appends and folds for all. So
+        each caller waits once, and is woken once, however many there are.
+        """
+        turn = _Turn(messages)
+        with self._turns_lock:
+            self._turns.append(turn)
+            leads, self._is_led = not self._is_led, True
+        if not leads:
+            turn.wait()
+            if turn.is_served:
+                turn.result()
+                return
+        self._lead()
+        turn.result()
+
+    def _lead(self) -> None:
+        """Serve everybody who waits, and hand the lead on."""
+        with self._turns_lock:
+            turns, self._turns = self._turns, []
+        try:
+            positions = self._log.append([message for turn in turns for message in turn.messages])
+            for position in {position.partition: position for position in positions}.values():
+                self._fold.catch_up(position)
+        except LastseenError as error:
+            for turn in turns:
+                turn.error = error
+        except BaseException as error:
+            for turn in turns:
+                turn.error = LastseenError(f"the engine failed while it appended: {error!r}")
+            raise
+        finally:
+            with self._turns_lock:
+                self._is_led = bool(self._turns)
+                heir = self._turns[0] if self._turns else None
+            for turn in turns:
+                turn.is_served = True
+            if heir is not None:
+                heir.wake()
+            for turn in turns:
+                turn.wake()
+
+    def _send(self, messages: Sequence[Message], wait: Wait) -> None:
+        if wait == "appended":
+            self._log.append(messages)
+        else:
+            self._log.append_soon(messages).add_done_callback(_report_failure)
+
+
+def _report_failure(appended: Future[list[Position]]) -> None:
+    error = appended.exception()
+    if error is not None:
+        _logger.warning("a touch that nobody waited for was not logged: %s", error)
+
+
+def verdict_of(answer: Answer) -> Verdict:
+    """The verdict on an event that has been folded."""
+    assert answer.outcome is not None, "the fold has passed the record, so it has an outcome"
+    return answer.outcome.verdict

@@ -1,0 +1,70 @@
+"""What deciding asks of the view and of the fold: the ports through which `engine` sees `projections`."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from engine.lifecycle import SessionIds
+from engine.log.port import Position
+from engine.session import Session, SessionView
+from engine.verdicts import Verdict
+
+
+class PartitionState(SessionIds, Protocol):
+    """One partition of the view."""
+
+    @property
+    def number(self) -> int: ...
+
+    def find(self, key: str) -> Session | None:
+        """The session under `key` that no record has ended yet; it may be due."""
+        ...
+
+
+class View(Protocol):
+    """The live view. `lock` is held while its state is read."""
+
+    @property
+    def lock(self) -> AbstractContextManager[Any]: ...
+
+    def partition_of(self, key: str) -> PartitionState:
+        """The partition that a key belongs to."""
+        ...
+
+    def show(self, partition: int, session: Session) -> SessionView:
+        """A session as callers see it."""
+        ...
+
+
+class Judged(Protocol):
+    """An outcome, as far as its author is concerned."""
+
+    @property
+    def verdict(self) -> Verdict: ...
+
+
+class Answer(Protocol):
+    """The outcome of an awaited event; `outcome` is there once it has been folded."""
+
+    @property
+    def outcome(self) -> Judged | None: ...
+
+    @property
+    def session(self) -> SessionView | None: ...
+
+
+class Fold(Protocol):
+    """The follower."""
+
+    def expect(self, event_id: str) -> Answer:
+        """Ask for the outcome of an event that is about to be appended."""
+        ...
+
+    def forget(self, event_id: str) -> None:
+        """Nobody waits for this event any more."""
+        ...
+
+    def catch_up(self, to: Position | None = None) -> int:
+        """Fold until the record at `to` is folded."""
+        ...

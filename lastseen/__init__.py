@@ -1,0 +1,36 @@
+"""lastseen: who is live, until when, and why. An event-sourced session lifecycle engine.
+
+import lastseen
+
+with lastseen.open_engine("sqlite:///sessions.db", idle_ttl="30m") as engine:
+    engine.open("discord:guild1:chan2:user3", attributes={"owner": "user3"})
+    engine.touch("discord:guild1:chan2:user3")
+    print(engine.explain("discord:guild1:chan2:user3").sentence)
+"""
+
+from engine import errors
+from engine.clock import Clock, ManualClock, SystemClock
+from engine.errors import LastseenError
+from engine.log.port import Position
+from engine.session import Policy, SessionView, Status
+from engine.verdicts import Verdict
+from lastseen.app import Engine, open_engine
+from lastseen.config import Settings, policy
+
+__version__ = "0.1.0"
+__all__ = [
+    "Clock",
+    "Engine",
+    "LastseenError",
+    "ManualClock",
+    "Policy",
+    "Position",
+    "SessionView",
+    "Settings",
+    "Status",
+    "SystemClock",
+    "Verdict",
+    "errors",
+    "open_engine",
+    "policy",
+]

@@ -1,0 +1,343 @@
+"""Composition: the engine that `open_engine` returns, put together from its parts."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from engine.clock import Clock, SystemClock
+from engine.codec import check_key
+from engine.commands import Commands
+from engine.errors import EngineClosed, InvalidSetting, LastseenError, shown
+from engine.log import open_log
+from engine.log.port import Log, Position
+from engine.session import Session, SessionView, Status
+from lastseen.config import Settings, duration_ms
+from lastseen.pressure import PRESSED_ABOVE, MemoryPressure
+from lastseen.start import load
+from lastseen.upkeep import Upkeep
+from projections.as_of import Past
+from projections.bodies import Body, BodyId, Message
+from projections.explain import Explanation, explain
+from projections.follower import Follower
+from projections.history import Entry, Life
+from projections.live_view import LiveView, Page, Sort
+from projections.pruner import Plan, Pruner
+from projections.subscriptions import Subscription, Subscriptions
+
+_logger = logging.getLogger("lastseen")
+Progress = Callable[[int, int], None]
+"""Told, while the log is read at the start, how many records are folded and how many there are."""
+
+
+CHUNK = 4_096
+"""Records folded between two looks at memory and progress during the start."""
+HEAVY_RECORDS = 50_000
+HEAVY_SESSIONS = 200_000
+"""How much may wait for a flush during the start."""
+
+
+class Engine(Commands):
+    """A session lifecycle engine on one log: the commands, the reads, and the upkeep behind them.
+
+    Safe to call from many threads. Use it as a context manager, or call `shutdown` when you are done.
+    """
+
+    def __init__(self, log: Log, clock: Clock, settings: Settings, progress: Progress | None = None) -> None:
+        self._settings = settings
+        state = load(log, settings)
+        self.notes: list[str] = state.notes
+        """Sentences on what was damaged at the start, and what was used in its place."""
+        for note in state.notes:
+            _logger.warning("%s", note)
+        self._statistics, self._bodies = state.statistics, state.bodies
+        self._snapshot, self._history = state.snapshot, state.history
+        self._views = LiveView(state.partitions, self, threading.Lock())
+        self._subscriptions = Subscriptions()
+        self._upkeep = Upkeep(self._views, clock)
+        self._follower = Follower(
+            log,
+            self._views,
+            [self._bodies, self._snapshot, self._history, self._statistics, self._subscriptions, self._upkeep],
+        )
+        super().__init__(
+            log, self._views, self._follower, clock, source=settings.source, policy=settings.default_policy()
+        )
+        self._pruner = Pruner(
+            self._views, self.append_and_fold, source=settings.source, max_sessions=settings.max_sessions
+        )
+        self._pressure = MemoryPressure(settings.max_memory_bytes)
+        self._archive_every_ms = (
+            None if settings.archive_interval is None else duration_ms("archive_interval", settings.archive_interval)
+        )
+        self._archived_at_ms = clock.now_ms()
+        self._closing = threading.Lock()
+        self._is_closed = False
+        self._catch_up(progress)
+        if settings.background:
+            self._upkeep.start(
+                follow=self._follower.catch_up,
+                flush=self._keep,
+                flush_every_s=duration_ms("snapshot_interval", settings.snapshot_interval) / 1000,
+                prune=self._prune_in_background if settings.prune else None,
+            )
+
+    def _catch_up(self, progress: Progress | None) -> None:
+        """Fold all that the log holds, keeping memory bounded on the way."""
+        while True:
+            ends = self._log.end_offsets()
+            total = sum(ends)
+            for partition, end in zip(self._views.partitions, ends, strict=True):
+                while partition.checkpoint < end:
+                    self._follower.catch_up(Position(partition.number, min(partition.checkpoint + CHUNK, end) - 1))
+                    self._flush_if_heavy()
+                    if progress is not None:
+                        progress(sum(other.checkpoint for other in self._views.partitions), total)
+            if ends == self._log.end_offsets():
+                return
+
+    def _flush_if_heavy(self) -> None:
+        if (
+            self._history.unsaved() >= HEAVY_RECORDS
+            or self._bodies.unsaved_bytes >= self._settings.max_body_bytes
+            or self._snapshot.unsaved() >= HEAVY_SESSIONS
+        ):
+            self.flush()
+
+    # ── reads: none of them touches ──
+
+    def get(self, key: str) -> SessionView | None:
+        """The session that lives under `key`, or `None`. Raises `InvalidKey`."""
+        check_key(key)
+        return self._views.get(key, self._now_ms())
+
+    def get_by_id(self, session_id: str) -> SessionView | None:
+        """The live session with this id, or `None`."""
+        return self._views.get_by_id(session_id, self._now_ms())
+
+    def list(
+        self,
+        *,
+        sort: Sort = "lru",
+        status: Status | str | None = None,
+        prefix: str = "",
+        owner: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page:
+        """A page of live sessions: `lru` (least recently used first), `deadline` (soonest first) or `created`.
+
+        Raises `InvalidSetting` for an unknown sort, status, limit or cursor.
+        """
+        if isinstance(status, str):
+            try:
+                status = Status(status)
+            except ValueError:
+                raise InvalidSetting(f"status = {shown(status)}: give active or suspended") from None
+        return self._views.list(
+            self._now_ms(), sort=sort, status=status, prefix=prefix, owner=owner, limit=limit, cursor=cursor
+        )
+
+    def count(self) -> int:
+        """How many sessions no record has ended yet: those that are due but not announced are counted. O(1)."""
+        return self._views.count()
+
+    def messages(self, key: str) -> Sequence[Message]:
+        """The newest messages of the live session under `key`, oldest first; `history` and `as_of` have the rest."""
+        session = self.get(key)
+        if session is None:
+            return []
+        body_id = BodyId(session.partition, session.born_offset)
+        return list(self._bodies.read(body_id, self._snapshot, self._views.lock).messages.values())
+
+    def history(self, key: str, *, after_offset: int = -1, limit: int = 1_000) -> Sequence[Entry]:
+        """Every record of a key with its verdict, in the order of the log; a page of `limit` after `after_offset`."""
+        self._written_history(key)
+        return self._history.entries(key, after_offset=after_offset, limit=limit)
+
+    def lives(self, key: str, *, after_offset: int = -1, limit: int = 1_000) -> Sequence[Life]:
+        """How each session of a key began and ended."""
+        self._written_history(key)
+        return self._history.lives(key, after_offset=after_offset, limit=limit)
+
+    def explain(self, key: str) -> Explanation:
+        """Why the session under `key` lives, and until when; or why it ended, and by which record."""
+        self._written_history(key)
+        session = self.get(key)
+        last = None if session is None else self._history.entry_at(key, session.position.offset)
+        return explain(key, self._now_ms(), session, last, self._history.last_life(key), self._history.last_entry(key))
+
+    def as_of(self, key: str, at: int | Position) -> SessionView | None:
+        """The session that lived under `key` at a log time in milliseconds, or right after the record at a position.
+
+        Costs a read of the key's records up to there. Raises `LogMismatch` if the log no longer holds them.
+        """
+        _, found = self._past(key, at)
+        return None if found is None else found[1]
+
+    def messages_as_of(self, key: str, at: int | Position) -> Sequence[Message]:
+        """The newest messages of the session that lived under `key` then: the transcript of an ended session too."""
+        past, found = self._past(key, at)
+        return [] if found is None else list(past.body(found[0]).messages.values())
+
+    def _past(self, key: str, at: int | Position) -> tuple[Past, tuple[Session, SessionView] | None]:
+        self._written_history(key)
+        past = Past(self._views.partition_of(key).number)
+        at_ms = past.fold_until(self._log, self._history, key, at)
+        return past, None if at_ms is None else past.find(key, at_ms)
+
+    def _written_history(self, key: str) -> None:
+        check_key(key)
+        self._check_open()
+        self._history.flush(self._views.partitions, self._views.lock)
+
+    def statistics(self) -> dict[str, Any]:
+        """Counters and gauges as plain JSON values."""
+        with self._views.lock:
+            report = self._statistics.report(self._views.partitions)
+            report["bodies"] = {
+                "bytes": self._bodies.whole_bytes,
+                "hits": self._bodies.hits,
+                "misses": self._bodies.misses,
+                "evictions": dict(self._bodies.evictions),
+            }
+        report["pruner"] = {"runs": self._pruner.runs, "announced": self._pruner.announced}
+        return report
+
+    def subscribe(self) -> Subscription:
+        """Facts from now on, as they happen: an iterator and a context manager."""
+        return self._subscriptions.add()
+
+    def checkpoints(self) -> dict[int, tuple[int, str]]:
+        """For each partition the next offset to read, and the digest of all before it in hexadecimal."""
+        with self._views.lock:
+            return {part.number: (part.checkpoint, part.digest.hex()) for part in self._views.partitions}
+
+    def health(self) -> dict[str, LastseenError]:
+        """What goes wrong in the background at the moment, by thread; empty if all is well."""
+        return dict(self._upkeep.failures)
+
+    # ── upkeep ──
+
+    def refresh(self) -> int:
+        """Fold what other processes have written; returns how many records. Raises `LogError`."""
+        self._check_open()
+        return self._follower.catch_up()
+
+    def prune(self, *, dry_run: bool = False) -> Plan:
+        """Announce every session that is due or too many; with `dry_run`, only say which. Returns the plan."""
+        self.refresh()
+        if dry_run:
+            return self._pruner.plan(self._now_ms(), limit=2**62)
+        return self._pruner.run(self._now_ms())
+
+    def _prune_in_background(self) -> int:
+        if self._is_importing():
+            return 0  # the history that is being imported says itself what ended when
+        self._follower.catch_up()
+        return len(self._pruner.run(self._clock.now_ms()).due)
+
+    def flush(self) -> int:
+        """Write the history and the snapshot; returns how many sessions were written. Raises `SnapshotError`."""
+        self._history.flush(self._views.partitions, self._views.lock)
+        return self._snapshot.flush(self._views.partitions, self._statistics, self._bodies, self._views.lock)
+
+    def archive(self) -> str | None:
+        """Put a verified copy of the snapshot by; returns where. `None` if the snapshot is in memory."""
+        self.flush()
+        return self._snapshot.archive()
+
+    def _keep(self) -> None:
+        if self._snapshot.unsaved() or self._history.unsaved():
+            self.flush()
+        now_ms = self._clock.now_ms()
+        if self._archive_every_ms is not None and now_ms - self._archived_at_ms >= self._archive_every_ms:
+            self._archived_at_ms = now_ms
+            self.archive()
+        self._relieve()
+
+    def _relieve(self) -> None:
+        """Under memory pressure bodies leave memory first; then, if so configured, sessions end."""
+        if self._pressure.share() <= PRESSED_ABOVE:
+            return
+        with self._views.lock:
+            self._bodies.shrink(self._bodies.whole_bytes // 2, "memory")
+        if self._settings.evict_on_pressure and self._pressure.share() > PRESSED_ABOVE and not self._is_importing():
+            now_ms = self._clock.now_ms()
+            self._pruner.execute(self._pruner.plan_memory(now_ms, max(self.count() // 20, 1)), now_ms)
+
+    def _now_ms(self) -> int:
+        """The time by which reads judge deadlines: while history is being imported, the history's own."""
+        self._check_open()
+        if self._is_importing():
+            return max(partition.log_time_ms for partition in self._views.partitions)
+        return self._clock.now_ms()
+
+    def _is_importing(self) -> bool:
+        return any(partition.importing for partition in self._views.partitions)
+
+    # ── attributes (`live_view.Attributes`) ──
+
+    def at_hand(self, partition: int, session: Session) -> Mapping[str, Any] | None:
+        """The attributes of a session, if they are in memory."""
+        return self._bodies.at_hand(BodyId(partition, session.born_offset))
+
+    def load(self, partition: int, session: Session) -> Mapping[str, Any]:
+        """The attributes of a session, from the snapshot if they have left memory."""
+        return self._body(partition, session).attributes
+
+    def _body(self, partition: int, session: Session) -> Body:
+        return self._bodies.read(BodyId(partition, session.born_offset), self._snapshot, self._views.lock)
+
+    # ── the end ──
+
+    def shutdown(self) -> None:
+        """Stop the threads, flush, and let go of the log. May be called again; nothing acknowledged is lost."""
+        with self._closing:
+            if self._is_closed:
+                return
+            self._is_closed = True
+        self._upkeep.stop()
+        self._subscriptions.close()
+        try:
+            self.flush()
+        except LastseenError as error:
+            _logger.warning("the last flush failed, the next start reads more of the log: %s", error)
+        finally:
+            self._snapshot.close()
+            self._history.close()
+            self._log.close()
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise EngineClosed("the engine has shut down: open another with `open_engine`")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.shutdown()
+
+
+def open_engine(
+    url: str = "sqlite:///lastseen.db", *, clock: Clock | None = None, progress: Progress | None = None, **settings: Any
+) -> Engine:
+    """Open an engine on a log: `sqlite:///path` (made if it is not there) or `memory://`.
+
+    `settings` are those of `lastseen.Settings`. `clock` is for tests. `progress` is told how far the log is read.
+    Raises errors of `lastseen.errors`.
+    """
+    chosen = Settings.of(**settings)
+    clock = clock or SystemClock()
+    options = {} if chosen.partitions is None else {"partitions": chosen.partitions}
+    log = open_log(url, clock, **options)
+    try:
+        return Engine(log, clock, chosen, progress)
+    except BaseException:
+        log.close()
+        raise

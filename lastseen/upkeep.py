@@ -1,0 +1,101 @@
+"""Upkeep: the threads behind an engine that follow the log, announce what is due, and flush what has changed.
+
+Nothing that a caller waits for depends on them: a caller folds its own record. A failure is logged, kept for `health`,
+and tried again; it never ends a thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+from engine.clock import Clock
+from engine.errors import LastseenError
+from projections.live_view import LiveView
+from projections.partition import Outcome, Partition
+
+FOLLOW_EVERY_S = 0.025
+"""How often the log is asked for records that other processes wrote."""
+LONGEST_SLEEP_MS = 60_000
+RETRY_S = 1.0
+_logger = logging.getLogger("lastseen")
+
+
+class Upkeep:
+    """Runs `follow`, `prune` and `flush`, each in a thread of its own, until it is stopped."""
+
+    def __init__(self, view: LiveView, clock: Clock) -> None:
+        self._view = view
+        self._clock = clock
+        self._stop = threading.Event()
+        self._sooner = threading.Event()
+        """Set when a session is due before the pruner means to wake up, and when all is to stop."""
+        self._sleeping_until_ms: int | None = None
+        self._is_pruning = False
+        self._threads: list[threading.Thread] = []
+        self.failures: dict[str, LastseenError] = {}
+        """The last error of each thread that has not succeeded since."""
+
+    def follow(self, partition: Partition, _: Sequence[Outcome]) -> None:
+        """Wake the pruner if something is due before it means to wake up (`follower.Projection`)."""
+        if not self._is_pruning or self._sooner.is_set():
+            return
+        next_ms = partition.deadlines.next_ms()
+        if next_ms is not None and (self._sleeping_until_ms is None or next_ms < self._sleeping_until_ms):
+            self._sooner.set()
+
+    def start(
+        self, *, follow: Callable[[], object], flush: Callable[[], object], flush_every_s: float,
+        prune: Callable[[], int] | None,
+    ) -> None:  # fmt: skip
+        """Start the threads; `prune` returns how many sessions it announced."""
+        self._start("follow", lambda: self._every(FOLLOW_EVERY_S, "follow", follow))
+        self._start("flush", lambda: self._every(flush_every_s, "flush", flush))
+        if prune is not None:
+            self._is_pruning = True
+            self._start("prune", lambda: self._prune_when_due(prune))
+
+    def _start(self, name: str, run: Callable[[], None]) -> None:
+        thread = threading.Thread(target=run, name=f"lastseen-{name}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _every(self, seconds: float, name: str, work: Callable[[], object]) -> None:
+        while not self._stop.wait(seconds if name not in self.failures else max(seconds, RETRY_S)):
+            self._try(name, work)
+
+    def _prune_when_due(self, prune: Callable[[], int]) -> None:
+        while not self._stop.is_set():
+            now_ms = self._clock.now_ms()
+            next_ms = self._view.next_deadline()
+            self._sooner.clear()
+            self._sleeping_until_ms = next_ms
+            if next_ms is None or next_ms > now_ms:
+                until_ms = now_ms + LONGEST_SLEEP_MS if next_ms is None else next_ms
+                self._clock.sleep_until(until_ms, self._sooner, LONGEST_SLEEP_MS)
+                continue
+            announced = self._try("prune", prune)
+            if not announced and self._view.next_deadline() == next_ms:
+                # What is due was announced already, or cannot be: give the fold time.
+                self._stop.wait(RETRY_S)
+
+    def _try(self, name: str, work: Callable[[], object]) -> object:
+        try:
+            done = work()
+        except LastseenError as error:
+            if name not in self.failures:
+                _logger.warning("%s failed and is tried again: %s", name, error)
+            self.failures[name] = error
+            return None
+        if self.failures.pop(name, None) is not None:
+            _logger.info("%s works again", name)
+        return done
+
+    def stop(self) -> None:
+        """Stop the threads, and wait until they have stopped."""
+        self._stop.set()
+        self._sooner.set()
+        for thread in self._threads:
+            thread.join()
+        self._threads.clear()

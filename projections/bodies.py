@@ -1,0 +1,234 @@
+"""Bodies: the attributes and the newest messages of live sessions, the heavy part, under a memory bound.
+
+Whole bodies stand in an LRU cache over the snapshot; what the snapshot does not hold yet is kept beside it until the
+next flush. So a body can leave memory at any time and nothing is lost, and the fold never reads the disk: a change to a
+body that is not in memory is only noted, and joined with the rest when somebody reads it or when it is flushed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Container, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from engine import events
+from engine.merge_patch import merge_patch
+from engine.verdicts import Verdict
+from projections.partition import Outcome, Partition
+
+DEFAULT_MAX_BODY_BYTES = 64 * 1024 * 1024
+_ENTRY_BYTES = 200
+"""What a body or a message costs in memory beside its JSON, roughly."""
+
+
+class BodyId(NamedTuple):
+    """Names a session's body: its partition and the offset of its `created` record."""
+
+    partition: int
+    born_offset: int
+
+
+class Message(NamedTuple):
+    """One message of a session."""
+
+    offset: int
+    event_id: str
+    at_ms: int
+    value: bytes
+    """Compact JSON."""
+
+
+@dataclass(slots=True)
+class Body:
+    """A whole body."""
+
+    attributes: dict[str, Any] = field(default_factory=dict)
+    messages: OrderedDict[str, Message] = field(default_factory=OrderedDict)
+    """By event id, oldest first."""
+
+    cost_bytes: int = _ENTRY_BYTES
+    """What it takes in memory, roughly; kept as it changes, since adding it up would cost the whole ring."""
+
+    def change(self, patch: dict[str, Any] | None, message: Message | None, keep: int | None) -> None:
+        """One applied touch: patch the attributes; add the message unless its event is in the ring; keep the newest."""
+        if patch is not None:
+            self.set_attributes(merge_patch(self.attributes, patch))
+        if message is not None and message.event_id not in self.messages:
+            self.messages[message.event_id] = message
+            self.cost_bytes += _ENTRY_BYTES + len(message.value)
+            while keep is not None and len(self.messages) > keep:
+                _, oldest = self.messages.popitem(last=False)
+                self.cost_bytes -= _ENTRY_BYTES + len(oldest.value)
+
+    def set_attributes(self, attributes: dict[str, Any]) -> None:
+        """Put `attributes` in the place of what is there."""
+        self.cost_bytes += _weight(attributes) - _weight(self.attributes)
+        self.attributes = attributes
+
+    def copy(self) -> Body:
+        """A body that shares nothing with this one that ever changes."""
+        return Body(self.attributes, self.messages.copy(), self.cost_bytes)
+
+
+def _weight(value: Any) -> int:
+    # Parsed JSON takes about twice its text.
+    return 2 * len(msgspec.json.encode(value)) if value else 0
+
+
+class Step(NamedTuple):
+    """One change of a body."""
+
+    patch: dict[str, Any] | None
+    message: Message | None
+    keep: int | None
+    """How many messages the policy keeps; `None` keeps all."""
+
+    def cost_bytes(self) -> int:
+        """What it takes in memory, roughly."""
+        return _ENTRY_BYTES + _weight(self.patch) + (0 if self.message is None else len(self.message.value))
+
+
+@dataclass(slots=True)
+class Unsaved:
+    """What happened to a body since the last flush."""
+
+    attributes: dict[str, Any] | None = None
+    """What the session was created with, if that was since the last flush."""
+    steps: list[Step] = field(default_factory=list)
+
+    def join(self, body: Body) -> Body:
+        """Bring `body`, as the snapshot has it, up to date; returns it."""
+        if self.attributes is not None:
+            body.set_attributes(self.attributes)
+        for step in self.steps:
+            body.change(*step)
+        return body
+
+
+class BodyStore(Protocol):
+    """Where bodies are when they are not in memory: the snapshot."""
+
+    @property
+    def lock(self) -> AbstractContextManager[Any]:
+        """Held from the moment when a flush takes the unsaved changes until they are committed or given back."""
+        ...
+
+    def load_body(self, body_id: BodyId) -> Body:
+        """The body as last flushed; an empty one if there is none."""
+        ...
+
+
+class Bodies:
+    """The bodies of all live sessions. All but `read` expects the caller to hold the view's lock."""
+
+    def __init__(self, max_body_bytes: int = DEFAULT_MAX_BODY_BYTES) -> None:
+        self._max_bytes = max_body_bytes
+        self._whole: OrderedDict[BodyId, tuple[Body, int]] = OrderedDict()
+        self.whole_bytes = 0
+        self._unsaved: dict[BodyId, Unsaved] = {}
+        self.unsaved_bytes = 0
+        self.hits = 0
+        self.misses = 0
+        self.evictions: Counter[str] = Counter()
+        """By cause: `capacity` (the bound), `memory` (pressure)."""
+
+    def follow(self, partition: Partition, outcomes: Sequence[Outcome]) -> None:
+        """Note what outcomes did to bodies."""
+        for outcome in outcomes:
+            if outcome.ended is not None:
+                self._drop(BodyId(partition.number, outcome.ended.born_offset))
+            if outcome.verdict is not Verdict.APPLIED or outcome.session is None:
+                continue
+            event = outcome.event
+            if type(event) is events.Touched:
+                if event.data.attributes is not None or event.data.message is not None:
+                    self._touch(BodyId(partition.number, outcome.session.born_offset), outcome, event)
+            elif type(event) is events.Created and event.data.attributes:
+                # An empty body costs nothing: no memory, no row.
+                body_id = BodyId(partition.number, outcome.session.born_offset)
+                self._unsaved[body_id] = Unsaved(attributes=event.data.attributes)
+                body = self._unsaved[body_id].join(Body())
+                self.unsaved_bytes += body.cost_bytes
+                self._keep(body_id, body)
+
+    def _touch(self, body_id: BodyId, outcome: Outcome, event: events.Touched) -> None:
+        message = None
+        if event.data.message is not None:
+            value = msgspec.json.encode(event.data.message)
+            message = Message(outcome.record.offset, event.id, outcome.at_ms, value)
+        assert outcome.session is not None
+        step = Step(event.data.attributes, message, outcome.session.policy.max_messages)
+        self._unsaved.setdefault(body_id, Unsaved()).steps.append(step)
+        self.unsaved_bytes += step.cost_bytes()
+        whole = self._whole.get(body_id)
+        if whole is not None:
+            whole[0].change(*step)
+            self._keep(body_id, whole[0])
+
+    def at_hand(self, body_id: BodyId) -> dict[str, Any] | None:
+        """The attributes of a body that is in memory, else `None`. Counts as no use of it."""
+        whole = self._whole.get(body_id)
+        return None if whole is None else whole[0].attributes
+
+    def read(self, body_id: BodyId, store: BodyStore, view_lock: AbstractContextManager[Any]) -> Body:
+        """The body as it is now, from memory or from the snapshot. It belongs to the cache: copy before you change it.
+
+        Raises `SnapshotError` where it must be read from the snapshot and cannot.
+        """
+        with view_lock:
+            whole = self._whole.get(body_id)
+            if whole is not None:
+                self.hits += 1
+                self._whole.move_to_end(body_id)
+                return whole[0].copy()
+        with store.lock:
+            body = store.load_body(body_id)
+            with view_lock:
+                self.misses += 1
+                unsaved = self._unsaved.get(body_id)
+                if unsaved is not None:
+                    unsaved.join(body)
+                self._keep(body_id, body)
+                return body.copy()
+
+    def take_unsaved(self) -> dict[BodyId, Unsaved]:
+        """Hand all unsaved changes to a flush."""
+        taken, self._unsaved = self._unsaved, {}
+        self.unsaved_bytes = 0
+        return taken
+
+    def give_back(self, taken: dict[BodyId, Unsaved], ended: Container[BodyId]) -> None:
+        """Take unsaved changes back from a flush that failed, before those that came meanwhile."""
+        for body_id, earlier in taken.items():
+            if body_id in ended:
+                continue
+            later = self._unsaved.get(body_id)
+            if later is not None:
+                earlier.steps += later.steps
+            self._unsaved[body_id] = earlier
+
+    def shrink(self, to_bytes: int, cause: str) -> None:
+        """Let whole bodies leave memory, least recently used first, until they take at most `to_bytes`."""
+        while self._whole and self.whole_bytes > to_bytes:
+            _, (_, cost) = self._whole.popitem(last=False)
+            self.whole_bytes -= cost
+            self.evictions[cause] += 1
+
+    def _keep(self, body_id: BodyId, body: Body) -> None:
+        self._forget_whole(body_id)
+        self._whole[body_id] = (body, body.cost_bytes)
+        self.whole_bytes += body.cost_bytes
+        self.shrink(self._max_bytes, "capacity")
+
+    def _forget_whole(self, body_id: BodyId) -> None:
+        whole = self._whole.pop(body_id, None)
+        if whole is not None:
+            self.whole_bytes -= whole[1]
+
+    def _drop(self, body_id: BodyId) -> None:
+        self._forget_whole(body_id)
+        self._unsaved.pop(body_id, None)

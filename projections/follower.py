@@ -1,0 +1,122 @@
+"""The one reader: reads the log, folds each record once, and hands the outcome to every projection.
+
+There is no follower thread on the way of a call: whoever waits for a record folds up to it itself, under the follower's
+lock, and finds the work done if somebody else has been there. That saves a hand-over between threads per call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from engine.errors import LastseenError, LogMismatch
+from engine.log.port import Log, Position
+from engine.session import SessionView
+from projections.live_view import LiveView
+from projections.partition import Outcome, Partition
+
+BATCH_RECORDS = 512
+"""Records folded at a time: how long a reader of the view may have to wait for the lock (about 5 ms)."""
+
+
+class Projection(Protocol):
+    """Something folded from outcomes."""
+
+    def follow(self, partition: Partition, outcomes: Sequence[Outcome]) -> None:
+        """Take the next outcomes of a partition, in order. Called under the view's lock: be quick; no I/O."""
+        ...
+
+
+class Awaited:
+    """The outcome of one event that a caller is waiting for, with the session as it was right after."""
+
+    __slots__ = ("outcome", "session")
+
+    def __init__(self) -> None:
+        self.outcome: Outcome | None = None
+        self.session: SessionView | None = None
+
+
+class Follower:
+    """Folds a log into partitions and tells projections. Safe to call from many threads."""
+
+    def __init__(self, log: Log, view: LiveView, projections: Sequence[Projection]) -> None:
+        self._log = log
+        self._view = view
+        self._projections = tuple(projections)
+        self._awaited: dict[str, Awaited] = {}
+        self._failure: LogMismatch | None = None
+        self._told = [partition.checkpoint for partition in view.partitions]
+        """The checkpoint up to which everybody has been told: what a record did is known once it is behind that."""
+        self.lock = view.lock
+
+    @property
+    def failure(self) -> LastseenError | None:
+        """The error that stopped the follower for good, if one has."""
+        return self._failure
+
+    def expect(self, event_id: str) -> Awaited:
+        """Ask for the outcome of an event that is about to be appended. Give it up with `forget`."""
+        awaited = self._awaited[event_id] = Awaited()
+        return awaited
+
+    def forget(self, event_id: str) -> None:
+        """Nobody waits for this event any more."""
+        self._awaited.pop(event_id, None)
+
+    def catch_up(self, to: Position | None = None) -> int:
+        """Fold until the record at `to` is folded, or, without `to`, all that the log holds now.
+
+        Returns how many records were folded here. Raises the log's error, or `LogMismatch` where records are missing.
+        """
+        folded = 0
+        if to is not None:
+            return self._fold_until(to.partition, to.offset + 1)
+        for number, end_offset in enumerate(self._log.end_offsets()):
+            folded += self._fold_until(number, end_offset)
+        return folded
+
+    def _fold_until(self, number: int, end_offset: int) -> int:
+        folded = 0
+        partition = self._view.partitions[number]
+        while self._told[number] < end_offset:
+            with self.lock:
+                if self._told[number] < end_offset:
+                    folded += self._fold_some(partition)
+                    self._told[number] = partition.checkpoint
+        return folded
+
+    def _fold_some(self, partition: Partition) -> int:
+        if self._failure is not None:
+            # A new one each time: an exception that is raised again and again collects tracebacks without bound.
+            raise LogMismatch(*self._failure.args)
+        try:
+            records = self._log.read(partition.number, partition.checkpoint, BATCH_RECORDS)
+            if not records:
+                return 0
+            outcomes = []
+            for record in records:
+                if record.offset != partition.checkpoint:
+                    raise LogMismatch(
+                        f"partition {partition.number}: expected the record at offset {partition.checkpoint} and found"
+                        f" {record.offset}: records are missing from the log, so its state can no longer be known."
+                        " Restore the log, or start from a snapshot that was taken after the gap."
+                    )
+                outcomes.append(partition.fold(record))
+        except LogMismatch as error:
+            self._failure = error
+            raise
+        for projection in self._projections:
+            projection.follow(partition, outcomes)
+        if self._awaited:
+            self._answer(partition, outcomes)
+        return len(outcomes)
+
+    def _answer(self, partition: Partition, outcomes: Sequence[Outcome]) -> None:
+        for outcome in outcomes:
+            awaited = self._awaited.pop(outcome.event.id, None) if outcome.event is not None else None
+            if awaited is not None:
+                # If a later record of this batch changed the session again, that is what the caller sees.
+                if outcome.session is not None:
+                    awaited.session = self._view.show(partition.number, outcome.session)
+                awaited.outcome = outcome

@@ -1,0 +1,224 @@
+"""History: per key, every record with its verdict, and how each session began and ended. On disk, in batches.
+
+It is written before the snapshot, so it is never behind it; what it holds beyond the snapshot's checkpoint is written
+again, with the same content, when the log is followed from there. It answers "why" long after a session is gone.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
+
+from engine import events
+from engine.errors import SnapshotError
+from engine.verdicts import Verdict
+from projections.partition import Outcome, Partition
+
+FORMAT = 1
+MAX_PAGE = 10_000
+_LONGEST_KEY = events.MAX_KEY_CHARACTERS
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS entries (
+    key TEXT, "offset" INTEGER, partition INTEGER, at_ms INTEGER, verdict INTEGER, name TEXT, session_id TEXT,
+    event_id TEXT, source TEXT, reason TEXT, PRIMARY KEY (key, "offset")
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS lives (
+    key TEXT, began_offset INTEGER, session_id TEXT, partition INTEGER, began_at_ms INTEGER, began_by TEXT,
+    ended_at_ms INTEGER, ended_offset INTEGER, ended_by TEXT, reason TEXT, PRIMARY KEY (key, began_offset)
+) WITHOUT ROWID;
+"""
+
+
+class Entry(NamedTuple):
+    """One record of a key, and what became of it."""
+
+    key: str
+    offset: int
+    partition: int
+    at_ms: int
+    """Its log time; for a record that is void for its form, when the log took it."""
+    verdict: Verdict
+    name: str | None
+    """The event's short name; `None` where the record holds no event of ours."""
+    session_id: str | None
+    event_id: str | None
+    source: str | None
+    reason: str | None
+
+
+class Life(NamedTuple):
+    """One session of a key, from its beginning to its end."""
+
+    key: str
+    began_offset: int
+    session_id: str
+    partition: int
+    began_at_ms: int
+    began_by: str | None
+    """The source of the record that began it."""
+    ended_at_ms: int | None
+    ended_offset: int | None
+    ended_by: str | None
+    """The source of the record that ended it, or that found it due."""
+    reason: str | None
+
+
+class History:
+    """The history file; `:memory:` keeps it in memory. Safe to call from many threads."""
+
+    def __init__(self, path: str, identity: str) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        self._entries: list[tuple[Any, ...]] = []
+        self._begun: list[tuple[Any, ...]] = []
+        self._ended: list[tuple[Any, ...]] = []
+        try:
+            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+            self._connection.executescript(_SCHEMA)
+            self._connection.execute(
+                "INSERT OR IGNORE INTO meta VALUES ('format', ?), ('identity', ?)", (FORMAT, identity)
+            )
+            meta = dict(self._connection.execute("SELECT name, value FROM meta"))
+        except sqlite3.Error as error:
+            raise SnapshotError(
+                f"history {path} cannot be opened: {error}. See that its folder can be written to; if the file is"
+                " damaged, delete it together with the snapshot, and both are folded anew from the log"
+            ) from error
+        if meta["identity"] != identity or not isinstance(meta["format"], int) or meta["format"] > FORMAT:
+            self._connection.close()
+            raise SnapshotError(
+                f"history {path} belongs to log {meta['identity']} in format {meta['format']}, and this is log"
+                f" {identity} in format {FORMAT}: give another history path, or delete the file to fold it anew"
+            )
+
+    def reached(self) -> dict[int, int]:
+        """For each partition, the offset up to which the history is complete."""
+        rows = self._read("SELECT name, value FROM meta WHERE name LIKE 'checkpoint-%'", ())
+        return {int(name.partition("-")[2]): int(value) for name, value in rows}
+
+    def follow(self, _: Partition, outcomes: Sequence[Outcome]) -> None:
+        """Take note of outcomes."""
+        for outcome in outcomes:
+            record, event = outcome.record, outcome.event
+            name = session_id = event_id = source = reason = None
+            if event is not None:
+                name, event_id, source = events.NAMES[type(event)], event.id, event.source
+                session_id = getattr(event.data, "session_id", None)
+                reason = getattr(event.data, "reason", None)
+            if record.key is not None:
+                self._entries.append(
+                    (
+                        record.key[:_LONGEST_KEY], record.offset, record.partition,
+                        outcome.at_ms or record.timestamp_ms, int(outcome.verdict),
+                        name, session_id, event_id, source, reason,
+                    )
+                )  # fmt: skip
+            if outcome.ended is not None and outcome.ending is not None:
+                ending = outcome.ending
+                self._ended.append(
+                    (ending.at_ms, ending.offset, source, ending.reason, outcome.ended.key, outcome.ended.born_offset)
+                )
+            if type(event) is events.Created and outcome.verdict is Verdict.APPLIED:
+                self._begun.append((event.subject, record.offset, session_id, record.partition, outcome.at_ms, source))
+
+    def unsaved(self) -> int:
+        """How many records wait for the next flush."""
+        return len(self._entries)
+
+    def flush(self, partitions: Sequence[Partition], view_lock: AbstractContextManager[Any]) -> None:
+        """Write what has been noted, in one transaction. Raises `SnapshotError`; then the next flush tries again."""
+        with self._lock:
+            with view_lock:
+                entries, self._entries = self._entries, []
+                begun, self._begun = self._begun, []
+                ended, self._ended = self._ended, []
+                checkpoints = [(f"checkpoint-{p.number}", p.checkpoint) for p in partitions]
+            try:
+                self._write(sorted(entries), begun, ended, checkpoints)
+            except sqlite3.Error as error:
+                with view_lock:
+                    self._entries[:0], self._begun[:0], self._ended[:0] = entries, begun, ended
+                raise SnapshotError(
+                    f"history {self.path} cannot be written: {error}. The log and the reads are not affected; free some"
+                    " space or mend the permissions, and the next flush catches up"
+                ) from error
+
+    def _write(
+        self,
+        entries: Sequence[tuple[Any, ...]],
+        begun: Sequence[tuple[Any, ...]],
+        ended: Sequence[tuple[Any, ...]],
+        checkpoints: Sequence[tuple[str, int]],
+    ) -> None:
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            connection.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", entries)
+            connection.executemany(
+                "INSERT INTO lives (key, began_offset, session_id, partition, began_at_ms, began_by)"
+                " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                begun,
+            )
+            connection.executemany(
+                "UPDATE lives SET ended_at_ms = ?, ended_offset = ?, ended_by = ?, reason = ?"
+                " WHERE key = ? AND began_offset = ?",
+                ended,
+            )
+            connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", checkpoints)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def entries(self, key: str, *, after_offset: int = -1, limit: int = 1_000) -> list[Entry]:
+        """A page of a key's records in the order of the log; the caller has flushed. Raises `SnapshotError`."""
+        rows = self._read(
+            'SELECT * FROM entries WHERE key = ? AND "offset" > ? ORDER BY "offset" LIMIT ?',
+            (key, after_offset, limit),
+        )
+        return [Entry(*row)._replace(verdict=Verdict(row[4])) for row in rows]
+
+    def lives(self, key: str, *, after_offset: int = -1, limit: int = 1_000) -> list[Life]:
+        """A page of a key's sessions in the order of their beginnings. Raises `SnapshotError`."""
+        rows = self._read(
+            "SELECT * FROM lives WHERE key = ? AND began_offset > ? ORDER BY began_offset LIMIT ?",
+            (key, after_offset, limit),
+        )
+        return [Life(*row) for row in rows]
+
+    def last_life(self, key: str) -> Life | None:
+        """The latest session of a key. Raises `SnapshotError`."""
+        rows = self._read("SELECT * FROM lives WHERE key = ? ORDER BY began_offset DESC LIMIT 1", (key,))
+        return Life(*rows[0]) if rows else None
+
+    def last_entry(self, key: str) -> Entry | None:
+        """The latest record of a key. Raises `SnapshotError`."""
+        rows = self._read('SELECT * FROM entries WHERE key = ? ORDER BY "offset" DESC LIMIT 1', (key,))
+        return Entry(*rows[0])._replace(verdict=Verdict(rows[0][4])) if rows else None
+
+    def entry_at(self, key: str, offset: int) -> Entry | None:
+        """The record of a key at an offset. Raises `SnapshotError`."""
+        rows = self._read('SELECT * FROM entries WHERE key = ? AND "offset" = ?', (key, offset))
+        return Entry(*rows[0])._replace(verdict=Verdict(rows[0][4])) if rows else None
+
+    def _read(self, query: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+        try:
+            with self._lock:
+                return self._connection.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise SnapshotError(
+                f"history {self.path} cannot be read: {error}. If the file is damaged, delete it together with the"
+                " snapshot, and both are folded anew from the log"
+            ) from error
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock:
+            self._connection.close()

@@ -1,0 +1,182 @@
+"""The live view: who is live, in which order, until when. Reads only; a read never touches.
+
+A session that is due at the time of the read is not shown: the log may not have ended it yet, but it is over.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import heapq
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Literal, NamedTuple, Protocol
+
+from engine import lifecycle
+from engine.errors import InvalidSetting, shown
+from engine.partitioner import partition_of
+from engine.session import Session, SessionView, Status
+from projections.partition import Partition
+
+Sort = Literal["lru", "deadline", "created"]
+SORTS: tuple[Sort, ...] = ("lru", "deadline", "created")
+MAX_PAGE = 10_000
+_NEVER_MS = 2**62
+"""Sorts after every deadline."""
+
+
+class Attributes(Protocol):
+    """Where the attributes of sessions are."""
+
+    def at_hand(self, partition: int, session: Session) -> Mapping[str, Any] | None:
+        """The attributes, if they are in memory. The caller holds the view's lock."""
+        ...
+
+    def load(self, partition: int, session: Session) -> Mapping[str, Any]:
+        """The attributes, from wherever they are. The caller does not hold the view's lock."""
+        ...
+
+
+class Page(NamedTuple):
+    """One page of a listing; `cursor` fetches the next, and is `None` on the last."""
+
+    sessions: list[SessionView]
+    cursor: str | None
+
+
+class LiveView:
+    """What the partitions say of live sessions. Every method takes the time at which to look."""
+
+    def __init__(
+        self, partitions: Sequence[Partition], attributes: Attributes, lock: AbstractContextManager[Any]
+    ) -> None:
+        self.partitions = list(partitions)
+        self.lock = lock
+        """Held while records are folded and while the state is read. A plain lock: nobody takes it twice."""
+        self._attributes = attributes
+
+    def partition_of(self, key: str) -> Partition:
+        """The partition that a key belongs to."""
+        return self.partitions[partition_of(key, len(self.partitions))]
+
+    def show(self, partition: int, session: Session) -> SessionView:
+        """A session as callers see it."""
+        return SessionView(
+            session,
+            partition=partition,
+            deadline_ms=lifecycle.deadline_ms(session),
+            deadline_reason=lifecycle.deadline_reason(session),
+            attributes=self._attributes.at_hand(partition, session),
+            load=lambda: self._attributes.load(partition, session),
+        )
+
+    def get(self, key: str, now_ms: int) -> SessionView | None:
+        """The session that lives under `key` at `now_ms`, or `None`. A peek."""
+        partition = self.partition_of(key)
+        with self.lock:
+            session = partition.find(key)
+            if session is None or lifecycle.is_due(session, now_ms):
+                return None
+            return self.show(partition.number, session)
+
+    def get_by_id(self, session_id: str, now_ms: int) -> SessionView | None:
+        """The live session with this id, or `None`."""
+        with self.lock:
+            for partition in self.partitions:
+                session = partition.by_id.get(session_id)
+                if session is not None and not lifecycle.is_due(session, now_ms):
+                    return self.show(partition.number, session)
+        return None
+
+    def count(self, now_ms: int | None = None) -> int:
+        """How many sessions live at `now_ms`; without a time, how many no record has ended yet, in no time at all."""
+        if now_ms is None:
+            return sum(len(partition) for partition in self.partitions)
+        return sum(not lifecycle.is_due(session, now_ms) for _, session in self._all())
+
+    def next_deadline(self) -> int | None:
+        """A time before which no session is due; `None` if none ever will be."""
+        with self.lock:
+            return min((at for partition in self.partitions if (at := partition.deadlines.next_ms())), default=None)
+
+    def lru_oldest(self, now_ms: int) -> SessionView | None:
+        """The active session that was not used for the longest time."""
+        with self.lock:
+            for partition, session in self.in_lru_order():
+                if not lifecycle.is_due(session, now_ms):
+                    return self.show(partition.number, session)
+        return None
+
+    def in_lru_order(self) -> Iterator[tuple[Partition, Session]]:
+        """All active sessions, least recently used first. The caller holds the lock."""
+        lines = [((partition, session) for session in partition.active.values()) for partition in self.partitions]
+        if len(lines) == 1:
+            return iter(lines[0])
+        return heapq.merge(*lines, key=lambda pair: (pair[1].last_active_at_ms, pair[0].number))
+
+    def list(
+        self,
+        now_ms: int,
+        *,
+        sort: Sort = "lru",
+        status: Status | None = None,
+        prefix: str = "",
+        owner: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> Page:
+        """A page of live sessions. Sorted by `lru` (least recently used first), `deadline` (soonest) or `created`.
+
+        Costs a look at every live session (of the owner, if one is given), but no lock meanwhile. A session that moves
+        in the order between two pages may be seen twice or not at all. Raises `InvalidSetting`.
+        """
+        if sort not in SORTS:
+            raise InvalidSetting(f"sort = {shown(sort)}: give one of {', '.join(SORTS)}")
+        if not 1 <= limit <= MAX_PAGE:
+            raise InvalidSetting(f"limit = {limit}: give a whole number from 1 to {MAX_PAGE}")
+        after = _decode_cursor(cursor)
+        place = _PLACES[sort]
+        fitting = (
+            (place(session), partition.number, session.born_offset, partition, session)
+            for partition, session in self._all(owner)
+            if (status is None or session.status is status)
+            and session.key.startswith(prefix)
+            and not lifecycle.is_due(session, now_ms)
+        )
+        rows = heapq.nsmallest(limit + 1, (row for row in fitting if after is None or row[:3] > after))
+        page = rows[:limit]
+        with self.lock:
+            views = [
+                self.show(partition.number, session) for *_, partition, session in page if partition.is_live(session)
+            ]
+        return Page(views, _encode_cursor(page[-1][:3]) if len(rows) > limit else None)
+
+    def _all(self, owner: str | None = None) -> Iterator[tuple[Partition, Session]]:
+        for partition in self.partitions:
+            with self.lock:
+                by_key = partition.by_id if owner is None else partition.by_owner.get(owner, {})
+                sessions = list(by_key.values())
+            for session in sessions:
+                yield partition, session
+
+
+_PLACES: dict[Sort, Callable[[Session], int]] = {
+    "lru": lambda session: session.last_active_at_ms,
+    "deadline": lambda session: lifecycle.deadline_ms(session) or _NEVER_MS,
+    "created": lambda session: session.created_at_ms,
+}
+
+
+def _encode_cursor(place: tuple[int, int, int]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode("ascii")
+
+
+def _decode_cursor(cursor: str | None) -> tuple[int, int, int] | None:
+    if cursor is None:
+        return None
+    try:
+        first, second, third = json.loads(base64.urlsafe_b64decode(cursor.encode("ascii")))
+        return int(first), int(second), int(third)
+    except (ValueError, TypeError, UnicodeError, binascii.Error):
+        raise InvalidSetting(f"cursor = {shown(cursor)}: give the cursor of an earlier page") from None

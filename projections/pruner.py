@@ -1,0 +1,154 @@
+"""The pruner: announces sessions that are due back to the log, and keeps their number within bounds.
+
+It only proposes: each announcement is judged by the fold like any other record, so a pruner that is late, doubled, or
+has a fast clock is harmless. `plan` says what a pass would do and why; `run` does what the plan says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from engine import lifecycle
+from engine.clock import iso_from_ms
+from engine.codec import encode
+from engine.events import Expired, ExpiredData, ExpiryReason
+from engine.identifiers import new_event_id
+from engine.log.port import Message
+from engine.session import Session
+from projections.live_view import LiveView
+from projections.partition import Partition
+
+BATCH = 1_000
+"""Announcements appended at a time."""
+RETRY_MS = 1_000
+"""How long the pruner waits for the fold to end a session before it announces it again."""
+
+
+class Due(NamedTuple):
+    """One session that a pass would end, or that a guard spares."""
+
+    partition: int
+    key: str
+    session_id: str
+    reason: str
+    """`idle`, `max_age`, `suspend_ttl`, `capacity` or `memory`; for a spared session, the guard: `held`."""
+    deadline_ms: int
+    version: int
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a pass would do: end `due`, soonest first, and spare `spared`, which are older but guarded."""
+
+    due: list[Due] = field(default_factory=list)
+    spared: list[Due] = field(default_factory=list)
+
+
+class Pruner:
+    """Plans and appends expiries for the partitions it owns."""
+
+    def __init__(
+        self,
+        view: LiveView,
+        append: Callable[[Sequence[Message]], object],
+        *,
+        source: str,
+        max_sessions: int | None = None,
+    ) -> None:
+        self._view = view
+        self._append = append
+        self._source = source
+        self._max_sessions = max_sessions
+        self.runs = 0
+        self.announced = 0
+        self._recent: dict[str, int] = {}
+
+    def plan(self, now_ms: int, limit: int = BATCH) -> Plan:
+        """What a pass at `now_ms` would do, at most `limit` sessions of it. Costs what is due, not what is live."""
+        plan = Plan()
+        with self._view.lock:
+            for partition in self._view.partitions:
+                for session in partition.deadlines.due(now_ms, limit - len(plan.due)):
+                    deadline_ms = lifecycle.deadline_ms(session)
+                    reason = lifecycle.deadline_reason(session)
+                    if deadline_ms is not None and reason is not None:
+                        plan.due.append(_due(partition, session, reason, deadline_ms))
+            plan.due.sort(key=lambda due: due.deadline_ms)
+            if self._max_sessions is not None:
+                excess = self._view.count() - len(plan.due) - self._max_sessions
+                if excess > 0:
+                    self._plan_pressed(plan, now_ms, min(excess, limit - len(plan.due)), "capacity")
+        return plan
+
+    def plan_memory(self, now_ms: int, count: int) -> Plan:
+        """What it would do to let go of `count` sessions because memory is short."""
+        plan = Plan()
+        with self._view.lock:
+            self._plan_pressed(plan, now_ms, count, "memory")
+        return plan
+
+    def _plan_pressed(self, plan: Plan, now_ms: int, count: int, reason: ExpiryReason) -> None:
+        """Add the `count` least recently used sessions that are neither suspended nor held."""
+        planned = {due.session_id for due in plan.due}
+        for partition, session in self._view.in_lru_order():
+            if count <= 0:
+                return
+            if session.session_id in planned:
+                continue
+            if session.held_at(now_ms):
+                plan.spared.append(_due(partition, session, "held", now_ms))
+                continue
+            plan.due.append(_due(partition, session, reason, now_ms))
+            count -= 1
+
+    def execute(self, plan: Plan, now_ms: int) -> int:
+        """Announce what a plan says; returns how many announcements the log took. Raises `LogError`."""
+        for start in range(0, len(plan.due), BATCH):
+            batch = plan.due[start : start + BATCH]
+            self._append([Message(due.partition, due.key, self._announcement(due, now_ms)) for due in batch])
+            self.announced += len(batch)
+        return len(plan.due)
+
+    def run(self, now_ms: int) -> Plan:
+        """One pass: announce all that is due at `now_ms`, in bounded batches; returns what it did.
+
+        The caller sees to it that the view has caught up. Raises `LogError`.
+        """
+        self.runs += 1
+        done = Plan()
+        self._recent = {key: at_ms for key, at_ms in self._recent.items() if now_ms - at_ms < RETRY_MS}
+        while True:
+            plan = self.plan(now_ms, BATCH + len(self._recent))
+            found = len(plan.due)
+            plan.due = [due for due in plan.due if due.session_id not in self._recent]
+            self.execute(plan, now_ms)
+            done.due += plan.due
+            done.spared = plan.spared
+            self._recent |= {due.session_id: now_ms for due in plan.due}
+            if found < BATCH or not plan.due:
+                return done
+
+    def _announcement(self, due: Due, now_ms: int) -> bytes:
+        reason: ExpiryReason = due.reason  # type: ignore[assignment]
+        timed = reason not in ("capacity", "memory")
+        return encode(
+            Expired(
+                id=new_event_id(now_ms),
+                source=self._source,
+                subject=due.key,
+                time=iso_from_ms(now_ms),
+                data=ExpiredData(
+                    session_id=due.session_id,
+                    reason=reason,
+                    deadline_ms=max(due.deadline_ms, 0),
+                    # By time the deadline itself is the condition; under pressure, that nobody has used it since.
+                    if_version=None if timed else due.version,
+                ),
+            )
+        )
+
+
+def _due(partition: Partition, session: Session, reason: str, deadline_ms: int) -> Due:
+    return Due(partition.number, session.key, session.session_id, reason, deadline_ms, session.version)

@@ -1,0 +1,235 @@
+"""The snapshot: the live view on disk, with the checkpoints that it reflects.
+
+Theory of operation. Each flush is one transaction that holds the sessions which changed since the last one *and* the
+checkpoints, so a crash at any instant leaves a state that the log continues exactly; a flush costs what has changed,
+not what is live. The snapshot is never ahead of the log, and may be lost at any time: it only saves reading the log
+from the start. What is damaged is noticed, and never guessed at.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import msgspec
+
+from engine.errors import LogMismatch, SnapshotError
+from engine.session import Policy, Session
+from projections.archive import archive
+from projections.bodies import Bodies, Body, BodyId
+from projections.partition import Endings, Outcome, Partition
+from projections.snapshot_file import (
+    IN_MEMORY,
+    Batch,
+    Damaged,
+    PartitionRow,
+    SessionRow,
+    SnapshotFile,
+    packed,
+    row_of,
+)
+from projections.statistics import Counts, Statistics
+
+
+class Snapshot:
+    """Keeps a snapshot file in step with the live view. Safe to call from many threads."""
+
+    def __init__(self, file: SnapshotFile, partitions: int) -> None:
+        self.lock = threading.RLock()
+        """Held while the file is read or written, and from when a flush takes changes until they are committed."""
+        self._file = file
+        self._changed: list[dict[int, Session]] = [{} for _ in range(partitions)]
+        self._gone: list[set[int]] = [set() for _ in range(partitions)]
+        self._endings_saved = [0] * partitions
+        self._policies: dict[Policy, int] = {}
+
+    @property
+    def path(self) -> str:
+        """Where the file is."""
+        return self._file.path
+
+    def follow(self, partition: Partition, outcomes: Sequence[Outcome]) -> None:
+        """Note which sessions changed."""
+        changed, gone = self._changed[partition.number], self._gone[partition.number]
+        for outcome in outcomes:
+            if outcome.ended is not None:
+                born_offset = outcome.ended.born_offset
+                changed.pop(born_offset, None)
+                gone.add(born_offset)
+            if outcome.session is not None:
+                changed[outcome.session.born_offset] = outcome.session
+
+    def unsaved(self) -> int:
+        """How many sessions have changed since the last flush."""
+        return sum(map(len, self._changed)) + sum(map(len, self._gone))
+
+    def flush(
+        self,
+        partitions: Sequence[Partition],
+        statistics: Statistics,
+        bodies: Bodies,
+        view_lock: AbstractContextManager[Any],
+    ) -> int:
+        """Write what has changed, with the checkpoints, in one transaction; returns how many sessions were written.
+
+        Raises `SnapshotError` if that fails; then nothing was written, and the next flush tries again.
+        """
+        with self.lock:
+            with view_lock:
+                changed, self._changed = self._changed, [{} for _ in partitions]
+                gone, self._gone = self._gone, [set() for _ in partitions]
+                batch = self._collect(partitions, statistics, changed)
+                batch.bodies = bodies.take_unsaved()
+            batch.gone = sorted(row_of(number, offset) for number, offsets in enumerate(gone) for offset in offsets)
+            try:
+                self._file.write(batch)
+            except (sqlite3.Error, OSError, Damaged) as error:
+                with view_lock:
+                    self._give_back(changed, gone)
+                    ended = {BodyId(number, offset) for number, offsets in enumerate(self._gone) for offset in offsets}
+                    bodies.give_back(batch.bodies, ended)
+                raise SnapshotError(
+                    f"snapshot {self.path} cannot be written: {error}. The log and the reads are not affected; free"
+                    " some space or mend the permissions, and the next flush catches up"
+                ) from error
+            self._endings_saved = list(batch.endings_totals)
+            return len(batch.sessions)
+
+    def _collect(
+        self, partitions: Sequence[Partition], statistics: Statistics, changed: Sequence[dict[int, Session]]
+    ) -> Batch:
+        sessions = packed(
+            (row_of(number, born_offset), self._stored(of_partition[born_offset]))
+            for number, of_partition in enumerate(changed)
+            for born_offset in sorted(of_partition)
+        )
+        return Batch(
+            policies=packed((number, policy) for policy, number in self._policies.items()),
+            sessions=sessions,
+            gone=(),
+            partitions=packed(
+                (partition.number, _stored_partition(partition, statistics.counts[partition.number]))
+                for partition in partitions
+            ),
+            endings=[pair for partition in partitions for pair in self._new_endings(partition)],
+            endings_totals=[partition.endings.total for partition in partitions],
+        )
+
+    def _stored(self, session: Session) -> SessionRow:
+        policy = self._policies.setdefault(session.policy, len(self._policies))
+        return SessionRow(
+            session.key,
+            session.session_id,
+            policy,
+            session.created_at_ms,
+            session.last_active_at_ms,
+            session.last_active_offset,
+            session.version,
+            session.suspended_at_ms,
+            session.parked_ms,
+            session.leases,
+            session.owner,
+        )
+
+    def _new_endings(self, partition: Partition) -> list[tuple[int, str]]:
+        total = partition.endings.total
+        newest = partition.endings.newest(total - self._endings_saved[partition.number])
+        first = total - len(newest)
+        return [(row_of(partition.number, first + place), session_id) for place, session_id in enumerate(newest)]
+
+    def _give_back(self, changed: list[dict[int, Session]], gone: list[set[int]]) -> None:
+        for number, offsets in enumerate(gone):
+            for born_offset in self._gone[number]:
+                changed[number].pop(born_offset, None)
+            self._changed[number] = changed[number] | self._changed[number]
+            self._gone[number] |= offsets
+
+    def load(self, partitions: Sequence[Partition], statistics: Statistics, end_offsets: Sequence[int]) -> int:
+        """Bring empty partitions to the snapshot's state; returns how many sessions there are.
+
+        Raises `Damaged` where the file cannot be believed; `LogMismatch` where it is ahead of the log.
+        """
+        try:
+            stored = self._file.partitions()
+            policies = {number: Policy(**fields) for number, fields in self._file.policies().items()}
+            self._policies = {policy: number for number, policy in policies.items()}
+            for partition in partitions:
+                row = stored.get(partition.number)
+                if row is not None:
+                    self._check_place(partition.number, row.checkpoint, end_offsets[partition.number])
+                    self._load_partition(partition, row, policies)
+                    statistics.counts[partition.number] = Counts.restored(row.counts)
+            return sum(map(len, partitions))
+        except (sqlite3.DatabaseError, msgspec.MsgspecError, ValueError, LookupError, TypeError) as error:
+            raise Damaged(str(error)) from error
+
+    def _check_place(self, number: int, checkpoint: int, end_offset: int) -> None:
+        if checkpoint > end_offset:
+            raise LogMismatch(
+                f"snapshot {self.path} has read partition {number} up to offset {checkpoint}, and the log ends at"
+                f" {end_offset}: the log has lost records, or an older copy was put in its place. Restore the log; or"
+                " delete the snapshot, if the loss is accepted"
+            )
+
+    def _load_partition(self, partition: Partition, stored: PartitionRow, policies: dict[int, Policy]) -> None:
+        sessions = [
+            Session(
+                row.key,
+                row.session_id,
+                policies[row.policy],
+                row.created_at_ms,
+                born_offset,
+                row.last_active_at_ms,
+                row.last_active_offset,
+                row.version,
+                row.suspended_at_ms,
+                row.parked_ms,
+                row.leases,
+                row.owner,
+            )
+            for born_offset, row in self._file.sessions(partition.number)
+        ]
+        if len(sessions) != stored.sessions:
+            raise Damaged(f"partition {partition.number} has {len(sessions)} sessions, not {stored.sessions}")
+        partition.endings = Endings(self._file.endings(partition.number), stored.endings_total)
+        partition.restore(sessions, stored.checkpoint, stored.digest)
+        partition.importing, partition.log_time_ms = stored.importing, stored.log_time_ms
+        self._endings_saved[partition.number] = stored.endings_total
+
+    def load_body(self, body_id: BodyId) -> Body:
+        """The body as last flushed; an empty one if there is none. Raises `SnapshotError`."""
+        try:
+            with self.lock:
+                return self._file.body(body_id)
+        except (sqlite3.Error, Damaged, msgspec.MsgspecError) as error:
+            raise SnapshotError(
+                f"snapshot {self.path} cannot be read: {error}. The log is not affected: close the engine and delete"
+                " the snapshot, and it is folded anew from the log"
+            ) from error
+
+    def archive(self) -> str | None:
+        """Put a copy of the file by, with its digest; returns where. `None` if it is in memory."""
+        if self.path == IN_MEMORY:
+            return None
+        with self.lock:
+            return str(archive(self._file))
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self.lock:
+            self._file.close()
+
+
+def _stored_partition(partition: Partition, counts: Counts) -> PartitionRow:
+    return PartitionRow(
+        partition.checkpoint,
+        partition.digest,
+        partition.importing,
+        partition.log_time_ms,
+        partition.endings.total,
+        len(partition),
+        msgspec.to_builtins(counts),
+    )

@@ -1,0 +1,284 @@
+"""The snapshot's file: one SQLite database, its rows, and how they are sealed against damage.
+
+Sessions are keyed by an integer, (partition, offset of the `created` record), and written in key order, so new ones go
+to the end of the table. Every row carries a CRC-32 of itself. `synchronous=NORMAL` is enough here: after a power loss
+the file is whole but may be some flushes old, and the log continues it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from engine.errors import LogMismatch, SnapshotError
+from engine.lifecycle import REMEMBERED_ENDINGS
+from projections.bodies import Body, BodyId, Message, Unsaved
+
+FORMAT = 1
+PARTITION_BITS = 48
+IN_MEMORY = ":memory:"
+_SCHEMA = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE partitions (number INTEGER PRIMARY KEY, state BLOB NOT NULL);
+CREATE TABLE policies (number INTEGER PRIMARY KEY, state BLOB NOT NULL);
+CREATE TABLE sessions (row INTEGER PRIMARY KEY, state BLOB NOT NULL);
+CREATE TABLE endings (row INTEGER PRIMARY KEY, session_id TEXT NOT NULL);
+CREATE TABLE attributes (row INTEGER PRIMARY KEY, state BLOB NOT NULL);
+CREATE TABLE messages (
+    row INTEGER, "offset" INTEGER, event_id TEXT NOT NULL, at_ms INTEGER NOT NULL, state BLOB NOT NULL,
+    PRIMARY KEY (row, "offset")
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX messages_by_event ON messages (row, event_id);
+"""
+
+
+class Damaged(Exception):
+    """What a snapshot file says cannot be right. Caught where another file, or the log, can take its place."""
+
+
+class SessionRow(msgspec.Struct, array_like=True, gc=False):
+    """A session as it is stored. Fields are only ever added, at the end."""
+
+    key: str
+    session_id: str
+    policy: int
+    created_at_ms: int
+    last_active_at_ms: int
+    last_active_offset: int
+    version: int
+    suspended_at_ms: int | None
+    parked_ms: int
+    leases: dict[str, int] | None
+    owner: str | None
+
+
+class PartitionRow(msgspec.Struct, array_like=True):
+    """A partition as it is stored. Fields are only ever added, at the end."""
+
+    checkpoint: int
+    digest: bytes
+    importing: bool
+    log_time_ms: int
+    endings_total: int
+    sessions: int
+    counts: dict[str, Any]
+
+
+_session_row = msgspec.msgpack.Decoder(SessionRow)
+_partition_row = msgspec.msgpack.Decoder(PartitionRow)
+_pack = msgspec.msgpack.Encoder().encode
+_unpack = msgspec.msgpack.Decoder().decode
+
+
+def sealed(value: Any) -> bytes:
+    """`value` packed, with a checksum before it."""
+    packed = _pack(value)
+    return zlib.crc32(packed).to_bytes(4, "big") + packed
+
+
+def _unsealed(state: Any) -> bytes:
+    if not isinstance(state, bytes) or zlib.crc32(state[4:]).to_bytes(4, "big") != state[:4]:
+        raise Damaged("a row's checksum is wrong")
+    return state[4:]
+
+
+def row_of(partition: int, offset: int) -> int:
+    """The integer that names a session, or an ending, in the snapshot."""
+    return partition << PARTITION_BITS | offset
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one flush writes."""
+
+    policies: Sequence[tuple[int, bytes]]
+    sessions: Sequence[tuple[int, bytes]]
+    gone: Sequence[int]
+    partitions: Sequence[tuple[int, bytes]]
+    endings: Sequence[tuple[int, str]]
+    endings_totals: Sequence[int]
+    bodies: Mapping[BodyId, Unsaved] = field(default_factory=dict)
+
+
+class SnapshotFile:
+    """An open snapshot file; `:memory:` keeps it in memory. The caller sees to it that one thread uses it at a time."""
+
+    def __init__(self, path: str, identity: str, partitions: int) -> None:
+        """Open `path`, and make it if it is not there.
+
+        Raises `Damaged`; `SnapshotError` where it cannot be opened, is no snapshot, or was made by a newer version;
+        `LogMismatch` where it was taken of another log.
+        """
+        self.path = path
+        try:
+            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+        except sqlite3.Error as error:
+            raise SnapshotError(
+                f"snapshot {path} cannot be opened: {error}. Give a path in a folder that exists and can be written to"
+            ) from error
+        try:
+            self._prepare(identity, partitions)
+        except sqlite3.OperationalError as error:
+            self._connection.close()
+            raise SnapshotError(
+                f"snapshot {path} cannot be opened: {error}. See that its folder can be written to, that the disk has"
+                " room, and that no other process uses it"
+            ) from error
+        except sqlite3.DatabaseError as error:
+            self._connection.close()
+            raise Damaged(str(error)) from error
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _prepare(self, identity: str, partitions: int) -> None:
+        connection = self._connection
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if not tables:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.executescript(
+                f"BEGIN IMMEDIATE; {_SCHEMA} INSERT INTO meta VALUES ('format', {FORMAT}),"
+                f" ('identity', '{identity}'), ('partitions', {int(partitions)}); COMMIT;"
+            )
+        elif "meta" not in tables:
+            raise SnapshotError(f"{self.path} is a database, but no snapshot of lastseen: give another snapshot path")
+        self.meta: dict[str, Any] = dict(connection.execute("SELECT name, value FROM meta"))
+        version = self.meta.get("format")
+        if not isinstance(version, int):
+            raise Damaged("it names no format")
+        if version > FORMAT:
+            raise SnapshotError(
+                f"snapshot {self.path} was written in format {version}, and this lastseen knows {FORMAT}: use a newer"
+                " lastseen, or delete the snapshot to fold it anew from the log"
+            )
+        if (self.meta.get("identity"), self.meta.get("partitions")) != (identity, partitions):
+            raise LogMismatch(
+                f"snapshot {self.path} was taken of log {self.meta.get('identity')} with"
+                f" {self.meta.get('partitions')} partitions, and this is log {identity} with {partitions}: the log was"
+                " made anew, or the snapshot belongs to another one. Give the log that it was taken of, or another"
+                " snapshot path"
+            )
+        connection.execute("PRAGMA synchronous = NORMAL")
+
+    # ── writing ──
+
+    def write(self, batch: Batch) -> None:
+        """Write a batch in one transaction, or nothing. Raises `sqlite3.Error`."""
+        connection = self._connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            many = connection.executemany
+            many("INSERT OR REPLACE INTO policies VALUES (?, ?)", batch.policies)
+            for table in ("sessions", "attributes", "messages"):
+                many(f"DELETE FROM {table} WHERE row = ?", [(row,) for row in batch.gone])
+            many("INSERT OR REPLACE INTO sessions VALUES (?, ?)", batch.sessions)
+            many("INSERT OR REPLACE INTO endings VALUES (?, ?)", batch.endings)
+            for number, total in enumerate(batch.endings_totals):
+                bounds = row_of(number, 0), row_of(number, max(total - REMEMBERED_ENDINGS, 0))
+                connection.execute("DELETE FROM endings WHERE row >= ? AND row < ?", bounds)
+            for body_id in sorted(batch.bodies):
+                self._write_body(row_of(*body_id), batch.bodies[body_id])
+            many("INSERT OR REPLACE INTO partitions VALUES (?, ?)", batch.partitions)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def _write_body(self, row: int, unsaved: Unsaved) -> None:
+        if unsaved.attributes is not None or any(step.patch is not None for step in unsaved.steps):
+            body = Body(self._attributes(row) if unsaved.attributes is None else unsaved.attributes)
+            for step in unsaved.steps:
+                body.change(step.patch, None, None)
+            self._connection.execute("INSERT OR REPLACE INTO attributes VALUES (?, ?)", (row, sealed(body.attributes)))
+        if any(step.message is not None for step in unsaved.steps):
+            self._write_messages(row, unsaved)
+
+    def _write_messages(self, row: int, unsaved: Unsaved) -> None:
+        """Bring the ring on disk to what it is in memory. Reads its event ids, not its messages."""
+        saved = dict(self._connection.execute('SELECT event_id, "offset" FROM messages WHERE row = ?', (row,)))
+        ring = Body(
+            messages=OrderedDict(
+                (event_id, Message(offset, event_id, 0, b""))
+                for event_id, offset in sorted(saved.items(), key=lambda pair: pair[1])
+            )
+        )
+        for step in unsaved.steps:
+            ring.change(None, step.message, step.keep)
+        kept = {message.offset for message in ring.messages.values()}
+        self._connection.executemany(
+            'DELETE FROM messages WHERE row = ? AND "offset" = ?',
+            [(row, offset) for offset in saved.values() if offset not in kept],
+        )
+        self._connection.executemany(
+            "INSERT INTO messages VALUES (?, ?, ?, ?, ?)",
+            [
+                (row, message.offset, message.event_id, message.at_ms, sealed(message.value))
+                for message in ring.messages.values()
+                if message.event_id not in saved
+            ],
+        )
+
+    # ── reading ──
+
+    def partitions(self) -> dict[int, PartitionRow]:
+        """All partitions by number."""
+        rows = self._connection.execute("SELECT number, state FROM partitions")
+        return {number: _partition_row.decode(_unsealed(state)) for number, state in rows}
+
+    def policies(self) -> dict[int, dict[str, Any]]:
+        """The fields of all policies, by number."""
+        rows = self._connection.execute("SELECT number, state FROM policies")
+        return {number: _unpack(_unsealed(state)) for number, state in rows}
+
+    def sessions(self, partition: int) -> Iterator[tuple[int, SessionRow]]:
+        """A partition's sessions with their born offsets, in the order of their births."""
+        mask = (1 << PARTITION_BITS) - 1
+        rows = self._connection.execute(
+            "SELECT row, state FROM sessions WHERE row >= ? AND row < ?", _bounds(partition)
+        )
+        for row, state in rows:
+            yield row & mask, _session_row.decode(_unsealed(state))
+
+    def endings(self, partition: int) -> list[str]:
+        """The ids of the sessions that ended last, oldest first."""
+        query = "SELECT session_id FROM endings WHERE row >= ? AND row < ? ORDER BY row"
+        return [session_id for (session_id,) in self._connection.execute(query, _bounds(partition))]
+
+    def body(self, body_id: BodyId) -> Body:
+        """A session's body; an empty one if there is none."""
+        row = row_of(*body_id)
+        body = Body()
+        body.set_attributes(self._attributes(row))
+        query = 'SELECT "offset", event_id, at_ms, state FROM messages WHERE row = ? ORDER BY "offset"'
+        for offset, event_id, at_ms, state in self._connection.execute(query, (row,)):
+            body.change(None, Message(offset, event_id, at_ms, _unpack(_unsealed(state))), None)
+        return body
+
+    def _attributes(self, row: int) -> dict[str, Any]:
+        found = self._connection.execute("SELECT state FROM attributes WHERE row = ?", (row,)).fetchone()
+        return {} if found is None else dict(_unpack(_unsealed(found[0])))
+
+    def copy_to(self, path: str) -> None:
+        """Write a compact copy of the whole file. Raises `sqlite3.Error` where `path` exists or cannot be written."""
+        self._connection.execute("VACUUM INTO ?", (path,))
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+
+def _bounds(partition: int) -> tuple[int, int]:
+    return row_of(partition, 0), row_of(partition + 1, 0)
+
+
+def packed(values: Iterable[tuple[int, Any]]) -> list[tuple[int, bytes]]:
+    """Numbered values, each sealed."""
+    return [(number, sealed(value)) for number, value in values]

@@ -1,0 +1,99 @@
+"""Statistics: what has happened so far, counted. Kept with the snapshot, so that a restart does not lose them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine import events
+from engine.session import Status
+from engine.verdicts import Verdict
+from projections.partition import Outcome, Partition
+
+
+@dataclass(slots=True)
+class Counts:
+    """One partition's counters."""
+
+    created: int = 0
+    applied: Counter[str] = field(default_factory=Counter)
+    """By event name."""
+    ended: Counter[str] = field(default_factory=Counter)
+    """By reason."""
+    void: Counter[str] = field(default_factory=Counter)
+    """By verdict."""
+    longest_ms: int = 0
+    """The longest life of a session that has ended."""
+    expiry_lag_ms_total: int = 0
+    """Log time at which limits were enforced, less the deadlines, summed."""
+    expiry_lag_ms_max: int = 0
+    expiries: int = 0
+
+    @classmethod
+    def restored(cls, fields: dict[str, Any]) -> Counts:
+        """Counters as a snapshot kept them."""
+        restored: dict[str, Any] = {
+            name: Counter(value) if isinstance(value, dict) else value for name, value in fields.items()
+        }
+        return cls(**restored)
+
+
+class Statistics:
+    """Counters of every partition."""
+
+    def __init__(self, partitions: int) -> None:
+        self.counts = [Counts() for _ in range(partitions)]
+
+    def follow(self, partition: Partition, outcomes: Sequence[Outcome]) -> None:
+        """Count outcomes."""
+        counts = self.counts[partition.number]
+        for outcome in outcomes:
+            if outcome.verdict is Verdict.APPLIED:
+                event = outcome.event
+                if event is not None:
+                    counts.applied[events.NAMES[type(event)]] += 1
+                    if type(event) is events.Created:
+                        counts.created += 1
+            else:
+                counts.void[outcome.verdict.label] += 1
+            if outcome.ending is not None and outcome.ended is not None:
+                ending = outcome.ending
+                counts.ended[ending.reason] += 1
+                counts.longest_ms = max(counts.longest_ms, ending.at_ms - outcome.ended.created_at_ms)
+                if ending.reason in events.TIMED_REASONS:
+                    lag_ms = max(outcome.at_ms - ending.at_ms, 0)
+                    counts.expiries += 1
+                    counts.expiry_lag_ms_total += lag_ms
+                    counts.expiry_lag_ms_max = max(counts.expiry_lag_ms_max, lag_ms)
+
+    def report(self, partitions: Sequence[Partition]) -> dict[str, Any]:
+        """All partitions together, as plain JSON values. The caller holds the view's lock."""
+        created = sum(counts.created for counts in self.counts)
+        applied = sum((counts.applied for counts in self.counts), Counter())
+        void = sum((counts.void for counts in self.counts), Counter())
+        total = applied.total() + void.total()
+        expiries = sum(counts.expiries for counts in self.counts)
+        lag_ms = sum(counts.expiry_lag_ms_total for counts in self.counts)
+        # Sessions stand in `by_id` in the order of their creation.
+        oldest = [next(iter(partition.by_id.values())).created_at_ms for partition in partitions if partition.by_id]
+        newest = [next(reversed(partition.by_id.values())).created_at_ms for partition in partitions if partition.by_id]
+        return {
+            "live": sum(map(len, partitions)),
+            "live_by_status": {
+                Status.ACTIVE.value: sum(len(partition.active) for partition in partitions),
+                Status.SUSPENDED.value: sum(len(partition.parked) for partition in partitions),
+            },
+            "created": created,
+            "applied": dict(applied),
+            "ended": dict(sum((counts.ended for counts in self.counts), Counter())),
+            "void": dict(void),
+            "void_rate": void.total() / total if total else 0.0,
+            "records": total,
+            "oldest_created_at_ms": min(oldest, default=None),
+            "newest_created_at_ms": max(newest, default=None),
+            "longest_ms": max(counts.longest_ms for counts in self.counts),
+            "expiry_lag_ms_mean": lag_ms / expiries if expiries else 0.0,
+            "expiry_lag_ms_max": max(counts.expiry_lag_ms_max for counts in self.counts),
+        }
