@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from engine import events, lifecycle, plain_touch
+from engine import events, plain_touch
 from engine.clock import Clock, iso_from_ms
 from engine.codec import check_key, checked, encode
 from engine.errors import InvalidEvent, InvalidSetting, LastseenError, VersionConflict, shown
@@ -46,7 +46,7 @@ class Commands(SessionEngine):
 
         def make(now_ms: int, session: Session | None, partition: PartitionState) -> events.Created | None:
             found.clear()
-            if session is not None and not lifecycle.is_due(session, now_ms):
+            if session is not None and not session.is_due(now_ms):
                 found.append(self._view.show(partition.number, session))
                 return None
             return self._created(key, now_ms, attributes, policy)
@@ -297,7 +297,7 @@ class Commands(SessionEngine):
         if session is None:
             ended = session_id is not None and partition.has_ended(session_id)
             raise refusal(Verdict.ENDED if ended else Verdict.NO_SESSION, key)
-        if lifecycle.is_due(session, now_ms):
+        if session.is_due(now_ms):
             raise refusal(Verdict.ENDED, key)
         if session_id is not None and session.session_id != session_id:
             raise refusal(Verdict.ENDED if partition.has_ended(session_id) else Verdict.STALE_SESSION, key)

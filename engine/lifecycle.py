@@ -39,49 +39,6 @@ class SessionIds(Protocol):
         ...
 
 
-# ── deadlines ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def deadline_ms(session: Session) -> int | None:
-    """The log time at which the session is due; `None` if no limit applies. A session is due at and after it.
-
-    Active: min(created + max_age + time spent suspended, max(last_active + idle_ttl + touch_precision, latest lease)).
-    Suspended: suspended_at + suspend_ttl. (DESIGN section 4.)
-    """
-    policy = session.policy
-    if session.suspended_at_ms is not None:
-        return None if policy.suspend_ttl_ms is None else session.suspended_at_ms + policy.suspend_ttl_ms
-    due: int | None = None
-    if policy.idle_ttl_ms is not None:
-        due = session.last_active_at_ms + policy.idle_ttl_ms + policy.touch_precision_ms
-        if session.leases:
-            due = max(due, *session.leases.values())
-    if policy.max_age_ms is not None:
-        oldest = session.created_at_ms + policy.max_age_ms + session.parked_ms
-        if due is None or oldest < due:
-            due = oldest
-    return due
-
-
-def deadline_reason(session: Session) -> str | None:
-    """Which limit sets the deadline: `idle`, `max_age` or `suspend_ttl`. Where two agree, `max_age` is named."""
-    due = deadline_ms(session)
-    if due is None:
-        return None
-    if session.suspended_at_ms is not None:
-        return "suspend_ttl"
-    policy = session.policy
-    if policy.max_age_ms is not None and session.created_at_ms + policy.max_age_ms + session.parked_ms == due:
-        return "max_age"
-    return "idle"
-
-
-def is_due(session: Session, at_ms: int) -> bool:
-    """Whether the session is due at log time `at_ms`."""
-    due = deadline_ms(session)
-    return due is not None and at_ms >= due
-
-
 # ── effects ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -292,7 +249,7 @@ def _guarded(rule: Rule, session: Session | None, event: events.SessionEvent, at
 
 def decide(event: events.SessionEvent, session: Session | None, at_ms: int, ids: SessionIds) -> Verdict:
     """The verdict that a record would get if it were the next, at log time `at_ms`. Changes nothing."""
-    if session is not None and is_due(session, at_ms):
+    if session is not None and session.is_due(at_ms):
         return judge(event, None, session, at_ms, ids)
     return judge(event, session, None, at_ms, ids)
 

@@ -8,8 +8,9 @@ million of them; it therefore must never be part of a reference cycle.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from collections.abc import Mapping
+from copy import copy
+from typing import Annotated, Any, Protocol
 
 import msgspec
 from pydantic import ConfigDict, Field
@@ -79,6 +80,43 @@ class Session(msgspec.Struct, gc=False):
     def status(self) -> Status:
         return Status.ACTIVE if self.suspended_at_ms is None else Status.SUSPENDED
 
+    def deadline_ms(self) -> int | None:
+        """The log time at which it is due; `None` if no limit applies. It is due at and after it.
+
+        Active: min(created + max_age + time spent suspended, max(last_active + idle_ttl + touch_precision, latest
+        lease)). Suspended: suspended_at + suspend_ttl. (DESIGN section 4.)
+        """
+        policy = self.policy
+        if self.suspended_at_ms is not None:
+            return None if policy.suspend_ttl_ms is None else self.suspended_at_ms + policy.suspend_ttl_ms
+        due: int | None = None
+        if policy.idle_ttl_ms is not None:
+            due = self.last_active_at_ms + policy.idle_ttl_ms + policy.touch_precision_ms
+            if self.leases:
+                due = max(due, *self.leases.values())
+        if policy.max_age_ms is not None:
+            oldest = self.created_at_ms + policy.max_age_ms + self.parked_ms
+            if due is None or oldest < due:
+                due = oldest
+        return due
+
+    def deadline_reason(self) -> str | None:
+        """Which limit sets the deadline: `idle`, `max_age` or `suspend_ttl`. Where two agree, `max_age` is named."""
+        due = self.deadline_ms()
+        if due is None:
+            return None
+        if self.suspended_at_ms is not None:
+            return "suspend_ttl"
+        policy = self.policy
+        if policy.max_age_ms is not None and self.created_at_ms + policy.max_age_ms + self.parked_ms == due:
+            return "max_age"
+        return "idle"
+
+    def is_due(self, at_ms: int) -> bool:
+        """Whether it is due at log time `at_ms`."""
+        due = self.deadline_ms()
+        return due is not None and at_ms >= due
+
     def held_at(self, at_ms: int) -> bool:
         """Whether a lease is live at `at_ms`."""
         return self.leases is not None and any(until_ms > at_ms for until_ms in self.leases.values())
@@ -95,63 +133,101 @@ class Ending:
     """The record that ended it, or that settled it at its deadline."""
 
 
+class AttributeSource(Protocol):
+    """Where the attributes of sessions are."""
+
+    def load(self, partition: int, session: Session) -> Mapping[str, Any]:
+        """The attributes of a session, from wherever they are."""
+        ...
+
+
 class SessionView:
     """A session as a caller sees it, at the moment it was read. It does not change afterwards.
 
     Attributes that have left memory for the disk are fetched when they are first asked for.
     """
 
-    __slots__ = (
-        "_attributes",
-        "_load",
-        "born_offset",
-        "created_at_ms",
-        "deadline_ms",
-        "deadline_reason",
-        "holders",
-        "key",
-        "last_active_at_ms",
-        "owner",
-        "partition",
-        "policy",
-        "position",
-        "session_id",
-        "status",
-        "version",
-    )
+    __slots__ = ("_attributes", "_session", "_source", "partition")
 
     def __init__(
-        self,
-        session: Session,
-        *,
-        partition: int,
-        deadline_ms: int | None,
-        deadline_reason: str | None,
-        attributes: Mapping[str, Any] | None,
-        load: Callable[[], Mapping[str, Any]],
+        self, session: Session, partition: int, attributes: Mapping[str, Any] | None, source: AttributeSource
     ) -> None:
-        self.key = session.key
-        self.session_id = session.session_id
-        self.status = session.status
-        self.version = session.version
-        self.policy = session.policy
-        self.owner = session.owner
-        self.created_at_ms = session.created_at_ms
-        self.last_active_at_ms = session.last_active_at_ms
-        self.holders = dict(session.leases) if session.leases else {}
-        self.partition = partition
-        self.born_offset = session.born_offset
-        self.position = Position(partition, session.last_active_offset)
-        self.deadline_ms = deadline_ms
-        self.deadline_reason = deadline_reason
-        self._load = load
+        # The copy shares what never changes in place: keys, the policy, and the leases, which are replaced as a whole.
+        self._session = copy(session)
         self._attributes = attributes
+        self._source = source
+        self.partition = partition
+
+    @property
+    def key(self) -> str:
+        """What the session is about: at most one lives under a key."""
+        return self._session.key
+
+    @property
+    def session_id(self) -> str:
+        """This very session, among all that ever lived under the key."""
+        return self._session.session_id
+
+    @property
+    def status(self) -> Status:
+        """What it is doing."""
+        return self._session.status
+
+    @property
+    def version(self) -> int:
+        """How many events have been applied to it."""
+        return self._session.version
+
+    @property
+    def policy(self) -> Policy:
+        """The limits it lives under."""
+        return self._session.policy
+
+    @property
+    def owner(self) -> str | None:
+        """Its attribute `owner`, if that is text."""
+        return self._session.owner
+
+    @property
+    def created_at_ms(self) -> int:
+        """The log time of its beginning."""
+        return self._session.created_at_ms
+
+    @property
+    def last_active_at_ms(self) -> int:
+        """The log time of its last activity."""
+        return self._session.last_active_at_ms
+
+    @property
+    def holders(self) -> dict[str, int]:
+        """Who holds it, and the log time until which."""
+        return dict(self._session.leases or {})
+
+    @property
+    def position(self) -> Position:
+        """The record of its last activity."""
+        return Position(self.partition, self._session.last_active_offset)
+
+    @property
+    def born_offset(self) -> int:
+        """The offset of the record that began it."""
+        return self._session.born_offset
+
+    @property
+    def deadline_ms(self) -> int | None:
+        """The log time at which it is due; `None` if no limit applies."""
+        return self._session.deadline_ms()
+
+    @property
+    def deadline_reason(self) -> str | None:
+        """Which limit sets the deadline: `idle`, `max_age` or `suspend_ttl`."""
+        return self._session.deadline_reason()
 
     @property
     def attributes(self) -> Mapping[str, Any]:
         """The state that services keep with the session."""
         if self._attributes is None:
-            self._attributes = self._load()
+            self._attributes = self._source.load(self.partition, self._session)
         return self._attributes
 
     def as_dict(self) -> dict[str, Any]:

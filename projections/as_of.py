@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
-from engine import lifecycle
 from engine.errors import LogMismatch, shown
 from engine.log.port import Log, Position
 from engine.session import Session, SessionView
@@ -77,13 +76,6 @@ class Past:
     def find(self, key: str, at_ms: int) -> tuple[Session, SessionView] | None:
         """The session that was live at `at_ms`, if one was."""
         session = self._partition.find(key)
-        if session is None or lifecycle.is_due(session, at_ms):
+        if session is None or session.is_due(at_ms):
             return None
-        return session, SessionView(
-            session,
-            partition=self._partition.number,
-            deadline_ms=lifecycle.deadline_ms(session),
-            deadline_reason=lifecycle.deadline_reason(session),
-            attributes=self.body(session).attributes,
-            load=dict,
-        )
+        return session, SessionView(session, self._partition.number, self.body(session).attributes, self)

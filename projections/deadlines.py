@@ -14,7 +14,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 
-from engine.lifecycle import deadline_ms
 from engine.session import Session
 
 WIDTHS_MS = (1 << 10, 1 << 16, 1 << 22, 1 << 27)
@@ -32,7 +31,7 @@ class Deadlines:
 
     def file(self, session: Session, now_ms: int) -> None:
         """See to it that the session is looked at by its deadline. Costs nothing if that is so already."""
-        due_ms = deadline_ms(session)
+        due_ms = session.deadline_ms()
         if due_ms is None:
             session.wake_ms = None
         elif session.wake_ms is None or due_ms < session.wake_ms:
@@ -68,7 +67,7 @@ class Deadlines:
             filed_ms, _, session = heapq.heappop(imminent)
             if session.wake_ms != filed_ms or not self._is_live(session):
                 continue
-            due_ms = deadline_ms(session)
+            due_ms = session.deadline_ms()
             session.wake_ms = None
             if due_ms is None:
                 continue
@@ -81,7 +80,7 @@ class Deadlines:
         return found
 
     def _put_imminent(self, session: Session) -> None:
-        due_ms = deadline_ms(session)
+        due_ms = session.deadline_ms()
         if due_ms is not None:
             session.wake_ms = due_ms
             heapq.heappush(self._imminent, (due_ms, session.born_offset, session))
@@ -94,7 +93,7 @@ class Deadlines:
             for session in self._buckets.pop(start_ms):
                 if session.wake_ms != start_ms or not self._is_live(session):
                     continue
-                due_ms = deadline_ms(session)
+                due_ms = session.deadline_ms()
                 session.wake_ms = None
                 if due_ms is None:
                     continue

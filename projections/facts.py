@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from engine import events, lifecycle
+from engine import events
 from engine.session import Session
 from engine.verdicts import Verdict
 from projections.partition import Outcome
@@ -48,7 +48,7 @@ def state_of(session: Session) -> dict[str, Any]:
         "owner": session.owner,
         "created_at_ms": session.created_at_ms,
         "last_active_at_ms": session.last_active_at_ms,
-        "deadline_ms": lifecycle.deadline_ms(session),
+        "deadline_ms": session.deadline_ms(),
         "holders": dict(session.leases or {}),
     }
 

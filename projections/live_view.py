@@ -13,10 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal, NamedTuple, Protocol
 
-from engine import lifecycle
 from engine.errors import InvalidSetting, shown
 from engine.partitioner import partition_of
-from engine.session import Session, SessionView, Status
+from engine.session import AttributeSource, Session, SessionView, Status
 from projections.partition import Partition
 
 Sort = Literal["lru", "deadline", "created"]
@@ -26,15 +25,11 @@ _NEVER_MS = 2**62
 """Sorts after every deadline."""
 
 
-class Attributes(Protocol):
-    """Where the attributes of sessions are."""
+class Attributes(AttributeSource, Protocol):
+    """Where the attributes of sessions are, in memory first."""
 
     def at_hand(self, partition: int, session: Session) -> Mapping[str, Any] | None:
-        """The attributes, if they are in memory. The caller holds the view's lock."""
-        ...
-
-    def load(self, partition: int, session: Session) -> Mapping[str, Any]:
-        """The attributes, from wherever they are. The caller does not hold the view's lock."""
+        """The attributes, if they are in memory. The caller holds the view's lock; for `load` it does not."""
         ...
 
 
@@ -62,21 +57,14 @@ class LiveView:
 
     def show(self, partition: int, session: Session) -> SessionView:
         """A session as callers see it."""
-        return SessionView(
-            session,
-            partition=partition,
-            deadline_ms=lifecycle.deadline_ms(session),
-            deadline_reason=lifecycle.deadline_reason(session),
-            attributes=self._attributes.at_hand(partition, session),
-            load=lambda: self._attributes.load(partition, session),
-        )
+        return SessionView(session, partition, self._attributes.at_hand(partition, session), self._attributes)
 
     def get(self, key: str, now_ms: int) -> SessionView | None:
         """The session that lives under `key` at `now_ms`, or `None`. A peek."""
         partition = self.partition_of(key)
         with self.lock:
             session = partition.find(key)
-            if session is None or lifecycle.is_due(session, now_ms):
+            if session is None or session.is_due(now_ms):
                 return None
             return self.show(partition.number, session)
 
@@ -85,7 +73,7 @@ class LiveView:
         with self.lock:
             for partition in self.partitions:
                 session = partition.by_id.get(session_id)
-                if session is not None and not lifecycle.is_due(session, now_ms):
+                if session is not None and not session.is_due(now_ms):
                     return self.show(partition.number, session)
         return None
 
@@ -93,7 +81,7 @@ class LiveView:
         """How many sessions live at `now_ms`; without a time, how many no record has ended yet, in no time at all."""
         if now_ms is None:
             return sum(len(partition) for partition in self.partitions)
-        return sum(not lifecycle.is_due(session, now_ms) for _, session in self._all())
+        return sum(not session.is_due(now_ms) for _, session in self._all())
 
     def next_deadline(self) -> int | None:
         """A time before which no session is due; `None` if none ever will be."""
@@ -104,7 +92,7 @@ class LiveView:
         """The active session that was not used for the longest time."""
         with self.lock:
             for partition, session in self.in_lru_order():
-                if not lifecycle.is_due(session, now_ms):
+                if not session.is_due(now_ms):
                     return self.show(partition.number, session)
         return None
 
@@ -142,7 +130,7 @@ class LiveView:
             for partition, session in self._all(owner)
             if (status is None or session.status is status)
             and session.key.startswith(prefix)
-            and not lifecycle.is_due(session, now_ms)
+            and not session.is_due(now_ms)
         )
         rows = heapq.nsmallest(limit + 1, (row for row in fitting if after is None or row[:3] > after))
         page = rows[:limit]
@@ -163,7 +151,7 @@ class LiveView:
 
 _PLACES: dict[Sort, Callable[[Session], int]] = {
     "lru": lambda session: session.last_active_at_ms,
-    "deadline": lambda session: lifecycle.deadline_ms(session) or _NEVER_MS,
+    "deadline": lambda session: session.deadline_ms() or _NEVER_MS,
     "created": lambda session: session.created_at_ms,
 }
 

@@ -156,9 +156,9 @@ class Partition:
         session = self.find(event.subject)
         settled = ending = None
         if session is not None:
-            due_ms = lifecycle.deadline_ms(session)
+            due_ms = session.deadline_ms()
             if due_ms is not None and at_ms >= due_ms:
-                reason = lifecycle.deadline_reason(session) or "idle"
+                reason = session.deadline_reason() or "idle"
                 ending = self._end(session, reason, due_ms, offset)
                 settled, session = session, None
         verdict = lifecycle.judge(event, session, settled, at_ms, self)

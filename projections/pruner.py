@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from engine import lifecycle
 from engine.clock import iso_from_ms
 from engine.codec import encode
 from engine.events import Expired, ExpiredData, ExpiryReason
@@ -71,8 +70,8 @@ class Pruner:
         with self._view.lock:
             for partition in self._view.partitions:
                 for session in partition.deadlines.due(now_ms, limit - len(plan.due)):
-                    deadline_ms = lifecycle.deadline_ms(session)
-                    reason = lifecycle.deadline_reason(session)
+                    deadline_ms = session.deadline_ms()
+                    reason = session.deadline_reason()
                     if deadline_ms is not None and reason is not None:
                         plan.due.append(_due(partition, session, reason, deadline_ms))
             plan.due.sort(key=lambda due: due.deadline_ms)
