@@ -13,7 +13,7 @@ import msgspec
 
 from engine import events, plain_touch
 from engine.clock import Clock, iso_from_ms
-from engine.codec import check_key, checked, encode
+from engine.codec import check_key, checked
 from engine.errors import InvalidEvent, InvalidSetting, LastseenError, VersionConflict, shown
 from engine.hold import Hold
 from engine.identifiers import new_event_id, new_session_id
@@ -128,8 +128,7 @@ class Commands(SessionEngine):
         Returns the session once the touch is folded; with `wait="appended"` nothing, once the log has it; with
         `wait="none"` nothing, at once. A plain touch within `touch_precision_ms` of the last is not written.
         """
-        if wait not in ("applied", "appended", "none"):
-            raise InvalidSetting(f"wait = {shown(wait)}: give applied, appended or none")
+        _check_wait(wait)
         if attributes is not None:
             self._check_merged(key, attributes)
         unwritten: list[SessionView] = []
@@ -173,45 +172,46 @@ class Commands(SessionEngine):
 
         One refusal does not keep the others from being touched.
         """
+        _check_wait(wait)
         results: list[SessionView | LastseenError | None] = []
-        waiting: list[tuple[int, events.Touched, Message]] = []
+        places: list[int] = []
+        event_ids: list[str] = []
+        messages: list[Message] = []
         now_ms = self._clock.now_ms()
         time = iso_from_ms(now_ms)
-        for key in keys:
-            results.append(None)
-            try:
-                check_key(key)
-                partition = self._view.partition_of(key)
-                with self._view.lock:
-                    session = self._live(key, partition.find(key), None, now_ms, partition)
-                    if _is_coalesced(session, now_ms):
-                        results[-1] = self._view.show(partition.number, session)
-                        continue
-                    if session.suspended_at_ms is not None:
-                        raise refusal(Verdict.SUSPENDED, key)
-                    touched = plain_touch.made(new_event_id(now_ms), self._source, key, time, session.session_id)
-            except LastseenError as error:
-                results[-1] = error
-            else:
-                message = Message(partition.number, key, encode(touched))
-                waiting.append((len(results) - 1, touched, message))
-        if not waiting:
-            return results
-        messages = [message for _, _, message in waiting]
+        with self._view.lock:
+            for key in keys:
+                try:
+                    partition, session = self._touchable(key, now_ms)
+                except LastseenError as error:
+                    results.append(error)
+                    continue
+                if _is_coalesced(session, now_ms):
+                    results.append(self._view.show(partition, session))
+                    continue
+                event_id = new_event_id(now_ms)
+                value = plain_touch.written(event_id, self._source, key, time, session.session_id)
+                messages.append(Message(partition, key, value))
+                event_ids.append(event_id)
+                places.append(len(results))
+                results.append(None)
         if wait != "applied":
             self._send(messages, wait)
             return results
-        answers = [self._fold.expect(event.id) for _, event, _ in waiting]
-        try:
-            self.append_and_fold(messages)
-        except BaseException:
-            for _, event, _ in waiting:
-                self._fold.forget(event.id)
-            raise
-        for (place, event, _), answer in zip(waiting, answers, strict=True):
+        answers = self._append_and_answer(messages, event_ids)
+        for place, message, answer in zip(places, messages, answers, strict=True):
             verdict = verdict_of(answer)
-            results[place] = answer.session if verdict is Verdict.APPLIED else refusal(verdict, event.subject)
+            results[place] = answer.session if verdict is Verdict.APPLIED else refusal(verdict, message.key)
         return results
+
+    def _touchable(self, key: str, now_ms: int) -> tuple[int, Session]:
+        """The partition and the session of a key that can be touched. The caller holds the view's lock."""
+        check_key(key)
+        partition = self._view.partition_of(key)
+        session = self._live(key, partition.find(key), None, now_ms, partition)
+        if session.suspended_at_ms is not None:
+            raise refusal(Verdict.SUSPENDED, key)
+        return partition.number, session
 
     def suspend(
         self, key: str, *, reason: str | None = None, session_id: str | None = None, if_version: int | None = None
@@ -360,6 +360,11 @@ class Commands(SessionEngine):
 def _present(view: SessionView | None) -> SessionView:
     assert view is not None, "an applied record of a live session leaves a session"
     return view
+
+
+def _check_wait(wait: str) -> None:
+    if wait not in ("applied", "appended", "none"):
+        raise InvalidSetting(f"wait = {shown(wait)}: give applied, appended or none")
 
 
 def _is_coalesced(session: Session, now_ms: int) -> bool:

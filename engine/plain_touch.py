@@ -103,10 +103,15 @@ def is_plain(event: events.StoredEvent) -> TypeGuard[events.Touched]:
 
 def write(event: events.Touched) -> bytes:
     """The bytes that `codec.encode` makes of a plain touch."""
+    return written(event.id, event.source, event.subject, event.time, event.data.session_id)
+
+
+def written(event_id: str, source: str, subject: str, time: str, session_id: str) -> bytes:
+    """The bytes of a plain touch of parts that are known to be valid: nothing is checked."""
     return _encode(
         _PlainTouch(
-            "1.0", event.id, event.source, event.type, event.subject, event.time, "application/json",
-            _Data(event.data.session_id),
+            "1.0", event_id, source, "lastseen.session.touched.v1", subject, time, "application/json",
+            _Data(session_id),
         )
     )  # fmt: skip
 

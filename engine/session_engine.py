@@ -95,11 +95,7 @@ class SessionEngine:
             if wait != "applied":
                 self._send(messages, wait)
                 return None
-            answer = self._fold.expect(event.id)
-            try:
-                self.append_and_fold(messages)
-            finally:
-                self._fold.forget(event.id)
+            (answer,) = self._append_and_answer(messages, [event.id])
             verdict = verdict_of(answer)
             if verdict is Verdict.APPLIED:
                 return answer.session
@@ -109,12 +105,25 @@ class SessionEngine:
             f"session key {shown(key)}: it changed {ATTEMPTS} times while this was being decided; try again"
         )
 
+    def _append_and_answer(self, messages: Sequence[Message], event_ids: Sequence[str]) -> Sequence[Answer]:
+        """Append and fold; the answers to the events that the messages hold."""
+        answers = [self._fold.expect(event_id) for event_id in event_ids]
+        try:
+            self.append_and_fold(messages)
+        except BaseException:
+            for event_id in event_ids:
+                self._fold.forget(event_id)
+            raise
+        return answers
+
     def append_and_fold(self, messages: Sequence[Message]) -> None:
         """Append, and fold up to what was appended. Raises `LogError`.
 
         Callers that come while others are at it wait and are served together: one of them appends and folds for all. So
         each caller waits once, and is woken once, however many there are.
         """
+        if not messages:
+            return
         turn = _Turn(messages)
         with self._turns_lock:
             self._turns.append(turn)
