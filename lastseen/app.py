@@ -242,8 +242,9 @@ class Engine(Commands):
 
     def flush(self) -> int:
         """Write the history and the snapshot; returns how many sessions were written. Raises `SnapshotError`."""
-        self._history.flush(self._views.partitions, self._views.lock)
-        return self._snapshot.flush(self._views.partitions, self._statistics, self._bodies, self._views.lock)
+        return self._snapshot.flush(
+            self._views.partitions, self._statistics, self._bodies, self._history, self._views.lock
+        )
 
     def archive(self) -> str | None:
         """Put a verified copy of the snapshot by; returns where. `None` if the snapshot is in memory."""

@@ -67,12 +67,22 @@ class Life(NamedTuple):
     reason: str | None
 
 
+class Taken(NamedTuple):
+    """What has been noted and is to be written: rows of the tables, and the checkpoints that they reach."""
+
+    entries: list[tuple[Any, ...]]
+    begun: list[tuple[Any, ...]]
+    ended: list[tuple[Any, ...]]
+    checkpoints: list[tuple[str, int]]
+
+
 class History:
     """The history file; `:memory:` keeps it in memory. Safe to call from many threads."""
 
     def __init__(self, path: str, identity: str) -> None:
         self.path = path
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
+        """Held from when notes are taken until they are written, so that they are written in their order."""
         self._entries: list[tuple[Any, ...]] = []
         self._begun: list[tuple[Any, ...]] = []
         self._ended: list[tuple[Any, ...]] = []
@@ -133,21 +143,33 @@ class History:
 
     def flush(self, partitions: Sequence[Partition], view_lock: AbstractContextManager[Any]) -> None:
         """Write what has been noted, in one transaction. Raises `SnapshotError`; then the next flush tries again."""
-        with self._lock:
+        with self.lock:
             with view_lock:
-                entries, self._entries = self._entries, []
-                begun, self._begun = self._begun, []
-                ended, self._ended = self._ended, []
-                checkpoints = [(f"checkpoint-{p.number}", p.checkpoint) for p in partitions]
-            try:
-                self._write(sorted(entries), begun, ended, checkpoints)
-            except sqlite3.Error as error:
-                with view_lock:
-                    self._entries[:0], self._begun[:0], self._ended[:0] = entries, begun, ended
-                raise SnapshotError(
-                    f"history {self.path} cannot be written: {error}. The log and the reads are not affected; free some"
-                    " space or mend the permissions, and the next flush catches up"
-                ) from error
+                taken = self.take(partitions)
+            self.write(taken, view_lock)
+
+    def take(self, partitions: Sequence[Partition]) -> Taken:
+        """Hand out what has been noted, for `write`. The caller holds `lock` until then, and the view's lock."""
+        taken = Taken(
+            self._entries,
+            self._begun,
+            self._ended,
+            [(f"checkpoint-{part.number}", part.checkpoint) for part in partitions],
+        )
+        self._entries, self._begun, self._ended = [], [], []
+        return taken
+
+    def write(self, taken: Taken, view_lock: AbstractContextManager[Any]) -> None:
+        """Write what was taken, in one transaction; or take it back and raise `SnapshotError`."""
+        try:
+            self._write(sorted(taken.entries), taken.begun, taken.ended, taken.checkpoints)
+        except sqlite3.Error as error:
+            with view_lock:
+                self._entries[:0], self._begun[:0], self._ended[:0] = taken.entries, taken.begun, taken.ended
+            raise SnapshotError(
+                f"history {self.path} cannot be written: {error}. The log and the reads are not affected; free some"
+                " space or mend the permissions, and the next flush catches up"
+            ) from error
 
     def _write(
         self,
@@ -210,7 +232,7 @@ class History:
 
     def _read(self, query: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         try:
-            with self._lock:
+            with self.lock:
                 return self._connection.execute(query, values).fetchall()
         except sqlite3.Error as error:
             raise SnapshotError(
@@ -220,5 +242,5 @@ class History:
 
     def close(self) -> None:
         """Let go of the file."""
-        with self._lock:
+        with self.lock:
             self._connection.close()

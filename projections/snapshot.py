@@ -20,6 +20,7 @@ from engine.errors import LogMismatch, SnapshotError
 from engine.session import Policy, Session
 from projections.archive import archive
 from projections.bodies import Bodies, Body, BodyId
+from projections.history import History
 from projections.partition import Endings, Outcome, Partition
 from projections.snapshot_file import (
     IN_MEMORY,
@@ -71,26 +72,32 @@ class Snapshot:
         partitions: Sequence[Partition],
         statistics: Statistics,
         bodies: Bodies,
+        history: History,
         view_lock: AbstractContextManager[Any],
     ) -> int:
         """Write what has changed, with the checkpoints, in one transaction; returns how many sessions were written.
 
-        Raises `SnapshotError` if that fails; then nothing was written, and the next flush tries again.
+        The history is written first, as of the same moment, so that it is never behind the snapshot. Raises
+        `SnapshotError` if either fails; then the snapshot is as it was, and the next flush tries again.
         """
-        with self.lock:
+        with self.lock, history.lock:
             with view_lock:
+                noted = history.take(partitions)
                 changed, self._changed = self._changed, [{} for _ in partitions]
                 gone, self._gone = self._gone, [set() for _ in partitions]
                 batch = self._collect(partitions, statistics, changed)
                 batch.bodies = bodies.take_unsaved()
             batch.gone = sorted(row_of(number, offset) for number, offsets in enumerate(gone) for offset in offsets)
             try:
+                history.write(noted, view_lock)
                 self._file.write(batch)
-            except (sqlite3.Error, OSError, Damaged) as error:
+            except (SnapshotError, sqlite3.Error, OSError, Damaged) as error:
                 with view_lock:
                     self._give_back(changed, gone)
                     ended = {BodyId(number, offset) for number, offsets in enumerate(self._gone) for offset in offsets}
                     bodies.give_back(batch.bodies, ended)
+                if isinstance(error, SnapshotError):
+                    raise
                 raise SnapshotError(
                     f"snapshot {self.path} cannot be written: {error}. The log and the reads are not affected; free"
                     " some space or mend the permissions, and the next flush catches up"
