@@ -1,0 +1,362 @@
+"""Replay: recorded chat becomes the log of an engine, in the recording's own time.
+
+Theory of operation. `Script` turns each line into the events that a gateway would have sent, and folds them into a
+partition of its own, so that the next line is decided on what is live by then. It is deterministic: the same recording
+and options give the same bytes. So there is one way to begin, to resume and to check a replay: write the script from
+its first line; what the log holds already must be the same bytes, and what it does not hold yet is appended. The engine
+on the log folds what it reads there, and after each batch its digest must be the script's.
+
+The first record is `import_started`, so the events' own times are log times until `import_finished`. The log's clock
+says the recording's time too: a log's bytes then do not depend on when it was made.
+
+The text of messages is not in a recording, and their size is no business of a session's: a message is a plain touch.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from engine import events, lifecycle, plain_touch
+from engine.clock import Clock, SystemClock, iso_from_ms
+from engine.codec import encode
+from engine.errors import InvalidEvent, InvalidSetting, LogMismatch, shown
+from engine.log import open_log
+from engine.log.port import Log, Message, Record
+from engine.session import Policy, Session
+from engine.verdicts import Verdict
+from lastseen.app import Engine, Progress
+from lastseen.chat import ChatEvent, count_lines, read_chat, sha256_of_recording
+from lastseen.config import Settings, duration_ms
+from projections.partition import Partition
+
+SOURCE = "/replay"
+SUBJECT = "lastseen:import"
+BATCH_RECORDS = 2_000
+"""Records appended at a time; a batch ends where a line's events end, so a log never holds half a line."""
+FLUSH_EVERY_RECORDS = 50_000
+DEFAULT_IDLE_TTL = "30m"
+DEFAULT_MAX_SESSIONS = 100
+
+
+class HistoryClock(SystemClock):
+    """Says the time of the history that is being imported; never the future."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.at_ms = 0
+
+    def now_ms(self) -> int:
+        """The time of the history, or the present if that is earlier."""
+        return min(self.at_ms, self._clock.now_ms())
+
+
+@dataclass(slots=True)
+class Figures:
+    """What a replay did. The same for the same recording and options, in one run or in many."""
+
+    events_read: int = 0
+    created: int = 0
+    ended: Counter[str] = field(default_factory=Counter)
+    """By reason."""
+    live: int = 0
+    """Live at the end."""
+    peak_live: int = 0
+    """The most that were live after an event."""
+    records: int = 0
+    """Records of the log, the marks of the import included."""
+    longest_ms: int = 0
+    """The longest life of a session that has ended."""
+    digest: str = ""
+    """The log's digest, in hexadecimal."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures as plain JSON values."""
+        return {name: getattr(self, name) for name in self.__slots__} | {"ended": dict(sorted(self.ended.items()))}
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """The figures of a replay, and how this run of it went."""
+
+    figures: Figures
+    found_records: int
+    """Records that the log held before this run."""
+    seconds: float
+
+    @property
+    def appended(self) -> int:
+        """Records that this run appended."""
+        return self.figures.records - self.found_records
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as plain JSON values."""
+        rate = self.figures.events_read / self.seconds if self.seconds else 0.0
+        return self.figures.as_dict() | {
+            "records_appended": self.appended,
+            "seconds": round(self.seconds, 3),
+            "events_per_second": round(rate),
+        }
+
+
+class Script:
+    """The records that a recording becomes, line by line."""
+
+    def __init__(self, sha256: str, idle_ttl_ms: int, max_sessions: int, latest_ms: int) -> None:
+        self.figures = Figures()
+        self.partition = Partition(0)
+        self.messages: list[Message] = []
+        """What has been written since they were last taken."""
+        self._sha256 = sha256
+        self._policy = Policy(idle_ttl_ms=idle_ttl_ms)
+        self._max_sessions = max_sessions
+        self._latest_ms = latest_ms
+        self._line = self._step = 0
+        self._source = f"{SOURCE}/{sha256}?idle_ttl_ms={idle_ttl_ms}&max_sessions={max_sessions}"
+
+    def opening(self, at_ms: int) -> Message:
+        """The first record: it names the recording and the options, so that a replay of others is told apart."""
+        self._check_past(1, at_ms)
+        return self._mark(events.ImportStarted, "opening", iso_from_ms(at_ms))
+
+    def finish(self, at_ms: int) -> None:
+        """Write the mark that ends the import."""
+        self._write(self._mark(events.ImportFinished, "end", iso_from_ms(at_ms)))
+
+    def take(self, chat: ChatEvent) -> None:
+        """Write what one line brings about."""
+        if chat.at_ms > self._latest_ms:
+            self._check_past(chat.line, chat.at_ms)
+        self._line, self._step = chat.line, 0
+        live = self.partition.active
+        for session in self._due(chat.at_ms):
+            self._expire(session, session.deadline_reason() or "idle", session.deadline_ms() or 0, chat.time)
+        session = live.get(chat.key)
+        if chat.action == "leave":
+            if session is not None:
+                self._close(session, chat.time)
+        elif session is not None:
+            self._touch(session, chat.time)
+        else:
+            self._create(chat)
+        while len(live) > self._max_sessions:
+            self._expire(next(iter(live.values())), "capacity", chat.at_ms, chat.time)
+        figures = self.figures
+        figures.events_read += 1
+        figures.peak_live = max(figures.peak_live, len(live))
+
+    def fold(self, record: Record) -> None:
+        """Fold a record. Raises `InvalidEvent` where it takes no effect: a script writes nothing in vain."""
+        outcome = self.partition.fold(record)
+        if outcome.verdict is not Verdict.APPLIED:
+            raise InvalidEvent(
+                f"line {self._line} of the recording becomes a record that is void ({outcome.verdict.label});"
+                " report this"
+            )
+        figures = self.figures
+        figures.records += 1
+        if outcome.ended is not None and outcome.ending is not None:
+            figures.ended[outcome.ending.reason] += 1
+            figures.longest_ms = max(figures.longest_ms, outcome.ending.at_ms - outcome.ended.created_at_ms)
+
+    def result(self) -> Figures:
+        """The figures so far."""
+        self.figures.live = len(self.partition)
+        self.figures.digest = self.partition.digest.hex()
+        return self.figures
+
+    def _check_past(self, line: int, at_ms: int) -> None:
+        if at_ms > self._latest_ms:
+            raise InvalidEvent(
+                f"line {line} of the recording: its time {iso_from_ms(at_ms)} is in the future, and only what has"
+                " happened can be imported; set this machine's clock, or mend the recording"
+            )
+
+    def _due(self, at_ms: int) -> Sequence[Session]:
+        due = self.partition.deadlines.due(at_ms, len(self.partition))
+        if len(due) > 1:
+            due.sort(key=lambda session: (session.deadline_ms() or 0, session.born_offset))
+        return due
+
+    def _create(self, chat: ChatEvent) -> None:
+        self.figures.created += 1
+        session_id = hashlib.sha256(f"{self._sha256}:{chat.line}".encode("ascii")).digest()
+        self._write_event(
+            events.Created(
+                id=self._event_id(), source=SOURCE, subject=chat.key, time=chat.time,
+                data=events.CreatedData(
+                    session_id=base64.urlsafe_b64encode(session_id)[:22].decode("ascii"), policy=self._policy
+                ),
+            )
+        )  # fmt: skip
+
+    def _touch(self, session: Session, at: str) -> None:
+        self._write_event(plain_touch.made(self._event_id(), SOURCE, session.key, at, session.session_id))
+
+    def _close(self, session: Session, at: str) -> None:
+        self._write_event(
+            events.Closed(
+                id=self._event_id(), source=SOURCE, subject=session.key, time=at,
+                data=events.ClosedData(session_id=session.session_id, reason="logout"),
+            )
+        )  # fmt: skip
+
+    def _expire(self, session: Session, reason: Any, deadline_ms: int, at: str) -> None:
+        version = session.version if reason == "capacity" else None
+        self._write_event(
+            events.Expired(
+                id=self._event_id(), source=SOURCE, subject=session.key, time=at,
+                data=events.ExpiredData(
+                    session_id=session.session_id, reason=reason, deadline_ms=deadline_ms, if_version=version
+                ),
+            )
+        )  # fmt: skip
+
+    def _event_id(self) -> str:
+        self._step += 1
+        return f"replay-{self._line}-{self._step}"
+
+    def _mark(self, kind: type[events.ImportStarted | events.ImportFinished], name: str, at: str) -> Message:
+        event = kind(id=f"replay-{name}", source=self._source, subject=SUBJECT, time=at)
+        return Message(0, SUBJECT, encode(event))
+
+    def _write_event(self, event: events.SessionEvent) -> None:
+        self._write(Message(0, event.subject, encode(event)))
+
+    def _write(self, message: Message) -> None:
+        self.messages.append(message)
+        self.fold(Record(0, self.partition.checkpoint, self._latest_ms, message.key, message.value))
+
+
+def replay(
+    recording: Path,
+    url: str,
+    *,
+    idle_ttl: int | str = DEFAULT_IDLE_TTL,
+    max_sessions: int = DEFAULT_MAX_SESSIONS,
+    finish: bool = False,
+    clock: Clock | None = None,
+    progress: Progress | None = None,
+) -> Replayed:
+    """Replay a recording into the log at `url`, or go on where an earlier run of the same replay was cut off.
+
+    With `finish` the import is closed; else the log stays open for import, and reads look at the end of the recording.
+    `progress` is told how many lines are done, and how many there are. Raises `InvalidSetting`, `InvalidEvent` for a
+    line that is not in form, `LogMismatch` where the log holds something else, and the log's errors.
+    """
+    began_s = time.perf_counter()
+    idle_ttl_ms = duration_ms("idle_ttl", idle_ttl)
+    if isinstance(max_sessions, bool) or not isinstance(max_sessions, int) or max_sessions < 1:
+        raise InvalidSetting(f"max_sessions = {shown(max_sessions)}: give a whole number of at least 1")
+    lines, chat = count_lines(recording), read_chat(recording)
+    first = next(chat, None)
+    history_clock = HistoryClock(clock or SystemClock())
+    history_clock.at_ms = 2**62
+    latest_ms = history_clock.now_ms() + lifecycle.MAX_AHEAD_MS
+    script = Script(sha256_of_recording(recording), idle_ttl_ms, max_sessions, latest_ms)
+    history_clock.at_ms = first.at_ms if first is not None else 0
+    opening = script.opening(history_clock.at_ms)
+    log = open_log(url, history_clock)
+    try:
+        writer = _Writer(log, history_clock, script, opening)
+    except BaseException:
+        log.close()
+        raise
+    with writer.engine:
+        if first is not None:
+            _write_all(script, writer, chain([first], chat), lines, progress)
+        if finish or writer.found_records == script.partition.checkpoint + 1:
+            script.finish(history_clock.at_ms)
+        writer.hand_over(history_clock.at_ms)
+        writer.check_end()
+    return Replayed(script.result(), writer.found_records, time.perf_counter() - began_s)
+
+
+def _write_all(
+    script: Script, writer: _Writer, chat: Iterator[ChatEvent], lines: int, progress: Callable[[int, int], None] | None
+) -> None:
+    for event in chat:
+        script.take(event)
+        if len(script.messages) >= BATCH_RECORDS:
+            writer.hand_over(event.at_ms)
+            if progress is not None:
+                progress(event.line, lines)
+    writer.hand_over(event.at_ms)
+    if progress is not None:
+        progress(lines, lines)
+
+
+class _Writer:
+    """Brings a script to the log: compares what is there, appends what is not."""
+
+    def __init__(self, log: Log, clock: HistoryClock, script: Script, opening: Message) -> None:
+        self._log, self._clock, self._script = log, clock, script
+        if log.partitions != 1:
+            raise LogMismatch(f"the log has {log.partitions} partitions, and a replay needs one of 1: make another")
+        (self.found_records,) = log.end_offsets()
+        """How many records the log held before."""
+        if self.found_records:
+            self._compare([opening], 0)
+        else:
+            log.append([opening])
+        (record,) = log.read(0, 0, 1)
+        # Its log time is the log's business, so the script takes the record as the log has it.
+        script.fold(record)
+        self.engine = Engine(
+            log, clock, Settings.of(source=SOURCE, background=False, prune=False, archive_interval=None)
+        )
+        self._flushed_at = self.found_records
+
+    def hand_over(self, at_ms: int) -> None:
+        """Bring what the script has written to the log; by then the recording's time is `at_ms`."""
+        messages, self._script.messages = self._script.messages, []
+        end = self._script.partition.checkpoint
+        start = end - len(messages)
+        self._clock.at_ms = at_ms
+        held = min(max(self.found_records - start, 0), len(messages))
+        if held:
+            self._compare(messages[:held], start)
+        if held < len(messages):
+            positions = self._log.append(messages[held:])
+            if positions[0].offset != start + held:
+                raise _foreign(f"another process has written to it at offset {start + held}")
+            self.engine.refresh()
+        if end >= self.found_records:
+            self._check_digest(end)
+        if end - self._flushed_at >= FLUSH_EVERY_RECORDS:
+            self.engine.flush()
+            self._flushed_at = end
+
+    def check_end(self) -> None:
+        """Raise `LogMismatch` where the log holds more than the script."""
+        (end,) = self._log.end_offsets()
+        if end != self._script.partition.checkpoint:
+            raise _foreign(f"it goes on after the recording's last record, to offset {end - 1}")
+
+    def _compare(self, messages: Sequence[Message], start: int) -> None:
+        place = 0
+        while place < len(messages):
+            for record in self._log.read(0, start + place, len(messages) - place):
+                if (record.key, record.value) != messages[place][1:]:
+                    raise _foreign(f"its record at offset {record.offset} is not the one of this replay")
+                place += 1
+
+    def _check_digest(self, end: int) -> None:
+        found = self.engine.checkpoints()[0]
+        wanted = (end, self._script.partition.digest.hex())
+        if found != wanted:
+            raise _foreign(f"the engine's state after offset {found[0] - 1} is {found[1]}, and the replay's {wanted}")
+
+
+def _foreign(what: str) -> LogMismatch:
+    return LogMismatch(
+        f"the log is not of this replay, of this recording with these options: {what}. Give the recording and options"
+        " that it was made of, or another log; or make it anew (--fresh)"
+    )
