@@ -5,6 +5,7 @@ deadline is. A touch moves the deadline only later, so it leaves the filing alon
 session whose deadline has moved is filed anew. Every session is thus looked at a few times per idle limit, however
 often it is touched, and waiting costs nothing. Buckets of the last second go through a heap, so that due sessions come
 out exact to the millisecond and soonest first. (After the hierarchical timing wheels of Varghese and Lauck, SOSP 1987.)
+Where most of what is filed has ended, it is swept out: closed sessions do not stay in memory until their deadlines.
 
 Time is passed in; no clock is read.
 """
@@ -18,6 +19,8 @@ from engine.session import Session
 
 WIDTHS_MS = (1 << 10, 1 << 16, 1 << 22, 1 << 27)
 """Bucket widths: about 1 s, 66 s, 70 min and 37 h. A bucket is never wider than its distance from the present."""
+FEW_FILINGS = 65_536
+"""So many are not worth sweeping."""
 
 
 class Deadlines:
@@ -28,6 +31,12 @@ class Deadlines:
         self._buckets: dict[int, list[Session]] = {}
         self._starts: list[int] = []
         self._imminent: list[tuple[int, int, Session]] = []
+        self._filings = 0
+        self._sweep_at = FEW_FILINGS
+
+    def __len__(self) -> int:
+        """How many filings it keeps, those of ended sessions included."""
+        return self._filings
 
     def file(self, session: Session, now_ms: int) -> None:
         """See to it that the session is looked at by its deadline. Costs nothing if that is so already."""
@@ -36,6 +45,8 @@ class Deadlines:
             session.wake_ms = None
         elif session.wake_ms is None or due_ms < session.wake_ms:
             self._put(session, due_ms, now_ms)
+            if self._filings > self._sweep_at:
+                self._sweep()
 
     def _put(self, session: Session, due_ms: int, now_ms: int) -> None:
         distance_ms = due_ms - now_ms
@@ -46,6 +57,7 @@ class Deadlines:
             width_ms = wider_ms
         start_ms = due_ms & -width_ms
         bucket = self._buckets.get(start_ms)
+        self._filings += 1
         if bucket is None:
             self._buckets[start_ms] = [session]
             heapq.heappush(self._starts, start_ms)
@@ -61,46 +73,65 @@ class Deadlines:
         They are reported again until they have ended.
         """
         self._open(now_ms)
-        found: list[Session] = []
+        found: list[tuple[int, int, Session]] = []
         imminent = self._imminent
         while imminent and imminent[0][0] <= now_ms and len(found) < limit:
-            filed_ms, _, session = heapq.heappop(imminent)
+            filing = heapq.heappop(imminent)
+            self._filings -= 1
+            filed_ms, _, session = filing
             if session.wake_ms != filed_ms or not self._is_live(session):
                 continue
             due_ms = session.deadline_ms()
             session.wake_ms = None
-            if due_ms is None:
-                continue
-            if due_ms <= now_ms:
-                found.append(session)
-            else:
-                self._put(session, due_ms, now_ms)
-        for session in found:
-            self._put_imminent(session)
-        return found
+            if due_ms == filed_ms:
+                found.append(filing)
+            elif due_ms is not None:
+                # It was touched since: others may be due before it.
+                self._file_anew(session, due_ms, now_ms)
+        for due_ms, _, session in found:
+            self._put_imminent(session, due_ms)
+        return [session for _, _, session in found]
 
-    def _put_imminent(self, session: Session) -> None:
-        due_ms = session.deadline_ms()
-        if due_ms is not None:
-            session.wake_ms = due_ms
-            heapq.heappush(self._imminent, (due_ms, session.born_offset, session))
+    def _file_anew(self, session: Session, due_ms: int, now_ms: int) -> None:
+        if due_ms - now_ms < WIDTHS_MS[0]:
+            self._put_imminent(session, due_ms)
+        else:
+            self._put(session, due_ms, now_ms)
+
+    def _put_imminent(self, session: Session, due_ms: int) -> None:
+        session.wake_ms = due_ms
+        self._filings += 1
+        heapq.heappush(self._imminent, (due_ms, session.born_offset, session))
 
     def _open(self, now_ms: int) -> None:
         """Move every bucket whose time has come to the heap, or back where a later deadline belongs."""
         starts = self._starts
         while starts and starts[0] <= now_ms:
             start_ms = heapq.heappop(starts)
-            for session in self._buckets.pop(start_ms):
+            bucket = self._buckets.pop(start_ms)
+            self._filings -= len(bucket)
+            for session in bucket:
                 if session.wake_ms != start_ms or not self._is_live(session):
                     continue
                 due_ms = session.deadline_ms()
                 session.wake_ms = None
-                if due_ms is None:
-                    continue
-                if due_ms - now_ms < WIDTHS_MS[0]:
-                    self._put_imminent(session)
-                else:
-                    self._put(session, due_ms, now_ms)
+                if due_ms is not None:
+                    self._file_anew(session, due_ms, now_ms)
+
+    def _sweep(self) -> None:
+        """Let go of sessions that have ended or were filed anew. Costs less than the filings that led to it."""
+        buckets = self._buckets
+        for start_ms, bucket in list(buckets.items()):
+            kept = {id(s): s for s in bucket if s.wake_ms == start_ms and self._is_live(s)}
+            if kept:
+                buckets[start_ms] = list(kept.values())
+            else:
+                del buckets[start_ms]
+        self._starts = sorted(buckets)  # A sorted list is a heap, and so is the next.
+        imminent = {id(f[2]): f for f in self._imminent if f[2].wake_ms == f[0] and self._is_live(f[2])}
+        self._imminent = sorted(imminent.values())
+        self._filings = len(self._imminent) + sum(map(len, buckets.values()))
+        self._sweep_at = 2 * self._filings + FEW_FILINGS
 
     def next_ms(self) -> int | None:
         """A time before which nothing is due: at most about a second, then a minute, … early. `None`: nothing ever."""
