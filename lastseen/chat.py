@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
@@ -97,7 +97,7 @@ def read_chat(path: Path) -> Iterator[ChatEvent]:
         line, at_ms = _parsed(path, number, text)
         if at_ms < last_ms:
             raise InvalidEvent(
-                f"{path}, line {number}: its time {line.at} is before that of the line above; sort the recording by time"
+                f"{path}, line {number}: its time {line.at} is before the line above; sort the recording by time"
             )
         last_ms = at_ms
         person = (line.platform, line.channel, line.user)
@@ -126,10 +126,10 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     number = 0
     with ExitStack() as stack:
         try:
-            file: IO[bytes] = stack.enter_context(path.open("rb"))
-            if file.peek(len(_GZIP_MAGIC))[: len(_GZIP_MAGIC)] == _GZIP_MAGIC:  # type: ignore[attr-defined]
-                file = stack.enter_context(gzip.GzipFile(fileobj=file))  # type: ignore[assignment]
-            while text := file.readline(MAX_LINE_BYTES + 1):
+            file = stack.enter_context(path.open("rb"))
+            is_packed = file.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC)
+            lines = stack.enter_context(gzip.GzipFile(fileobj=file)) if is_packed else file
+            while text := lines.readline(MAX_LINE_BYTES + 1):
                 number += 1
                 if len(text) > MAX_LINE_BYTES:
                     raise InvalidEvent(f"{path}, line {number}: longer than {MAX_LINE_BYTES} bytes, the limit")

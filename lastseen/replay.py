@@ -18,18 +18,19 @@ import base64
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine import events, lifecycle, plain_touch
 from engine.clock import Clock, SystemClock, iso_from_ms
 from engine.codec import encode
 from engine.errors import InvalidEvent, InvalidSetting, LogMismatch, shown
 from engine.log import open_log
-from engine.log.port import Log, Message, Record
+from engine.log.port import Log, Message, Position, Record
 from engine.session import Policy, Session
 from engine.verdicts import Verdict
 from lastseen.app import Engine, Progress
@@ -138,12 +139,12 @@ class Script:
         live = self.partition.active
         for session in self._due(chat.at_ms):
             self._expire(session, session.deadline_reason() or "idle", session.deadline_ms() or 0, chat.time)
-        session = live.get(chat.key)
+        own = live.get(chat.key)
         if chat.action == "leave":
-            if session is not None:
-                self._close(session, chat.time)
-        elif session is not None:
-            self._touch(session, chat.time)
+            if own is not None:
+                self._close(own, chat.time)
+        elif own is not None:
+            self._touch(own, chat.time)
         else:
             self._create(chat)
         while len(live) > self._max_sessions:
@@ -179,7 +180,7 @@ class Script:
                 " happened can be imported; set this machine's clock, or mend the recording"
             )
 
-    def _due(self, at_ms: int) -> Sequence[Session]:
+    def _due(self, at_ms: int) -> list[Session]:
         due = self.partition.deadlines.due(at_ms, len(self.partition))
         if len(due) > 1:
             due.sort(key=lambda session: (session.deadline_ms() or 0, session.born_offset))
@@ -274,13 +275,13 @@ def replay(
             _write_all(script, writer, chain([first], chat), lines, progress)
         if finish or writer.found_records == script.partition.checkpoint + 1:
             script.finish(history_clock.at_ms)
-        writer.hand_over(history_clock.at_ms)
+            writer.hand_over(history_clock.at_ms)
         writer.check_end()
     return Replayed(script.result(), writer.found_records, time.perf_counter() - began_s)
 
 
 def _write_all(
-    script: Script, writer: _Writer, chat: Iterator[ChatEvent], lines: int, progress: Callable[[int, int], None] | None
+    script: Script, writer: _Writer, chat: Iterator[ChatEvent], lines: int, progress: Progress | None
 ) -> None:
     for event in chat:
         script.take(event)
@@ -291,6 +292,17 @@ def _write_all(
     writer.hand_over(event.at_ms)
     if progress is not None:
         progress(lines, lines)
+
+
+class _Batch(NamedTuple):
+    """What has been handed to the log."""
+
+    appended: Future[list[Position]] | None
+    """`None` where the log held all of it already."""
+    start: int
+    end: int
+    digest: str
+    """The script's, at `end`."""
 
 
 class _Writer:
@@ -313,29 +325,44 @@ class _Writer:
             log, clock, Settings.of(source=SOURCE, background=False, prune=False, archive_interval=None)
         )
         self._flushed_at = self.found_records
+        self._under_way: _Batch | None = None
+        """While the log writes one batch, the script makes the next."""
 
     def hand_over(self, at_ms: int) -> None:
         """Bring what the script has written to the log; by then the recording's time is `at_ms`."""
+        self._finish()
         messages, self._script.messages = self._script.messages, []
         end = self._script.partition.checkpoint
         start = end - len(messages)
-        self._clock.at_ms = at_ms
         held = min(max(self.found_records - start, 0), len(messages))
         if held:
             self._compare(messages[:held], start)
+        appended = None
         if held < len(messages):
-            positions = self._log.append(messages[held:])
-            if positions[0].offset != start + held:
-                raise _foreign(f"another process has written to it at offset {start + held}")
+            self._clock.at_ms = at_ms
+            appended = self._log.append_soon(messages[held:])
+        self._under_way = _Batch(appended, start + held, end, self._script.partition.digest.hex())
+
+    def _finish(self) -> None:
+        """Wait for the batch under way, fold it, and check what the engine makes of it."""
+        batch, self._under_way = self._under_way, None
+        if batch is None or batch.end < self.found_records:
+            return
+        if batch.appended is not None:
+            positions = batch.appended.result()
+            if positions[0].offset != batch.start:
+                raise _foreign(f"another process has written to it at offset {batch.start}")
             self.engine.refresh()
-        if end >= self.found_records:
-            self._check_digest(end)
-        if end - self._flushed_at >= FLUSH_EVERY_RECORDS:
+        found = self.engine.checkpoints()[0]
+        if found != (batch.end, batch.digest):
+            raise _foreign(f"the engine is at offset {found[0]} with digest {found[1]}, the replay at {batch[2:]}")
+        if batch.end - self._flushed_at >= FLUSH_EVERY_RECORDS:
             self.engine.flush()
-            self._flushed_at = end
+            self._flushed_at = batch.end
 
     def check_end(self) -> None:
-        """Raise `LogMismatch` where the log holds more than the script."""
+        """Finish, and raise `LogMismatch` where the log holds more than the script."""
+        self._finish()
         (end,) = self._log.end_offsets()
         if end != self._script.partition.checkpoint:
             raise _foreign(f"it goes on after the recording's last record, to offset {end - 1}")
@@ -347,12 +374,6 @@ class _Writer:
                 if (record.key, record.value) != messages[place][1:]:
                     raise _foreign(f"its record at offset {record.offset} is not the one of this replay")
                 place += 1
-
-    def _check_digest(self, end: int) -> None:
-        found = self.engine.checkpoints()[0]
-        wanted = (end, self._script.partition.digest.hex())
-        if found != wanted:
-            raise _foreign(f"the engine's state after offset {found[0] - 1} is {found[1]}, and the replay's {wanted}")
 
 
 def _foreign(what: str) -> LogMismatch:
