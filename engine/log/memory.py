@@ -28,6 +28,8 @@ class MemoryLog:
         """Append all messages (`port.Log`)."""
         with self._grown:
             self._check_open()
+            if not messages:
+                return []
             self._log_time_ms = max(self._log_time_ms, self._clock.now_ms())
             positions = []
             for partition, key, value in messages:
@@ -57,12 +59,10 @@ class MemoryLog:
     def wait(self, position: Position, timeout_s: float) -> bool:
         """Wait until there is a record at `position` (`port.Log`)."""
         with self._grown:
-            return (
-                self._grown.wait_for(
-                    lambda: self._is_closed or len(self._records[position.partition]) > position.offset, timeout_s
-                )
-                and len(self._records[position.partition]) > position.offset
-            )
+            records = self._records[position.partition]
+            self._grown.wait_for(lambda: self._is_closed or len(records) > position.offset, timeout_s)
+            self._check_open()
+            return len(records) > position.offset
 
     def end_offsets(self) -> list[int]:
         """The offset that the next record of each partition will have (`port.Log`)."""

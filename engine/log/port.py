@@ -71,7 +71,7 @@ class Log(Protocol):
         ...
 
     def wait(self, position: Position, timeout_s: float) -> bool:
-        """Wait until the log holds a record at `position`; whether it does."""
+        """Wait until the log holds a record at `position`; whether it does. Raises `EngineClosed`, also in between."""
         ...
 
     def end_offsets(self) -> list[int]:

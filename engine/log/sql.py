@@ -1,7 +1,8 @@
 """`sqlite:///path`: a log in one SQLite file, for one machine. Several processes may append to it and follow it.
 
 Theory of operation. Callers hand their messages to a writer thread, which commits everything that waits in one
-transaction (group commit): the more callers, the more messages share a disk flush. Offsets and log times are given
+transaction (group commit): the more callers, the more messages share a disk flush. A caller that finds nothing under
+way commits its own, which saves two switches between threads. Offsets and log times are given
 inside the transaction, under SQLite's write lock, so they are without gap and never go back, whoever else writes to the
 file. What this process has appended is kept for a while for its own reader, which asks for it at once.
 """
@@ -128,21 +129,26 @@ class SqliteLog:
 
     def append(self, messages: Sequence[Message]) -> list[Position]:
         """Append all messages; returns when they are on the disk (`port.Log`)."""
-        return self._submit(messages, may_wait=True, done=None).result() if messages else []
+        if not messages:
+            return []
+        request = _Request(messages, None)
+        if self._submit(request, may_wait=True, may_commit=True):
+            # Nobody else is at it: going to the writer thread and back would cost more than it saves.
+            self._serve([request])
+        return request.result()
 
     def append_soon(self, messages: Sequence[Message]) -> Future[list[Position]]:
         """Append all messages without waiting (`port.Log`)."""
         future: Future[list[Position]] = Future()
         if messages:
-            self._submit(messages, may_wait=False, done=lambda request: _resolve(future, request))
+            request = _Request(messages, lambda request: _resolve(future, request))
+            self._submit(request, may_wait=False, may_commit=False)
         else:
             future.set_result([])
         return future
 
-    def _submit(
-        self, messages: Sequence[Message], *, may_wait: bool, done: Callable[[_Request], None] | None
-    ) -> _Request:
-        request = _Request(messages, done)
+    def _submit(self, request: _Request, *, may_wait: bool, may_commit: bool) -> bool:
+        """Take a request in; whether the caller is to serve it itself, since none is under way."""
         with self._gate:
             self._check_open()
             while self._waiting_bytes and self._waiting_bytes + request.size > self._max_waiting_bytes:
@@ -153,10 +159,12 @@ class SqliteLog:
                     )
                 self._gate.wait()
                 self._check_open()
+            commits = may_commit and not self._waiting_bytes
             self._waiting_bytes += request.size
-            # Inside the gate, so that nothing can follow the end of the queue.
-            self._queue.put(request)
-        return request
+            if not commits:
+                # Inside the gate, so that nothing can follow the end of the queue.
+                self._queue.put(request)
+            return commits
 
     def _write_all(self) -> None:
         is_last = False
@@ -176,16 +184,26 @@ class SqliteLog:
                 batch.append(request)
                 count += len(request.messages)
                 size += request.size
-            try:
-                self._commit(batch)
-            except Exception as error:  # the callers must hear of it, whatever it is
-                failure = error if isinstance(error, LogError) else LogError(f"log {self.path}: {error!r}")
-                for request in batch:
-                    request.error = failure
+            self._serve(batch)
+
+    def _serve(self, batch: Sequence[_Request]) -> None:
+        """Commit a batch, and tell whoever waits for it what came of it."""
+        failure: LogError | None = OutcomeUnknown(
+            f"log {self.path}: the append was interrupted, and may or may not be in the log. Read before you try again"
+        )
+        try:
+            self._commit(batch)
+            failure = None
+        except LogError as error:
+            failure = error
+        except Exception as error:  # the callers must hear of it, whatever it is
+            failure = LogError(f"log {self.path}: {error!r}")
+        finally:
             with self._gate:
-                self._waiting_bytes -= size
+                self._waiting_bytes -= sum(request.size for request in batch)
                 self._gate.notify_all()
             for request in batch:
+                request.error = failure
                 request.finish()
 
     def _commit(self, batch: Sequence[_Request]) -> None:
@@ -193,6 +211,9 @@ class SqliteLog:
         with self._datastore.writing:
             connection = self._datastore.writer().raw
             try:
+                if connection.in_transaction:  # whoever was interrupted here left it open
+                    self._forget()
+                    connection.execute("ROLLBACK")
                 connection.execute("BEGIN IMMEDIATE")
                 try:
                     records = self._place(connection, batch)
@@ -283,7 +304,7 @@ class SqliteLog:
     def _check_place(self, partition: int, offset: int, found: int | None) -> None:
         end = _end_offset(self._reader, partition)
         # Records that came between the two queries are no gap: the next read has them.
-        if found is not None or end < offset:
+        if found is not None or not 0 <= offset <= end:
             raise LogMismatch(
                 f"log {self.path}, partition {partition}: it ends at offset {end}, and has no record at {offset}:"
                 " records are missing from the file. Restore it from a copy"
