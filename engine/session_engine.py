@@ -11,12 +11,13 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from itertools import pairwise
 from typing import Literal
 
 from engine import events, lifecycle
 from engine.clock import Clock
 from engine.codec import check_key, encode
-from engine.errors import LastseenError, VersionConflict, shown
+from engine.errors import LastseenError, OutcomeUnknown, VersionConflict, shown
 from engine.log.port import Log, Message, Position
 from engine.refusals import refusal
 from engine.session import Session, SessionView
@@ -34,18 +35,22 @@ _logger = logging.getLogger("lastseen")
 class _Turn:
     """One caller's messages, while they wait to be appended and folded."""
 
-    __slots__ = ("_latch", "error", "is_served", "messages")
+    __slots__ = ("_latch", "error", "is_served", "messages", "next")
 
     def __init__(self, messages: Sequence[Message]) -> None:
         self.messages = messages
         self.is_served = False
         self.error: LastseenError | None = None
+        self.next: _Turn | None = None
+        """Whom to wake next."""
         self._latch = threading.Lock()
         self._latch.acquire()
 
     def wait(self) -> None:
         """Wait until `wake`: the turn has been served, or is to lead."""
         self._latch.acquire()
+        if self.next is not None:
+            self.next.wake()
 
     def wake(self) -> None:
         """Let the caller go on."""
@@ -128,13 +133,21 @@ class SessionEngine:
         with self._turns_lock:
             self._turns.append(turn)
             leads, self._is_led = not self._is_led, True
-        if not leads:
-            turn.wait()
-            if turn.is_served:
-                turn.result()
-                return
-        self._lead()
+        if leads:
+            self._lead()
+        else:
+            self._await(turn)
         turn.result()
+
+    def _await(self, turn: _Turn) -> None:
+        try:
+            turn.wait()
+        except BaseException:
+            # An interrupt hit a caller that others count on: somebody has to see its turn through.
+            threading.Thread(target=self._await, args=(turn,), daemon=True).start()
+            raise
+        if not turn.is_served:
+            self._lead()
 
     def _lead(self) -> None:
         """Serve everybody who waits, and hand the lead on."""
@@ -149,18 +162,28 @@ class SessionEngine:
                 turn.error = error
         except BaseException as error:
             for turn in turns:
-                turn.error = LastseenError(f"the engine failed while it appended: {error!r}")
+                turn.error = OutcomeUnknown(
+                    f"the append was broken off ({error!r}), and may or may not be in the log: read before you"
+                    " try again"
+                )
             raise
         finally:
             with self._turns_lock:
                 self._is_led = bool(self._turns)
                 heir = self._turns[0] if self._turns else None
-            for turn in turns:
-                turn.is_served = True
-            if heir is not None:
-                heir.wake()
-            for turn in turns:
-                turn.wake()
+            self._wake(turns, heir)
+
+    def _wake(self, served: Sequence[_Turn], heir: _Turn | None) -> None:
+        # One wakes the next: dozens of threads that wake at once only fight for the interpreter's lock.
+        others = served[1:]  # the first of them leads, and is awake
+        for turn, after in pairwise(others):
+            turn.next = after
+        for turn in served:
+            turn.is_served = True
+        if heir is not None:
+            heir.wake()
+        if others:
+            others[0].wake()
 
     def _send(self, messages: Sequence[Message], wait: Wait) -> None:
         if wait == "appended":

@@ -1,0 +1,85 @@
+"""`python -m benchmarks [--quick]`: measure, print the tables, write `benchmarks/results/latest.json`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sqlite3
+import sys
+import tempfile
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import durable, population
+from benchmarks.measure import Row
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> int:
+    """Measure everything; the exit code is 1 if a figure falls short."""
+    arguments = argparse.ArgumentParser(description="Measure the engine beside its floors.")
+    arguments.add_argument("--quick", action="store_true", help="fewer repetitions, a tenth of the sessions")
+    arguments.add_argument("--only", choices=["durable", "live", "expiry", "refold", "restart", "memory"])
+    arguments.add_argument("--folder", default="var", help="where the logs go: a disk like the one in production")
+    chosen = arguments.parse_args()
+    repetitions, many = (3, 100_000) if chosen.quick else (7, 1_000_000)
+    Path(chosen.folder).mkdir(parents=True, exist_ok=True)
+    console = Console()
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(dir=chosen.folder, prefix="bench-") as name:
+        folder = Path(name)
+        works = {
+            "durable": lambda: durable.run(folder, repetitions),
+            "live": lambda: population.live_figures(repetitions, many),
+            "expiry": lambda: population.expiry(folder, many, many // 10),
+            "refold": lambda: population.refold(folder, repetitions),
+            "restart": lambda: population.restart(folder, many, 3),
+            "memory": lambda: population.memory(many),
+        }
+        for name, work in works.items():
+            if chosen.only in (None, name):
+                with console.status(f"measuring: {name}"):
+                    found = work()
+                rows += found
+                console.print(_table(found))
+    if chosen.only is None:
+        _write(rows, quick=chosen.quick)
+    return 0 if all(row.reached for row in rows) else 1
+
+
+def _table(rows: list[Row]) -> Table:
+    table = Table("figure", "median", "least … greatest", "target", "reached", "")
+    for row in rows:
+        spread = "" if row.spread is None else f"{_number(row.spread[0])} … {_number(row.spread[1])}"
+        mark = "[green]yes[/]" if row.reached else "[red]no[/]"
+        table.add_row(row.name, f"{_number(row.value)} {row.unit}", spread, row.target, mark, row.note)
+    return table
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1_000 else f"{value:.3g}"
+
+
+def _write(rows: list[Row], *, quick: bool) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    report = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": f"{platform.machine()}, {platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
+        "versions": {name: version(name) for name in ("lastseen", "eventsourcing", "pydantic", "msgspec")},
+        "quick": quick,
+        "rows": [asdict(row) for row in rows],
+    }
+    (RESULTS / "latest.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+"""What the benchmarks work on: keys as a chat gateway has them, and logs full of sessions."""
+
+from __future__ import annotations
+
+from engine.clock import iso_from_ms
+from engine.codec import encode
+from engine.events import Created, CreatedData
+from engine.identifiers import new_event_id, new_session_id
+from engine.log.port import Log, Message
+from engine.plain_touch import written
+from engine.session import Policy
+
+BATCH = 5_000
+
+
+def key_of(number: int) -> str:
+    """The key of the session with a number: `discord:guild23:chan45:user123`."""
+    return f"discord:guild{number % 100}:chan{number % 1_000}:user{number}"
+
+
+def fill(log: Log, sessions: int, now_ms: int, policy: Policy, first: int = 0) -> list[str]:
+    """Append the `created` events of so many sessions, numbered from `first`; returns their ids."""
+    session_ids = [new_session_id() for _ in range(sessions)]
+    time = iso_from_ms(now_ms)
+    for start in range(0, sessions, BATCH):
+        log.append(
+            [
+                Message(0, key_of(first + number), encode(
+                    Created(
+                        id=new_event_id(now_ms), source="/bench", subject=key_of(first + number), time=time,
+                        data=CreatedData(session_id=session_ids[number], policy=policy),
+                    )
+                ))
+                for number in range(start, min(start + BATCH, sessions))
+            ]
+        )  # fmt: skip
+    return session_ids
+
+
+def touches(log: Log, session_ids: list[str], events: int, now_ms: int) -> None:
+    """Append so many touches, spread over the sessions."""
+    time = iso_from_ms(now_ms)
+    for start in range(0, events, BATCH):
+        log.append(
+            [
+                Message(0, key_of(n % len(session_ids)), written(
+                    new_event_id(now_ms), "/bench", key_of(n % len(session_ids)), time, session_ids[n %
+                    len(session_ids)]
+                ))
+                for n in range(start, min(start + BATCH, events))
+            ]
+        )  # fmt: skip
