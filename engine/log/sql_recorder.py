@@ -26,6 +26,7 @@ from eventsourcing import sqlite as stock
 from engine.log.sqlite_rows import insert_rows
 
 TABLE = "stored_events"
+CACHED_STATEMENTS = 64
 INSERT = f"INSERT INTO {TABLE} (originator_id, originator_version, topic, state, log_time_ms)"
 
 
@@ -57,8 +58,20 @@ class LogConnectionPool(stock.SQLiteConnectionPool):
     """The stock pool, handing out our connections; for readers."""
 
     def _create_connection(self) -> LogConnection:
-        raw = super()._create_connection()._sqlite_conn
-        raw.execute("PRAGMA synchronous = FULL")
+        # The stock pool asks for `cached_statements=True`, which sqlite3 takes for a cache of one statement: each call
+        # would be compiled anew, which costs more than it runs.
+        raw = sqlite3.connect(
+            self.db_name,
+            uri=True,
+            check_same_thread=False,
+            isolation_level=None,
+            cached_statements=CACHED_STATEMENTS,
+            timeout=self.lock_timeout or stock.SQLITE3_DEFAULT_LOCK_TIMEOUT,
+        )
+        if not self.is_sqlite_memory_mode:
+            raw.execute("PRAGMA journal_mode = WAL")
+            raw.execute("PRAGMA synchronous = FULL")
+        raw.row_factory = sqlite3.Row
         return LogConnection(raw, max_age=self.max_age)
 
 
