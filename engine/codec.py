@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from pydantic import Field, TypeAdapter, ValidationError
@@ -31,6 +31,15 @@ _MAX_UPCASTS = 16
 E = TypeVar("E", bound=StoredEvent)
 _stored: TypeAdapter[StoredEvent] = TypeAdapter(Annotated[StoredEvent, Field(discriminator="type")])
 _validate = _stored.validator.validate_json
+
+
+class _Stated(msgspec.Struct):
+    """What the models fill in for constructors, and a record must say."""
+
+    specversion: Literal["1.0"]
+
+
+_states_version = msgspec.json.Decoder(_Stated).decode
 _encoder = msgspec.json.Encoder()
 _known_types = frozenset(kind.__dataclass_fields__["type"].default for kind in STORED_EVENTS)
 
@@ -52,8 +61,8 @@ def decode_by_model(
 ) -> tuple[StoredEvent, int] | Verdict:
     """`decode` without its shortcut for plain touches: what that must agree with."""
     try:
-        event: StoredEvent = _validate(value)
-    except (ValidationError, ValueError, RecursionError):
+        event = _by_model(value)
+    except (ValidationError, msgspec.DecodeError, ValueError, RecursionError):
         other = _decode_other(value, upcasters)
         if isinstance(other, Verdict):
             return other
@@ -64,6 +73,12 @@ def decode_by_model(
         return event, ms_from_iso(event.time)
     except InvalidInput:  # the 31st of February: right in form, no time
         return Verdict.MALFORMED
+
+
+def _by_model(value: bytes) -> StoredEvent:
+    event: StoredEvent = _validate(value)
+    _states_version(value)
+    return event
 
 
 def _decode_other(value: bytes, upcasters: Mapping[str, Upcaster]) -> StoredEvent | Verdict:
@@ -87,7 +102,7 @@ def _decode_other(value: bytes, upcasters: Mapping[str, Upcaster]) -> StoredEven
                 break
             raw = upcasters[kind](raw)
             kind = raw["type"]
-        return cast(StoredEvent, _validate(msgspec.json.encode(raw)))
+        return _by_model(msgspec.json.encode(raw))
     except Exception:  # An upcaster may fail in any way; the fold must not.
         return Verdict.MALFORMED
 
