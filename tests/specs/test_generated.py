@@ -1,0 +1,86 @@
+"""Generated files say what the code says. Where they do not: `python -m lastseen.docs`."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine import errors
+from engine.events import STORED_EVENTS
+from engine.lifecycle import rows
+from engine.verdicts import Verdict
+from lastseen.docs import COMMAND, generated, stale, write
+from lastseen.docs.errors_page import error_tree
+from lastseen.docs.lifecycle_page import verdict_notes
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_no_generated_file_is_stale() -> None:
+    assert stale(ROOT) == [], f"run: {COMMAND}"
+
+
+def test_a_stale_a_missing_and_a_left_over_file_are_found_and_mended(tmp_path: Path) -> None:
+    paths = list(generated())
+    assert sorted(write(tmp_path)) == sorted(paths)
+    assert stale(tmp_path) == []
+    (tmp_path / paths[0]).write_text("old", encoding="utf-8")
+    (tmp_path / paths[2]).unlink()
+    left_over = "engine/schemas/lastseen.session.renamed.v1.json"
+    (tmp_path / left_over).write_text("{}", encoding="utf-8")
+    assert stale(tmp_path) == sorted([paths[0], paths[2], left_over])
+    assert write(tmp_path) == sorted([paths[0], paths[2], left_over])
+    assert stale(tmp_path) == []
+    assert write(tmp_path) == []
+
+
+def run(*arguments: str, where: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "lastseen.docs", *arguments],
+        cwd=where, env={"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+
+
+def test_the_command_checks_writes_and_says_what_is_wrong(tmp_path: Path) -> None:
+    assert run("--check").returncode == 0
+    (tmp_path / "engine").mkdir()
+    shutil.copy(ROOT / "engine/lifecycle.py", tmp_path / "engine/lifecycle.py")
+    found = run("--check", where=tmp_path)
+    assert (found.returncode, found.stderr) == (1, f"run: {COMMAND}\n")
+    assert "stale: docs/lifecycle.md\n" in found.stdout
+    assert run(where=tmp_path).returncode == 0
+    assert run("--check", where=tmp_path).returncode == 0
+    assert run("--chekc").returncode == 2
+    assert run("--check", where=tmp_path / "engine").returncode == 2
+
+
+def test_every_row_and_every_verdict_is_on_the_page() -> None:
+    page = generated()["docs/lifecycle.md"]
+    for rule in rows():
+        assert f"\n| {rule.name} |" in page
+        assert f" : {rule.name}\n" in page or "idle" in rule.name
+    assert set(verdict_notes()) == set(Verdict)
+    for verdict, note in verdict_notes().items():
+        assert f"| `{verdict.label}` | {verdict.value} | {note} |" in page
+
+
+def test_the_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:
+    drawn = [line[4:] for line in (errors.__doc__ or "").splitlines() if re.match(r" +[│├└L]", line)]
+    assert [re.sub(r"(\w) {2,}.*", r"\1", line) for line in drawn] == list(error_tree())
+
+
+@pytest.mark.parametrize("kind", STORED_EVENTS)
+def test_each_stored_event_has_a_schema_with_its_own_type(kind: type) -> None:
+    name = kind.__dataclass_fields__["type"].default  # type: ignore[attr-defined]
+    schema = json.loads((ROOT / f"engine/schemas/{name}.json").read_text(encoding="utf-8"))
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert (schema["title"], schema["properties"]["type"]) == (name, {"const": name, "type": "string"})
+    assert {"specversion", "id", "source", "type", "subject", "time"} <= set(schema["required"])
+    assert "default" not in schema["properties"]["specversion"]
