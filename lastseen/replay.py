@@ -1,45 +1,37 @@
 """Replay: recorded chat becomes the log of an engine, in the recording's own time.
 
-Theory of operation. `Script` turns each line into the events that a gateway would have sent, and folds them into a
-partition of its own, so that the next line is decided on what is live by then. It is deterministic: the same recording
-and options give the same bytes. So there is one way to begin, to resume and to check a replay: write the script from
-its first line; what the log holds already must be the same bytes, and what it does not hold yet is appended. The engine
-on the log folds what it reads there, and after each batch its digest must be the script's.
+Theory of operation. The script (`lastseen.script`) of a recording is always the same, byte for byte. So there is one
+way to begin, to resume and to check a replay: write the script from its first line; what the log holds already must be
+the same bytes, and what it does not hold yet is appended. The engine on the log folds what it reads there, and after
+each batch its digest must be the script's.
 
 The first record is `import_started`, so the events' own times are log times until `import_finished`. The log's clock
 says the recording's time too: a log's bytes then do not depend on when it was made.
-
-The text of messages is not in a recording, and their size is no business of a session's: a message is a plain touch.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from engine import events, lifecycle, plain_touch
-from engine.clock import Clock, SystemClock, iso_from_ms
-from engine.codec import encode
-from engine.errors import InvalidEvent, InvalidSetting, LogMismatch, shown
+from engine import lifecycle
+from engine.clock import Clock, SystemClock
+from engine.codec import decode
+from engine.errors import InvalidSetting, LogMismatch, shown
 from engine.log import open_log
-from engine.log.port import Log, Message, Position, Record
-from engine.session import Policy, Session
+from engine.log.port import Log, Message, Position
 from engine.verdicts import Verdict
 from lastseen.app import Engine, Progress
 from lastseen.chat import ChatEvent, count_lines, read_chat, sha256_of_recording
 from lastseen.config import Settings, duration_ms
-from projections.partition import Partition
+from lastseen.reader import files_of, log_path
+from lastseen.script import SOURCE, Figures, Script
 
-SOURCE = "/replay"
-SUBJECT = "lastseen:import"
 BATCH_RECORDS = 2_000
 """Records appended at a time; a batch ends where a line's events end, so a log never holds half a line."""
 FLUSH_EVERY_RECORDS = 50_000
@@ -57,30 +49,6 @@ class HistoryClock(SystemClock):
     def now_ms(self) -> int:
         """The time of the history, or the present if that is earlier."""
         return min(self.at_ms, self._clock.now_ms())
-
-
-@dataclass(slots=True)
-class Figures:
-    """What a replay did. The same for the same recording and options, in one run or in many."""
-
-    events_read: int = 0
-    created: int = 0
-    ended: Counter[str] = field(default_factory=Counter)
-    """By reason."""
-    live: int = 0
-    """Live at the end."""
-    peak_live: int = 0
-    """The most that were live after an event."""
-    records: int = 0
-    """Records of the log, the marks of the import included."""
-    longest_ms: int = 0
-    """The longest life of a session that has ended."""
-    digest: str = ""
-    """The log's digest, in hexadecimal."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """The figures as plain JSON values."""
-        return {name: getattr(self, name) for name in self.__slots__} | {"ended": dict(sorted(self.ended.items()))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,135 +73,6 @@ class Replayed:
             "seconds": round(self.seconds, 3),
             "events_per_second": round(rate),
         }
-
-
-class Script:
-    """The records that a recording becomes, line by line."""
-
-    def __init__(self, sha256: str, idle_ttl_ms: int, max_sessions: int, latest_ms: int) -> None:
-        self.figures = Figures()
-        self.partition = Partition(0)
-        self.messages: list[Message] = []
-        """What has been written since they were last taken."""
-        self._sha256 = sha256
-        self._policy = Policy(idle_ttl_ms=idle_ttl_ms)
-        self._max_sessions = max_sessions
-        self._latest_ms = latest_ms
-        self._line = self._step = 0
-        self._source = f"{SOURCE}/{sha256}?idle_ttl_ms={idle_ttl_ms}&max_sessions={max_sessions}"
-
-    def opening(self, at_ms: int) -> Message:
-        """The first record: it names the recording and the options, so that a replay of others is told apart."""
-        self._check_past(1, at_ms)
-        return self._mark(events.ImportStarted, "opening", iso_from_ms(at_ms))
-
-    def finish(self, at_ms: int) -> None:
-        """Write the mark that ends the import."""
-        self._write(self._mark(events.ImportFinished, "end", iso_from_ms(at_ms)))
-
-    def take(self, chat: ChatEvent) -> None:
-        """Write what one line brings about."""
-        if chat.at_ms > self._latest_ms:
-            self._check_past(chat.line, chat.at_ms)
-        self._line, self._step = chat.line, 0
-        live = self.partition.active
-        for session in self._due(chat.at_ms):
-            self._expire(session, session.deadline_reason() or "idle", session.deadline_ms() or 0, chat.time)
-        own = live.get(chat.key)
-        if chat.action == "leave":
-            if own is not None:
-                self._close(own, chat.time)
-        elif own is not None:
-            self._touch(own, chat.time)
-        else:
-            self._create(chat)
-        while len(live) > self._max_sessions:
-            self._expire(next(iter(live.values())), "capacity", chat.at_ms, chat.time)
-        figures = self.figures
-        figures.events_read += 1
-        figures.peak_live = max(figures.peak_live, len(live))
-
-    def fold(self, record: Record) -> None:
-        """Fold a record. Raises `InvalidEvent` where it takes no effect: a script writes nothing in vain."""
-        outcome = self.partition.fold(record)
-        if outcome.verdict is not Verdict.APPLIED:
-            raise InvalidEvent(
-                f"line {self._line} of the recording becomes a record that is void ({outcome.verdict.label});"
-                " report this"
-            )
-        figures = self.figures
-        figures.records += 1
-        if outcome.ended is not None and outcome.ending is not None:
-            figures.ended[outcome.ending.reason] += 1
-            figures.longest_ms = max(figures.longest_ms, outcome.ending.at_ms - outcome.ended.created_at_ms)
-
-    def result(self) -> Figures:
-        """The figures so far."""
-        self.figures.live = len(self.partition)
-        self.figures.digest = self.partition.digest.hex()
-        return self.figures
-
-    def _check_past(self, line: int, at_ms: int) -> None:
-        if at_ms > self._latest_ms:
-            raise InvalidEvent(
-                f"line {line} of the recording: its time {iso_from_ms(at_ms)} is in the future, and only what has"
-                " happened can be imported; set this machine's clock, or mend the recording"
-            )
-
-    def _due(self, at_ms: int) -> list[Session]:
-        due = self.partition.deadlines.due(at_ms, len(self.partition))
-        if len(due) > 1:
-            due.sort(key=lambda session: (session.deadline_ms() or 0, session.born_offset))
-        return due
-
-    def _create(self, chat: ChatEvent) -> None:
-        self.figures.created += 1
-        session_id = hashlib.sha256(f"{self._sha256}:{chat.line}".encode("ascii")).digest()
-        self._write_event(
-            events.Created(
-                id=self._event_id(), source=SOURCE, subject=chat.key, time=chat.time,
-                data=events.CreatedData(
-                    session_id=base64.urlsafe_b64encode(session_id)[:22].decode("ascii"), policy=self._policy
-                ),
-            )
-        )  # fmt: skip
-
-    def _touch(self, session: Session, at: str) -> None:
-        self._write_event(plain_touch.made(self._event_id(), SOURCE, session.key, at, session.session_id))
-
-    def _close(self, session: Session, at: str) -> None:
-        self._write_event(
-            events.Closed(
-                id=self._event_id(), source=SOURCE, subject=session.key, time=at,
-                data=events.ClosedData(session_id=session.session_id, reason="logout"),
-            )
-        )  # fmt: skip
-
-    def _expire(self, session: Session, reason: Any, deadline_ms: int, at: str) -> None:
-        version = session.version if reason == "capacity" else None
-        self._write_event(
-            events.Expired(
-                id=self._event_id(), source=SOURCE, subject=session.key, time=at,
-                data=events.ExpiredData(
-                    session_id=session.session_id, reason=reason, deadline_ms=deadline_ms, if_version=version
-                ),
-            )
-        )  # fmt: skip
-
-    def _event_id(self) -> str:
-        self._step += 1
-        return f"replay-{self._line}-{self._step}"
-
-    def _mark(self, kind: type[events.ImportStarted | events.ImportFinished], name: str, at: str) -> Message:
-        event = kind(id=f"replay-{name}", source=self._source, subject=SUBJECT, time=at)
-        return Message(0, SUBJECT, encode(event))
-
-    def _write_event(self, event: events.SessionEvent) -> None:
-        self._write(Message(0, event.subject, encode(event)))
-
-    def _write(self, message: Message) -> None:
-        self.messages.append(message)
-        self.fold(Record(0, self.partition.checkpoint, self._latest_ms, message.key, message.value))
 
 
 def replay(
@@ -278,6 +117,30 @@ def replay(
             writer.hand_over(history_clock.at_ms)
         writer.check_end()
     return Replayed(script.result(), writer.found_records, time.perf_counter() - began_s)
+
+
+def delete_replay(url: str) -> list[Path]:
+    """Delete the replay at `url`, its snapshot, history and archives, and nothing else; returns what was deleted.
+
+    Makes the folder for a new one. Raises `LogMismatch` where the log is not a replay's, or has been used since.
+    """
+    path = log_path(url)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_file() and path.stat().st_size:
+        log = open_log(url, SystemClock())
+        try:
+            ends = log.end_offsets()
+            for offset in {0, ends[0] - 1} if ends[0] else ():
+                (record,) = log.read(0, offset, 1)
+                event = decode(record.key, record.value)
+                if isinstance(event, Verdict) or not event[0].source.startswith(SOURCE):
+                    raise LogMismatch(f"log {path} holds more than a replay: delete it by hand, or give another path")
+        finally:
+            log.close()
+    deleted = files_of(path)
+    for file in deleted:
+        file.unlink()
+    return deleted
 
 
 def _write_all(

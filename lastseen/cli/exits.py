@@ -1,0 +1,57 @@
+"""How a command ends: the exit codes, and what is said when it fails."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+OK, FOUND, INVALID, REFUSED, UNAVAILABLE, INTERRUPTED, UNREAD = 0, 1, 2, 3, 4, 130, 141
+
+EXIT_CODES = {
+    OK: "done; what was checked is right",
+    FOUND: "`rebuild` found a difference, or `verify` a fault",
+    INVALID: "wrong usage, or input that is not in form; nothing was written",
+    REFUSED: "nothing is there under this key, or the session's state forbids it",
+    UNAVAILABLE: "the log or the snapshot is missing, locked, damaged, or another one than was meant",
+    INTERRUPTED: "interrupted with Ctrl-C; a replay goes on where it was when it is started again",
+    UNREAD: "whoever read the output has gone away",
+}
+"""What each exit code means."""
+
+EPILOG = "Exit codes: " + "; ".join(f"{code} {says.replace('`', '')}" for code, says in EXIT_CODES.items()) + "."
+
+
+def code_of(error: Exception) -> int:
+    """The exit code for an error of `lastseen.errors`."""
+    from engine.errors import InvalidInput, Refused
+
+    if isinstance(error, InvalidInput):
+        return INVALID
+    return REFUSED if isinstance(error, Refused) else UNAVAILABLE
+
+
+class Guarded(TyperGroup):
+    """Turns what a command raises into a message on stderr and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        from engine.errors import LastseenError
+
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except LastseenError as error:
+            typer.echo(f"lastseen: {error}", err=True)
+            raise typer.Exit(code_of(error)) from error
+        except KeyboardInterrupt as error:
+            typer.echo("lastseen: interrupted", err=True)
+            raise typer.Exit(INTERRUPTED) from error
+        except BrokenPipeError as error:
+            # What is left in the buffer would fail again when Python closes the stream.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(UNREAD) from error

@@ -1,0 +1,94 @@
+"""Printing: data as JSON for programs, as a table for people. Data goes to stdout, messages to stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import typer
+
+from lastseen.cli.options import Form
+
+WIDEST = 100_000
+UNTRUSTED = str.maketrans({code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))})
+"""Keys and attributes come from strangers: no byte of theirs may steer a terminal."""
+
+
+def say(message: str) -> None:
+    """A message to whoever runs the command, on stderr."""
+    typer.echo(message, err=True)
+
+
+def put_json(value: Any) -> None:
+    """One JSON value on a line of stdout."""
+    sys.stdout.write(msgspec.json.encode(value).decode("utf-8") + "\n")
+
+
+def put_rows(rows: Iterable[Mapping[str, Any]], form: Form, columns: Mapping[str, str], title: str = "") -> None:
+    """Rows: one JSON array, one JSON object a line, or a table with `columns` (name in the row → heading)."""
+    if form is Form.JSONL:
+        for row in rows:
+            put_json(row)
+    elif form is Form.JSON:
+        put_json(list(rows))
+    else:
+        put_table(list(columns.values()), [[row.get(name) for name in columns] for row in rows], title)
+
+
+def put_figures(value: Mapping[str, Any], form: Form, shown: Mapping[str, Any] | None = None, title: str = "") -> None:
+    """One JSON object; or a table of `shown`, or else of what is in the object, a figure a line."""
+    if form is not Form.TABLE:
+        put_json(value)
+        return
+    put_table(["", ""], [[name, each] for name, each in flat(value if shown is None else shown)], title)
+
+
+def flat(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """Nested figures in one list: `ended.idle`."""
+    for name, each in value.items():
+        if isinstance(each, Mapping):
+            yield from flat(each, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", each
+
+
+def put_table(headings: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
+    """A table on stdout, as wide as its content: it is read on a terminal and cut up by other programs."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    has_headings = any(headings)
+    table = Table(title=title or None, box=box.SIMPLE_HEAD, show_header=has_headings, title_justify="left")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        # `Text`, because rich would read `[…]` in a plain string as markup.
+        table.add_row(*(Text(_cell(each)) for each in row))
+    console = Console(file=sys.stdout)
+    if not console.is_terminal:
+        console = Console(file=sys.stdout, width=WIDEST, no_color=True)
+        console.width = max(console.measure(table).maximum, 1)
+    console.print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.3f}"
+    if isinstance(value, str | int):
+        return str(value).translate(UNTRUSTED)
+    return msgspec.json.encode(value).decode("utf-8").translate(UNTRUSTED)
+
+
+def time_text(at_ms: int | None) -> str | None:
+    """A time in milliseconds for people."""
+    from engine.clock import iso_from_ms
+
+    return None if at_ms is None else iso_from_ms(at_ms)

@@ -1,0 +1,48 @@
+"""The program: its commands, put together."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from lastseen.cli import checking, keeping, past, replaying, sessions
+from lastseen.cli.exits import EPILOG, Guarded
+
+app = typer.Typer(
+    name="lastseen",
+    cls=Guarded,
+    help="Who is live, until when, and why: an event-sourced session lifecycle engine.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("replay")(replaying.replay)
+app.command("ls")(sessions.ls)
+app.command("show")(sessions.show)
+app.command("history")(past.history)
+app.command("explain")(past.explain)
+app.command("stats")(keeping.stats)
+app.command("prune")(keeping.prune)
+app.command("rebuild")(checking.rebuild)
+app.command("verify")(checking.verify)
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        from lastseen import __version__
+
+        typer.echo(f"lastseen {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def lastseen(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """Who is live, until when, and why: an event-sourced session lifecycle engine."""

@@ -1,0 +1,39 @@
+"""Progress on stderr: a bar on a terminal, a line for each tenth elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+FEWEST = 10_000
+"""What is done in a moment needs no progress."""
+
+
+@contextmanager
+def progress_bar(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """A function that is told how many are done, and how many there are."""
+    if not sys.stderr.isatty():
+        yield _lines(what, unit)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit)
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _lines(what: str, unit: str) -> Callable[[int, int], None]:
+    tenths = 0
+
+    def tell(done: int, total: int) -> None:
+        nonlocal tenths
+        reached = done * 10 // max(total, 1)
+        if reached > tenths and total >= FEWEST:
+            tenths = reached
+            sys.stderr.write(f"{what}: {done:,} of {total:,} {unit}\n")
+            sys.stderr.flush()
+
+    return tell

@@ -1,0 +1,84 @@
+"""`lastseen replay`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lastseen.cli.options import DEFAULT_LOG, Form, LogUrl, Output
+from lastseen.cli.printing import put_figures, say
+from lastseen.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from lastseen.replay import Replayed
+
+
+def replay(
+    recording: Annotated[Path, typer.Argument(metavar="FILE", help="Recorded chat: JSON lines, plain or gzipped.")],
+    log: LogUrl = DEFAULT_LOG,
+    idle_ttl: Annotated[
+        str, typer.Option(metavar="DURATION", help="A session ends this long after its last activity.")
+    ] = "30m",
+    max_sessions: Annotated[
+        int, typer.Option(metavar="N", help="When more are live, the least recently used ends.")
+    ] = 100,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete an earlier replay at this log first.")] = False,
+    finish: Annotated[
+        bool, typer.Option("--finish", help="Close the import: from then on the log's own clock counts.")
+    ] = False,
+    output: Output = Form.TABLE,
+) -> None:
+    """Replay recorded chat into a log, in the recording's own time.
+
+    A replay that was cut off goes on where it was when it is started again. Unless --finish is given, the log stays
+    open for import, and the other commands look at it as at the end of the recording.
+    """
+    from lastseen.replay import delete_replay, replay
+
+    if fresh:
+        for path in delete_replay(log):
+            say(f"deleted {path}")
+    with progress_bar("replaying", "lines") as progress:
+        replayed = replay(
+            recording, log, idle_ttl=idle_ttl, max_sessions=max_sessions, finish=finish, progress=progress
+        )
+    if replayed.found_records:
+        say(f"the log held {replayed.found_records:,} records of this replay already")
+    sizes = _sizes(log)
+    put_figures(replayed.as_dict() | sizes, output, _for_people(replayed, sizes), f"Replay of {recording.name}")
+
+
+def _sizes(url: str) -> dict[str, int | None]:
+    from lastseen.reader import files_of, log_path, snapshot_path
+
+    if not url.startswith("sqlite:"):
+        return {"log_bytes": None, "snapshot_bytes": None}
+    log = log_path(url)
+    sizes = {path: path.stat().st_size for path in files_of(log)}
+    return {
+        "log_bytes": sum(size for path, size in sizes.items() if path in (log, Path(f"{log}-wal"))),
+        "snapshot_bytes": sizes.get(snapshot_path(log), 0),
+    }
+
+
+def _for_people(replayed: Replayed, sizes: dict[str, int | None]) -> dict[str, Any]:
+    from projections.explain import duration_text
+
+    figures = replayed.figures
+    return {
+        "events read": f"{figures.events_read:,}",
+        "sessions created": f"{figures.created:,}",
+        **{f"  ended: {reason}": f"{count:,}" for reason, count in sorted(figures.ended.items())},
+        "live at the end": f"{figures.live:,}",
+        "most live at once": f"{figures.peak_live:,}",
+        "longest session": duration_text(figures.longest_ms),
+        "records in the log": f"{figures.records:,}",
+        "records appended now": f"{replayed.appended:,}",
+        "events a second": f"{replayed.as_dict()['events_per_second']:,}",
+        **{
+            name.replace("_bytes", " size"): f"{size / 1e6:,.1f} MB" for name, size in sizes.items() if size is not None
+        },
+        "digest": figures.digest,
+    }

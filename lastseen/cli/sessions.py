@@ -1,0 +1,88 @@
+"""`lastseen ls` and `lastseen show`: who is live."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from lastseen.cli.options import DEFAULT_LOG, Form, Key, LogUrl, Output
+from lastseen.cli.printing import put_figures, put_json, put_rows, say, time_text
+from lastseen.cli.progress import progress_bar
+
+_COLUMNS = {
+    "key": "key", "status": "status", "owner": "owner", "version": "version", "created": "created",
+    "last_active": "last active", "deadline": "deadline", "deadline_reason": "limit",
+}  # fmt: skip
+
+
+def ls(
+    log: LogUrl = DEFAULT_LOG,
+    sort: Annotated[
+        str, typer.Option(metavar="ORDER", help="lru (least recently used first), deadline (soonest) or created.")
+    ] = "lru",
+    status: Annotated[str | None, typer.Option(metavar="STATUS", help="Only active, or only suspended ones.")] = None,
+    prefix: Annotated[str, typer.Option(metavar="TEXT", help="Only keys that begin so.")] = "",
+    owner: Annotated[str | None, typer.Option(metavar="NAME", help="Only those of this owner.")] = None,
+    limit: Annotated[int, typer.Option(metavar="N", help="At most so many, up to 10,000.")] = 100,
+    cursor: Annotated[str | None, typer.Option(metavar="CURSOR", help="Go on from an earlier page.")] = None,
+    output: Output = Form.TABLE,
+) -> None:
+    """List the sessions that are live."""
+    from lastseen.reader import reading
+
+    with progress_bar("reading", "records") as progress, reading(log, progress=progress) as engine:
+        page = engine.list(
+            sort=sort, status=status, prefix=prefix, owner=owner, limit=limit, cursor=cursor  # type: ignore[arg-type]
+        )  # fmt: skip
+        sessions = [session.as_dict() for session in page.sessions]
+    if output is Form.JSON:
+        put_json({"sessions": sessions, "cursor": page.cursor})
+        return
+    put_rows(map(_with_times, sessions) if output is Form.TABLE else sessions, output, _COLUMNS)
+    if page.cursor is not None:
+        say(f"there are more: --cursor {page.cursor}")
+
+
+def _with_times(session: dict[str, Any]) -> dict[str, Any]:
+    times = {"created": "created_at_ms", "last_active": "last_active_at_ms", "deadline": "deadline_ms"}
+    return session | {name: time_text(session[field]) for name, field in times.items()}
+
+
+def show(
+    key: Key,
+    log: LogUrl = DEFAULT_LOG,
+    messages: Annotated[int, typer.Option(metavar="N", min=0, help="How many of the newest messages.")] = 10,
+    output: Output = Form.TABLE,
+) -> None:
+    """Show the session that lives under a key: its state, limits, attributes and newest messages."""
+    from engine.errors import SessionNotFound
+    from lastseen.reader import reading
+
+    with progress_bar("reading", "records") as progress, reading(log, progress=progress) as engine:
+        session = engine.get(key)
+        if session is None:
+            raise SessionNotFound(engine.explain(key).sentence)
+        shown = session.as_dict()
+        newest = [
+            {
+                "offset": message.offset,
+                "event_id": message.event_id,
+                "at_ms": message.at_ms,
+                "message": msgspec.json.decode(message.value),
+            }
+            for message in list(engine.messages(key))[-messages:] if messages
+        ]  # fmt: skip
+    if output is not Form.TABLE:
+        put_json(shown | {"messages": newest})
+        return
+    attributes = shown.pop("attributes")
+    people = _with_times(shown)
+    for name in ("created_at_ms", "last_active_at_ms", "deadline_ms"):
+        del people[name]
+    put_figures({}, output, people | {f"attribute {name}": value for name, value in attributes.items()})
+    if newest:
+        for row in newest:
+            row["at"] = time_text(row["at_ms"])
+        put_rows(newest, output, {"offset": "offset", "at": "at", "message": "message"}, "Newest messages")
