@@ -203,7 +203,10 @@ class SqliteLog:
                 self._waiting_bytes -= sum(request.size for request in batch)
                 self._gate.notify_all()
             for request in batch:
-                request.error = failure
+                if failure is not None:
+                    # One for each caller: they raise it in threads of their own.
+                    request.error = type(failure)(*failure.args)
+                    request.error.__cause__ = failure
                 request.finish()
 
     def _commit(self, batch: Sequence[_Request]) -> None:

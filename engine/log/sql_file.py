@@ -54,11 +54,18 @@ def check_is_log(path: Path) -> None:
         raise log_error(str(path), error) from error
     if header != _HEADER:
         raise LogCorrupt(f"{path} is not a log of lastseen (it is no SQLite database): give another path")
+    # A connection that only reads leaves side files behind where the database is in WAL mode. While nobody has it open
+    # there is no such file, and nothing that could change under an immutable one.
+    how = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "mode=ro&immutable=1"
     try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)) as connection:
+            _check_tables(str(path), connection)
     except sqlite3.Error as error:
         raise log_error(str(path), error) from error
+
+
+def _check_tables(path: str, connection: sqlite3.Connection) -> None:
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if tables and META not in tables:
         raise LogCorrupt(f"{path} is a database, but not a log of lastseen: give another path")
 
@@ -66,10 +73,12 @@ def check_is_log(path: Path) -> None:
 def prepare(connection: sqlite3.Connection, path: str, create_tables: list[str], partitions: int | None) -> LogFile:
     """Make the tables where they are missing, and read what the log says of itself.
 
-    Raises `LogTooNew`, `LogMismatch` where the log has another number of partitions than asked for, `sqlite3.Error`.
+    Raises `LogCorrupt`, `LogTooNew`, `sqlite3.Error`, and `LogMismatch` where the log has another number of partitions
+    than asked for.
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
+        _check_tables(path, connection)
         connection.execute(f"CREATE TABLE IF NOT EXISTS {META} (name TEXT PRIMARY KEY, value) WITHOUT ROWID")
         for statement in create_tables:
             connection.execute(statement)
