@@ -179,8 +179,9 @@ class Commands(SessionEngine):
         messages: list[Message] = []
         now_ms = self._clock.now_ms()
         time = iso_from_ms(now_ms)
+        wanted = list(keys)  # whatever makes the keys may call the engine, and must not under its lock
         with self._view.lock:
-            for key in keys:
+            for key in wanted:
                 try:
                     partition, session = self._touchable(key, now_ms)
                 except LastseenError as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from copy import copy
 from typing import Annotated, Any, Protocol
 
 import msgspec
@@ -153,7 +152,8 @@ class SessionView:
         self, session: Session, partition: int, attributes: Mapping[str, Any] | None, source: AttributeSource
     ) -> None:
         # The copy shares what never changes in place: keys, the policy, and the leases, which are replaced as a whole.
-        self._session = copy(session)
+        # (`copy.copy` would find this method too, by a search that costs more than the copy.)
+        self._session: Session = session.__copy__()  # type: ignore[attr-defined]
         self._attributes = attributes
         self._source = source
         self.partition = partition

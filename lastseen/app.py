@@ -35,7 +35,7 @@ Progress = Callable[[int, int], None]
 
 CHUNK = 4_096
 """Records folded between two looks at memory and progress during the start."""
-HEAVY_RECORDS = 50_000
+HEAVY_RECORDS = 20_000
 HEAVY_SESSIONS = 200_000
 """How much may wait for a flush during the start."""
 

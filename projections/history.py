@@ -68,11 +68,9 @@ class Life(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What has been noted and is to be written: rows of the tables, and the checkpoints that they reach."""
+    """What has been noted and is to be written, and the checkpoints that it reaches."""
 
-    entries: list[tuple[Any, ...]]
-    begun: list[tuple[Any, ...]]
-    ended: list[tuple[Any, ...]]
+    outcomes: list[Outcome]
     checkpoints: list[tuple[str, int]]
 
 
@@ -83,9 +81,7 @@ class History:
         self.path = path
         self.lock = threading.RLock()
         """Held from when notes are taken until they are written, so that they are written in their order."""
-        self._entries: list[tuple[Any, ...]] = []
-        self._begun: list[tuple[Any, ...]] = []
-        self._ended: list[tuple[Any, ...]] = []
+        self._noted: list[Outcome] = []
         try:
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
             self._connection.execute("PRAGMA journal_mode = WAL")
@@ -113,33 +109,12 @@ class History:
         return {int(name.partition("-")[2]): int(value) for name, value in rows}
 
     def follow(self, _: Partition, outcomes: Sequence[Outcome]) -> None:
-        """Take note of outcomes."""
-        for outcome in outcomes:
-            record, event = outcome.record, outcome.event
-            name = session_id = event_id = source = reason = None
-            if event is not None:
-                name, event_id, source = events.NAMES[type(event)], event.id, event.source
-                session_id = getattr(event.data, "session_id", None)
-                reason = getattr(event.data, "reason", None)
-            if record.key is not None:
-                self._entries.append(
-                    (
-                        record.key[:_LONGEST_KEY], record.offset, record.partition,
-                        outcome.at_ms or record.timestamp_ms, int(outcome.verdict),
-                        name, session_id, event_id, source, reason,
-                    )
-                )  # fmt: skip
-            if outcome.ended is not None and outcome.ending is not None:
-                ending = outcome.ending
-                self._ended.append(
-                    (ending.at_ms, ending.offset, source, ending.reason, outcome.ended.key, outcome.ended.born_offset)
-                )
-            if type(event) is events.Created and outcome.verdict is Verdict.APPLIED:
-                self._begun.append((event.subject, record.offset, session_id, record.partition, outcome.at_ms, source))
+        """Take note of outcomes; what they come to is worked out when they are written."""
+        self._noted += outcomes
 
     def unsaved(self) -> int:
         """How many records wait for the next flush."""
-        return len(self._entries)
+        return len(self._noted)
 
     def flush(self, partitions: Sequence[Partition], view_lock: AbstractContextManager[Any]) -> None:
         """Write what has been noted, in one transaction. Raises `SnapshotError`; then the next flush tries again."""
@@ -150,22 +125,19 @@ class History:
 
     def take(self, partitions: Sequence[Partition]) -> Taken:
         """Hand out what has been noted, for `write`. The caller holds `lock` until then, and the view's lock."""
-        taken = Taken(
-            self._entries,
-            self._begun,
-            self._ended,
-            [(f"checkpoint-{part.number}", part.checkpoint) for part in partitions],
-        )
-        self._entries, self._begun, self._ended = [], [], []
-        return taken
+        noted, self._noted = self._noted, []
+        return Taken(noted, [(f"checkpoint-{partition.number}", partition.checkpoint) for partition in partitions])
 
     def write(self, taken: Taken, view_lock: AbstractContextManager[Any]) -> None:
         """Write what was taken, in one transaction; or take it back and raise `SnapshotError`."""
+        entries = sorted(_entry(outcome) for outcome in taken.outcomes if outcome.record.key is not None)
+        begun = [row for outcome in taken.outcomes if (row := _beginning(outcome)) is not None]
+        ended = [row for outcome in taken.outcomes if (row := _end(outcome)) is not None]
         try:
-            self._write(sorted(taken.entries), taken.begun, taken.ended, taken.checkpoints)
+            self._write(entries, begun, ended, taken.checkpoints)
         except sqlite3.Error as error:
             with view_lock:
-                self._entries[:0], self._begun[:0], self._ended[:0] = taken.entries, taken.begun, taken.ended
+                self._noted[:0] = taken.outcomes
             raise SnapshotError(
                 f"history {self.path} cannot be written: {error}. The log and the reads are not affected; free some"
                 " space or mend the permissions, and the next flush catches up"
@@ -244,3 +216,30 @@ class History:
         """Let go of the file."""
         with self.lock:
             self._connection.close()
+
+
+def _entry(outcome: Outcome) -> tuple[Any, ...]:
+    record, event = outcome.record, outcome.event
+    key = (record.key or "")[:_LONGEST_KEY]
+    at_ms = outcome.at_ms or record.timestamp_ms
+    if event is None:
+        return key, record.offset, record.partition, at_ms, int(outcome.verdict), None, None, None, None, None
+    session_id, reason = getattr(event.data, "session_id", None), getattr(event.data, "reason", None)
+    return (
+        key, record.offset, record.partition, at_ms, int(outcome.verdict),
+        events.NAMES[type(event)], session_id, event.id, event.source, reason,
+    )  # fmt: skip
+
+
+def _beginning(outcome: Outcome) -> tuple[Any, ...] | None:
+    event, record = outcome.event, outcome.record
+    if type(event) is not events.Created or outcome.verdict is not Verdict.APPLIED:
+        return None
+    return event.subject, record.offset, event.data.session_id, record.partition, outcome.at_ms, event.source
+
+
+def _end(outcome: Outcome) -> tuple[Any, ...] | None:
+    ended, ending = outcome.ended, outcome.ending
+    if ended is None or ending is None or outcome.event is None:
+        return None
+    return ending.at_ms, ending.offset, outcome.event.source, ending.reason, ended.key, ended.born_offset
