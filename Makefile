@@ -74,7 +74,7 @@ test: check ## check, then every test
 
 replay-check: setup ## replay the whole recording against the naive model (LASTSEEN_CHAT_FILE=...)
 	@[ -f "$(CHAT_FILE)" ] || { echo "lastseen: no recording at $(CHAT_FILE); name it: make replay-check LASTSEEN_CHAT_FILE=..." >&2; exit 1; }
-	LASTSEEN_CHAT_FILE="$(CHAT_FILE)" $(BIN)/python -m pytest tests/replay -k full
+	LASTSEEN_CHAT_FILE="$(CHAT_FILE)" $(BIN)/python -m pytest tests/replay -m full
 
 crash: setup ## kill -9 at random moments, 500 times
 	LASTSEEN_CRASH_CYCLES=500 $(BIN)/python -m pytest tests/durability
