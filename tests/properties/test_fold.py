@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine import lifecycle
 from engine.clock import iso_from_ms
+from engine.codec import decode
 from engine.events import SESSION_EVENTS, TIMED_REASONS, Expired, Held, Touched, name_of
 from engine.log.port import Record
 from engine.session import Session
@@ -85,7 +87,8 @@ def run_beside_the_naive_model(histories: list[Told]) -> Counter[Verdict]:
             # A record may settle one session only, since it addresses one key, and end only whom it has not settled.
             (ended,) = endings
             reported = {"reason": outcome.ending.reason, "at": outcome.ending.at_ms, "offset": outcome.ending.offset}
-            assert (outcome.ended.session_id, reported) == (ended["id"], ended["ended"])
+            assert (outcome.ended.session_id, outcome.ended.version) == (ended["id"], ended["version"])
+            assert reported == ended["ended"]
         else:
             assert (endings, outcome.ending, outcome.ended) == ([], None, None)
         if outcome.verdict is Verdict.APPLIED and isinstance(outcome.event, SESSION_EVENTS):
@@ -120,6 +123,22 @@ def test_every_verdict_is_reached() -> None:
     for seed in range(250):
         reached += run_beside_the_naive_model(history(seed))
     assert {verdict.label for verdict in Verdict if not reached[verdict]} == set(), reached
+
+
+@given(SEEDS, LENGTHS)
+def test_what_is_decided_beforehand_is_what_the_fold_says(seed: int, length: int) -> None:
+    partition = Partition(0)
+    for told in history(seed, length):
+        decoded = decode(told.key, told.value)
+        decided, at_ms = None, told.timestamp_ms
+        if not isinstance(decoded, Verdict) and isinstance(decoded[0], SESSION_EVENTS):
+            at_ms = decoded[1] if partition.importing else told.timestamp_ms
+            before = live(partition)
+            decided = lifecycle.decide(decoded[0], partition.find(decoded[0].subject), at_ms, partition)
+            assert live(partition) == before
+        outcome = partition.fold(record(told))
+        if decided is not None and outcome.verdict is not Verdict.CLOCK_SKEW:
+            assert (decided, at_ms) == (outcome.verdict, outcome.at_ms)
 
 
 # ── promises ──

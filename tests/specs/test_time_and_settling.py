@@ -117,6 +117,10 @@ def test_the_deadline_of_an_active_session(limits: dict[str, int], due_ms: int |
 def test_a_session_is_due_at_its_deadline_and_not_a_millisecond_before() -> None:
     given().created(A, policy=IDLE).when.at(MIN - 1).touched().then().is_live(A, version=2)
     given().created(A, policy=IDLE).when.at(MIN).touched().then(Verdict.ENDED).has_ended(A, "idle", at_ms=MIN)
+    session = given().created(A, policy=IDLE).session
+    assert not session.is_due(EPOCH_MS + MIN - 1)
+    assert session.is_due(EPOCH_MS + MIN)
+    assert not given().created(A).session.is_due(2**53)
 
 
 RECORDS: dict[str, dict[str, Any]] = {
