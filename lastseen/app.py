@@ -11,7 +11,7 @@ from typing import Any, Self
 from engine.clock import Clock, SystemClock
 from engine.codec import check_key
 from engine.commands import Commands
-from engine.errors import EngineClosed, InvalidSetting, LastseenError, shown
+from engine.errors import EngineClosed, InvalidEvent, InvalidSetting, LastseenError, shown
 from engine.log import open_log
 from engine.log.port import Log, Position
 from engine.session import Session, SessionView, Status
@@ -57,7 +57,7 @@ class Engine(Commands):
         self._snapshot, self._history = state.snapshot, state.history
         self._views = LiveView(state.partitions, self, threading.Lock())
         self._subscriptions = Subscriptions()
-        self._upkeep = Upkeep(self._views, clock)
+        self._upkeep = Upkeep(self._views, clock, settings.max_sessions)
         self._follower = Follower(
             log,
             self._views,
@@ -76,7 +76,12 @@ class Engine(Commands):
         self._archived_at_ms = clock.now_ms()
         self._closing = threading.Lock()
         self._is_closed = False
-        self._catch_up(progress)
+        try:
+            self._catch_up(progress)
+        except BaseException:
+            self._snapshot.close()
+            self._history.close()
+            raise
         if settings.background:
             self._upkeep.start(
                 follow=self._follower.catch_up,
@@ -115,7 +120,9 @@ class Engine(Commands):
         return self._views.get(key, self._now_ms())
 
     def get_by_id(self, session_id: str) -> SessionView | None:
-        """The live session with this id, or `None`."""
+        """The live session with this id, or `None`. Raises `InvalidEvent` for what can be no id."""
+        if not isinstance(session_id, str):
+            raise InvalidEvent(f"session_id = {shown(session_id)}: give text")
         return self._views.get_by_id(session_id, self._now_ms())
 
     def list(
@@ -173,7 +180,8 @@ class Engine(Commands):
     def as_of(self, key: str, at: int | Position) -> SessionView | None:
         """The session that lived under `key` at a log time in milliseconds, or right after the record at a position.
 
-        Costs a read of the key's records up to there. Raises `LogMismatch` if the log no longer holds them.
+        Costs a read of the key's records up to there. Raises `LogMismatch` if the log does not hold them, or has no
+        such position, and `InvalidSetting` for what is neither a time nor a position.
         """
         _, found = self._past(key, at)
         return None if found is None else found[1]
@@ -242,6 +250,10 @@ class Engine(Commands):
 
     def flush(self) -> int:
         """Write the history and the snapshot; returns how many sessions were written. Raises `SnapshotError`."""
+        self._check_open()
+        return self._flush()
+
+    def _flush(self) -> int:
         return self._snapshot.flush(
             self._views.partitions, self._statistics, self._bodies, self._history, self._views.lock
         )
@@ -288,6 +300,7 @@ class Engine(Commands):
 
     def load(self, partition: int, session: Session) -> Mapping[str, Any]:
         """The attributes of a session, from the snapshot if they have left memory."""
+        self._check_open()
         return self._body(partition, session).attributes
 
     def _body(self, partition: int, session: Session) -> Body:
@@ -304,7 +317,7 @@ class Engine(Commands):
         self._upkeep.stop()
         self._subscriptions.close()
         try:
-            self.flush()
+            self._flush()
         except LastseenError as error:
             _logger.warning("the last flush failed, the next start reads more of the log: %s", error)
         finally:

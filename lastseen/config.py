@@ -9,11 +9,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from engine.errors import InvalidPolicy, InvalidSetting, shown
+from engine.log.port import MAX_PARTITIONS
 from engine.session import HOUR_MS, MAX_LIMIT_MS, Policy
 from projections.bodies import DEFAULT_MAX_BODY_BYTES
 
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": HOUR_MS, "d": 24 * HOUR_MS, "w": 7 * 24 * HOUR_MS}
 _duration = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\s*")
+
+_source = re.compile("[^\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]{1,256}")
 
 
 def duration_ms(name: str, value: object) -> int:
@@ -29,7 +32,7 @@ def duration_ms(name: str, value: object) -> int:
             raise InvalidSetting(
                 f"{name} = {shown(value)}: give milliseconds, or a duration such as 90s, 30m, 4h or 90d"
             )
-        milliseconds = round(float(match[1]) * _UNITS_MS[match[2]])
+        milliseconds = round(min(float(match[1]), float(MAX_LIMIT_MS)) * _UNITS_MS[match[2]])
     if not 0 < milliseconds <= MAX_LIMIT_MS:
         raise InvalidSetting(f"{name} = {shown(value)}: give more than nothing, or leave it out for no limit")
     return milliseconds
@@ -110,18 +113,23 @@ class Settings:
             raise InvalidSetting(f"unknown setting {', '.join(unknown)}: the settings are {', '.join(sorted(known))}")
         settings = cls(**given)
         settings.default_policy()
-        for name in ("snapshot_interval", "archive_interval"):
-            if getattr(settings, name) is not None:
-                duration_ms(name, getattr(settings, name))
+        duration_ms("snapshot_interval", settings.snapshot_interval)
+        if settings.archive_interval is not None:
+            duration_ms("archive_interval", settings.archive_interval)
         for name in ("max_sessions", "max_body_bytes", "max_memory_bytes", "partitions"):
-            value = getattr(settings, name)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise InvalidSetting(f"{name} = {shown(value)}: give a whole number of at least 1")
+            value, most = getattr(settings, name), MAX_PARTITIONS if name == "partitions" else MAX_LIMIT_MS
+            is_whole = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
+            if not is_whole and (value is not None or name == "max_body_bytes"):
+                raise InvalidSetting(f"{name} = {shown(value)}: give a whole number from 1 to {most}")
         for name in ("evict_on_pressure", "background", "prune"):
             if not isinstance(getattr(settings, name), bool):
                 raise InvalidSetting(f"{name} = {shown(getattr(settings, name))}: give True or False")
-        if not isinstance(settings.source, str) or not 1 <= len(settings.source) <= 256:
-            raise InvalidSetting(f"source = {shown(settings.source)}: give text of 1 to 256 characters")
+        if settings.snapshot is not None and (not isinstance(settings.snapshot, str) or not settings.snapshot):
+            raise InvalidSetting(f"snapshot = {shown(settings.snapshot)}: give the path of a file, or :memory:")
+        if not isinstance(settings.source, str) or not _source.fullmatch(settings.source):
+            raise InvalidSetting(
+                f"source = {shown(settings.source)}: give text of 1 to 256 characters without control characters"
+            )
         return settings
 
     def default_policy(self) -> Policy:

@@ -25,12 +25,13 @@ _logger = logging.getLogger("lastseen")
 class Upkeep:
     """Runs `follow`, `prune` and `flush`, each in a thread of its own, until it is stopped."""
 
-    def __init__(self, view: LiveView, clock: Clock) -> None:
+    def __init__(self, view: LiveView, clock: Clock, max_sessions: int | None = None) -> None:
         self._view = view
+        self._max_sessions = max_sessions
         self._clock = clock
         self._stop = threading.Event()
         self._sooner = threading.Event()
-        """Set when a session is due before the pruner means to wake up, and when all is to stop."""
+        """Set when there is work before the pruner means to wake up, and when all is to stop."""
         self._sleeping_until_ms: int | None = None
         self._is_pruning = False
         self._threads: list[threading.Thread] = []
@@ -38,12 +39,19 @@ class Upkeep:
         """The last error of each thread that has not succeeded since."""
 
     def follow(self, partition: Partition, _: Sequence[Outcome]) -> None:
-        """Wake the pruner if something is due before it means to wake up (`follower.Projection`)."""
+        """Wake the pruner if there is work before it means to wake up (`follower.Projection`)."""
         if not self._is_pruning or self._sooner.is_set():
             return
         next_ms = partition.deadlines.next_ms()
-        if next_ms is not None and (self._sleeping_until_ms is None or next_ms < self._sleeping_until_ms):
+        if (
+            self._is_crowded()
+            or next_ms is not None
+            and (self._sleeping_until_ms is None or next_ms < self._sleeping_until_ms)
+        ):
             self._sooner.set()
+
+    def _is_crowded(self) -> bool:
+        return self._max_sessions is not None and self._view.count() > self._max_sessions
 
     def start(
         self, *, follow: Callable[[], object], flush: Callable[[], object], flush_every_s: float,
@@ -66,12 +74,16 @@ class Upkeep:
             self._try(name, work)
 
     def _prune_when_due(self, prune: Callable[[], int]) -> None:
-        while not self._stop.is_set():
+        while True:
+            # First the bell, then the look: what comes in between rings it again.
+            self._sleeping_until_ms = None
+            self._sooner.clear()
+            if self._stop.is_set():
+                return
             now_ms = self._clock.now_ms()
             next_ms = self._view.next_deadline()
-            self._sooner.clear()
             self._sleeping_until_ms = next_ms
-            if next_ms is None or next_ms > now_ms:
+            if not self._is_crowded() and (next_ms is None or next_ms > now_ms):
                 until_ms = now_ms + LONGEST_SLEEP_MS if next_ms is None else next_ms
                 self._clock.sleep_until(until_ms, self._sooner, LONGEST_SLEEP_MS)
                 continue

@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
-from engine.errors import LogMismatch, shown
+from engine.errors import InvalidSetting, LogMismatch, shown
 from engine.log.port import Log, Position
-from engine.session import Session, SessionView
+from engine.session import MAX_LIMIT_MS, Session, SessionView
 from engine.verdicts import Verdict
 from projections.bodies import Bodies, Body, BodyId
 from projections.history import History
 from projections.partition import Partition
 
 _PAGE = 1_000
+_WITHOUT_TIME = (Verdict.MALFORMED, Verdict.UNKNOWN_TYPE, Verdict.CLOCK_SKEW)
 
 
 class _Nothing:
@@ -51,17 +52,34 @@ class Past:
 
         Void records are passed over: all that they can do is settle a session, and that it is due shows by itself.
         """
-        after, at_ms = -1, at if not isinstance(at, Position) else None
+        if isinstance(at, Position):
+            until_ms, last_offset = self._log_time_ms(log, history, at), at.offset
+        elif isinstance(at, int) and not isinstance(at, bool):
+            until_ms, last_offset = at, MAX_LIMIT_MS
+        else:
+            raise InvalidSetting(f"as of {shown(at)}: give a log time in whole milliseconds, or a Position")
+        after, at_ms = -1, None
         while page := history.entries(key, after_offset=after, limit=_PAGE):
             for entry in page:
-                if entry.offset > at.offset if isinstance(at, Position) else entry.at_ms > at:
-                    return at_ms
-                if isinstance(at, Position):
-                    at_ms = entry.at_ms
-                if entry.verdict is Verdict.APPLIED:
-                    self._fold(log, entry.partition, entry.offset, entry.at_ms, key)
+                if entry.offset > last_offset:
+                    return at_ms if until_ms is None else until_ms
+                if entry.verdict is not Verdict.APPLIED:
+                    continue
+                if until_ms is not None and entry.at_ms > until_ms:
+                    return until_ms
+                at_ms = entry.at_ms
+                self._fold(log, entry.partition, entry.offset, entry.at_ms, key)
             after = page[-1].offset
-        return at_ms
+        return at_ms if until_ms is None else until_ms
+
+    def _log_time_ms(self, log: Log, history: History, at: Position) -> int | None:
+        """The log time of the record at a position, whoever's it is; `None` if it was void for its form or clock."""
+        records = log.read(at.partition, at.offset, 1) if at.partition == self._partition.number else []
+        if not records:
+            raise LogMismatch(f"as of {at.partition}:{at.offset}: the key's partition, {self._partition.number}, has no"
+                              " record there; give the position of one, or a time")  # fmt: skip
+        entry = None if records[0].key is None else history.entry_at(records[0].key, at.offset)
+        return None if entry is None or entry.verdict in _WITHOUT_TIME else entry.at_ms
 
     def _fold(self, log: Log, partition: int, offset: int, at_ms: int, key: str) -> None:
         records = log.read(partition, offset, 1)

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 from engine import events
-from engine.errors import SnapshotError
+from engine.errors import InvalidSetting, SnapshotError, shown
 from engine.verdicts import Verdict
 from projections.partition import Outcome, Partition
 
@@ -172,7 +172,11 @@ class History:
             raise
 
     def entries(self, key: str, *, after_offset: int = -1, limit: int = 1_000) -> list[Entry]:
-        """A page of a key's records in the order of the log; the caller has flushed. Raises `SnapshotError`."""
+        """A page of a key's records in the order of the log; the caller has flushed.
+
+        Raises `InvalidSetting` and `SnapshotError`.
+        """
+        _check_page(after_offset, limit)
         rows = self._read(
             'SELECT * FROM entries WHERE key = ? AND "offset" > ? ORDER BY "offset" LIMIT ?',
             (key, after_offset, limit),
@@ -180,7 +184,8 @@ class History:
         return [Entry(*row)._replace(verdict=Verdict(row[4])) for row in rows]
 
     def lives(self, key: str, *, after_offset: int = -1, limit: int = 1_000) -> list[Life]:
-        """A page of a key's sessions in the order of their beginnings. Raises `SnapshotError`."""
+        """A page of a key's sessions in the order of their beginnings. Raises `InvalidSetting`, `SnapshotError`."""
+        _check_page(after_offset, limit)
         rows = self._read(
             "SELECT * FROM lives WHERE key = ? AND began_offset > ? ORDER BY began_offset LIMIT ?",
             (key, after_offset, limit),
@@ -243,3 +248,9 @@ def _end(outcome: Outcome) -> tuple[Any, ...] | None:
     if ended is None or ending is None or outcome.event is None:
         return None
     return ending.at_ms, ending.offset, outcome.event.source, ending.reason, ended.key, ended.born_offset
+
+
+def _check_page(after_offset: object, limit: object) -> None:
+    for name, value, least, most in (("after_offset", after_offset, -1, 2**63 - 1), ("limit", limit, 1, MAX_PAGE)):
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise InvalidSetting(f"{name} = {shown(value)}: give a whole number from {least} to {most}")

@@ -6,7 +6,6 @@ A session that is due at the time of the read is not shown: the log may not have
 from __future__ import annotations
 
 import base64
-import binascii
 import heapq
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -121,8 +120,13 @@ class LiveView:
         """
         if sort not in SORTS:
             raise InvalidSetting(f"sort = {shown(sort)}: give one of {', '.join(SORTS)}")
-        if not 1 <= limit <= MAX_PAGE:
-            raise InvalidSetting(f"limit = {limit}: give a whole number from 1 to {MAX_PAGE}")
+        if status is not None and not isinstance(status, Status):
+            raise InvalidSetting(f"status = {shown(status)}: give active or suspended")
+        for name, text in (("prefix", prefix), ("owner", owner)):
+            if not isinstance(text, str) and (name, text) != ("owner", None):
+                raise InvalidSetting(f"{name} = {shown(text)}: give text")
+        if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_PAGE:
+            raise InvalidSetting(f"limit = {shown(limit)}: give a whole number from 1 to {MAX_PAGE}")
         after = _decode_cursor(cursor)
         place = _PLACES[sort]
         fitting = (
@@ -166,5 +170,5 @@ def _decode_cursor(cursor: str | None) -> tuple[int, int, int] | None:
     try:
         first, second, third = json.loads(base64.urlsafe_b64decode(cursor.encode("ascii")))
         return int(first), int(second), int(third)
-    except (ValueError, TypeError, UnicodeError, binascii.Error):
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         raise InvalidSetting(f"cursor = {shown(cursor)}: give the cursor of an earlier page") from None
