@@ -43,11 +43,8 @@ class Upkeep:
         if not self._is_pruning or self._sooner.is_set():
             return
         next_ms = partition.deadlines.next_ms()
-        if (
-            self._is_crowded()
-            or next_ms is not None
-            and (self._sleeping_until_ms is None or next_ms < self._sleeping_until_ms)
-        ):
+        is_sooner = next_ms is not None and (self._sleeping_until_ms is None or next_ms < self._sleeping_until_ms)
+        if is_sooner or self._is_crowded():
             self._sooner.set()
 
     def _is_crowded(self) -> bool:

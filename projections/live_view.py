@@ -10,6 +10,7 @@ import heapq
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple, Protocol
 
 from engine.errors import InvalidSetting, shown
@@ -129,8 +130,10 @@ class LiveView:
             raise InvalidSetting(f"limit = {shown(limit)}: give a whole number from 1 to {MAX_PAGE}")
         after = _decode_cursor(cursor)
         place = _PLACES[sort]
+        # Used in the same millisecond: the order in which the pruner takes them.
+        tie = attrgetter("last_active_offset" if sort == "lru" else "born_offset")
         fitting = (
-            (place(session), partition.number, session.born_offset, partition, session)
+            (place(session), partition.number, tie(session), partition, session)
             for partition, session in self._all(owner)
             if (status is None or session.status is status)
             and session.key.startswith(prefix)
