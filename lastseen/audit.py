@@ -129,7 +129,12 @@ def _contents(engine: Engine) -> dict[str, Any]:
 def _unlike(kind: str, wanted: dict[str, Any], found: dict[str, Any]) -> Iterator[str]:
     unlike = [name for name in sorted(wanted.keys() | found.keys()) if wanted.get(name) != found.get(name)]
     for name in unlike[:MOST_NAMED]:
-        yield f"{kind} {name}: {shown(wanted.get(name), 300)} by the log, {shown(found.get(name), 300)} by the snapshot"
+        one, other = wanted.get(name), found.get(name)
+        if isinstance(one, dict) and isinstance(other, dict):
+            # Only the fields in question: a whole session would not fit a line.
+            fields = [field for field in one.keys() | other.keys() if one.get(field) != other.get(field)]
+            one, other = ({field: each.get(field) for field in sorted(fields)} for each in (one, other))
+        yield f"{kind} {name}: {shown(one, 300)} by the log, {shown(other, 300)} by the snapshot"
     if len(unlike) > MOST_NAMED:
         yield f"{len(unlike) - MOST_NAMED} more of kind {kind} differ"
 

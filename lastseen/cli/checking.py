@@ -38,7 +38,7 @@ def rebuild(log: LogUrl = DEFAULT_LOG, output: Output = Form.TABLE) -> None:
 
 
 def verify(log: LogUrl = DEFAULT_LOG, output: Output = Form.TABLE) -> None:
-    """Check the log, the snapshot, the history and the archives. Nothing is written, and no lock is taken."""
+    """Check the log, the snapshot, the history and the archives. Nothing is written."""
     from lastseen.audit import verify
 
     with progress_bar("folding", "records") as progress:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lastseen.docs.cli_page import cli_page
 from lastseen.docs.errors_page import errors_page
 from lastseen.docs.event_schemas import event_schemas
 from lastseen.docs.lifecycle_page import lifecycle_page
@@ -18,7 +19,12 @@ COMMAND = "python -m lastseen.docs"
 def generated() -> dict[str, str]:
     """Every generated file: its path from the root of the repository, and its text."""
     schemas = {f"engine/schemas/{name}.json": text for name, text in event_schemas().items()}
-    return {"docs/lifecycle.md": lifecycle_page(), "docs/errors.md": errors_page(), **schemas}
+    return {
+        "docs/lifecycle.md": lifecycle_page(),
+        "docs/errors.md": errors_page(),
+        "docs/cli.md": cli_page(),
+        **schemas,
+    }
 
 
 def stale(root: Path) -> list[str]:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from replay.naive import naive_replay, read
 
 from engine.clock import ManualClock, iso_from_ms
 from engine.errors import InvalidEvent, InvalidSetting, LogMismatch
@@ -19,6 +18,7 @@ from lastseen.app import open_engine
 from lastseen.chat import read_chat, session_key
 from lastseen.reader import reading
 from lastseen.replay import delete_replay, replay
+from replay.naive import naive_replay, read
 
 ROOT = Path(__file__).resolve().parents[2]
 SLICE = ROOT / "lastseen" / "data" / "ubuntu-irc-slice.jsonl.gz"
@@ -199,12 +199,20 @@ def test_another_recording_or_other_options_are_refused(
     assert records(url_in(tmp_path)) == before
 
 
-def test_a_log_that_somebody_else_wrote_to_is_refused(tmp_path: Path, small: Path) -> None:
+@pytest.mark.parametrize(("intruders", "says"), [(1, "is not the one of this replay"), (2, "goes on after")])
+def test_a_log_that_somebody_else_wrote_to_is_refused_and_not_deleted(
+    tmp_path: Path, small: Path, intruders: int, says: str
+) -> None:
     replay(small, url_in(tmp_path))
     with open_engine(url_in(tmp_path), background=False) as engine:
-        engine.create("irc:#ubuntu:intruder")
-    with pytest.raises(LogMismatch, match="goes on after"):
+        for number in range(intruders):
+            engine.create(f"irc:#ubuntu:intruder{number}")
+    before = records(url_in(tmp_path))
+    with pytest.raises(LogMismatch, match=says):
         replay(small, url_in(tmp_path))
+    with pytest.raises(LogMismatch, match="more than a replay"):
+        delete_replay(url_in(tmp_path))
+    assert records(url_in(tmp_path)) == before
 
 
 def test_a_log_that_is_no_replay_is_refused_and_not_deleted(tmp_path: Path, small: Path) -> None:
