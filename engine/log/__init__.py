@@ -21,7 +21,11 @@ def open_log(url: str, clock: Clock, *, partitions: int | None = None) -> Log:
     if not isinstance(url, str) or "://" not in url:
         raise InvalidSetting(f"log URL {shown(url)}: give memory:// or sqlite:///path/to/file.db")
     parts = urlsplit(url)
+    if parts.fragment:
+        raise InvalidSetting(f"log URL {shown(url)}: nothing may follow a `#`; if the file's name has one, write %23")
     chosen = _options(url, parts.query).get("partitions", partitions)
+    if chosen is not None and (type(chosen) is not int or not 1 <= chosen <= MAX_PARTITIONS):
+        raise InvalidSetting(f"partitions: {shown(chosen)} is not a whole number from 1 to {MAX_PARTITIONS}")
     if parts.scheme == "memory":
         from engine.log.memory import MemoryLog
 

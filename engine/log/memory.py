@@ -9,6 +9,7 @@ from concurrent.futures import Future
 
 from engine.clock import Clock
 from engine.errors import EngineClosed, LogMismatch
+from engine.log.messages import checked_size
 from engine.log.port import Message, Position, Record
 
 
@@ -30,6 +31,7 @@ class MemoryLog:
             self._check_open()
             if not messages:
                 return []
+            checked_size(messages, self.partitions)
             self._log_time_ms = max(self._log_time_ms, self._clock.now_ms())
             positions = []
             for partition, key, value in messages:

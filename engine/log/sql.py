@@ -15,15 +15,17 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
 from engine.clock import Clock
 from engine.errors import EngineClosed, LogError, LogMismatch, LogUnavailable, OutcomeUnknown
+from engine.log.messages import checked_size
 from engine.log.port import Message, Position, Record
 from engine.log.sql_file import check_is_log, log_error, prepare
 from engine.log.sql_recorder import TABLE, LogDatastore, LogRecorder
+from engine.log.sql_request import Request, resolve
 from engine.log.tail import Tail
 
 MAX_BATCH_MESSAGES = 5_000
@@ -32,34 +34,6 @@ MAX_BATCH_BYTES = 8 * 1024 * 1024
 POLL_S = 0.01
 """How often a waiter looks for other processes' commits: SQLite tells nobody of them."""
 _logger = logging.getLogger("lastseen")
-
-
-class _Request:
-    """Messages on their way into the log."""
-
-    __slots__ = ("_done", "_latch", "error", "messages", "positions", "size")
-
-    def __init__(self, messages: Sequence[Message], done: Callable[[_Request], None] | None) -> None:
-        self.messages = messages
-        self.size = sum(len(value) for _, _, value in messages)
-        self.positions: list[Position] = []
-        self.error: LogError | EngineClosed | None = None
-        self._done = done
-        self._latch = threading.Lock()
-        self._latch.acquire()
-
-    def finish(self) -> None:
-        """Tell whoever waits."""
-        self._latch.release()
-        if self._done is not None:
-            self._done(self)
-
-    def result(self) -> list[Position]:
-        """Wait; the positions, or the error."""
-        self._latch.acquire()
-        if self.error is not None:
-            raise self.error
-        return self.positions
 
 
 class SqliteLog:
@@ -81,6 +55,7 @@ class SqliteLog:
         self.path = str(Path(path).absolute())
         self._clock = clock
         self._max_waiting_bytes = max_waiting_bytes
+        self._lock_timeout_s = lock_timeout_s
         self._pid = os.getpid()
         check_is_log(Path(self.path))
         self._datastore, self._reader = self._connect(lock_timeout_s, partitions)
@@ -90,9 +65,11 @@ class SqliteLog:
         """The writer's knowledge of end offsets; forgotten when another process has written."""
         self._log_time_ms = 0
         self._seen_by_writer: int | None = None
-        self._queue: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._gate = threading.Condition()
         self._waiting_bytes = 0
+        self._under_way = 0
+        """Requests taken in and not yet answered."""
         self._grown = threading.Condition()
         self._waiters = 0
         self._is_closed = False
@@ -131,7 +108,7 @@ class SqliteLog:
         """Append all messages; returns when they are on the disk (`port.Log`)."""
         if not messages:
             return []
-        request = _Request(messages, None)
+        request = Request(messages, checked_size(messages, self.partitions), None)
         if self._submit(request, may_wait=True, may_commit=True):
             # Nobody else is at it: going to the writer thread and back would cost more than it saves.
             self._serve([request])
@@ -140,18 +117,28 @@ class SqliteLog:
     def append_soon(self, messages: Sequence[Message]) -> Future[list[Position]]:
         """Append all messages without waiting (`port.Log`)."""
         future: Future[list[Position]] = Future()
+        # What is on its way to the disk cannot be called back.
+        future.set_running_or_notify_cancel()
         if messages:
-            request = _Request(messages, lambda request: _resolve(future, request))
+            size = checked_size(messages, self.partitions)
+            request = Request(messages, size, lambda request: resolve(future, request))
             self._submit(request, may_wait=False, may_commit=False)
         else:
             future.set_result([])
         return future
 
-    def _submit(self, request: _Request, *, may_wait: bool, may_commit: bool) -> bool:
+    def _submit(self, request: Request, *, may_wait: bool, may_commit: bool) -> bool:
         """Take a request in; whether the caller is to serve it itself, since none is under way."""
+        self._check_process()
+        # A future's callback runs on the writer thread, which must not wait for itself.
+        is_writer = self._writer.ident == threading.get_ident()
         with self._gate:
             self._check_open()
-            while self._waiting_bytes and self._waiting_bytes + request.size > self._max_waiting_bytes:
+            while (
+                not (is_writer and may_wait)
+                and self._waiting_bytes
+                and self._waiting_bytes + request.size > self._max_waiting_bytes
+            ):
                 if not may_wait:
                     raise LogUnavailable(
                         f"log {self.path}: {self._waiting_bytes} bytes wait to be written, and the limit is"
@@ -159,8 +146,9 @@ class SqliteLog:
                     )
                 self._gate.wait()
                 self._check_open()
-            commits = may_commit and not self._waiting_bytes
+            commits = may_commit and (is_writer or not self._under_way)
             self._waiting_bytes += request.size
+            self._under_way += 1
             if not commits:
                 # Inside the gate, so that nothing can follow the end of the queue.
                 self._queue.put(request)
@@ -186,7 +174,7 @@ class SqliteLog:
                 size += request.size
             self._serve(batch)
 
-    def _serve(self, batch: Sequence[_Request]) -> None:
+    def _serve(self, batch: Sequence[Request]) -> None:
         """Commit a batch, and tell whoever waits for it what came of it."""
         failure: LogError | None = OutcomeUnknown(
             f"log {self.path}: the append was interrupted, and may or may not be in the log. Read before you try again"
@@ -201,6 +189,7 @@ class SqliteLog:
         finally:
             with self._gate:
                 self._waiting_bytes -= sum(request.size for request in batch)
+                self._under_way -= len(batch)
                 self._gate.notify_all()
             for request in batch:
                 if failure is not None:
@@ -209,11 +198,11 @@ class SqliteLog:
                     request.error.__cause__ = failure
                 request.finish()
 
-    def _commit(self, batch: Sequence[_Request]) -> None:
+    def _commit(self, batch: Sequence[Request]) -> None:
         """Write a batch in one transaction, or nothing."""
         with self._datastore.writing:
-            connection = self._datastore.writer().raw
             try:
+                connection = self._datastore.writer().raw
                 if connection.in_transaction:  # whoever was interrupted here left it open
                     self._forget()
                     connection.execute("ROLLBACK")
@@ -226,13 +215,13 @@ class SqliteLog:
                     )
                 except BaseException:
                     self._forget()
-                    connection.execute("ROLLBACK")
+                    _roll_back(connection)
                     raise
                 self._finish(connection)
             except sqlite3.Error as error:
                 self._forget()
                 raise log_error(self.path, error) from error
-        self.commits += 1
+            self.commits += 1
         self._tail.add(records)
         if self._waiters:
             with self._grown:
@@ -242,11 +231,12 @@ class SqliteLog:
         try:
             connection.execute("COMMIT")
         except sqlite3.Error as error:
-            # A transaction that is still open can be taken back, and then nothing has happened. After an error of the
-            # disk nobody can tell what is on it: the connection goes, and the next one reads what there is.
-            is_disk_error = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR
-            if not is_disk_error and connection.in_transaction:
-                connection.execute("ROLLBACK")
+            # A transaction that is still open can be taken back, and then nothing has happened; one that found the disk
+            # full SQLite has taken back already. After an error of the disk nobody can tell what is on it: the
+            # connection goes, and the next one reads what there is.
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code == sqlite3.SQLITE_FULL or (code != sqlite3.SQLITE_IOERR and connection.in_transaction):
+                _roll_back(connection)
                 raise
             self._forget()
             self._datastore.drop_writer()
@@ -255,7 +245,7 @@ class SqliteLog:
                 " log. Read before you try again"
             ) from error
 
-    def _place(self, connection: sqlite3.Connection, batch: Sequence[_Request]) -> list[Record]:
+    def _place(self, connection: sqlite3.Connection, batch: Sequence[Request]) -> list[Record]:
         """Give every message its offset and its log time, inside the transaction."""
         (version,) = connection.execute("PRAGMA data_version").fetchone()
         if version != self._seen_by_writer:
@@ -287,6 +277,8 @@ class SqliteLog:
 
     def read(self, partition: int, from_offset: int, max_records: int) -> list[Record]:
         """The records from `from_offset` on (`port.Log`)."""
+        self._check_process()
+        self._check_open()
         records = self._tail.read(partition, from_offset, max_records)
         if records:
             return records
@@ -329,6 +321,7 @@ class SqliteLog:
 
     def end_offsets(self) -> list[int]:
         """The offset that the next record of each partition will have (`port.Log`)."""
+        self._check_process()
         with self._reading:
             self._check_open()
             try:
@@ -337,22 +330,31 @@ class SqliteLog:
                 raise log_error(self.path, error) from error
 
     def close(self) -> None:
-        """Write what waits, and let go of the file (`port.Log`)."""
+        """Write what waits, and let go of the file (`port.Log`). In a forked child, only the parent may."""
+        if os.getpid() != self._pid:
+            return
         with self._gate:
             if self._is_closed:
                 return
             self._is_closed = True
             self._queue.put(None)
             self._gate.notify_all()
-        if os.getpid() == self._pid:
+            # A caller may be committing its own. The bound is for one that was interrupted before it came to that.
+            self._gate.wait_for(lambda: not self._under_way, self._lock_timeout_s)
+        if threading.current_thread() is not self._writer:
             self._writer.join()
         with self._reading:
             self._reader.close()
-        self._datastore.close()
+        # Closing a connection that another thread is in takes the whole process down.
+        with self._datastore.writing:
+            self._datastore.close()
 
     def _check_open(self) -> None:
         if self._is_closed:
             raise EngineClosed(f"log {self.path} is closed: open it again")
+
+    def _check_process(self) -> None:
+        """Asked before any lock is taken: in a forked child, whoever held it is gone."""
         if os.getpid() != self._pid:
             raise LogError(f"log {self.path} was opened before this process was forked: open it again in the child")
 
@@ -364,8 +366,7 @@ def _end_offset(connection: sqlite3.Connection, partition: int) -> int:
     return 0 if last is None else int(last) + 1
 
 
-def _resolve(future: Future[list[Position]], request: _Request) -> None:
-    if request.error is not None:
-        future.set_exception(request.error)
-    else:
-        future.set_result(request.positions)
+def _roll_back(connection: sqlite3.Connection) -> None:
+    """Take a transaction back, unless SQLite has done so itself, as it does when the disk is full."""
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engine.errors import InvalidSetting, LogCorrupt, LogError, LogMismatch, LogTooNew, LogUnavailable, shown
+from engine.log.port import MAX_PARTITIONS
 
 FORMAT = 1
 META = "lastseen_log"
+TABLE = "stored_events"
 _HEADER = b"SQLite format 3\x00"
 
 
@@ -41,6 +43,14 @@ def check_is_log(path: Path) -> None:
 
     Raises `InvalidSetting`, `LogUnavailable`, `LogCorrupt`.
     """
+    if "\0" in str(path) or ":memory:" in str(path) or "mode=memory" in str(path):
+        raise InvalidSetting(f"log {shown(path)}: give another name for the file, or memory:// for a log in memory")
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise InvalidSetting(f"log {shown(path)} names no file ({error.strerror}): give another path") from error
     if path.is_dir():
         raise InvalidSetting(f"log {path} is a folder: give the path of a file in it")
     if not path.parent.is_dir():
@@ -64,47 +74,62 @@ def check_is_log(path: Path) -> None:
         raise log_error(str(path), error) from error
 
 
-def _check_tables(path: str, connection: sqlite3.Connection) -> None:
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if tables and META not in tables:
+def _check_tables(path: str, connection: sqlite3.Connection) -> bool:
+    """Refuse what is not a log of ours, or newer than we are; whether there is a log yet."""
+    names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    if not names:
+        return False
+    if META not in names:
         raise LogCorrupt(f"{path} is a database, but not a log of lastseen: give another path")
+    _check(path, dict(connection.execute(f"SELECT name, value FROM {META}")), None)
+    if TABLE not in names:
+        # To make it anew would be to forget all that was acknowledged.
+        raise LogCorrupt(f"log {path} has lost its records: stop all writers and restore it from a copy")
+    return True
 
 
 def prepare(connection: sqlite3.Connection, path: str, create_tables: list[str], partitions: int | None) -> LogFile:
-    """Make the tables where they are missing, and read what the log says of itself.
+    """Make the tables if there are none, and read what the log says of itself.
 
     Raises `LogCorrupt`, `LogTooNew`, `sqlite3.Error`, and `LogMismatch` where the log has another number of partitions
     than asked for.
     """
     connection.execute("BEGIN IMMEDIATE")
     try:
-        _check_tables(path, connection)
-        connection.execute(f"CREATE TABLE IF NOT EXISTS {META} (name TEXT PRIMARY KEY, value) WITHOUT ROWID")
-        for statement in create_tables:
-            connection.execute(statement)
-        connection.execute(
-            f"INSERT OR IGNORE INTO {META} VALUES ('format', ?), ('identity', ?), ('partitions', ?)",
-            (FORMAT, uuid.uuid4().hex, partitions or 1),
-        )
+        if not _check_tables(path, connection):
+            connection.execute(f"CREATE TABLE {META} (name TEXT PRIMARY KEY, value) WITHOUT ROWID")
+            for statement in create_tables:
+                connection.execute(statement)
+            connection.execute(
+                f"INSERT INTO {META} VALUES ('format', ?), ('identity', ?), ('partitions', ?)",
+                (FORMAT, uuid.uuid4().hex, 1 if partitions is None else partitions),
+            )
         meta = dict(connection.execute(f"SELECT name, value FROM {META}"))
-        _check(path, meta, partitions)
+        file = _check(path, meta, partitions)
+        connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")
-    return LogFile(meta["identity"], meta["partitions"])
+    return file
 
 
-def _check(path: str, meta: dict[str, object], partitions: int | None) -> None:
-    version = meta["format"]
-    if not isinstance(version, int) or not isinstance(meta["partitions"], int):
-        raise LogCorrupt(f"log {path} says {shown(meta)} of itself, which cannot be: restore it from a copy")
-    if version > FORMAT:
+def _check(path: str, meta: dict[str, object], partitions: int | None) -> LogFile:
+    version, identity, count = meta.get("format"), meta.get("identity"), meta.get("partitions")
+    if isinstance(version, int) and version > FORMAT:
         raise LogTooNew(
             f"log {path} was written in format {version}, and this lastseen knows {FORMAT}: use a newer one"
         )
-    if partitions is not None and meta["partitions"] != partitions:
+    if (
+        version != FORMAT
+        or not isinstance(identity, str)
+        or not isinstance(count, int)
+        or not 1 <= count <= MAX_PARTITIONS
+    ):
+        raise LogCorrupt(f"log {path} says {shown(meta)} of itself, which cannot be: restore it from a copy")
+    if partitions is not None and count != partitions:
         raise LogMismatch(
-            f"log {path} has {meta['partitions']} partitions, and {partitions} were asked for: the number is fixed when"
+            f"log {path} has {count} partitions, and {partitions} were asked for: the number is fixed when"
             " a log is made. Leave it out, or copy the log into a new one"
         )
+    return LogFile(identity, count)

@@ -23,9 +23,9 @@ from typing import Any
 
 from eventsourcing import sqlite as stock
 
+from engine.log.sql_file import TABLE as TABLE
 from engine.log.sqlite_rows import insert_rows
 
-TABLE = "stored_events"
 CACHED_STATEMENTS = 64
 INSERT = f"INSERT INTO {TABLE} (originator_id, originator_version, topic, state, log_time_ms)"
 

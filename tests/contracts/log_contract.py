@@ -6,12 +6,14 @@ a fixture `place`: each call gives a new place for a log, as a function that ope
 
 from __future__ import annotations
 
+import queue
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -19,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from engine.clock import ManualClock
-from engine.errors import EngineClosed, LogMismatch
+from engine.errors import EngineClosed, InvalidInput, LogMismatch
 from engine.log.port import Log, Message, Position, Record
 
 T0 = 1_700_000_000_000
@@ -229,7 +231,62 @@ class LogContract:
         for records in stored:
             assert all(earlier.timestamp_ms <= later.timestamp_ms for earlier, later in pairwise(records))
 
+    def test_a_message_that_no_log_can_take_harms_nobody_but_its_sender(self, log: Log) -> None:
+        bad: list[Any] = [
+            Message(log.partitions, "k", b""), Message(-1, "k", b""), Message(0, "\ud800", b""),
+            Message(0, "k", "text"), Message(0, "k", None),
+        ]  # fmt: skip
+        good = [log.append_soon([message("a")])]
+        for each in bad:
+            for append in (log.append, log.append_soon):
+                with pytest.raises(InvalidInput):
+                    append([message("before"), each])
+        good.append(log.append_soon([message("b")]))
+        assert [future.result(PATIENCE_S) for future in good] == [[Position(0, 0)], [Position(0, 1)]]
+        assert log.end_offsets() == [2] + [0] * (log.partitions - 1)
+
+    def test_an_append_overtakes_none_that_its_caller_sent_before(self, log: Log) -> None:
+        for number in range(50):
+            earlier = log.append_soon([Message(0, "", b"")])
+            assert log.append([Message(0, "", b"")]) == [Position(0, 2 * number + 1)]
+            assert earlier.result(PATIENCE_S) == [Position(0, 2 * number)]
+
+    def test_a_caller_who_gives_up_waiting_stops_nobody(self, log: Log) -> None:
+        futures = [log.append_soon([message(str(number))]) for number in range(100)]
+        assert not any(future.cancel() for future in futures), "what is on its way cannot be called back"
+        assert log.append_soon([message("next")]).result(PATIENCE_S) == [Position(0, 100)]
+
+    def test_whoever_is_told_may_append_at_once(self, log: Log) -> None:
+        answers: queue.SimpleQueue[object] = queue.SimpleQueue()
+        futures = [log.append_soon([message(str(number))]) for number in range(20)]
+        for future in futures:
+            future.add_done_callback(lambda _: answers.put(log.append([message("answer")])))
+        assert len([answers.get(timeout=PATIENCE_S) for _ in futures]) == 20
+        assert log.end_offsets()[0] == 40
+
     # ── closing ──
+
+    def test_closing_lets_appends_finish_or_refuses_them(self, place: Callable[[], Make], clock: ManualClock) -> None:
+        for round_ in range(15):
+            log = place()(clock)
+            told: list[Position] = []
+            began = threading.Event()
+
+            def append(log: Log = log, told: list[Position] = told, began: threading.Event = began) -> str:
+                try:
+                    while True:
+                        told += log.append([message("x")])
+                        if len(told) > 5:
+                            began.set()
+                except EngineClosed:
+                    return "closed"
+
+            def close(log: Log = log, began: threading.Event = began) -> None:
+                began.wait(PATIENCE_S)
+                log.close()
+
+            assert together(*[append] * (1 + round_ % 2), close) == ["closed"] * (1 + round_ % 2) + [None]
+            assert sorted(told) == [Position(0, offset) for offset in range(len(told))]
 
     def test_a_closed_log_says_so(self, log: Log) -> None:
         log.append([message("a")])
@@ -238,6 +295,7 @@ class LogContract:
         for use in (
             lambda: log.append([message("b")]),
             lambda: log.append_soon([message("b")]),
+            lambda: log.read(0, 0, 1),
             lambda: log.read(0, 1, 1),
             lambda: log.end_offsets(),
             lambda: log.wait(Position(0, 0), 0),
