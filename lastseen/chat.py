@@ -11,7 +11,8 @@ import hashlib
 import re
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
+from io import BufferedIOBase
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -24,9 +25,11 @@ from engine.events import MAX_KEY_CHARACTERS
 Action = Literal["message", "join", "leave"]
 MAX_LINE_BYTES = 64 * 1024
 _GZIP_MAGIC = b"\x1f\x8b"
+_BLOCK_BYTES = 1024 * 1024
 _LONG_PREFIX_CHARACTERS = 256
 _HASHED = "%~"
 """Marks a key that was too long. Escaping puts two hexadecimal digits after every `%`, so it never writes this."""
+_is_canonical = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[.][0-9]{3}Z").fullmatch
 _to_escape = re.compile("[%:\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -82,7 +85,12 @@ def sha256_of_recording(path: Path) -> str:
 
 def count_lines(path: Path) -> int:
     """How many lines a recording has. Raises as `read_chat` does, but looks at no line."""
-    return sum(1 for _ in _lines(path))
+    count, end = 0, b"\n"
+    with _opened(path) as file:
+        while block := file.read(_BLOCK_BYTES):
+            count += block.count(b"\n")
+            end = block[-1:]
+    return count + (end != b"\n")
 
 
 def read_chat(path: Path) -> Iterator[ChatEvent]:
@@ -104,7 +112,8 @@ def read_chat(path: Path) -> Iterator[ChatEvent]:
         key = keys.get(person)
         if key is None:
             key = keys[person] = session_key(*person)
-        yield ChatEvent(number, at_ms, iso_from_ms(at_ms), key, line.action)
+        at = line.at if _is_canonical(line.at) else iso_from_ms(at_ms)
+        yield ChatEvent(number, at_ms, at, key, line.action)
 
 
 def _parsed(path: Path, number: int, text: bytes) -> tuple[_Line, int]:
@@ -124,22 +133,28 @@ def _parsed(path: Path, number: int, text: bytes) -> tuple[_Line, int]:
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """The lines with their numbers. The last one may do without its line feed."""
     number = 0
-    with ExitStack() as stack:
-        try:
-            file = stack.enter_context(path.open("rb"))
-            is_packed = file.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC)
-            lines = stack.enter_context(gzip.GzipFile(fileobj=file)) if is_packed else file
-            while text := lines.readline(MAX_LINE_BYTES + 1):
-                number += 1
-                if len(text) > MAX_LINE_BYTES:
-                    raise InvalidEvent(f"{path}, line {number}: longer than {MAX_LINE_BYTES} bytes, the limit")
-                yield number, text
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise InvalidEvent(
-                f"{path}, after line {number}: the gzip data is damaged ({error}); fetch the recording again"
-            ) from error
-        except OSError as error:
-            raise _unreadable(path, error) from error
+    with _opened(path) as file:
+        while text := file.readline(MAX_LINE_BYTES + 1):
+            number += 1
+            if len(text) > MAX_LINE_BYTES:
+                raise InvalidEvent(f"{path}, line {number}: longer than {MAX_LINE_BYTES} bytes, the limit")
+            yield number, text
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BufferedIOBase]:
+    """The recording's bytes, unpacked. Turns what goes wrong while it is read into typed errors."""
+    try:
+        with path.open("rb") as file:
+            if file.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC):
+                with gzip.GzipFile(fileobj=file) as unpacked:
+                    yield unpacked
+            else:
+                yield file
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InvalidEvent(f"{path}: its gzip data is damaged ({error}); fetch the recording again") from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def _unreadable(path: Path, error: OSError) -> InvalidSetting:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,7 +43,7 @@ def replay(
     if fresh:
         for path in delete_replay(log):
             say(f"deleted {path}")
-    with progress_bar("replaying", "lines") as progress:
+    with progress_bar("replaying", "lines") as progress, _few_collections():
         replayed = replay(
             recording, log, idle_ttl=idle_ttl, max_sessions=max_sessions, finish=finish, progress=progress
         )
@@ -48,6 +51,17 @@ def replay(
         say(f"the log held {replayed.found_records:,} records of this replay already")
     sizes = _sizes(log)
     put_figures(replayed.as_dict() | sizes, output, _for_people(replayed, sizes), f"Replay of {recording.name}")
+
+
+@contextmanager
+def _few_collections() -> Iterator[None]:
+    """Look for garbage in cycles rarely: a replay makes objects by the million and no cycles. Saves a tenth."""
+    before = gc.get_threshold()
+    gc.set_threshold(200_000)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _sizes(url: str) -> dict[str, int | None]:
