@@ -3,8 +3,8 @@
 A shortcut inside `engine.codec.decode`, with no rules of its own. What it accepts is a strict subset of what the models
 in `engine.events` accept, with the very same event for a result; whatever is unusual in any way (another field, an
 escape that hides a control character, a time of another form) it leaves to them. A differential test holds it to that:
-`tests/properties/test_plain_touch.py`. The gain: msgspec parses into a struct in 0.7 µs, and the event is
-filled field by field, since the constructor of a pydantic class would validate everything again.
+`tests/properties/test_plain_touch.py`. The gain: msgspec parses into a struct in 0.4 µs, and the event is filled field
+by field, since the constructor of a pydantic class would validate everything again.
 """
 
 from __future__ import annotations
@@ -17,12 +17,10 @@ import msgspec
 from engine import events
 from engine.clock import ms_from_iso
 from engine.errors import InvalidInput
-from engine.session import MAX_LIMIT_MS
 
 
-class _Data(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+class _Data(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     session_id: str
-    if_version: Annotated[int, msgspec.Meta(ge=0, le=MAX_LIMIT_MS)] | None = None
 
 
 class _PlainTouch(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -38,9 +36,14 @@ class _PlainTouch(msgspec.Struct, forbid_unknown_fields=True, gc=False):
 
 _parse = msgspec.json.Decoder(_PlainTouch).decode
 _encode = msgspec.json.Encoder().encode
-_is_session_id = re.compile("[A-Za-z0-9_-]{22,128}").fullmatch
+_is_session_id = re.compile("[A-Za-z0-9_-]{22}").fullmatch
 _is_second = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9][.]").fullmatch
 _new = object.__new__
+
+_LAST = b'"data":{"session_id":"'
+_LAST_END = -len(b'0123456789012345678901"}}')
+_LAST_START = _LAST_END - len(_LAST)
+"""Where `write` puts the last of the names, since our session ids have 22 characters."""
 
 _REMEMBERED_SECONDS = 4096
 _second_ms: dict[str, int] = {}
@@ -50,8 +53,8 @@ _fraction_ms = {f"{ms:03d}Z": ms for ms in range(1000)}
 
 def read(value: bytes) -> tuple[events.Touched, int] | None:
     """The plain touch that `value` holds and when it was sent; `None` leaves the record to the models."""
-    # A parse that must fail costs more than these two searches.
-    if b'.touched.v1"' not in value or b'"message"' in value:
+    # Nearly all that is no plain touch ends otherwise. To see that here is cheaper than to search, or to fail to parse.
+    if value[_LAST_START:_LAST_END] != _LAST:
         return None
     try:
         raw = _parse(value)
@@ -69,18 +72,15 @@ def read(value: bytes) -> tuple[events.Touched, int] | None:
         second_ms = _remember(time[:20])
         if second_ms is None:
             return None
-    event = made(raw.id, raw.source, raw.subject, time, session_id, raw.data.if_version)
+    event = made(raw.id, raw.source, raw.subject, time, session_id)
     return event, second_ms + fraction_ms
 
 
-def made(
-    event_id: str, source: str, subject: str, time: str, session_id: str, if_version: int | None = None
-) -> events.Touched:
+def made(event_id: str, source: str, subject: str, time: str, session_id: str) -> events.Touched:
     """A plain touch of parts that are known to be valid: nothing is checked."""
     data = _new(events.TouchedData)
     data.session_id = session_id
-    data.if_version = if_version
-    data.attributes = data.message = data.policy = None
+    data.if_version = data.attributes = data.message = data.policy = None
     event = _new(events.Touched)
     event.specversion = "1.0"
     event.id = event_id

@@ -11,6 +11,7 @@ import random
 from typing import Any, NamedTuple
 
 from engine.clock import iso_from_ms
+from tests.properties.naive import NaiveFold
 
 EPOCH_MS = 1_700_000_000_000
 KEYS = ("irc:#ubuntu:ana", "irc:#ubuntu:bob", "telegram:42:é")
@@ -39,6 +40,8 @@ class _Writers:
         self.now_ms = EPOCH_MS + draw.randrange(10_000)
         self.known: dict[str, list[str]] = {key: [] for key in KEYS}
         self.ids = 0
+        self.seen = NaiveFold()
+        """What services see when they read, so that most records find the session they mean."""
         self.told: list[Told] = []
         self.calm = draw.random() < 0.7
         """Whether the limits are so long that sessions live to see much."""
@@ -46,7 +49,7 @@ class _Writers:
     def write(self, length: int) -> list[Told]:
         if self.draw.random() < 0.15 and not self.steady:
             self._tell("import_started", KEYS[0], {}, "lastseen.log.import_started.v1")
-        crowd = self.draw.random() < 0.15
+        crowd = self.draw.random() < 0.25
         while len(self.told) < length:
             self._let_time_pass()
             if crowd and len(self.told) == 5:
@@ -77,11 +80,11 @@ class _Writers:
     def _sent_ms(self) -> int:
         draw = self.draw
         lag_ms = draw.choice([0, 0, 0, 1, 40, 5_000, 600_000, 600_001, -1, -60_000, -60_001, -draw.randrange(60_000)])
-        return self.now_ms - (lag_ms if draw.random() < 0.5 else 0)
+        return self.now_ms - (lag_ms if draw.random() < 0.3 else 0)
 
     def _policy(self) -> dict[str, Any]:
         draw = self.draw
-        scale = 100 if self.calm else 1
+        scale = 1000 if self.calm else 1
         policy: dict[str, Any] = {
             "idle_ttl_ms": draw.choice([None, 1000 * scale, 2500 * scale, 60_000 * scale]),
             "max_age_ms": draw.choice([None, None, 1000 * scale, 20_000 * scale]),
@@ -95,23 +98,24 @@ class _Writers:
 
     def _new_id(self, key: str) -> str:
         self.ids += 1
-        session_id = f"session-{self.ids:016d}"
+        session_id = f"session-{self.ids:014d}"
         self.known[key].append(session_id)
         return session_id
 
     def _id(self, key: str) -> str:
-        """Mostly the newest under the key; else a zombie's, another key's, or one that never was."""
+        """Mostly the one that lives; else a zombie's, another key's, or one that never was."""
         known = self.known[key]
         chance = self.draw.random()
-        if chance < 0.82 and known:
-            return known[-1]
-        if chance < 0.90 and known:
+        found = self.seen.live().get(key)
+        if chance < 0.88 and found is not None:
+            return str(found["id"])
+        if chance < 0.93 and known:
             return self.draw.choice(known)
-        if chance < 0.96:
+        if chance < 0.98:
             others = [each for ids in self.known.values() for each in ids]
             if others:
                 return self.draw.choice(others)
-        return "never-seen-before-000000"
+        return "never-seen-before-0000"
 
     def _attributes(self) -> dict[str, Any]:
         return self.draw.choice([{}, {"owner": "u1"}, {"owner": "u2"}, {"owner": None}, {"owner": 7}, {"mood": [1]}])
@@ -119,13 +123,12 @@ class _Writers:
     def _event(self) -> None:
         draw = self.draw
         key = draw.choice(KEYS)
-        if not self.known[key] or draw.random() < 0.15:
+        if draw.random() < (0.1 if key in self.seen.live() else 0.6):
             self._create(key)
             return
         data: dict[str, Any] = {"session_id": self._id(key)}
         name = draw.choice(
-            ["touched"] * 6 + ["suspended", "resumed", "resumed", "held", "held", "released", "expired", "expired",
-                               "pressed", "closed"]
+            ["touched"] * 7 + ["resumed", "held", "expired"] * 2 + ["suspended", "released", "pressed", "closed"]
         )  # fmt: skip
         if name == "touched":
             if draw.random() < 0.2:
@@ -152,7 +155,7 @@ class _Writers:
 
     def _create(self, key: str) -> None:
         draw = self.draw
-        replaces = self._id(key) if self.known[key] and draw.random() < 0.4 else None
+        replaces = self._id(key) if self.known[key] and draw.random() < 0.3 else None
         session_id = self._new_id(key) if draw.random() < 0.85 else self._id(key)
         data: dict[str, Any] = {"session_id": session_id, "policy": self._policy(), "attributes": self._attributes()}
         if replaces is not None:
@@ -166,6 +169,9 @@ class _Writers:
     def _crowd_of_holders(self) -> None:
         key = self.draw.choice(KEYS)
         policy = {"max_hold_ms": None}
+        found = self.seen.live().get(key)
+        if found is not None:
+            self._tell("closed", key, {"session_id": found["id"], "reason": "crowded"})
         self._tell("created", key, {"session_id": self._new_id(key), "policy": policy, "attributes": {}})
         for number in range(17):
             data = {"session_id": self.known[key][-1], "holder": f"crowd-{number}", "lease_ms": 10**6}
@@ -213,4 +219,5 @@ class _Writers:
         self._append(key, text.encode(), told or event)
 
     def _append(self, key: str | None, value: bytes | None, event: dict[str, Any] | str) -> None:
+        self.seen.take(len(self.told), self.now_ms, event)
         self.told.append(Told(len(self.told), self.now_ms, key, value, event))

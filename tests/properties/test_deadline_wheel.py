@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from engine.session import Policy, Session
+from engine.session import Policy, Session, moment
 from projections import deadlines
 from projections.deadlines import Deadlines
 
@@ -34,7 +34,7 @@ class Wheel:
         return any(each is session for each in self.live)
 
     def admit(self, number: int, at_ms: int, policy: Policy) -> Session:
-        session = Session(f"key-{number}", f"id-{number}", policy, at_ms, number, at_ms, number)
+        session = Session(f"key-{number}", f"id-{number}", policy, moment(at_ms, number), at_ms, number)
         self.live.append(session)
         self.deadlines.file(session, at_ms)
         return session
@@ -140,6 +140,15 @@ TestDeadlinesBesideAScan = DeadlinesBesideAScan.TestCase
 TestDeadlinesBesideAScan.settings = settings(max_examples=150, stateful_step_count=50)
 
 
+def test_whoever_was_touched_at_the_last_moment_comes_after_whoever_was_not() -> None:
+    wheel = Wheel()
+    touched = wheel.admit(1, START_MS, Policy(idle_ttl_ms=2_000))
+    untouched = wheel.admit(2, START_MS, Policy(idle_ttl_ms=2_300))
+    assert wheel.deadlines.due(START_MS + 1_900, 9) == []
+    touched.last_active_at_ms = START_MS + 1_900
+    assert wheel.deadlines.due(START_MS + 4_000, 9) == [untouched, touched]
+
+
 # ── work ──
 
 
@@ -171,6 +180,13 @@ def test_whoever_is_never_touched_is_looked_at_a_few_times_and_reported_to_the_m
         now_ms, steps = next_ms, steps + 1
     assert now_ms == session.deadline_ms()
     assert steps <= 2 * len(deadlines.WIDTHS_MS)
+
+
+def test_months_of_deadlines_need_few_buckets() -> None:
+    wheel = Wheel()
+    for n in range(10_000):
+        wheel.admit(n, START_MS, Policy(idle_ttl_ms=(n + 1) * 90 * DAY // 10_000))
+    assert len(wheel.deadlines._buckets) <= 64 + 64 + 32 + 60
 
 
 def test_nothing_due_costs_no_look() -> None:

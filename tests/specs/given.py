@@ -26,7 +26,7 @@ KEY = "irc:#ubuntu:ana"
 
 def sid(number: int) -> str:
     """A well-formed session id."""
-    return f"session-{number:016d}"
+    return f"session-{number:014d}"
 
 
 A, B, C, D = (sid(number) for number in range(1, 5))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import struct
 
 import pytest
 
@@ -55,6 +57,17 @@ def digest_of(*records: Record) -> bytes:
 def test_the_same_records_give_the_same_digest() -> None:
     assert digest_of(record()) == digest_of(record())
     assert digest_of() == EMPTY_DIGEST
+
+
+def test_the_digest_is_a_chain_of_hashes_over_place_time_verdict_and_bytes() -> None:
+    """Snapshots hold digests, so this is a format like any other."""
+    history = given().created(A).recorded(b"rubbish").at(10).touched(if_version=9).touched(sent_ms=10**7)
+    digest = bytes(32)
+    for outcome in history.outcomes:
+        place = struct.pack(">QqB", outcome.record.offset, outcome.at_ms, outcome.verdict.value)
+        digest = hashlib.sha256(digest + place + (outcome.record.value or b"")).digest()
+    assert [outcome.verdict.value for outcome in history.outcomes] == [0, 1, 7, 3]
+    assert history.partition.digest == digest
 
 
 def test_the_digest_feels_the_offset_the_bytes_the_time_and_the_verdict() -> None:
