@@ -405,15 +405,17 @@ def test_exit_codes_reach_the_shell(log: str) -> None:
     assert err == "lastseen: No record names nobody: no session ever lived under it.\n"
 
 
-def test_a_reader_that_goes_away_is_no_failure_worth_a_traceback(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("limit", "is_read"), [(400, True), (400, False), (1, False)])
+def test_a_reader_that_goes_away_is_no_failure_worth_a_traceback(tmp_path: Path, limit: int, is_read: bool) -> None:
     url = f"sqlite:///{tmp_path / 'many.db'}"
     with lastseen.open_engine(url, background=False) as engine:
-        for number in range(400):
+        for number in range(limit):
             engine.create(f"key-{number:04d}-{'x' * 400}")
     with executable("ls", "--log", url, "--limit", "400", "-o", "jsonl") as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        process.stdout.readline()
+        if is_read:
+            process.stdout.readline()
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 141

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from engine.clock import ManualClock, iso_from_ms
 from engine.errors import InvalidEvent, InvalidSetting, LogMismatch
 from engine.log import open_log
+from engine.log.port import Message
 from lastseen.app import open_engine
 from lastseen.chat import read_chat, session_key
 from lastseen.reader import reading
@@ -149,6 +150,24 @@ def test_the_same_replay_twice_gives_the_same_log(tmp_path: Path, small: Path) -
     other = replay(small, url_in(tmp_path, "other.db"), max_sessions=20)
     assert one.figures == other.figures
     assert records(url_in(tmp_path, "one.db")) == records(url_in(tmp_path, "other.db"))
+
+
+@pytest.mark.parametrize("held", [1, 2, 57, 1_999, 2_000, 2_001, 2_005, 3_000])
+def test_a_log_that_ends_anywhere_is_gone_on_with(tmp_path: Path, small: Path, held: int) -> None:
+    whole = replay(small, url_in(tmp_path, "whole.db"))
+    clock = ManualClock()
+    log = open_log(url_in(tmp_path), clock)
+    for record in records(url_in(tmp_path, "whole.db"))[:held]:
+        _, _, timestamp_ms, key, value = record
+        clock.set(timestamp_ms)
+        log.append([Message(0, key, value)])
+    log.close()
+    resumed = replay(small, url_in(tmp_path))
+    assert resumed.found_records == held
+    assert resumed.figures == whole.figures
+    assert [(key, value) for *_, key, value in records(url_in(tmp_path))] == [
+        (key, value) for *_, key, value in records(url_in(tmp_path, "whole.db"))
+    ]
 
 
 def test_the_clock_of_the_machine_does_not_matter(tmp_path: Path, small: Path) -> None:
