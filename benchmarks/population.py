@@ -128,18 +128,6 @@ def restart(folder: Path, many: int, repetitions: int) -> list[Row]:
 
 def memory(many: int) -> list[Row]:
     """Resident memory that a live session takes, without its body: the process with them, less without."""
-    script = (
-        "import gc, os; from engine.clock import ManualClock; from benchmarks.workload import fill, touches;"
-        "from engine.session import Policy; from projections.partition import Partition; from engine.codec import decode;"
-        "from engine.log.memory import MemoryLog;"
-        "resident = lambda: int(open('/proc/self/statm').read().split()[1]) * os.sysconf('SC_PAGE_SIZE');\n"
-        "clock = ManualClock(); partition = Partition(0); log = MemoryLog(clock)\n"
-        "fill(log, 1000, clock.now_ms(), Policy(idle_ttl_ms=1800000)); warm = Partition(0)\n"
-        "for record in log.read(0, 0, 1000): warm.fold(record)\n"
-        "del log, warm; gc.collect(); before = resident()\n"
-        "import benchmarks.memory_probe as probe\n"
-        f"probe.fold_sessions(partition, clock, {many})\n"
-        f"gc.collect(); print((resident() - before) / {many})"
-    )
+    script = f"from benchmarks import memory_probe; print(memory_probe.bytes_per_session({many}))"
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     return [at_most(f"memory of a live session without its body, of {many:,}", [float(done.stdout)], "bytes", 600)]

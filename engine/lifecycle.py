@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from engine import events
-from engine.session import MAX_HOLDERS, Session, Status
+from engine.session import MAX_HOLDERS, Session, Status, moment
 from engine.verdicts import Verdict
 
 MAX_AHEAD_MS = 60_000
@@ -271,8 +271,7 @@ def begin(event: events.Created, at_ms: int, offset: int) -> Session:
         key=event.subject,
         session_id=data.session_id,
         policy=data.policy,
-        created_at_ms=at_ms,
-        born_offset=offset,
+        began=moment(at_ms, offset),
         last_active_at_ms=at_ms,
         last_active_offset=offset,
         owner=owner_in(data.attributes),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import msgspec
 from pydantic import ConfigDict, Field
@@ -53,15 +53,25 @@ class Policy:
     """How many of the newest messages are kept with the session; the log keeps all."""
 
 
+_TIME_BITS = 52
+_TIME_MASK = (1 << _TIME_BITS) - 1
+_TIME_BIAS_MS = 1 << 50
+"""Imported history may lie before 1970; every year that RFC 3339 can write fits."""
+
+
+def moment(at_ms: int, offset: int) -> int:
+    """A log time and an offset in one integer. Two would take 32 bytes more, and a million sessions keep theirs."""
+    return offset << _TIME_BITS | at_ms + _TIME_BIAS_MS
+
+
 class Session(msgspec.Struct, gc=False):
     """One live session in the fold. Times are log times in milliseconds; offsets are places in its partition."""
 
     key: str
     session_id: str
     policy: Policy
-    created_at_ms: int
-    born_offset: int
-    """The offset of its `created` record: the integer that names the session in the snapshot."""
+    began: int
+    """Log time and offset of its `created` record, by `moment`."""
     last_active_at_ms: int
     last_active_offset: int
     """The offset of its last activity: its place in the LRU order, and the answer to 'why alive'."""
@@ -74,6 +84,15 @@ class Session(msgspec.Struct, gc=False):
     owner: str | None = None
     wake_ms: int | None = None
     """When `projections.deadlines` looks at this session next. No part of the fold's state."""
+
+    @property
+    def created_at_ms(self) -> int:
+        return (self.began & _TIME_MASK) - _TIME_BIAS_MS
+
+    @property
+    def born_offset(self) -> int:
+        """The offset of its `created` record: the integer that names the session in the snapshot."""
+        return self.began >> _TIME_BITS
 
     @property
     def status(self) -> Status:
@@ -121,8 +140,7 @@ class Session(msgspec.Struct, gc=False):
         return self.leases is not None and any(until_ms > at_ms for until_ms in self.leases.values())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(arbitrary_types_allowed=True))
-class Ending:
+class Ending(NamedTuple):
     """How a session ended."""
 
     reason: str

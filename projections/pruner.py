@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from engine.clock import iso_from_ms
-from engine.codec import encode
-from engine.events import Expired, ExpiredData, ExpiryReason
+from engine.codec import envelope
+from engine.events import TIMED_REASONS, Expired, ExpiryReason
 from engine.identifiers import new_event_id
 from engine.log.port import Message
 from engine.session import Session
@@ -21,6 +21,7 @@ from projections.partition import Partition
 
 BATCH = 1_000
 """Announcements appended at a time."""
+_EXPIRED = Expired.__dataclass_fields__["type"].default
 RETRY_MS = 1_000
 """How long the pruner waits for the fold to end a session before it announces it again."""
 
@@ -104,9 +105,10 @@ class Pruner:
 
     def execute(self, plan: Plan, now_ms: int) -> int:
         """Announce what a plan says; returns how many announcements the log took. Raises `LogError`."""
+        time = iso_from_ms(now_ms)
         for start in range(0, len(plan.due), BATCH):
             batch = plan.due[start : start + BATCH]
-            self._append([Message(due.partition, due.key, self._announcement(due, now_ms)) for due in batch])
+            self._append([Message(due.partition, due.key, self._announcement(due, now_ms, time)) for due in batch])
             self.announced += len(batch)
         return len(plan.due)
 
@@ -125,28 +127,20 @@ class Pruner:
             self.execute(plan, now_ms)
             done.due += plan.due
             done.spared = plan.spared
-            self._recent |= {due.session_id: now_ms for due in plan.due}
+            self._recent |= {due.session_id: now_ms for due in plan.due if not self._has_ended(due)}
             if found < BATCH or not plan.due:
                 return done
 
-    def _announcement(self, due: Due, now_ms: int) -> bytes:
-        reason: ExpiryReason = due.reason  # type: ignore[assignment]
-        timed = reason not in ("capacity", "memory")
-        return encode(
-            Expired(
-                id=new_event_id(now_ms),
-                source=self._source,
-                subject=due.key,
-                time=iso_from_ms(now_ms),
-                data=ExpiredData(
-                    session_id=due.session_id,
-                    reason=reason,
-                    deadline_ms=max(due.deadline_ms, 0),
-                    # By time the deadline itself is the condition; under pressure, that nobody has used it since.
-                    if_version=None if timed else due.version,
-                ),
-            )
-        )
+    def _has_ended(self, due: Due) -> bool:
+        with self._view.lock:
+            return due.session_id not in self._view.partitions[due.partition].by_id
+
+    def _announcement(self, due: Due, now_ms: int, time: str) -> bytes:
+        fields = {"session_id": due.session_id, "reason": due.reason, "deadline_ms": max(due.deadline_ms, 0)}
+        if due.reason not in TIMED_REASONS:
+            # By time the deadline itself is the condition; under pressure, that nobody has used it since.
+            fields["if_version"] = due.version
+        return envelope(_EXPIRED, new_event_id(now_ms), self._source, due.key, time, fields)
 
 
 def _due(partition: Partition, session: Session, reason: str, deadline_ms: int) -> Due:

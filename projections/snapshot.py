@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from engine.errors import LogMismatch, SnapshotError
-from engine.session import Policy, Session
+from engine.session import Policy, Session, moment
 from projections.archive import archive
 from projections.bodies import Bodies, Body, BodyId
 from projections.history import History
@@ -31,6 +31,7 @@ from projections.snapshot_file import (
     SnapshotFile,
     packed,
     row_of,
+    session_row,
 )
 from projections.statistics import Counts, Statistics
 
@@ -108,11 +109,11 @@ class Snapshot:
     def _collect(
         self, partitions: Sequence[Partition], statistics: Statistics, changed: Sequence[dict[int, Session]]
     ) -> Batch:
-        sessions = packed(
-            (row_of(number, born_offset), self._stored(of_partition[born_offset]))
+        sessions = [
+            session_row(row_of(number, born_offset), self._stored(of_partition[born_offset]))
             for number, of_partition in enumerate(changed)
             for born_offset in sorted(of_partition)
-        )
+        ]
         return Batch(
             policies=packed((number, policy) for policy, number in self._policies.items()),
             sessions=sessions,
@@ -187,8 +188,7 @@ class Snapshot:
                 row.key,
                 row.session_id,
                 policies[row.policy],
-                row.created_at_ms,
-                born_offset,
+                moment(row.created_at_ms, born_offset),
                 row.last_active_at_ms,
                 row.last_active_offset,
                 row.version,

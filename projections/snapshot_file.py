@@ -27,7 +27,7 @@ _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE partitions (number INTEGER PRIMARY KEY, state BLOB NOT NULL);
 CREATE TABLE policies (number INTEGER PRIMARY KEY, state BLOB NOT NULL);
-CREATE TABLE sessions (row INTEGER PRIMARY KEY, state BLOB NOT NULL);
+CREATE TABLE sessions (row INTEGER PRIMARY KEY, state BLOB NOT NULL, crc INTEGER NOT NULL);
 CREATE TABLE endings (row INTEGER PRIMARY KEY, session_id TEXT NOT NULL);
 CREATE TABLE attributes (row INTEGER PRIMARY KEY, state BLOB NOT NULL);
 CREATE TABLE messages (
@@ -88,6 +88,12 @@ def _unsealed(state: Any) -> bytes:
     return state[4:]
 
 
+def session_row(row: int, session: SessionRow) -> tuple[int, bytes, int]:
+    """A session's row. There are many of them, so the checksum has a column of its own: reading it costs least so."""
+    state = _pack(session)
+    return row, state, zlib.crc32(state)
+
+
 def row_of(partition: int, offset: int) -> int:
     """The integer that names a session, or an ending, in the snapshot."""
     return partition << PARTITION_BITS | offset
@@ -98,7 +104,7 @@ class Batch:
     """What one flush writes."""
 
     policies: Sequence[tuple[int, bytes]]
-    sessions: Sequence[tuple[int, bytes]]
+    sessions: Sequence[tuple[int, bytes, int]]
     gone: Sequence[int]
     partitions: Sequence[tuple[int, bytes]]
     endings: Sequence[tuple[int, str]]
@@ -178,7 +184,7 @@ class SnapshotFile:
             many("INSERT OR REPLACE INTO policies VALUES (?, ?)", batch.policies)
             for table in ("sessions", "attributes", "messages"):
                 many(f"DELETE FROM {table} WHERE row = ?", [(row,) for row in batch.gone])
-            many("INSERT OR REPLACE INTO sessions VALUES (?, ?)", batch.sessions)
+            many("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?)", batch.sessions)
             many("INSERT OR REPLACE INTO endings VALUES (?, ?)", batch.endings)
             for number, total in enumerate(batch.endings_totals):
                 bounds = row_of(number, 0), row_of(number, max(total - REMEMBERED_ENDINGS, 0))
@@ -241,11 +247,12 @@ class SnapshotFile:
     def sessions(self, partition: int) -> Iterator[tuple[int, SessionRow]]:
         """A partition's sessions with their born offsets, in the order of their births."""
         mask = (1 << PARTITION_BITS) - 1
-        rows = self._connection.execute(
-            "SELECT row, state FROM sessions WHERE row >= ? AND row < ?", _bounds(partition)
-        )
-        for row, state in rows:
-            yield row & mask, _session_row.decode(_unsealed(state))
+        query = "SELECT row, state, crc FROM sessions WHERE row >= ? AND row < ?"
+        decode, crc32 = _session_row.decode, zlib.crc32
+        for row, state, crc in self._connection.execute(query, _bounds(partition)):
+            if crc32(state) != crc:
+                raise Damaged("a row's checksum is wrong")
+            yield row & mask, decode(state)
 
     def endings(self, partition: int) -> list[str]:
         """The ids of the sessions that ended last, oldest first."""
