@@ -7,7 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from engine.session import Policy, Session, moment
+from engine import events, lifecycle
+from engine.session import Policy, Session
 from projections import deadlines
 from projections.deadlines import Deadlines
 
@@ -34,7 +35,9 @@ class Wheel:
         return any(each is session for each in self.live)
 
     def admit(self, number: int, at_ms: int, policy: Policy) -> Session:
-        session = Session(f"key-{number}", f"id-{number}", policy, moment(at_ms, number), at_ms, number)
+        data = events.CreatedData(session_id=f"session-{number:014d}", policy=policy)
+        event = events.Created(id="e", source="/s", subject=f"key-{number}", time="2026-01-31T12:00:00Z", data=data)
+        session = lifecycle.begin(event, at_ms, offset=number)
         self.live.append(session)
         self.deadlines.file(session, at_ms)
         return session
