@@ -14,8 +14,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import lastseen
+from engine.log.port import Record
+from engine.verdicts import Verdict
 from lastseen.cli.program import app
-from projections.snapshot_file import SessionRow, sealed
+from projections.partition import Outcome
+from projections.snapshot_file import sealed
 
 LIVE = 5
 
@@ -65,17 +68,16 @@ def flip_a_byte(path: Path, at: int) -> None:
 
 
 def rewrite_session(log: Path, **fields: Any) -> None:
-    """Put a session into the snapshot that is sealed and sound, and wrong."""
-    import msgspec
-
-    path = snapshot_of(log)
-    with closing(sqlite3.connect(path)) as connection:
-        row, state = connection.execute("SELECT row, state FROM sessions ORDER BY row LIMIT 1").fetchone()
-    session = msgspec.msgpack.decode(state[4:], type=SessionRow)
-    for name, value in fields.items():
-        assert getattr(session, name) != value
-        setattr(session, name, value)
-    change(path, "UPDATE sessions SET state = ? WHERE row = ?", sealed(session), row)
+    """Have the snapshot of a session written that is sealed and sound, and wrong."""
+    with lastseen.open_engine(f"sqlite:///{log}", background=False) as engine:
+        partition = engine._views.partition_of("key0")
+        session = partition.find("key0")
+        assert session is not None
+        for name, value in fields.items():
+            assert getattr(session, name) != value
+            setattr(session, name, value)
+        record = Record(0, 0, 0, "key0", None)
+        engine._snapshot.follow(partition, [Outcome(record, None, Verdict.APPLIED, 0, session, None, None)])
 
 
 # ── all is well ──

@@ -379,8 +379,10 @@ def test_reading_works_beside_the_service_that_writes(log: str) -> None:
 def executable(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     """Start `lastseen` in a process of its own, by its entry point."""
     entry = "import sys; from lastseen.cli import main; sys.exit(main())"
+    # Buffered, as it is for people, whatever this process was told.
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
     return subprocess.Popen(
-        [sys.executable, "-c", entry, *arguments], env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
+        [sys.executable, "-c", entry, *arguments], env=env, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
     )  # fmt: skip
 
