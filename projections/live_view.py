@@ -10,6 +10,7 @@ import heapq
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from itertools import repeat
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -98,7 +99,8 @@ class LiveView:
 
     def in_lru_order(self) -> Iterator[tuple[Partition, Session]]:
         """All active sessions, least recently used first. The caller holds the lock."""
-        lines = [((partition, session) for session in partition.active.values()) for partition in self.partitions]
+        # Not a generator expression: that would name the last partition for all of them.
+        lines = [zip(repeat(partition), partition.active.values(), strict=False) for partition in self.partitions]
         if len(lines) == 1:
             return iter(lines[0])
         return heapq.merge(*lines, key=lambda pair: (pair[1].last_active_at_ms, pair[0].number))
