@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import lastseen
+from engine.errors import Refused
 from engine.log.port import Log, Message, Position
-from lastseen import Engine, ManualClock
+from lastseen import Engine, ManualClock, policy
 
 S, MIN, HOUR = 1_000, 60_000, 3_600_000
 T0 = 1_700_000_000_000
@@ -87,9 +90,45 @@ def state_of(engine: Engine) -> dict[str, Any]:
             owner: sorted(s.key for s in engine.list(owner=owner, limit=10_000).sessions) for owner in ("ana", "bob")
         },
         "endings": [list(partition.endings.newest(1_000)) for partition in engine._views.partitions],
-        "next deadlines": [partition.deadlines.next_ms() is None for partition in engine._views.partitions],
+        "due some day": sorted(due[:5] for due in engine._pruner.plan(T0 + 1_000 * 24 * HOUR, 10_000).due),
         "checkpoints": engine.checkpoints(),
         "log times": [(part.log_time_ms, part.importing) for part in engine._views.partitions],
         "statistics": report,
         "count": engine.count(),
     }
+
+
+LIMITS = [
+    policy(idle_ttl="30m"),
+    policy(idle_ttl="5m", max_age="20m", max_messages=2),
+    policy(suspend_ttl="10m"),
+    policy(idle_ttl="10m", touch_precision="1m", suspend_ttl="3m", max_messages=None),
+]
+
+
+def do_something(engine: Engine, clock: ManualClock, choose: Random) -> None:
+    """One command, drawn at random; that it may be refused is part of it."""
+    key = f"key-{choose.randrange(12)}"
+    attributes = {"owner": choose.choice(["ana", "bob"]), "n": choose.randrange(9), "text": "x" * choose.randrange(99)}
+    with suppress(Refused):
+        match choose.randrange(14):
+            case 0 | 1 | 2:
+                engine.open(key, attributes=choose.choice([None, attributes]), policy=choose.choice(LIMITS))
+            case 3 | 4:
+                engine.touch(key)
+            case 5:
+                engine.update(key, {choose.choice(["owner", "n"]): choose.choice([None, "bob", 5])})
+            case 6 | 7:
+                engine.touch(key, message={"said": choose.randrange(99), "padding": "y" * choose.randrange(99)})
+            case 8:
+                engine.suspend(key)
+            case 9:
+                engine.resume(key)
+            case 10:
+                engine.take_lease(key, choose.choice("ab"), choose.randrange(1, 20) * MIN)
+            case 11:
+                choose.choice([engine.close, engine.rotate])(key)
+            case 12:
+                clock.advance(choose.choice([1, 30 * S, 2 * MIN, 6 * MIN]))
+            case 13:
+                engine.prune()

@@ -1,0 +1,342 @@
+"""The pruner and the threads behind an engine: they wake in time, not before, and never spin."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from time import monotonic
+
+import pytest
+from stage import HOUR, KEY, MIN, PATIENCE_S, T0, S, Stage
+
+from lastseen import Engine, ManualClock, errors, policy
+from lastseen.upkeep import Upkeep
+from projections.live_view import LiveView
+from projections.partition import Partition
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds that another thread brings about."""
+    give_up, never = monotonic() + PATIENCE_S, threading.Event()
+    while not condition():
+        assert monotonic() < give_up, "it did not come about"
+        never.wait(0.002)
+
+
+def settled_down(count: Callable[[], int]) -> int:
+    """The count, once the threads behind have had every chance to raise it: a spinning one would, thousands of times."""
+    threading.Event().wait(0.15)
+    return count()
+
+
+# ── the pruner, by hand ──
+
+
+def test_a_dry_run_says_what_a_run_does_and_changes_nothing(engine: Engine, clock: ManualClock) -> None:
+    engine.open("a", policy=policy(idle_ttl="3m"))
+    engine.open("b", policy=policy(idle_ttl="1m"))
+    engine.open("c", policy=policy(max_age="2m"))
+    engine.open("d", policy=policy(suspend_ttl="90s"))
+    engine.suspend("d")
+    engine.open("e", policy=policy(idle_ttl="1h"))
+    clock.advance(3 * MIN)
+    before = engine._log.end_offsets(), engine.checkpoints()
+    foreseen = engine.prune(dry_run=True)
+    assert engine.prune(dry_run=True) == foreseen
+    assert (engine._log.end_offsets(), engine.checkpoints()) == before
+    assert [(due.key, due.reason, due.deadline_ms - T0) for due in foreseen.due] == [
+        ("b", "idle", MIN), ("d", "suspend_ttl", 90 * S), ("c", "max_age", 2 * MIN), ("a", "idle", 3 * MIN),
+    ]  # fmt: skip
+    assert engine.prune() == foreseen
+    assert [engine.lives(key)[0].ended_at_ms for key in "bdca"] == [T0 + MIN, T0 + 90 * S, T0 + 2 * MIN, T0 + 3 * MIN]
+    assert engine.count() == 1
+    assert engine.prune().due == []
+    assert engine.statistics()["pruner"] == {"runs": 2, "announced": 4}
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_when_too_many_live_the_least_recently_used_end(on_disk: Stage, partitions: int) -> None:
+    on_disk.partitions = partitions
+    engine = on_disk.open(max_sessions=5)
+    for number in range(12):
+        on_disk.clock.advance(S)
+        engine.open(f"key-{number:02}", policy=policy(idle_ttl="5m" if number == 11 else None))
+    engine.touch("key-00")
+    engine.take_lease("key-01", "job", HOUR)
+    engine.suspend("key-02")
+    on_disk.clock.advance(5 * MIN)  # key-11 is due, and so makes room itself
+    plan = engine.prune(dry_run=True)
+    assert [(due.key, due.reason) for due in plan.due] == [
+        ("key-11", "idle"), *((f"key-{number:02}", "capacity") for number in range(3, 9)),
+    ]  # fmt: skip
+    assert [(spared.key, spared.reason) for spared in plan.spared] == [("key-01", "held")]
+    assert engine.prune() == plan
+    assert sorted(session.key for session in engine.list().sessions) == [
+        "key-00",
+        "key-01",
+        "key-02",
+        "key-09",
+        "key-10",
+    ]
+    assert engine.prune().due == []
+
+
+def test_more_than_one_batch_is_announced_in_one_run(stage: Stage) -> None:
+    engine = stage.open(idle_ttl="1m", max_sessions=10)
+    for number in range(2_600):
+        engine.open(f"key-{number}") if number < 5 else None
+    engine.touch_many([])
+    keys = [f"many-{number}" for number in range(2_400)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(engine.open, keys))
+    stage.clock.advance(30 * S)
+    assert len(engine.prune().due) == 2_395
+    assert engine.count() == 10
+    stage.clock.advance(30 * S)
+    assert len(engine.prune().due) == 10
+    assert engine.statistics()["ended"] == {"capacity": 2_395, "idle": 10}
+
+
+def test_a_pruner_that_comes_too_late_harms_nobody(on_disk: Stage) -> None:
+    ours, theirs = on_disk.open(), on_disk.open(snapshot=":memory:")
+    ours.open(KEY, policy=policy(idle_ttl="1m"))
+    theirs.refresh()
+    on_disk.clock.advance(MIN)
+    plan = theirs._pruner.plan(on_disk.clock.now_ms())
+    fresh = ours.open(KEY)  # settles the old session, and begins another
+    theirs._pruner.execute(plan, on_disk.clock.now_ms())
+    ours.refresh()
+    assert ours.get(KEY).session_id == fresh.session_id  # type: ignore[union-attr]
+    assert [entry.verdict.label for entry in ours.history(KEY)] == ["applied", "applied", "stale_session"]
+    assert ours.statistics()["ended"] == {"idle": 1}
+
+
+def test_a_capacity_announcement_spares_what_was_used_since(on_disk: Stage) -> None:
+    ours, theirs = on_disk.open(), on_disk.open(snapshot=":memory:", max_sessions=1)
+    for key in ("a", "b"):
+        ours.open(key)
+    theirs.refresh()
+    plan = theirs._pruner.plan(T0)
+    assert [due.key for due in plan.due] == ["a"]
+    ours.touch("a")
+    theirs._pruner.execute(plan, T0)
+    ours.refresh()
+    assert ours.history("a")[-1].verdict.label == "version_conflict"
+    assert ours.count() == 2
+
+
+# ── the threads ──
+
+
+def test_the_pruner_wakes_when_a_deadline_comes(stage: Stage) -> None:
+    engine = stage.open(background=True, idle_ttl="30m")
+    engine.open("a")
+    engine.open("b", policy=policy(idle_ttl="45m"))
+    assert engine.statistics()["ended"] == {}
+    stage.clock.advance(30 * MIN)
+    wait_for(lambda: engine.statistics()["ended"] == {"idle": 1})
+    assert engine.count() == 1
+    stage.clock.advance(15 * MIN)
+    wait_for(lambda: engine.count() == 0)
+    assert [life.ended_at_ms for key in "ab" for life in engine.lives(key)] == [T0 + 30 * MIN, T0 + 45 * MIN]
+
+
+def test_a_sooner_deadline_wakes_a_pruner_that_meant_to_sleep_longer(stage: Stage) -> None:
+    engine = stage.open(background=True, idle_ttl=None)
+    engine.open("for ever")
+    wait_for(lambda: engine._upkeep._sleeping_until_ms is None)
+    engine.open("an hour", policy=policy(idle_ttl="1h"))
+    engine.open("a minute", policy=policy(idle_ttl="1m"))
+    stage.clock.advance(MIN)
+    wait_for(lambda: engine.count() == 2)
+    stage.clock.advance(HOUR)
+    wait_for(lambda: engine.count() == 1)
+
+
+def test_too_many_sessions_wake_the_pruner_though_nothing_is_due(stage: Stage) -> None:
+    engine = stage.open(background=True, idle_ttl=None, max_sessions=3)
+    for number in range(10):
+        engine.open(f"key-{number}")
+    wait_for(lambda: engine.count() == 3)
+    assert [session.key for session in engine.list().sessions] == ["key-7", "key-8", "key-9"]
+    assert engine.statistics()["ended"] == {"capacity": 7}
+
+
+def test_a_pruner_with_nothing_to_do_does_nothing(stage: Stage) -> None:
+    engine = stage.open(background=True, idle_ttl="30m", max_sessions=50)
+    for number in range(50):
+        engine.open(f"key-{number}")
+    assert settled_down(lambda: engine._pruner.runs) == 0
+    stage.clock.advance(29 * MIN)
+    # Deadlines are kept in buckets, so it may look early, a few times.
+    assert settled_down(lambda: engine._pruner.runs) <= 3
+    assert engine.count() == 50
+
+
+def test_a_pruner_that_can_do_nothing_does_not_spin(stage: Stage) -> None:
+    engine = stage.open(background=True, idle_ttl=None, max_sessions=1)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda key: (engine.open(key), engine.suspend(key)), "abc"))
+    assert settled_down(lambda: engine._pruner.runs) <= 3
+    assert engine.count() == 3 - engine.statistics()["ended"].get("capacity", 0)
+
+
+def test_an_engine_that_shall_not_prune_does_not(stage: Stage) -> None:
+    engine = stage.open(background=True, prune=False, idle_ttl="1m")
+    engine.open(KEY)
+    stage.clock.advance(HOUR)
+    assert settled_down(engine.count) == 1
+    assert engine.get(KEY) is None  # due all the same
+
+
+class Bell(ManualClock):
+    """A clock under which the world moves on just when somebody is about to sleep, or to look at the time."""
+
+    def __init__(self) -> None:
+        super().__init__(T0)
+        self.before_sleep: list[Callable[[], object]] = []
+        self.before_look: list[Callable[[], object]] = []
+        self.slept: list[int] = []
+
+    def now_ms(self) -> int:
+        if self.before_look and threading.current_thread().name == "lastseen-prune":
+            self.before_look.pop(0)()
+        return super().now_ms()
+
+    def sleep_until(self, deadline_ms: int, wake: threading.Event, at_most_ms: int) -> None:
+        if self.before_sleep:
+            self.before_sleep.pop(0)()
+        self.slept.append(deadline_ms)
+        super().sleep_until(deadline_ms, wake, at_most_ms)
+
+
+@pytest.mark.parametrize("moment", ["before_sleep", "before_look"])
+def test_a_shutdown_is_heard_whenever_it_comes(moment: str) -> None:
+    clock = Bell()
+    upkeep = Upkeep(LiveView([Partition(0)], None, threading.Lock()), clock)  # type: ignore[arg-type]
+
+    def stop() -> None:
+        upkeep._stop.set()
+        upkeep._sooner.set()
+
+    setattr(clock, moment, [stop])
+    began = monotonic()
+    upkeep.start(follow=lambda: None, flush=lambda: None, flush_every_s=PATIENCE_S, prune=lambda: 0)
+    for thread in upkeep._threads:
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive(), "it sleeps through the shutdown"
+    assert monotonic() - began < PATIENCE_S
+
+
+def test_a_deadline_that_is_filed_while_the_pruner_lies_down_wakes_it(stage: Stage) -> None:
+    clock = Bell()
+    stage.clock = clock
+    engine = stage.open(idle_ttl=None)
+
+    def open_brief() -> None:
+        engine.open(KEY, policy=policy(idle_ttl="1m"))
+
+    pruned = threading.Event()
+    look = engine._views.next_deadline
+
+    def look_and_then() -> int | None:
+        seen = look()
+        if clock.before_look or engine.count():
+            return seen
+        open_brief()  # after the look, before the sleep
+        return seen
+
+    engine._views.next_deadline = look_and_then  # type: ignore[method-assign]
+    engine._upkeep.start(
+        follow=lambda: None, flush=lambda: None, flush_every_s=PATIENCE_S, prune=lambda: pruned.set() or 0
+    )
+    wait_for(lambda: len(clock.slept) >= 1 and engine.count() == 1)
+    clock.advance(MIN)
+    assert pruned.wait(PATIENCE_S), "it sleeps through the deadline"
+
+
+def test_other_peoples_records_are_followed(on_disk: Stage) -> None:
+    follower = on_disk.open(background=True, snapshot=":memory:")
+    writer = on_disk.open()
+    writer.open(KEY, attributes={"n": 1})
+    wait_for(lambda: follower.get(KEY) is not None)
+    writer.update(KEY, {"n": 2})
+    wait_for(lambda: follower.get(KEY).attributes == {"n": 2})  # type: ignore[union-attr]
+
+
+def test_what_changes_is_flushed_in_the_background(on_disk: Stage) -> None:
+    engine = on_disk.open(background=True, snapshot_interval="5ms")
+    engine.open(KEY)
+    wait_for(lambda: engine._snapshot.unsaved() == 0)
+    on_disk.crash(engine)
+    again = on_disk.open()
+    assert again._snapshot.unsaved() == 0
+    assert again.get(KEY) is not None
+    assert again.notes == []
+
+
+def test_a_copy_is_put_by_every_so_often(on_disk: Stage) -> None:
+    engine = on_disk.open(background=True, snapshot_interval="5ms", archive_interval="1h")
+    engine.open(KEY)
+
+    def archives() -> list[str]:
+        return sorted(path.name for path in on_disk.folder.glob("*.archive-?"))
+
+    for number in range(1, 6):
+        on_disk.clock.advance(HOUR)
+        wait_for(lambda number=number: f"log.db.snapshot.archive-{number}" in archives())
+    wait_for(lambda: archives() == [f"log.db.snapshot.archive-{number}" for number in (3, 4, 5)])
+
+
+@contextmanager
+def locked(stage: Stage) -> Iterator[None]:
+    """Somebody else has the log's write lock."""
+    with closing(sqlite3.connect(stage.folder / "log.db", isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+def test_a_failing_thread_says_so_and_goes_on(on_disk: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lastseen.upkeep.RETRY_S", 0.01)
+    engine = on_disk.open(background=True, snapshot_interval="5ms")
+    engine.open(KEY)
+    wait_for(lambda: engine._snapshot.unsaved() == 0)
+    write = engine._snapshot._file.write
+
+    def fail(_: object) -> bool:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(engine._snapshot._file, "write", fail)
+    engine.touch(KEY)
+    wait_for(lambda: isinstance(engine.health().get("flush"), errors.SnapshotError))
+    assert engine.touch(KEY) is not None
+    monkeypatch.setattr(engine._snapshot._file, "write", write)
+    wait_for(lambda: engine.health() == {})
+    assert engine._snapshot.unsaved() == 0
+
+
+def test_shutdown_can_be_repeated_and_leaves_nothing_behind(stage: Stage) -> None:
+    threads = threading.active_count()
+    engine = stage.open(background=True)
+    engine.open(KEY)
+    with ThreadPoolExecutor(3) as pool:
+        for future in [pool.submit(engine.shutdown) for _ in range(3)]:
+            future.result(PATIENCE_S)
+    engine.shutdown()
+    wait_for(lambda: threading.active_count() == threads)
+    with pytest.raises(errors.EngineClosed):
+        engine.get(KEY)
+    assert not list(stage.folder.glob("*-wal"))
+
+
+def test_an_engine_is_a_context(on_disk: Stage) -> None:
+    with on_disk.open(background=True) as engine:
+        engine.open(KEY)
+    with pytest.raises(errors.EngineClosed):
+        engine.touch(KEY)
+    with on_disk.open() as again:
+        assert again.get(KEY) is not None
