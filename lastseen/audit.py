@@ -284,7 +284,7 @@ class _Log:
         partitions = [Partition(number) for number in range(self.partitions or 0)]
         snapshot = Snapshot(SnapshotFile(str(copy), str(self.identity), len(partitions)), len(partitions))
         try:
-            snapshot.load(partitions, Statistics(len(partitions)), self.end_offsets())
+            snapshot.load(partitions, Statistics(len(partitions)), self.end_offsets)
         finally:
             snapshot.close()
         return partitions

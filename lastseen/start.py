@@ -49,7 +49,7 @@ def load(log: Log, settings: Settings) -> State:
         file = SnapshotFile(snapshot_path, log.identity, log.partitions)
         snapshot = Snapshot(file, log.partitions)
         try:
-            snapshot.load(partitions, statistics, log.end_offsets())
+            snapshot.load(partitions, statistics, log.end_offsets)
             reached = history.reached()
             for partition in partitions:
                 if reached.get(partition.number, 0) < partition.checkpoint:

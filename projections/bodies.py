@@ -8,7 +8,7 @@ body that is not in memory is only noted, and joined with the rest when somebody
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -53,6 +53,14 @@ class Body:
     cost_bytes: int = _ENTRY_BYTES
     """What it takes in memory, roughly; kept as it changes, since adding it up would cost the whole ring."""
 
+    reached: int = 0
+    """The snapshot that it was read from holds all changes before this offset."""
+
+    def take(self, step: Step) -> None:
+        """One applied touch, unless it was in the snapshot already."""
+        if step.offset >= self.reached:
+            self.change(step.patch, step.message, step.keep)
+
     def change(self, patch: dict[str, Any] | None, message: Message | None, keep: int | None) -> None:
         """One applied touch: patch the attributes; add the message unless its event is in the ring; keep the newest."""
         if patch is not None:
@@ -71,7 +79,7 @@ class Body:
 
     def copy(self) -> Body:
         """A body that shares nothing with this one that ever changes."""
-        return Body(self.attributes, self.messages.copy(), self.cost_bytes)
+        return Body(self.attributes, self.messages.copy(), self.cost_bytes, self.reached)
 
 
 def _weight(value: Any) -> int:
@@ -82,6 +90,8 @@ def _weight(value: Any) -> int:
 class Step(NamedTuple):
     """One change of a body."""
 
+    offset: int
+    """The record that changed it."""
     patch: dict[str, Any] | None
     message: Message | None
     keep: int | None
@@ -100,12 +110,17 @@ class Unsaved:
     """What the session was created with, if that was since the last flush."""
     steps: list[Step] = field(default_factory=list)
 
+    def after(self, born_offset: int, checkpoint: int) -> Unsaved:
+        """What of it a snapshot that has reached `checkpoint` does not hold yet."""
+        attributes = self.attributes if born_offset >= checkpoint else None
+        return Unsaved(attributes, [step for step in self.steps if step.offset >= checkpoint])
+
     def join(self, body: Body) -> Body:
         """Bring `body`, as the snapshot has it, up to date; returns it."""
         if self.attributes is not None:
             body.set_attributes(self.attributes)
         for step in self.steps:
-            body.change(*step)
+            body.take(step)
         return body
 
 
@@ -161,12 +176,12 @@ class Bodies:
             value = msgspec.json.encode(event.data.message)
             message = Message(outcome.record.offset, event.id, outcome.at_ms, value)
         assert outcome.session is not None
-        step = Step(event.data.attributes, message, outcome.session.policy.max_messages)
+        step = Step(outcome.record.offset, event.data.attributes, message, outcome.session.policy.max_messages)
         self._unsaved.setdefault(body_id, Unsaved()).steps.append(step)
         self.unsaved_bytes += step.cost_bytes()
         whole = self._whole.get(body_id)
         if whole is not None:
-            whole[0].change(*step)
+            whole[0].take(step)
             self._keep(body_id, whole[0])
 
     def at_hand(self, body_id: BodyId) -> dict[str, Any] | None:
@@ -201,7 +216,7 @@ class Bodies:
         self.unsaved_bytes = 0
         return taken
 
-    def give_back(self, taken: dict[BodyId, Unsaved], ended: Container[BodyId]) -> None:
+    def give_back(self, taken: Mapping[BodyId, Unsaved], ended: Container[BodyId]) -> None:
         """Take unsaved changes back from a flush that failed, before those that came meanwhile."""
         for body_id, earlier in taken.items():
             if body_id in ended:

@@ -164,7 +164,11 @@ class History:
                 " WHERE key = ? AND began_offset = ?",
                 ended,
             )
-            connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", checkpoints)
+            # Several engines may keep one history: it is as complete as the furthest of them has made it.
+            connection.executemany(
+                "INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
+                checkpoints,
+            )
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -30,6 +30,7 @@ from projections.snapshot_file import (
     SessionRow,
     SnapshotFile,
     packed,
+    policy_number,
     row_of,
     session_row,
 )
@@ -91,18 +92,19 @@ class Snapshot:
             batch.gone = sorted(row_of(number, offset) for number, offsets in enumerate(gone) for offset in offsets)
             try:
                 history.write(noted, view_lock)
-                self._file.write(batch)
+                is_written = self._file.write(batch)
             except (SnapshotError, sqlite3.Error, OSError, Damaged) as error:
-                with view_lock:
-                    self._give_back(changed, gone)
-                    ended = {BodyId(number, offset) for number, offsets in enumerate(self._gone) for offset in offsets}
-                    bodies.give_back(batch.bodies, ended)
+                self._give_back(changed, gone, batch, bodies, view_lock)
                 if isinstance(error, SnapshotError):
                     raise
                 raise SnapshotError(
                     f"snapshot {self.path} cannot be written: {error}. The log and the reads are not affected; free"
                     " some space or mend the permissions, and the next flush catches up"
                 ) from error
+            if not is_written:
+                # Another engine is ahead of us: what we know is in the file already, or will be with our next flush.
+                self._give_back(changed, gone, batch, bodies, view_lock)
+                return 0
             self._endings_saved = list(batch.endings_totals)
             return len(batch.sessions)
 
@@ -122,12 +124,15 @@ class Snapshot:
                 (partition.number, _stored_partition(partition, statistics.counts[partition.number]))
                 for partition in partitions
             ),
+            checkpoints=[partition.checkpoint for partition in partitions],
             endings=[pair for partition in partitions for pair in self._new_endings(partition)],
             endings_totals=[partition.endings.total for partition in partitions],
         )
 
     def _stored(self, session: Session) -> SessionRow:
-        policy = self._policies.setdefault(session.policy, len(self._policies))
+        policy = self._policies.get(session.policy)
+        if policy is None:
+            policy = self._policies[session.policy] = policy_number(session.policy)
         return SessionRow(
             session.key,
             session.session_id,
@@ -148,28 +153,44 @@ class Snapshot:
         first = total - len(newest)
         return [(row_of(partition.number, first + place), session_id) for place, session_id in enumerate(newest)]
 
-    def _give_back(self, changed: list[dict[int, Session]], gone: list[set[int]]) -> None:
-        for number, offsets in enumerate(gone):
-            for born_offset in self._gone[number]:
-                changed[number].pop(born_offset, None)
-            self._changed[number] = changed[number] | self._changed[number]
-            self._gone[number] |= offsets
+    def _give_back(
+        self,
+        changed: list[dict[int, Session]],
+        gone: list[set[int]],
+        batch: Batch,
+        bodies: Bodies,
+        view_lock: AbstractContextManager[Any],
+    ) -> None:
+        """Take back what was not written, before what came meanwhile."""
+        with view_lock:
+            ended = {BodyId(number, offset) for number, offsets in enumerate(self._gone) for offset in offsets}
+            bodies.give_back(batch.bodies, ended)
+            for number, offsets in enumerate(gone):
+                for born_offset in self._gone[number]:
+                    changed[number].pop(born_offset, None)
+                self._changed[number] = changed[number] | self._changed[number]
+                self._gone[number] |= offsets
 
-    def load(self, partitions: Sequence[Partition], statistics: Statistics, end_offsets: Sequence[int]) -> int:
+    def load(
+        self, partitions: Sequence[Partition], statistics: Statistics, end_offsets: Callable[[], Sequence[int]]
+    ) -> int:
         """Bring empty partitions to the snapshot's state; returns how many sessions there are.
 
         Raises `Damaged` where the file cannot be believed; `LogMismatch` where it is ahead of the log.
         """
         try:
-            stored = self._file.partitions()
-            policies = {number: Policy(**fields) for number, fields in self._file.policies().items()}
-            self._policies = {policy: number for number, policy in policies.items()}
-            for partition in partitions:
-                row = stored.get(partition.number)
-                if row is not None:
-                    self._check_place(partition.number, row.checkpoint, end_offsets[partition.number])
-                    self._load_partition(partition, row, policies)
-                    statistics.counts[partition.number] = Counts.restored(row.counts)
+            with self._file.reading():
+                stored = self._file.partitions()
+                # Asked for after the snapshot was read: another engine may be writing both.
+                ends = end_offsets()
+                policies = {number: Policy(**fields) for number, fields in self._file.policies().items()}
+                self._policies = {policy: number for number, policy in policies.items()}
+                for partition in partitions:
+                    row = stored.get(partition.number)
+                    if row is not None:
+                        self._check_place(partition.number, row.checkpoint, ends[partition.number])
+                        self._load_partition(partition, row, policies)
+                        statistics.counts[partition.number] = Counts.restored(row.counts)
             return sum(map(len, partitions))
         except (sqlite3.DatabaseError, msgspec.MsgspecError, ValueError, LookupError, TypeError) as error:
             raise Damaged(str(error)) from error
@@ -209,7 +230,7 @@ class Snapshot:
     def load_body(self, body_id: BodyId) -> Body:
         """The body as last flushed; an empty one if there is none. Raises `SnapshotError`."""
         try:
-            with self.lock:
+            with self.lock, self._file.reading():
                 return self._file.body(body_id)
         except (sqlite3.Error, Damaged, msgspec.MsgspecError) as error:
             raise SnapshotError(

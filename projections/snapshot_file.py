@@ -7,10 +7,12 @@ the file is whole but may be some flushes old, and the log continues it.
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +20,7 @@ import msgspec
 
 from engine.errors import LogMismatch, SnapshotError
 from engine.lifecycle import REMEMBERED_ENDINGS
+from engine.session import Policy
 from projections.bodies import Body, BodyId, Message, Unsaved
 
 FORMAT = 1
@@ -94,6 +97,11 @@ def session_row(row: int, session: SessionRow) -> tuple[int, bytes, int]:
     return row, state, zlib.crc32(state)
 
 
+def policy_number(policy: Policy) -> int:
+    """The number of a policy in the snapshot: 63 bits of its SHA-256, so that all engines give it the same."""
+    return int.from_bytes(hashlib.sha256(_pack(policy)).digest()[:8], "big") >> 1
+
+
 def row_of(partition: int, offset: int) -> int:
     """The integer that names a session, or an ending, in the snapshot."""
     return partition << PARTITION_BITS | offset
@@ -107,6 +115,7 @@ class Batch:
     sessions: Sequence[tuple[int, bytes, int]]
     gone: Sequence[int]
     partitions: Sequence[tuple[int, bytes]]
+    checkpoints: Sequence[int]
     endings: Sequence[tuple[int, str]]
     endings_totals: Sequence[int]
     bodies: Mapping[BodyId, Unsaved] = field(default_factory=dict)
@@ -175,11 +184,19 @@ class SnapshotFile:
 
     # ── writing ──
 
-    def write(self, batch: Batch) -> None:
-        """Write a batch in one transaction, or nothing. Raises `sqlite3.Error`."""
+    def write(self, batch: Batch) -> bool:
+        """Write a batch in one transaction, or nothing; whether it was written. Raises `sqlite3.Error`, `Damaged`.
+
+        Several engines may keep one snapshot. All fold the same log, so whoever is ahead is right: a batch that is
+        behind what the file has reached is not written. One that is ahead holds all that changed in between, and more.
+        """
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         try:
+            reached = {number: row.checkpoint for number, row in self.partitions().items()}
+            if any(checkpoint < reached.get(number, 0) for number, checkpoint in enumerate(batch.checkpoints)):
+                connection.execute("ROLLBACK")
+                return False
             many = connection.executemany
             many("INSERT OR REPLACE INTO policies VALUES (?, ?)", batch.policies)
             for table in ("sessions", "attributes", "messages"):
@@ -190,13 +207,24 @@ class SnapshotFile:
                 bounds = row_of(number, 0), row_of(number, max(total - REMEMBERED_ENDINGS, 0))
                 connection.execute("DELETE FROM endings WHERE row >= ? AND row < ?", bounds)
             for body_id in sorted(batch.bodies):
-                self._write_body(row_of(*body_id), batch.bodies[body_id])
+                known = batch.bodies[body_id].after(body_id.born_offset, reached.get(body_id.partition, 0))
+                self._write_body(row_of(*body_id), known)
             many("INSERT OR REPLACE INTO partitions VALUES (?, ?)", batch.partitions)
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+        return True
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Everything read in the block is of one moment."""
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.execute("ROLLBACK")
 
     def _write_body(self, row: int, unsaved: Unsaved) -> None:
         if unsaved.attributes is not None or any(step.patch is not None for step in unsaved.steps):
@@ -262,7 +290,8 @@ class SnapshotFile:
     def body(self, body_id: BodyId) -> Body:
         """A session's body; an empty one if there is none."""
         row = row_of(*body_id)
-        body = Body()
+        partition = self.partitions().get(body_id.partition)
+        body = Body(reached=partition.checkpoint if partition else 0)
         body.set_attributes(self._attributes(row))
         query = 'SELECT "offset", event_id, at_ms, state FROM messages WHERE row = ? ORDER BY "offset"'
         for offset, event_id, at_ms, state in self._connection.execute(query, (row,)):
