@@ -1,9 +1,10 @@
-"""`python -m benchmarks [--quick]`: measure, print the tables, write `benchmarks/results/latest.json`."""
+"""`python -m benchmarks [--quick]`: measure, print tables, write `benchmarks/results/` and `docs/benchmarks.md`."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import sqlite3
 import sys
@@ -12,6 +13,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -20,6 +22,18 @@ from benchmarks import durable, population
 from benchmarks.measure import Row
 
 RESULTS = Path(__file__).parent / "results"
+PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+NOTES = """What the rows are:
+
+- *Bare sqlite3* commits prepared rows of the same size into a table of the same schema, `synchronous=FULL`, in
+  batches as large as ours, and does nothing else: it knows no session, checks nothing, and answers nobody. It is a
+  floor, no peer.
+- *Durable touches* are decided on the live view, encoded, appended, flushed to the disk, read back, judged, applied
+  to the view and answered with the session; history and snapshot are flushed beside them by the engine's own threads.
+- *64 callers* are threads, each of which waits for its own answer before it sends the next.
+- *Expiry* plans, appends, flushes and folds one `expired` record a session.
+- *Memory* is resident memory of a process that has folded as many sessions and two touches of each.
+"""
 
 
 def main() -> int:
@@ -73,12 +87,39 @@ def _write(rows: list[Row], *, quick: bool) -> None:
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{platform.machine()}, {platform.system()} {platform.release()}",
         "python": platform.python_version(),
+        "cores": os.cpu_count(),
         "sqlite": sqlite3.sqlite_version,
         "versions": {name: version(name) for name in ("lastseen", "eventsourcing", "pydantic", "msgspec")},
         "quick": quick,
         "rows": [asdict(row) for row in rows],
     }
-    (RESULTS / "latest.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    name = "quick" if quick else "latest"
+    (RESULTS / f"{name}.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    if not quick:
+        PAGE.write_text(_page(report, rows), "utf-8")
+
+
+def _page(report: dict[str, Any], rows: list[Row]) -> str:
+    versions = ", ".join(f"{name} {number}" for name, number in report["versions"].items())
+    lines = [
+        "# Benchmarks",
+        "",
+        "Written by `make bench`; do not edit. Every figure is the median of interleaved repetitions, with the least",
+        "and the greatest beside it. What counts are the ratios: both sides were measured in turn, in the same run.",
+        "",
+        f"Measured {report['at']} on {report['machine']}, {report['cores']} cores; Python {report['python']},"
+        f" SQLite {report['sqlite']}; {versions}.",
+        "",
+        "| figure | median | least … greatest | target | reached | |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        spread = "" if row.spread is None else f"{_number(row.spread[0])} … {_number(row.spread[1])}"
+        mark = "yes" if row.reached else "**no**"
+        lines.append(
+            f"| {row.name} | {_number(row.value)} {row.unit} | {spread} | {row.target} | {mark} | {row.note} |"
+        )
+    return "\n".join([*lines, "", NOTES])
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from engine.errors import InvalidInput, shown
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+EARLIEST_MS = (datetime.min.replace(tzinfo=UTC) - EPOCH) // _MILLISECOND
+LATEST_MS = (datetime.max.replace(tzinfo=UTC) - EPOCH) // _MILLISECOND
 
 
 class Clock(Protocol):
@@ -69,13 +71,18 @@ class ManualClock:
 
 
 def iso_from_ms(at_ms: int) -> str:
-    """RFC 3339 text of a time in milliseconds, always with milliseconds and `Z`."""
+    """RFC 3339 text of a time in milliseconds, always with milliseconds and `Z`.
+
+    A time that RFC 3339 cannot write, before year 1 or after 9999 (a deadline may be), is given in milliseconds.
+    """
+    if not EARLIEST_MS <= at_ms <= LATEST_MS:
+        return f"{at_ms} ms"
     return f"{_second(at_ms // 1000)}.{at_ms % 1000:03d}Z"
 
 
 @lru_cache(maxsize=256)
 def _second(at_s: int) -> str:
-    return (EPOCH + timedelta(seconds=at_s)).strftime("%Y-%m-%dT%H:%M:%S")
+    return (EPOCH + timedelta(seconds=at_s)).replace(tzinfo=None).isoformat()
 
 
 def ms_from_iso(text: str) -> int:

@@ -1,4 +1,4 @@
-"""The commonest record by far, read four times as fast: a `touched` event that says no more than which session.
+"""The commonest record by far, read twice as fast: a `touched` event that says no more than which session.
 
 A shortcut inside `engine.codec.decode`, with no rules of its own. What it accepts is a strict subset of what the models
 in `engine.events` accept, with the very same event for a result; whatever is unusual in any way (another field, an

@@ -119,8 +119,10 @@ class Partition:
             verdict = decoded
         else:
             event, sent_at_ms = decoded
-            at_ms = sent_at_ms if self.importing else record.timestamp_ms
-            if not self._is_credible(sent_at_ms, record.timestamp_ms):
+            # The first record of an import carries its own time as those after it do.
+            imports = self.importing or (record.offset == 0 and type(event) is events.ImportStarted)
+            at_ms = sent_at_ms if imports else record.timestamp_ms
+            if not _is_credible(sent_at_ms, record.timestamp_ms, imports=imports):
                 verdict = Verdict.CLOCK_SKEW
             elif isinstance(event, _IMPORT_MARKS):
                 verdict = self._turn_import(event, record.offset)
@@ -133,12 +135,6 @@ class Partition:
             _place.pack(self.digest, record.offset, at_ms, verdict) + (record.value or b"")
         ).digest()
         return Outcome(record, event, verdict, at_ms, session, ended, ending)
-
-    def _is_credible(self, sent_at_ms: int, timestamp_ms: int) -> bool:
-        if self.importing:
-            # History may be old, but nobody may import the future: the log would have to wait for it.
-            return sent_at_ms <= timestamp_ms + lifecycle.MAX_AHEAD_MS
-        return lifecycle.is_fresh(sent_at_ms, timestamp_ms)
 
     def _turn_import(self, event: events.ImportStarted | events.ImportFinished, offset: int) -> Verdict:
         if isinstance(event, events.ImportStarted):
@@ -242,3 +238,10 @@ class Partition:
                 del self.by_owner[previous]
         if session.owner is not None:
             self.by_owner.setdefault(session.owner, {})[session.key] = session
+
+
+def _is_credible(sent_at_ms: int, timestamp_ms: int, *, imports: bool) -> bool:
+    if imports:
+        # History may be old, but nobody may import the future: the log would have to wait for it.
+        return sent_at_ms <= timestamp_ms + lifecycle.MAX_AHEAD_MS
+    return lifecycle.is_fresh(sent_at_ms, timestamp_ms)

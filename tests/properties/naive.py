@@ -49,13 +49,14 @@ class NaiveFold:
         if isinstance(event, str):
             return event
         sent = _ms(event["time"])
-        at = sent if self.importing else clock
-        if self.importing:
+        name = event["type"].split(".")[2]
+        imports = self.importing or (name == "import_started" and offset == 0)
+        at = sent if imports else clock
+        if imports:
             if sent - clock > 60_000:
                 return "clock_skew"
         elif not -60_000 <= clock - sent <= 600_000:
             return "clock_skew"
-        name = event["type"].split(".")[2]
         if name == "import_started":
             if offset != 0:
                 return "already"

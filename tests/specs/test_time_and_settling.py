@@ -80,8 +80,12 @@ def test_nobody_imports_the_future() -> None:
     history.touched(sent_ms=DAY + 60 * S + 1).then(Verdict.CLOCK_SKEW).nothing_changed()
 
 
-def test_the_start_of_an_import_must_itself_be_fresh() -> None:
-    given().at(DAY).import_started(sent_ms=0).then(Verdict.CLOCK_SKEW).created(A, sent_ms=0).then(Verdict.CLOCK_SKEW)
+def test_the_start_of_an_import_has_its_own_time_too() -> None:
+    given().at(DAY).import_started(sent_ms=0).then().created(A, sent_ms=1).then()
+    given().at(DAY).import_started(sent_ms=DAY + 60 * S).then()
+    given().at(DAY).import_started(sent_ms=DAY + 60 * S + 1).then(Verdict.CLOCK_SKEW).created(A, sent_ms=0).then(
+        Verdict.CLOCK_SKEW
+    )
 
 
 def test_after_the_import_the_log_has_its_own_time_again() -> None:
