@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from engine import events
 from engine.errors import InvalidSetting, SnapshotError, shown
+from engine.log.sqlite_rows import insert_rows
 from engine.verdicts import Verdict
 from projections.partition import Outcome, Partition
 
@@ -153,7 +154,7 @@ class History:
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         try:
-            connection.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", entries)
+            insert_rows(connection, "INSERT OR REPLACE INTO entries", entries)
             connection.executemany(
                 "INSERT INTO lives (key, began_offset, session_id, partition, began_at_ms, began_by)"
                 " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
