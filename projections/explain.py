@@ -75,6 +75,12 @@ def _explain_live(now_ms: int, session: SessionView, last: Entry | None) -> Expl
     source = last.source if last is not None else None
     event = last.name if last is not None and last.name is not None else "used"
     by = f" by {source}" if source else ""
+    place = _place(partition, offset)
+    created, used = iso_from_ms(session.created_at_ms), iso_from_ms(session.last_active_at_ms)
+    if event == "created":
+        began = f"it began {created}{by} ({place}) and was not used since"
+    else:
+        began = f"it began {created}, was last {event} {used}{by} ({place})"
     if session.deadline_ms is None:
         until = "and no limit will end it"
     else:
@@ -89,8 +95,7 @@ def _explain_live(now_ms: int, session: SessionView, last: Entry | None) -> Expl
     state = "suspended" if session.status is Status.SUSPENDED else "active"
     return Explanation(
         session.key, state,
-        f"{session.key} is {state}: it began {iso_from_ms(session.created_at_ms)}, was last {event}"
-        f" {iso_from_ms(session.last_active_at_ms)}{by} ({_place(partition, offset)}), {until}{holding}.",
+        f"{session.key} is {state}: {began}, {until}{holding}.",
         session_id=session.session_id, deadline_ms=session.deadline_ms, reason=session.deadline_reason,
         partition=partition, offset=offset, source=source,
     )  # fmt: skip
