@@ -115,6 +115,10 @@ class Unsaved:
         attributes = self.attributes if born_offset >= checkpoint else None
         return Unsaved(attributes, [step for step in self.steps if step.offset >= checkpoint])
 
+    def cost_bytes(self) -> int:
+        """What it takes in memory, roughly."""
+        return _weight(self.attributes) + sum(step.cost_bytes() for step in self.steps)
+
     def join(self, body: Body) -> Body:
         """Bring `body`, as the snapshot has it, up to date; returns it."""
         if self.attributes is not None:
@@ -167,7 +171,7 @@ class Bodies:
                 body_id = BodyId(partition.number, outcome.session.born_offset)
                 self._unsaved[body_id] = Unsaved(attributes=event.data.attributes)
                 body = self._unsaved[body_id].join(Body())
-                self.unsaved_bytes += body.cost_bytes
+                self.unsaved_bytes += self._unsaved[body_id].cost_bytes()
                 self._keep(body_id, body)
 
     def _touch(self, body_id: BodyId, outcome: Outcome, event: events.Touched) -> None:
@@ -206,7 +210,7 @@ class Bodies:
                 self.misses += 1
                 unsaved = self._unsaved.get(body_id)
                 if unsaved is not None:
-                    unsaved.join(body)
+                    unsaved.after(body_id.born_offset, body.reached).join(body)
                 self._keep(body_id, body)
                 return body.copy()
 
@@ -221,6 +225,7 @@ class Bodies:
         for body_id, earlier in taken.items():
             if body_id in ended:
                 continue
+            self.unsaved_bytes += earlier.cost_bytes()
             later = self._unsaved.get(body_id)
             if later is not None:
                 earlier.steps += later.steps
@@ -246,4 +251,6 @@ class Bodies:
 
     def _drop(self, body_id: BodyId) -> None:
         self._forget_whole(body_id)
-        self._unsaved.pop(body_id, None)
+        unsaved = self._unsaved.pop(body_id, None)
+        if unsaved is not None:
+            self.unsaved_bytes -= unsaved.cost_bytes()

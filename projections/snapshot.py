@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from engine.errors import LogMismatch, SnapshotError
+from engine.lifecycle import REMEMBERED_ENDINGS
 from engine.session import Policy, Session, moment
 from projections.archive import archive
 from projections.bodies import Bodies, Body, BodyId
@@ -29,6 +30,7 @@ from projections.snapshot_file import (
     PartitionRow,
     SessionRow,
     SnapshotFile,
+    ending_row,
     packed,
     policy_number,
     row_of,
@@ -147,11 +149,11 @@ class Snapshot:
             session.owner,
         )
 
-    def _new_endings(self, partition: Partition) -> list[tuple[int, str]]:
+    def _new_endings(self, partition: Partition) -> list[tuple[int, str, int]]:
         total = partition.endings.total
         newest = partition.endings.newest(total - self._endings_saved[partition.number])
         first = total - len(newest)
-        return [(row_of(partition.number, first + place), session_id) for place, session_id in enumerate(newest)]
+        return [ending_row(row_of(partition.number, first + place), each) for place, each in enumerate(newest)]
 
     def _give_back(
         self,
@@ -192,7 +194,14 @@ class Snapshot:
                         self._load_partition(partition, row, policies)
                         statistics.counts[partition.number] = Counts.restored(row.counts)
             return sum(map(len, partitions))
-        except (sqlite3.DatabaseError, msgspec.MsgspecError, ValueError, LookupError, TypeError) as error:
+        except (
+            sqlite3.DatabaseError,
+            msgspec.MsgspecError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+        ) as error:
             raise Damaged(str(error)) from error
 
     def _check_place(self, number: int, checkpoint: int, end_offset: int) -> None:
@@ -222,7 +231,10 @@ class Snapshot:
         ]
         if len(sessions) != stored.sessions:
             raise Damaged(f"partition {partition.number} has {len(sessions)} sessions, not {stored.sessions}")
-        partition.endings = Endings(self._file.endings(partition.number), stored.endings_total)
+        endings = self._file.endings(partition.number)
+        if len(endings) != min(stored.endings_total, REMEMBERED_ENDINGS):
+            raise Damaged(f"partition {partition.number} has {len(endings)} endings of {stored.endings_total}")
+        partition.endings = Endings(endings, stored.endings_total)
         partition.restore(sessions, stored.checkpoint, stored.digest)
         partition.importing, partition.log_time_ms = stored.importing, stored.log_time_ms
         self._endings_saved[partition.number] = stored.endings_total

@@ -12,8 +12,10 @@ import sqlite3
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -26,12 +28,18 @@ from projections.bodies import Body, BodyId, Message, Unsaved
 FORMAT = 1
 PARTITION_BITS = 48
 IN_MEMORY = ":memory:"
+_CRC_MASK = 0xFFFF_FFFF
+_OTHERS_FAULT = (
+    sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_NOMEM,
+)  # fmt: skip
+"""What SQLite says when the file may well be sound."""
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE partitions (number INTEGER PRIMARY KEY, state BLOB NOT NULL);
 CREATE TABLE policies (number INTEGER PRIMARY KEY, state BLOB NOT NULL);
 CREATE TABLE sessions (row INTEGER PRIMARY KEY, state BLOB NOT NULL, crc INTEGER NOT NULL);
-CREATE TABLE endings (row INTEGER PRIMARY KEY, session_id TEXT NOT NULL);
+CREATE TABLE endings (row INTEGER PRIMARY KEY, session_id TEXT NOT NULL, crc INTEGER NOT NULL);
 CREATE TABLE attributes (row INTEGER PRIMARY KEY, state BLOB NOT NULL);
 CREATE TABLE messages (
     row INTEGER, "offset" INTEGER, event_id TEXT NOT NULL, at_ms INTEGER NOT NULL, state BLOB NOT NULL,
@@ -79,14 +87,14 @@ _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
 
 
-def sealed(value: Any) -> bytes:
-    """`value` packed, with a checksum before it."""
+def sealed(value: Any, *beside: Any) -> bytes:
+    """`value` packed, with a checksum before it, of itself and of what stands beside it in its row."""
     packed = _pack(value)
-    return zlib.crc32(packed).to_bytes(4, "big") + packed
+    return zlib.crc32(packed, zlib.crc32(_pack(beside))).to_bytes(4, "big") + packed
 
 
-def _unsealed(state: Any) -> bytes:
-    if not isinstance(state, bytes) or zlib.crc32(state[4:]).to_bytes(4, "big") != state[:4]:
+def _unsealed(state: Any, *beside: Any) -> bytes:
+    if not isinstance(state, bytes) or zlib.crc32(state[4:], zlib.crc32(_pack(beside))).to_bytes(4, "big") != state[:4]:
         raise Damaged("a row's checksum is wrong")
     return state[4:]
 
@@ -94,7 +102,12 @@ def _unsealed(state: Any) -> bytes:
 def session_row(row: int, session: SessionRow) -> tuple[int, bytes, int]:
     """A session's row. There are many of them, so the checksum has a column of its own: reading it costs least so."""
     state = _pack(session)
-    return row, state, zlib.crc32(state)
+    return row, state, zlib.crc32(state, row & _CRC_MASK)
+
+
+def ending_row(row: int, session_id: str) -> tuple[int, str, int]:
+    """The row of a session that has ended."""
+    return row, session_id, zlib.crc32(session_id.encode("utf-8"), row & _CRC_MASK)
 
 
 def policy_number(policy: Policy) -> int:
@@ -116,7 +129,7 @@ class Batch:
     gone: Sequence[int]
     partitions: Sequence[tuple[int, bytes]]
     checkpoints: Sequence[int]
-    endings: Sequence[tuple[int, str]]
+    endings: Sequence[tuple[int, str, int]]
     endings_totals: Sequence[int]
     bodies: Mapping[BodyId, Unsaved] = field(default_factory=dict)
 
@@ -131,6 +144,8 @@ class SnapshotFile:
         `LogMismatch` where it was taken of another log.
         """
         self.path = path
+        if _is_cut(path):
+            raise Damaged("it is cut off")
         try:
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
         except sqlite3.Error as error:
@@ -139,15 +154,14 @@ class SnapshotFile:
             ) from error
         try:
             self._prepare(identity, partitions)
-        except sqlite3.OperationalError as error:
+        except (sqlite3.Error, ValueError) as error:
             self._connection.close()
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _OTHERS_FAULT:
+                raise Damaged(str(error)) from error
             raise SnapshotError(
                 f"snapshot {path} cannot be opened: {error}. See that its folder can be written to, that the disk has"
                 " room, and that no other process uses it"
             ) from error
-        except sqlite3.DatabaseError as error:
-            self._connection.close()
-            raise Damaged(str(error)) from error
         except BaseException:
             self._connection.close()
             raise
@@ -160,19 +174,25 @@ class SnapshotFile:
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.executescript(
                 f"BEGIN IMMEDIATE; {_SCHEMA} INSERT INTO meta VALUES ('format', {FORMAT}),"
-                f" ('identity', '{identity}'), ('partitions', {int(partitions)}); COMMIT;"
+                f" ('identity', '{identity}'), ('partitions', {int(partitions)}),"
+                f" ('seal', {_seal_of(FORMAT, identity, partitions)}); COMMIT;"
             )
         elif "meta" not in tables:
+            if "sessions" in tables and "endings" in tables:
+                raise Damaged("it does not say what it is")
             raise SnapshotError(f"{self.path} is a database, but no snapshot of lastseen: give another snapshot path")
         self.meta: dict[str, Any] = dict(connection.execute("SELECT name, value FROM meta"))
         version = self.meta.get("format")
         if not isinstance(version, int):
             raise Damaged("it names no format")
+        if self.meta.get("seal") != _seal_of(version, self.meta.get("identity"), self.meta.get("partitions")):
+            raise Damaged(f"what it says of itself does not fit together: {self.meta}")
         if version > FORMAT:
             raise SnapshotError(
                 f"snapshot {self.path} was written in format {version}, and this lastseen knows {FORMAT}: use a newer"
                 " lastseen, or delete the snapshot to fold it anew from the log"
             )
+        self._check_whole()
         if (self.meta.get("identity"), self.meta.get("partitions")) != (identity, partitions):
             raise LogMismatch(
                 f"snapshot {self.path} was taken of log {self.meta.get('identity')} with"
@@ -181,6 +201,19 @@ class SnapshotFile:
                 " snapshot path"
             )
         connection.execute("PRAGMA synchronous = NORMAL")
+
+    def _check_whole(self) -> None:
+        """Rows are sealed, but one that a damaged page no longer names cannot say so. Half a second a million."""
+        if _tables_of(self._connection) != _our_tables():
+            raise Damaged("its tables are not as they were made")
+        for check in ("PRAGMA quick_check(1)", "PRAGMA integrity_check(messages)"):
+            (fault,) = self._connection.execute(check).fetchone()
+            if fault != "ok":
+                raise Damaged(" ".join(fault.split()))
+        for table in ("attributes", "messages"):
+            orphans = f"SELECT 1 FROM {table} WHERE row NOT IN (SELECT row FROM sessions) LIMIT 1"
+            if self._connection.execute(orphans).fetchone():
+                raise Damaged(f"there are {table} of no session")
 
     # ── writing ──
 
@@ -202,7 +235,7 @@ class SnapshotFile:
             for table in ("sessions", "attributes", "messages"):
                 many(f"DELETE FROM {table} WHERE row = ?", [(row,) for row in batch.gone])
             many("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?)", batch.sessions)
-            many("INSERT OR REPLACE INTO endings VALUES (?, ?)", batch.endings)
+            many("INSERT OR REPLACE INTO endings VALUES (?, ?, ?)", batch.endings)
             for number, total in enumerate(batch.endings_totals):
                 bounds = row_of(number, 0), row_of(number, max(total - REMEMBERED_ENDINGS, 0))
                 connection.execute("DELETE FROM endings WHERE row >= ? AND row < ?", bounds)
@@ -254,7 +287,7 @@ class SnapshotFile:
         self._connection.executemany(
             "INSERT INTO messages VALUES (?, ?, ?, ?, ?)",
             [
-                (row, message.offset, message.event_id, message.at_ms, sealed(message.value))
+                (row, message.offset, message.event_id, message.at_ms, sealed(message.value, row, *message[:3]))
                 for message in ring.messages.values()
                 if message.event_id not in saved
             ],
@@ -276,16 +309,21 @@ class SnapshotFile:
         """A partition's sessions with their born offsets, in the order of their births."""
         mask = (1 << PARTITION_BITS) - 1
         query = "SELECT row, state, crc FROM sessions WHERE row >= ? AND row < ?"
-        decode, crc32 = _session_row.decode, zlib.crc32
+        decode, crc32, before = _session_row.decode, zlib.crc32, -1
         for row, state, crc in self._connection.execute(query, _bounds(partition)):
-            if crc32(state) != crc:
-                raise Damaged("a row's checksum is wrong")
+            if crc32(state, row & _CRC_MASK) != crc or row <= before:
+                raise Damaged("a row's checksum is wrong, or its place")
+            before = row
             yield row & mask, decode(state)
 
     def endings(self, partition: int) -> list[str]:
         """The ids of the sessions that ended last, oldest first."""
-        query = "SELECT session_id FROM endings WHERE row >= ? AND row < ? ORDER BY row"
-        return [session_id for (session_id,) in self._connection.execute(query, _bounds(partition))]
+        query = "SELECT row, session_id, crc FROM endings WHERE row >= ? AND row < ? ORDER BY row"
+        rows = self._connection.execute(query, _bounds(partition)).fetchall()
+        first = rows[0][0] if rows else 0
+        if any(row != ending_row(first + place, row[1]) for place, row in enumerate(rows)):
+            raise Damaged("a row's checksum is wrong, or a row is missing")
+        return [session_id for _, session_id, _ in rows]
 
     def body(self, body_id: BodyId) -> Body:
         """A session's body; an empty one if there is none."""
@@ -295,7 +333,8 @@ class SnapshotFile:
         body.set_attributes(self._attributes(row))
         query = 'SELECT "offset", event_id, at_ms, state FROM messages WHERE row = ? ORDER BY "offset"'
         for offset, event_id, at_ms, state in self._connection.execute(query, (row,)):
-            body.change(None, Message(offset, event_id, at_ms, _unpack(_unsealed(state))), None)
+            value = _unpack(_unsealed(state, row, offset, event_id, at_ms))
+            body.change(None, Message(offset, event_id, at_ms, value), None)
         return body
 
     def _attributes(self, row: int) -> dict[str, Any]:
@@ -309,6 +348,34 @@ class SnapshotFile:
     def close(self) -> None:
         """Let go of the file."""
         self._connection.close()
+
+
+def _is_cut(path: str) -> bool:
+    """Whether part of the last page is missing: SQLite fills it with zeros, and takes a few bytes for a new file."""
+    try:
+        size = Path(path).stat().st_size
+        with Path(path).open("rb") as file:
+            head = file.read(18)
+    except OSError:
+        return False
+    page_bytes = int.from_bytes(head[16:18], "big")
+    return size > 0 and (size < 512 or (head.startswith(b"SQLite format 3") and size % (page_bytes or 1) != 0))
+
+
+def _tables_of(connection: sqlite3.Connection) -> set[tuple[str, str | None]]:
+    return set(connection.execute("SELECT name, sql FROM sqlite_master"))
+
+
+@cache
+def _our_tables() -> set[tuple[str, str | None]]:
+    with closing(sqlite3.connect(IN_MEMORY)) as connection:
+        connection.executescript(_SCHEMA)
+        return _tables_of(connection)
+
+
+def _seal_of(version: object, identity: object, partitions: object) -> int:
+    """A checksum of what the file says of itself; every format has it."""
+    return zlib.crc32(f"{version} {identity} {partitions}".encode())
 
 
 def _bounds(partition: int) -> tuple[int, int]:
