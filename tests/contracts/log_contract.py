@@ -179,21 +179,23 @@ class LogContract:
         assert log.wait(Position(0, 1), 0) is False
 
     def test_no_wake_up_is_lost(self, log: Log) -> None:
-        rounds, last = 40, log.partitions - 1
+        rounds, last = 100, log.partitions - 1
 
-        def wait() -> bool:
-            return all(log.wait(Position(last, offset), PATIENCE_S) for offset in range(rounds))
-
-        def append() -> bool:
-            # Each record is appended when the one before has been seen, so a waiter asks while the next is written.
+        def play(turn: int) -> bool:
+            # Each waits for the other's record before it appends its own: who is not woken holds up both.
             for offset in range(rounds):
                 place = Position(last, offset)
-                if log.append([message(str(offset), last)]) != [place] or not log.wait(place, 0):
+                if offset % 2 == turn and log.append([message(str(offset), last)]) != [place]:
+                    return False
+                if not log.wait(place, PATIENCE_S):
                     return False
             return True
 
+        def watch() -> bool:
+            return all(log.wait(Position(last, offset), PATIENCE_S) for offset in range(rounds))
+
         began = time.monotonic()
-        assert together(wait, wait, wait, append) == [True] * 4
+        assert together(lambda: play(0), lambda: play(1), watch) == [True] * 3
         assert time.monotonic() - began < PATIENCE_S, "somebody slept through an append"
 
     # ── without waiting ──

@@ -266,6 +266,20 @@ def test_a_flipped_bit_is_never_believed(sound: Sound, tmp_path: Path) -> None:
     assert noticed > 15
 
 
+@pytest.mark.parametrize("table", ["sessions", "endings", "attributes", "messages", "policies", "partitions"])
+def test_a_row_that_its_page_no_longer_names_is_missed(sound: Sound, tmp_path: Path, table: str) -> None:
+    stage = copy(sound, tmp_path)
+    with closing(sqlite3.connect(stage.folder / SNAPSHOT)) as connection:
+        (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+    with (stage.folder / SNAPSHOT).open("rb+") as file:
+        file.seek((page - 1) * page_bytes + 3)
+        cells = int.from_bytes(file.read(2), "big")
+        file.seek((page - 1) * page_bytes + 3)
+        file.write((cells - 1).to_bytes(2, "big"))
+    assert_noticed(stage, sound[1], is_told=True)
+
+
 def rubbish(path: Path) -> None:
     """Not a database at all."""
     path.write_bytes(b"rubbish" * 1_000)

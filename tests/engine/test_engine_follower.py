@@ -1,0 +1,84 @@
+"""The one reader: whoever waits for a record returns when everybody has been told of it, and not before."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from stage import PATIENCE_S, T0
+
+from engine.clock import ManualClock
+from engine.errors import LogMismatch
+from engine.log.memory import MemoryLog
+from engine.log.port import Message, Position, Record
+from projections.follower import BATCH_RECORDS, Follower
+from projections.live_view import LiveView
+from projections.partition import Outcome, Partition
+
+
+class Listener:
+    """A projection that keeps what it is told, and may be made to take its time."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[int, int]] = []
+        self.may_go_on = threading.Event()
+        self.has_begun = threading.Event()
+        self.may_go_on.set()
+
+    def follow(self, partition: Partition, outcomes: Sequence[Outcome]) -> None:
+        self.has_begun.set()
+        assert self.may_go_on.wait(PATIENCE_S)
+        self.told += [(partition.number, outcome.record.offset) for outcome in outcomes]
+
+
+class Bench:
+    """A follower of a log in memory, with a listener."""
+
+    def __init__(self, partitions: int = 1) -> None:
+        self.log = MemoryLog(ManualClock(T0), partitions)
+        self.partitions = [Partition(number) for number in range(partitions)]
+        self.listener = Listener()
+        view = LiveView(self.partitions, None, threading.Lock())  # type: ignore[arg-type]
+        self.follower = Follower(self.log, view, [self.listener])
+
+
+def test_nobody_returns_before_everybody_has_been_told() -> None:
+    bench = Bench()
+    bench.log.append([Message(0, "k", b"any bytes")])
+    bench.listener.may_go_on.clear()
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(bench.follower.catch_up, Position(0, 0))
+        assert bench.listener.has_begun.wait(PATIENCE_S)
+        second = pool.submit(bench.follower.catch_up, Position(0, 0))
+        with pytest.raises(TimeoutError):
+            second.result(0.1)
+        bench.listener.may_go_on.set()
+        assert first.result(PATIENCE_S) + second.result(PATIENCE_S) == 1
+    assert bench.listener.told == [(0, 0)]
+
+
+def test_each_record_is_told_once_and_in_order_however_many_ask() -> None:
+    bench = Bench(partitions=2)
+    count = 3 * BATCH_RECORDS
+    bench.log.append([Message(number % 2, "k", b"x") for number in range(2 * count)])
+    with ThreadPoolExecutor(6) as pool:
+        folded = list(pool.map(lambda _: bench.follower.catch_up(), range(12)))
+    assert sum(folded) == 2 * count
+    for partition in (0, 1):
+        assert [offset for number, offset in bench.listener.told if number == partition] == list(range(count))
+
+
+def test_a_gap_stops_it_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    bench.log.append([Message(0, "k", b"x")] * 3)
+    records = [Record(0, offset, T0, "k", b"x") for offset in (0, 2)]
+    monkeypatch.setattr(bench.log, "read", lambda *_: records)
+    for _ in range(3):
+        with pytest.raises(LogMismatch, match="expected the record at offset 1 and found 2"):
+            bench.follower.catch_up()
+    monkeypatch.undo()
+    with pytest.raises(LogMismatch):
+        bench.follower.catch_up()
+    assert isinstance(bench.follower.failure, LogMismatch)
