@@ -254,6 +254,9 @@ class Engine(Commands):
         return self._flush()
 
     def _flush(self) -> int:
+        if self._follower.is_torn:
+            # What an interrupted fold left behind must not be kept: the next start folds it from the log.
+            self._follower.check()
         return self._snapshot.flush(
             self._views.partitions, self._statistics, self._bodies, self._history, self._views.lock
         )
@@ -328,6 +331,8 @@ class Engine(Commands):
     def _check_open(self) -> None:
         if self._is_closed:
             raise EngineClosed("the engine has shut down: open another with `open_engine`")
+        # A command that cannot be folded must not be appended either, nor a view be shown that is known to be wrong.
+        self._follower.check()
 
     def __enter__(self) -> Self:
         return self

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from engine.errors import LastseenError, LogMismatch
+from engine.errors import EngineClosed, LastseenError, LogMismatch
 from engine.log.port import Log, Position
 from engine.session import SessionView
 from projections.live_view import LiveView
@@ -46,6 +46,8 @@ class Follower:
         self._projections = tuple(projections)
         self._awaited: dict[str, Awaited] = {}
         self._failure: LogMismatch | None = None
+        self.is_torn = False
+        """Whether an interrupt broke a batch off: then partitions and projections disagree, and nothing may be kept."""
         self._told = [partition.checkpoint for partition in view.partitions]
         """The checkpoint up to which everybody has been told: what a record did is known once it is behind that."""
         self.lock = view.lock
@@ -54,6 +56,17 @@ class Follower:
     def failure(self) -> LastseenError | None:
         """The error that stopped the follower for good, if one has."""
         return self._failure
+
+    def check(self) -> None:
+        """Raise why nothing can be folded any more, if so: `LogMismatch` or `EngineClosed`."""
+        if self._failure is not None:
+            # A new one each time: an exception that is raised again and again collects tracebacks without bound.
+            raise LogMismatch(*self._failure.args)
+        if self.is_torn:
+            raise EngineClosed(
+                "the fold was interrupted halfway through a batch: shut the engine down and open it again; the log has"
+                " everything"
+            )
 
     def expect(self, event_id: str) -> Awaited:
         """Ask for the outcome of an event that is about to be appended. Give it up with `forget`."""
@@ -83,33 +96,37 @@ class Follower:
             with self.lock:
                 if self._told[number] < end_offset:
                     folded += self._fold_some(partition)
-                    self._told[number] = partition.checkpoint
         return folded
 
     def _fold_some(self, partition: Partition) -> int:
-        if self._failure is not None:
-            # A new one each time: an exception that is raised again and again collects tracebacks without bound.
-            raise LogMismatch(*self._failure.args)
+        self.check()
         try:
             records = self._log.read(partition.number, partition.checkpoint, BATCH_RECORDS)
-            if not records:
-                return 0
-            outcomes = []
-            for record in records:
-                if record.offset != partition.checkpoint:
-                    raise LogMismatch(
-                        f"partition {partition.number}: expected the record at offset {partition.checkpoint} and found"
-                        f" {record.offset}: records are missing from the log, so its state can no longer be known."
-                        " Restore the log, or start from a snapshot that was taken after the gap."
-                    )
-                outcomes.append(partition.fold(record))
         except LogMismatch as error:
             self._failure = error
             raise
-        for projection in self._projections:
-            projection.follow(partition, outcomes)
-        if self._awaited:
-            self._answer(partition, outcomes)
+        try:
+            outcomes = []
+            for record in records:
+                if record.offset != partition.checkpoint:
+                    break
+                outcomes.append(partition.fold(record))
+            # Whatever comes after: what is folded is told, or the snapshot would pass over it.
+            for projection in self._projections:
+                projection.follow(partition, outcomes)
+            if self._awaited:
+                self._answer(partition, outcomes)
+            self._told[partition.number] = partition.checkpoint
+        except BaseException:
+            self.is_torn = True
+            raise
+        if len(outcomes) < len(records):
+            self._failure = LogMismatch(
+                f"partition {partition.number}: expected the record at offset {partition.checkpoint} and found"
+                f" {records[len(outcomes)].offset}: records are missing from the log, so its state can no longer be"
+                " known. Restore the log, or start from a snapshot that was taken after the gap."
+            )
+            raise LogMismatch(*self._failure.args)
         return len(outcomes)
 
     def _answer(self, partition: Partition, outcomes: Sequence[Outcome]) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from stage import PATIENCE_S, T0
 
+import lastseen
 from engine.clock import ManualClock
-from engine.errors import LogMismatch
+from engine.errors import LastseenError, LogMismatch
 from engine.log.memory import MemoryLog
 from engine.log.port import Message, Position, Record
 from projections.follower import BATCH_RECORDS, Follower
@@ -78,7 +80,37 @@ def test_a_gap_stops_it_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(3):
         with pytest.raises(LogMismatch, match="expected the record at offset 1 and found 2"):
             bench.follower.catch_up()
+    assert bench.listener.told == [(0, 0)], "what was folded before the gap must be told, or a flush passes over it"
     monkeypatch.undo()
     with pytest.raises(LogMismatch):
         bench.follower.catch_up()
     assert isinstance(bench.follower.failure, LogMismatch)
+
+
+def test_what_an_interrupt_left_behind_is_never_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"sqlite:///{tmp_path / 'log.db'}"
+    clock = ManualClock(T0)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with lastseen.open_engine(url, clock=clock, background=False) as engine:
+        engine.open("a")
+        engine.flush()
+        monkeypatch.setattr(engine._snapshot, "follow", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            engine.touch("a")
+        monkeypatch.undo()
+        for use in (
+            engine.flush,
+            lambda: engine.history("a"),
+            lambda: engine.touch("a"),
+            lambda: engine.touch_many(["a"]),
+        ):
+            with pytest.raises(LastseenError, match="interrupted halfway"):
+                use()
+    with lastseen.open_engine(url, clock=clock, background=False) as engine:
+        session = engine.get("a")
+        assert session is not None
+        assert session.version == 2, "the touch that was logged counts, though nobody was told of it"
+        assert [entry.offset for entry in engine.history("a")] == [0, 1]
