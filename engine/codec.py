@@ -44,13 +44,25 @@ _encoder = msgspec.json.Encoder()
 _known_types = frozenset(kind.__dataclass_fields__["type"].default for kind in STORED_EVENTS)
 
 
+_remembered: dict[bytes, tuple[StoredEvent, int]] = {}
+MAX_REMEMBERED = 16_384
+"""Events that were written and did not come back: another process folds them, or the log never took them."""
+
+
+def remember(value: bytes, event: StoredEvent, sent_at_ms: int) -> None:
+    """Save `decode` the work on bytes that this process has made itself; `engine.own_events` says which."""
+    if len(_remembered) >= MAX_REMEMBERED:
+        _remembered.clear()
+    _remembered[value] = event, sent_at_ms
+
+
 def decode(
     key: str | None, value: bytes | None, upcasters: Mapping[str, Upcaster] = UPCASTERS
 ) -> tuple[StoredEvent, int] | Verdict:
     """The event of a record and when it was sent, in milliseconds; or the verdict on a record that holds none."""
     if value is None or len(value) > MAX_RECORD_BYTES:
         return Verdict.MALFORMED
-    plain = plain_touch.read(value)
+    plain = _remembered.pop(value, None) or plain_touch.read(value)
     if plain is not None:
         return plain if plain[0].subject == key else Verdict.MALFORMED
     return decode_by_model(key, value, upcasters)

@@ -11,17 +11,17 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from engine import events, plain_touch
+from engine import events, own_events
 from engine.clock import Clock, iso_from_ms
 from engine.codec import check_key, checked
 from engine.errors import InvalidEvent, InvalidSetting, LastseenError, VersionConflict, shown
 from engine.hold import Hold
-from engine.identifiers import new_event_id, new_session_id
+from engine.identifiers import new_event_id, new_event_ids, new_session_id
 from engine.log.port import Log, Message
 from engine.merge_patch import merge_patch
 from engine.refusals import refusal
 from engine.session import Policy, Session, SessionView
-from engine.session_engine import ATTEMPTS, SessionEngine, Wait, verdict_of
+from engine.session_engine import ATTEMPTS, Decided, SessionEngine, Wait, verdict_of
 from engine.verdicts import Verdict
 from engine.view import Fold, PartitionState, View
 
@@ -133,15 +133,19 @@ class Commands(SessionEngine):
             self._check_merged(key, attributes)
         unwritten: list[SessionView] = []
 
-        def make(now_ms: int, session: Session | None, partition: PartitionState) -> events.Touched | None:
+        is_plain = attributes is None and message is None and policy is None and if_version is None
+
+        def make(now_ms: int, session: Session | None, partition: PartitionState) -> events.Touched | Decided | None:
             session = self._live(key, session, session_id, now_ms, partition)
-            plain = attributes is None and message is None and policy is None and if_version is None
-            if plain and _is_coalesced(session, now_ms):
-                unwritten[:] = [self._view.show(partition.number, session)]
-                return None
-            if plain:
+            if is_plain and session.suspended_at_ms is None:
+                if _is_coalesced(session, now_ms):
+                    unwritten[:] = [self._view.show(partition.number, session)]
+                    return None
+                event_id = new_event_id(now_ms)
                 time = iso_from_ms(now_ms)
-                return plain_touch.made(new_event_id(now_ms), self._source, key, time, session.session_id)
+                return Decided(
+                    event_id, own_events.touch(event_id, self._source, key, time, now_ms, session.session_id)
+                )
             return self._event(
                 events.Touched, key, now_ms,
                 lambda: events.TouchedData(
@@ -178,9 +182,10 @@ class Commands(SessionEngine):
         places: list[int] = []
         event_ids: list[str] = []
         messages: list[Message] = []
-        now_ms = self._clock.now_ms()
+        source, now_ms = self._source, self._clock.now_ms()
         time = iso_from_ms(now_ms)
         wanted = list(keys)  # whatever makes the keys may call the engine, and must not under its lock
+        fresh_ids = iter(new_event_ids(now_ms, len(wanted)))
         with self._view.lock:
             for key in wanted:
                 try:
@@ -191,8 +196,8 @@ class Commands(SessionEngine):
                 if _is_coalesced(session, now_ms):
                     results.append(self._view.show(partition, session))
                     continue
-                event_id = new_event_id(now_ms)
-                value = plain_touch.written(event_id, self._source, key, time, session.session_id)
+                event_id = next(fresh_ids)
+                value = own_events.touch(event_id, source, key, time, now_ms, session.session_id)
                 messages.append(Message(partition, key, value))
                 event_ids.append(event_id)
                 places.append(len(results))

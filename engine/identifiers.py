@@ -45,6 +45,17 @@ def new_event_id(now_ms: int) -> str:
     return f"{time[:8]}-{time[8:]}-7{random[:3]}-{_VARIANT[random[3]]}{random[4:7]}-{random[7:19]}"
 
 
+def new_event_ids(now_ms: int, count: int) -> list[str]:
+    """So many of them at once, which costs half as much."""
+    time = f"{now_ms & 0xFFFF_FFFF_FFFF:012x}"
+    before, variant = f"{time[:8]}-{time[8:]}-7", _VARIANT
+    random = os.urandom(10 * count).hex()
+    return [
+        f"{before}{random[at : at + 3]}-{variant[random[at + 3]]}{random[at + 4 : at + 7]}-{random[at + 7 : at + 19]}"
+        for at in range(0, 20 * count, 20)
+    ]
+
+
 def new_session_id() -> str:
     """128 random bits as 22 characters of URL-safe base64 (OWASP ASVS asks for 64 bits or more)."""
     return base64.urlsafe_b64encode(_random.take(16))[:22].decode("ascii")

@@ -230,7 +230,9 @@ def judge(
         return Verdict.VERSION_CONFLICT
     # A replacement takes the session's place, whatever its status is.
     refusal = None if type(event) is events.Created else rule.refusal[session.suspended_at_ms is not None]
-    return refusal if refusal is not None else _guarded(rule, session, event, at_ms, ids)
+    if refusal is not None:
+        return refusal
+    return _guarded(rule, session, event, at_ms, ids) if rule.guards else Verdict.APPLIED
 
 
 def _judge_new(rule: Rule, event: events.Created, session: Session | None, at_ms: int, ids: SessionIds) -> Verdict:

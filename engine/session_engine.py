@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from engine import events, lifecycle
 from engine.clock import Clock
@@ -27,7 +27,16 @@ from engine.view import Answer, Fold, PartitionState, View
 ATTEMPTS = 8
 """How often a command is decided before the caller is told that the session keeps changing."""
 Wait = Literal["applied", "appended", "none"]
-Make = Callable[[int, Session | None, PartitionState], events.SessionEvent | None]
+
+
+class Decided(NamedTuple):
+    """An event that the command has checked against the session itself, and written."""
+
+    event_id: str
+    value: bytes
+
+
+Make = Callable[[int, Session | None, PartitionState], events.SessionEvent | Decided | None]
 """What a command wants to happen, given the time and the session under its key: an event, or nothing to write."""
 _logger = logging.getLogger("lastseen")
 
@@ -94,14 +103,16 @@ class SessionEngine:
                 event = make(now_ms, session, partition)
                 if event is None:
                     return None
-                verdict = lifecycle.decide(event, session, now_ms, partition)
-            if verdict is not Verdict.APPLIED:
-                raise refusal(verdict, key, session)
-            messages = [Message(partition.number, key, encode(event))]
+                if not isinstance(event, Decided):
+                    verdict = lifecycle.decide(event, session, now_ms, partition)
+                    if verdict is not Verdict.APPLIED:
+                        raise refusal(verdict, key, session)
+            event_id, value = event if isinstance(event, Decided) else (event.id, encode(event))
+            messages = [Message(partition.number, key, value)]
             if wait != "applied":
                 self._send(messages, wait)
                 return None
-            (answer,) = self._append_and_answer(messages, [event.id])
+            (answer,) = self._append_and_answer(messages, [event_id])
             verdict = verdict_of(answer)
             if verdict is Verdict.APPLIED:
                 return answer.session
@@ -133,15 +144,25 @@ class SessionEngine:
         """
         if not messages:
             return
-        turn = _Turn(messages)
+        turn = None
         with self._turns_lock:
-            self._turns.append(turn)
-            leads, self._is_led = not self._is_led, True
-        if leads:
-            self._lead()
-        else:
+            if self._is_led:
+                turn = _Turn(messages)
+                self._turns.append(turn)
+            self._is_led = True
+        if turn is not None:
             self._await(turn)
-        turn.result()
+            turn.result()
+            return
+        try:
+            self._append_and_fold(messages)
+        finally:
+            self._hand_on()
+
+    def _append_and_fold(self, messages: Sequence[Message]) -> None:
+        # Of each partition only the last position counts.
+        for partition, offset in dict(self._log.append(messages)).items():
+            self._fold.catch_up(Position(partition, offset))
 
     def _await(self, turn: _Turn) -> None:
         try:
@@ -158,9 +179,7 @@ class SessionEngine:
         with self._turns_lock:
             turns, self._turns = self._turns, []
         try:
-            positions = self._log.append([message for turn in turns for message in turn.messages])
-            for position in {position.partition: position for position in positions}.values():
-                self._fold.catch_up(position)
+            self._append_and_fold([message for turn in turns for message in turn.messages])
         except LastseenError as error:
             for turn in turns:
                 turn.error = error
@@ -172,22 +191,23 @@ class SessionEngine:
                 )
             raise
         finally:
-            with self._turns_lock:
-                self._is_led = bool(self._turns)
-                heir = self._turns[0] if self._turns else None
-            self._wake(turns, heir)
+            for turn in turns:
+                turn.is_served = True
+            self._hand_on()
+            # One wakes the next: dozens of threads that wake at once only fight for the interpreter's lock.
+            others = turns[1:]  # the first of them leads, and is awake
+            for turn, after in pairwise(others):
+                turn.next = after
+            if others:
+                others[0].wake()
 
-    def _wake(self, served: Sequence[_Turn], heir: _Turn | None) -> None:
-        # One wakes the next: dozens of threads that wake at once only fight for the interpreter's lock.
-        others = served[1:]  # the first of them leads, and is awake
-        for turn, after in pairwise(others):
-            turn.next = after
-        for turn in served:
-            turn.is_served = True
+    def _hand_on(self) -> None:
+        """Let the first of those who came meanwhile lead; nobody, if none did."""
+        with self._turns_lock:
+            heir = self._turns[0] if self._turns else None
+            self._is_led = heir is not None
         if heir is not None:
             heir.wake()
-        if others:
-            others[0].wake()
 
     def _send(self, messages: Sequence[Message], wait: Wait) -> None:
         if wait == "appended":

@@ -99,7 +99,8 @@ class Follower:
         return folded
 
     def _fold_some(self, partition: Partition) -> int:
-        self.check()
+        if self._failure is not None or self.is_torn:
+            self.check()
         try:
             records = self._log.read(partition.number, partition.checkpoint, BATCH_RECORDS)
         except LogMismatch as error:

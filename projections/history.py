@@ -68,10 +68,55 @@ class Life(NamedTuple):
     reason: str | None
 
 
+Row = tuple[Any, ...]
+
+
+class Notes:
+    """Rows to be written. Nothing but text and numbers: what stays behind for a while must not cost the collector."""
+
+    __slots__ = ("begun", "ended", "entries")
+
+    def __init__(self) -> None:
+        self.entries: list[Row] = []
+        self.begun: list[Row] = []
+        self.ended: list[Row] = []
+
+    def add(self, outcome: Outcome) -> None:
+        """Note what a record did."""
+        record, event, verdict, at_ms, _, ended, ending = outcome
+        partition, offset, timestamp_ms, key, _ = record
+        if key is None:
+            return
+        if event is None:
+            void = (key[:_LONGEST_KEY], offset, partition, timestamp_ms, int(verdict), None, None, None, None, None)
+            self.entries.append(void)
+            return
+        data, kind = event.data, type(event)
+        session_id, reason = getattr(data, "session_id", None), getattr(data, "reason", None)
+        self.entries.append(
+            (
+                key,
+                offset,
+                partition,
+                at_ms,
+                int(verdict),
+                events.NAMES[kind],
+                session_id,
+                event.id,
+                event.source,
+                reason,
+            )
+        )
+        if kind is events.Created and verdict is Verdict.APPLIED:
+            self.begun.append((key, offset, session_id, partition, at_ms, event.source))
+        if ended is not None and ending is not None:
+            self.ended.append((ending.at_ms, ending.offset, event.source, ending.reason, ended.key, ended.born_offset))
+
+
 class Taken(NamedTuple):
     """What has been noted and is to be written, and the checkpoints that it reaches."""
 
-    outcomes: list[Outcome]
+    notes: Notes
     checkpoints: list[tuple[str, int]]
 
 
@@ -82,7 +127,7 @@ class History:
         self.path = path
         self.lock = threading.RLock()
         """Held from when notes are taken until they are written, so that they are written in their order."""
-        self._noted: list[Outcome] = []
+        self._notes = Notes()
         try:
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
             self._connection.execute("PRAGMA journal_mode = WAL")
@@ -110,12 +155,14 @@ class History:
         return {int(name.partition("-")[2]): int(value) for name, value in rows}
 
     def follow(self, _: Partition, outcomes: Sequence[Outcome]) -> None:
-        """Take note of outcomes; what they come to is worked out when they are written."""
-        self._noted += outcomes
+        """Take note of outcomes."""
+        add = self._notes.add
+        for outcome in outcomes:
+            add(outcome)
 
     def unsaved(self) -> int:
         """How many records wait for the next flush."""
-        return len(self._noted)
+        return len(self._notes.entries)
 
     def flush(self, partitions: Sequence[Partition], view_lock: AbstractContextManager[Any]) -> None:
         """Write what has been noted, in one transaction. Raises `SnapshotError`; then the next flush tries again."""
@@ -126,19 +173,21 @@ class History:
 
     def take(self, partitions: Sequence[Partition]) -> Taken:
         """Hand out what has been noted, for `write`. The caller holds `lock` until then, and the view's lock."""
-        noted, self._noted = self._noted, []
-        return Taken(noted, [(f"checkpoint-{partition.number}", partition.checkpoint) for partition in partitions])
+        notes, self._notes = self._notes, Notes()
+        return Taken(notes, [(f"checkpoint-{partition.number}", partition.checkpoint) for partition in partitions])
 
     def write(self, taken: Taken, view_lock: AbstractContextManager[Any]) -> None:
         """Write what was taken, in one transaction; or take it back and raise `SnapshotError`."""
-        entries = sorted(_entry(outcome) for outcome in taken.outcomes if outcome.record.key is not None)
-        begun = [row for outcome in taken.outcomes if (row := _beginning(outcome)) is not None]
-        ended = [row for outcome in taken.outcomes if (row := _end(outcome)) is not None]
+        notes = taken.notes
         try:
-            self._write(entries, begun, ended, taken.checkpoints)
+            self._write(sorted(notes.entries), notes.begun, notes.ended, taken.checkpoints)
         except sqlite3.Error as error:
             with view_lock:
-                self._noted[:0] = taken.outcomes
+                later = self._notes
+                self._notes = notes
+                notes.entries += later.entries
+                notes.begun += later.begun
+                notes.ended += later.ended
             raise SnapshotError(
                 f"history {self.path} cannot be written: {error}. The log and the reads are not affected; free some"
                 " space or mend the permissions, and the next flush catches up"
@@ -226,33 +275,6 @@ class History:
         """Let go of the file."""
         with self.lock:
             self._connection.close()
-
-
-def _entry(outcome: Outcome) -> tuple[Any, ...]:
-    record, event = outcome.record, outcome.event
-    key = (record.key or "")[:_LONGEST_KEY]
-    at_ms = outcome.at_ms or record.timestamp_ms
-    if event is None:
-        return key, record.offset, record.partition, at_ms, int(outcome.verdict), None, None, None, None, None
-    session_id, reason = getattr(event.data, "session_id", None), getattr(event.data, "reason", None)
-    return (
-        key, record.offset, record.partition, at_ms, int(outcome.verdict),
-        events.NAMES[type(event)], session_id, event.id, event.source, reason,
-    )  # fmt: skip
-
-
-def _beginning(outcome: Outcome) -> tuple[Any, ...] | None:
-    event, record = outcome.event, outcome.record
-    if type(event) is not events.Created or outcome.verdict is not Verdict.APPLIED:
-        return None
-    return event.subject, record.offset, event.data.session_id, record.partition, outcome.at_ms, event.source
-
-
-def _end(outcome: Outcome) -> tuple[Any, ...] | None:
-    ended, ending = outcome.ended, outcome.ending
-    if ended is None or ending is None or outcome.event is None:
-        return None
-    return ending.at_ms, ending.offset, outcome.event.source, ending.reason, ended.key, ended.born_offset
 
 
 def _check_page(after_offset: object, limit: object) -> None:

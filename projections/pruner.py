@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from engine import own_events
 from engine.clock import iso_from_ms
-from engine.codec import envelope
-from engine.events import TIMED_REASONS, Expired, ExpiryReason
-from engine.identifiers import new_event_id
+from engine.events import TIMED_REASONS, ExpiryReason
+from engine.identifiers import new_event_ids
 from engine.log.port import Message
 from engine.session import Session
 from projections.live_view import LiveView
@@ -21,7 +21,6 @@ from projections.partition import Partition
 
 BATCH = 1_000
 """Announcements appended at a time."""
-_EXPIRED = Expired.__dataclass_fields__["type"].default
 RETRY_MS = 1_000
 """How long the pruner waits for the fold to end a session before it announces it again."""
 
@@ -108,7 +107,13 @@ class Pruner:
         time = iso_from_ms(now_ms)
         for start in range(0, len(plan.due), BATCH):
             batch = plan.due[start : start + BATCH]
-            self._append([Message(due.partition, due.key, self._announcement(due, now_ms, time)) for due in batch])
+            event_ids = new_event_ids(now_ms, len(batch))
+            self._append(
+                [
+                    Message(due.partition, due.key, self._announcement(due, event_id, now_ms, time))
+                    for due, event_id in zip(batch, event_ids, strict=True)
+                ]
+            )
             self.announced += len(batch)
         return len(plan.due)
 
@@ -135,12 +140,13 @@ class Pruner:
         with self._view.lock:
             return due.session_id not in self._view.partitions[due.partition].by_id
 
-    def _announcement(self, due: Due, now_ms: int, time: str) -> bytes:
-        fields = {"session_id": due.session_id, "reason": due.reason, "deadline_ms": max(due.deadline_ms, 0)}
-        if due.reason not in TIMED_REASONS:
-            # By time the deadline itself is the condition; under pressure, that nobody has used it since.
-            fields["if_version"] = due.version
-        return envelope(_EXPIRED, new_event_id(now_ms), self._source, due.key, time, fields)
+    def _announcement(self, due: Due, event_id: str, now_ms: int, time: str) -> bytes:
+        # By time the deadline itself is the condition; under pressure, that nobody has used it since.
+        if_version = None if due.reason in TIMED_REASONS else due.version
+        return own_events.expiry(
+            event_id, self._source, due.key, time, now_ms, due.session_id, due.reason, max(due.deadline_ms, 0),
+            if_version,
+        )  # fmt: skip
 
 
 def _due(partition: Partition, session: Session, reason: str, deadline_ms: int) -> Due:

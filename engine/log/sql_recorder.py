@@ -23,11 +23,13 @@ from typing import Any
 
 from eventsourcing import sqlite as stock
 
+from engine.log.port import Record
 from engine.log.sql_file import TABLE as TABLE
 from engine.log.sqlite_rows import insert_rows
 
 CACHED_STATEMENTS = 64
-INSERT = f"INSERT INTO {TABLE} (originator_id, originator_version, topic, state, log_time_ms)"
+INSERT = f"INSERT INTO {TABLE} (originator_id, originator_version, log_time_ms, topic, state)"
+"""In the order of a `Record`. SQLite makes text of the partition's number, since the column is of text."""
 
 
 class ImmediateTransaction(stock.SQLiteTransaction):
@@ -138,8 +140,6 @@ class LogRecorder(stock.SQLiteApplicationRecorder):
             f"INSERT INTO {events_table_name} (originator_id, originator_version, topic, state) VALUES (?,?,?,?)"
         )
 
-    def insert_tuples(
-        self, connection: sqlite3.Connection, rows: Sequence[tuple[str, int, str | None, bytes | None, int]]
-    ) -> None:
-        """Insert (partition, offset, key, value, log time) rows in the transaction that the caller began."""
-        insert_rows(connection, INSERT, rows)
+    def insert_records(self, connection: sqlite3.Connection, records: Sequence[Record]) -> None:
+        """Insert records in the transaction that the caller began."""
+        insert_rows(connection, INSERT, records)

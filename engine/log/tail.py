@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from itertools import groupby
+from operator import itemgetter
 
 from engine.log.port import Record
 
 MAX_RECORDS = 8_192
 MAX_BYTES = 8 * 1024 * 1024
+_partition = itemgetter(Record._fields.index("partition"))
 
 
 class Tail:
@@ -22,20 +25,21 @@ class Tail:
         self._lock = threading.Lock()
 
     def add(self, records: Sequence[Record]) -> None:
-        """Take records that have just been written, in the order of the log."""
+        """Take the records of one commit, in the order of the log: those of a partition have no gap between them."""
         with self._lock:
-            for record in records:
-                kept = self._records[record.partition]
-                if kept and kept[-1].offset + 1 != record.offset:
+            for partition, run in groupby(records, _partition):
+                added = list(run)
+                kept = self._records[partition]
+                if kept and kept[-1].offset + 1 != added[0].offset:
                     # Another process has written in between: only the file holds that.
                     kept.clear()
-                    self._bytes[record.partition] = 0
-                kept.append(record)
-                self._bytes[record.partition] += len(record.value or b"")
-                if len(kept) > self._max_records or self._bytes[record.partition] > self._max_bytes:
+                    self._bytes[partition] = 0
+                kept += added
+                self._bytes[partition] += _size(added)
+                while len(kept) > self._max_records or (self._bytes[partition] > self._max_bytes and kept):
                     dropped = kept[: len(kept) // 2 + 1]
                     del kept[: len(dropped)]
-                    self._bytes[record.partition] -= sum(len(old.value or b"") for old in dropped)
+                    self._bytes[partition] -= _size(dropped)
 
     def read(self, partition: int, from_offset: int, max_records: int) -> list[Record]:
         """The records from `from_offset` on, if the first of them is here; else nothing."""
@@ -45,3 +49,7 @@ class Tail:
                 return []
             start = from_offset - kept[0].offset
             return kept[start : start + max_records]
+
+
+def _size(records: Sequence[Record]) -> int:
+    return sum([len(record[4]) for record in records if record[4] is not None])

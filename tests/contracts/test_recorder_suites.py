@@ -17,6 +17,7 @@ from uuid import uuid4
 import pytest
 from eventsourcing.persistence import StoredEvent
 
+from engine.log.port import Record
 from engine.log.sql_recorder import LogDatastore, LogRecorder
 
 # The module with the suites imports a cipher, for suites of other things, and that a package which we do not need.
@@ -105,8 +106,8 @@ class TestWhatWeAdd(OnAFile):
         recorder = self.create_recorder()
         with recorder.datastore.get_connection(commit=True) as writer:
             raw = writer._sqlite_conn
-            recorder.insert_tuples(raw, [("0", 0, "k", b"a", 5)])
+            recorder.insert_records(raw, [Record(0, 0, 5, "k", b"a")])
             with pytest.raises(Exception, match="UNIQUE"):
-                recorder.insert_tuples(raw, [("0", 0, "k", b"b", 6)])
+                recorder.insert_records(raw, [Record(0, 0, 6, "k", b"b")])
         (stored,) = recorder.select_events("0")
         assert stored == StoredEvent("0", 0, "k", b"a")

@@ -163,6 +163,21 @@ def test_a_flush_that_fails_loses_nothing_and_catches_up(name: str, body_bytes: 
     assert state_of(again) == live == refolded(on_disk)
 
 
+def test_a_failed_flush_leaves_no_hole_in_the_history(on_disk: Stage) -> None:
+    engine = on_disk.open()
+    engine.create("ana")
+    mend = failing(engine._history, "_write")
+    engine.close("ana")
+    engine.create("ana")
+    with pytest.raises(errors.SnapshotError, match="cannot be written"):
+        engine.flush()
+    engine.close("ana", reason="logout")
+    engine.create("ana")
+    mend()
+    assert [entry.name for entry in engine.history("ana")] == ["created", "closed", "created", "closed", "created"]
+    assert [life.reason for life in engine.lives("ana")] == ["deleted", "logout", None]
+
+
 def test_a_failed_last_flush_only_makes_the_next_start_longer(on_disk: Stage) -> None:
     engine = on_disk.open()
     grow(on_disk, engine, 8, 50)
