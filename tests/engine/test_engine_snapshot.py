@@ -166,14 +166,19 @@ def test_a_flush_that_fails_loses_nothing_and_catches_up(name: str, body_bytes: 
 def test_a_failed_flush_leaves_no_hole_in_the_history(on_disk: Stage) -> None:
     engine = on_disk.open()
     engine.create("ana")
-    mend = failing(engine._history, "_write")
+    write = engine._history._write
+
+    def fails_while_others_go_on(*_: object) -> None:
+        engine.close("ana", reason="logout")
+        engine.create("ana")
+        raise sqlite3.OperationalError("disk I/O error")
+
+    engine._history._write = fails_while_others_go_on  # type: ignore[method-assign]
     engine.close("ana")
     engine.create("ana")
     with pytest.raises(errors.SnapshotError, match="cannot be written"):
         engine.flush()
-    engine.close("ana", reason="logout")
-    engine.create("ana")
-    mend()
+    engine._history._write = write  # type: ignore[method-assign]
     assert [entry.name for entry in engine.history("ana")] == ["created", "closed", "created", "closed", "created"]
     assert [life.reason for life in engine.lives("ana")] == ["deleted", "logout", None]
 
