@@ -121,12 +121,14 @@ class Session(msgspec.Struct, gc=False):
     def deadline_reason(self) -> str | None:
         """Which limit sets the deadline: `idle`, `max_age` or `suspend_ttl`. Where two agree, `max_age` is named."""
         due = self.deadline_ms()
-        if due is None:
-            return None
+        return None if due is None else self.reason_at(due)
+
+    def reason_at(self, due_ms: int) -> str:
+        """The same for whoever has the deadline already."""
         if self.suspended_at_ms is not None:
             return "suspend_ttl"
         policy = self.policy
-        if policy.max_age_ms is not None and self.created_at_ms + policy.max_age_ms + self.parked_ms == due:
+        if policy.max_age_ms is not None and self.created_at_ms + policy.max_age_ms + self.parked_ms == due_ms:
             return "max_age"
         return "idle"
 

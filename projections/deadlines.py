@@ -23,6 +23,10 @@ FEW_FILINGS = 65_536
 """So many are not worth sweeping."""
 
 
+Filing = tuple[int, int, Session]
+"""When it is due, the offset of its birth to break ties, and the session."""
+
+
 class Deadlines:
     """The sessions of one partition by the time at which they must be looked at."""
 
@@ -30,13 +34,15 @@ class Deadlines:
         self._is_live = is_live
         self._buckets: dict[int, list[Session]] = {}
         self._starts: list[int] = []
-        self._imminent: list[tuple[int, int, Session]] = []
+        self._imminent: list[Filing] = []
+        self._reported: list[Filing] = []
+        """What `due` gave out last: most of it has ended by the next look, and need not go through the heap again."""
         self._filings = 0
         self._sweep_at = FEW_FILINGS
 
     def __len__(self) -> int:
         """How many filings it keeps, those of ended sessions included."""
-        return self._filings
+        return self._filings + len(self._reported)
 
     def file(self, session: Session, now_ms: int) -> None:
         """See to it that the session is looked at by its deadline. Costs nothing if that is so already."""
@@ -72,8 +78,9 @@ class Deadlines:
 
         They are reported again until they have ended.
         """
+        self._take_back()
         self._open(now_ms)
-        found: list[tuple[int, int, Session]] = []
+        found = self._reported
         imminent = self._imminent
         while imminent and imminent[0][0] <= now_ms and len(found) < limit:
             filing = heapq.heappop(imminent)
@@ -82,15 +89,22 @@ class Deadlines:
             if session.wake_ms != filed_ms or not self._is_live(session):
                 continue
             due_ms = session.deadline_ms()
-            session.wake_ms = None
             if due_ms == filed_ms:
                 found.append(filing)
-            elif due_ms is not None:
+                continue
+            session.wake_ms = None
+            if due_ms is not None:
                 # It was touched since: others may be due before it.
                 self._file_anew(session, due_ms, now_ms)
-        for due_ms, _, session in found:
-            self._put_imminent(session, due_ms)
         return [session for _, _, session in found]
+
+    def _take_back(self) -> None:
+        """Put what was reported and has not ended in its place again."""
+        for filing in self._reported:
+            if self._is_live(filing[2]):
+                self._filings += 1
+                heapq.heappush(self._imminent, filing)
+        self._reported = []
 
     def _file_anew(self, session: Session, due_ms: int, now_ms: int) -> None:
         if due_ms - now_ms < WIDTHS_MS[0]:
@@ -120,6 +134,7 @@ class Deadlines:
 
     def _sweep(self) -> None:
         """Let go of sessions that have ended or were filed anew. Costs less than the filings that led to it."""
+        self._take_back()
         buckets = self._buckets
         for start_ms, bucket in list(buckets.items()):
             kept = {id(s): s for s in bucket if s.wake_ms == start_ms and self._is_live(s)}
@@ -135,6 +150,7 @@ class Deadlines:
 
     def next_ms(self) -> int | None:
         """A time before which nothing is due: at most about a second, then a minute, … early. `None`: nothing ever."""
+        self._take_back()
         first_due = self._imminent[0][0] if self._imminent else None
         first_start = self._starts[0] if self._starts else None
         if first_due is None or first_start is None:

@@ -157,8 +157,7 @@ class Partition:
         if session is not None:
             due_ms = session.deadline_ms()
             if due_ms is not None and at_ms >= due_ms:
-                reason = session.deadline_reason() or "idle"
-                ending = self._end(session, reason, due_ms, offset)
+                ending = self._end(session, session.reason_at(due_ms), due_ms, offset)
                 settled, session = session, None
         verdict = lifecycle.judge(event, session, settled, at_ms, self)
         if verdict is not Verdict.APPLIED:
@@ -225,20 +224,22 @@ class Partition:
         del self.by_id[session.session_id]
         if self.active.pop(session.key, None) is None:
             del self.parked[session.key]
-        owner, session.owner = session.owner, None
-        self._reindex(session, owner)
-        session.owner = owner
+        if session.owner is not None:
+            self._disown(session, session.owner)
         self.endings.add(session.session_id)
-        return Ending(reason=reason, at_ms=at_ms, partition=self.number, offset=offset)
+        return Ending(reason, at_ms, self.number, offset)
 
     def _reindex(self, session: Session, previous: str | None) -> None:
         if previous is not None:
-            owned = self.by_owner[previous]
-            del owned[session.key]
-            if not owned:
-                del self.by_owner[previous]
+            self._disown(session, previous)
         if session.owner is not None:
             self.by_owner.setdefault(session.owner, {})[session.key] = session
+
+    def _disown(self, session: Session, owner: str) -> None:
+        owned = self.by_owner[owner]
+        del owned[session.key]
+        if not owned:
+            del self.by_owner[owner]
 
 
 def _is_past(sent_at_ms: int, timestamp_ms: int) -> bool:

@@ -71,9 +71,8 @@ class Pruner:
             for partition in self._view.partitions:
                 for session in partition.deadlines.due(now_ms, limit - len(plan.due)):
                     deadline_ms = session.deadline_ms()
-                    reason = session.deadline_reason()
-                    if deadline_ms is not None and reason is not None:
-                        plan.due.append(_due(partition, session, reason, deadline_ms))
+                    if deadline_ms is not None:
+                        plan.due.append(_due(partition, session, session.reason_at(deadline_ms), deadline_ms))
             plan.due.sort(key=lambda due: due.deadline_ms)
             if self._max_sessions is not None:
                 excess = self._view.count() - len(plan.due) - self._max_sessions
@@ -132,13 +131,13 @@ class Pruner:
             self.execute(plan, now_ms)
             done.due += plan.due
             done.spared = plan.spared
-            self._recent |= {due.session_id: now_ms for due in plan.due if not self._has_ended(due)}
+            with self._view.lock:
+                self._recent |= {due.session_id: now_ms for due in plan.due if not self._has_ended(due)}
             if found < BATCH or not plan.due:
                 return done
 
     def _has_ended(self, due: Due) -> bool:
-        with self._view.lock:
-            return due.session_id not in self._view.partitions[due.partition].by_id
+        return due.session_id not in self._view.partitions[due.partition].by_id
 
     def _announcement(self, due: Due, event_id: str, now_ms: int, time: str) -> bytes:
         # By time the deadline itself is the condition; under pressure, that nobody has used it since.
