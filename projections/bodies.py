@@ -158,17 +158,17 @@ class Bodies:
     def follow(self, partition: Partition, outcomes: Sequence[Outcome]) -> None:
         """Note what outcomes did to bodies."""
         for outcome in outcomes:
-            if outcome.ended is not None:
-                self._drop(BodyId(partition.number, outcome.ended.born_offset))
-            if outcome.verdict is not Verdict.APPLIED or outcome.session is None:
+            _, event, verdict, _, session, ended, _ = outcome
+            if ended is not None and (self._whole or self._unsaved):
+                self._drop(BodyId(partition.number, ended.born_offset))
+            if session is None or verdict is not Verdict.APPLIED:
                 continue
-            event = outcome.event
             if type(event) is events.Touched:
                 if event.data.attributes is not None or event.data.message is not None:
-                    self._touch(BodyId(partition.number, outcome.session.born_offset), outcome, event)
+                    self._touch(BodyId(partition.number, session.born_offset), outcome, event)
             elif type(event) is events.Created and event.data.attributes:
                 # An empty body costs nothing: no memory, no row.
-                body_id = BodyId(partition.number, outcome.session.born_offset)
+                body_id = BodyId(partition.number, session.born_offset)
                 self._unsaved[body_id] = Unsaved(attributes=event.data.attributes)
                 body = self._unsaved[body_id].join(Body())
                 self.unsaved_bytes += self._unsaved[body_id].cost_bytes()

@@ -59,13 +59,13 @@ class Snapshot:
     def follow(self, partition: Partition, outcomes: Sequence[Outcome]) -> None:
         """Note which sessions changed."""
         changed, gone = self._changed[partition.number], self._gone[partition.number]
-        for outcome in outcomes:
-            if outcome.ended is not None:
-                born_offset = outcome.ended.born_offset
+        for _, _, _, _, session, ended, _ in outcomes:
+            if ended is not None:
+                born_offset = ended.born_offset
                 changed.pop(born_offset, None)
                 gone.add(born_offset)
-            if outcome.session is not None:
-                changed[outcome.session.born_offset] = outcome.session
+            if session is not None:
+                changed[session.born_offset] = session
 
     def unsaved(self) -> int:
         """How many sessions have changed since the last flush."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine import events
-from engine.session import Status
+from engine.session import Ending, Status
 from engine.verdicts import Verdict
 from projections.partition import Outcome, Partition
 
@@ -40,6 +40,19 @@ class Counts:
         return cls(**restored)
 
 
+def _count_end(counts: Counts, ending: Ending, at_ms: int, created_at_ms: int) -> None:
+    reason, ended_at_ms, _, _ = ending
+    counts.ended[reason] += 1
+    if ended_at_ms - created_at_ms > counts.longest_ms:
+        counts.longest_ms = ended_at_ms - created_at_ms
+    if reason in events.TIMED_REASONS:
+        lag_ms = at_ms - ended_at_ms if at_ms > ended_at_ms else 0
+        counts.expiries += 1
+        counts.expiry_lag_ms_total += lag_ms
+        if lag_ms > counts.expiry_lag_ms_max:
+            counts.expiry_lag_ms_max = lag_ms
+
+
 class Statistics:
     """Counters of every partition."""
 
@@ -49,24 +62,17 @@ class Statistics:
     def follow(self, partition: Partition, outcomes: Sequence[Outcome]) -> None:
         """Count outcomes."""
         counts = self.counts[partition.number]
-        for outcome in outcomes:
-            if outcome.verdict is Verdict.APPLIED:
-                event = outcome.event
-                if event is not None:
-                    counts.applied[events.NAMES[type(event)]] += 1
-                    if type(event) is events.Created:
-                        counts.created += 1
+        applied = counts.applied
+        for _, event, verdict, at_ms, _, ended, ending in outcomes:
+            if verdict is Verdict.APPLIED:
+                kind = type(event)
+                applied[events.NAMES[kind]] += 1
+                if kind is events.Created:
+                    counts.created += 1
             else:
-                counts.void[outcome.verdict.label] += 1
-            if outcome.ending is not None and outcome.ended is not None:
-                ending = outcome.ending
-                counts.ended[ending.reason] += 1
-                counts.longest_ms = max(counts.longest_ms, ending.at_ms - outcome.ended.created_at_ms)
-                if ending.reason in events.TIMED_REASONS:
-                    lag_ms = max(outcome.at_ms - ending.at_ms, 0)
-                    counts.expiries += 1
-                    counts.expiry_lag_ms_total += lag_ms
-                    counts.expiry_lag_ms_max = max(counts.expiry_lag_ms_max, lag_ms)
+                counts.void[verdict.label] += 1
+            if ending is not None and ended is not None:
+                _count_end(counts, ending, at_ms, ended.created_at_ms)
 
     def report(self, partitions: Sequence[Partition]) -> dict[str, Any]:
         """All partitions together, as plain JSON values. The caller holds the view's lock."""
