@@ -9,17 +9,25 @@ from engine.clock import Clock
 from engine.errors import InvalidSetting, shown
 from engine.log.port import MAX_PARTITIONS, Log
 
-_NOT_HERE = {"kafka": "Apache Kafka", "postgresql": "PostgreSQL"}
+_NOT_HERE = {"postgresql": "PostgreSQL"}
 
 
 def open_log(url: str, clock: Clock, *, partitions: int | None = None) -> Log:
-    """The log at `url`: `memory://`, `sqlite:///relative.db` or `sqlite:////absolute.db`; a file is made if need be.
+    """The log at `url`: `memory://`, `sqlite:///relative.db`, `sqlite:////absolute.db` or `kafka://host:9092/topic`.
+
+    A file is made if need be, a topic is not (`lastseen topics create`).
 
     `?partitions=N`, or `partitions`, is the number of partitions of a log that is made (1), and is checked against that
     of one that exists. Raises `InvalidSetting` for a URL that names no log, and the log's own errors.
     """
     if not isinstance(url, str) or "://" not in url:
         raise InvalidSetting(f"log URL {shown(url)}: give memory:// or sqlite:///path/to/file.db")
+    if url.startswith("kafka:"):
+        # First, and by itself: what is wrong with it is said without showing what may be a secret.
+        from engine.log.kafka import KafkaLog
+        from engine.log.kafka_place import place_of
+
+        return KafkaLog(place_of(url, partitions))
     parts = urlsplit(url)
     if parts.fragment:
         raise InvalidSetting(f"log URL {shown(url)}: nothing may follow a `#`; if the file's name has one, write %23")

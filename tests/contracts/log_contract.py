@@ -10,8 +10,9 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -20,7 +21,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from engine.clock import ManualClock
+from engine.clock import Clock, ManualClock
 from engine.errors import EngineClosed, InvalidInput, LogMismatch
 from engine.log.port import Log, Message, Position, Record
 
@@ -76,6 +77,10 @@ class LogContract:
     def clock(self) -> ManualClock:
         return ManualClock(T0)
 
+    def log_clock(self, clock: ManualClock) -> Clock:
+        """The clock that log times are told by: the one that a log is opened with, unless it has its own."""
+        return clock
+
     @pytest.fixture
     def log(self, make: Make, clock: ManualClock) -> Iterator[Log]:
         opened = make(clock)
@@ -127,19 +132,29 @@ class LogContract:
     # ── time ──
 
     def test_a_record_bears_the_time_at_which_the_log_took_it(self, log: Log, clock: ManualClock) -> None:
-        log.append([message("a")])
+        times = LogTimes(self.log_clock(clock))
+        with times.of(b"a"):
+            log.append([message("a")])
         clock.advance(1_234)
-        log.append([message("b"), message("c")])
-        assert [record.timestamp_ms for record in log.read(0, 0, 9)] == [T0, T0 + 1_234, T0 + 1_234]
+        with times.of(b"b", b"c"):
+            log.append([message("b"), message("c")])
+        assert times.faults(log.read(0, 0, 9)) == []
+        assert len(log.read(0, 0, 9)) == 3
 
     def test_log_time_never_goes_back(self, log: Log, clock: ManualClock) -> None:
-        log.append([message("a")])
+        times = LogTimes(self.log_clock(clock))
+        with times.of(b"a"):
+            log.append([message("a")])
         clock.advance(-3_600_000)
-        log.append([message("b", log.partitions - 1)])
+        with times.of(b"b"):
+            log.append([message("b", log.partitions - 1)])
         clock.advance(3_600_001)
-        log.append([message("c")])
-        times = {record.value: record.timestamp_ms for records in everything(log) for record in records}
-        assert times == {b"a": T0, b"b": T0, b"c": T0 + 1}
+        with times.of(b"c"):
+            log.append([message("c")])
+        stored = [record for records in everything(log) for record in records]
+        assert times.faults(stored) == []
+        at_ms = {record.value: record.timestamp_ms for record in stored}
+        assert at_ms[b"a"] <= at_ms[b"b"] <= at_ms[b"c"]
 
     # ── reading ──
 
@@ -325,7 +340,7 @@ class LogContract:
 
     def test_it_is_a_list_for_each_partition(self, place: Callable[[], Make]) -> None:
         run_state_machine_as_test(
-            lambda: LogAgainstLists(place(), is_durable=isinstance(self, DurableLogContract)),
+            lambda: LogAgainstLists(place(), self.log_clock, is_durable=isinstance(self, DurableLogContract)),
             settings=settings(max_examples=15, stateful_step_count=25),
         )
 
@@ -353,56 +368,94 @@ class DurableLogContract(LogContract):
         again.close()
 
     def test_an_older_clock_does_not_turn_log_time_back(self, make: Make, clock: ManualClock) -> None:
+        times = LogTimes(self.log_clock(clock))
         first = make(clock)
-        first.append([message("a", first.partitions - 1)])
-        first.append([message("b")])
+        with times.of(b"a", b"b"):
+            first.append([message("a", first.partitions - 1)])
+            first.append([message("b")])
         first.close()
-        again = make(ManualClock(T0 - 86_400_000))
-        again.append([message("c")])
-        assert again.read(0, again.end_offsets()[0] - 1, 1)[0].timestamp_ms == T0
+        clock.advance(-86_400_000)
+        again = make(clock)
+        with times.of(b"c"):
+            again.append([message("c")])
+        stored = [record for records in everything(again) for record in records]
+        assert times.faults(stored) == []
+        assert len(stored) == 3
         again.close()
 
     def test_two_who_have_it_open_see_one_log(self, make: Make, clock: ManualClock) -> None:
-        ours, theirs = make(clock), make(ManualClock(T0 + 500))
+        # Whose clock is ahead writes first: what comes after can be no earlier.
+        ahead = ManualClock(T0 + 500)
+        times = LogTimes(self.log_clock(ahead))
+        ours, theirs = make(clock), make(ahead)
         for number in range(20):
             writer, reader = (ours, theirs) if number % 3 else (theirs, ours)
-            assert writer.append([message(str(number))]) == [Position(0, number)]
+            with times.of(b"%d" % number):
+                assert writer.append([message(str(number))]) == [Position(0, number)]
             assert reader.wait(Position(0, number), PATIENCE_S)
             assert reader.read(0, number, 5)[0].value == b"%d" % number
         assert everything(ours, 3) == everything(theirs, 7)
-        times = [record.timestamp_ms for record in everything(ours)[0]]
-        assert times == sorted(times) == [T0 + 500] * 20
+        at_ms = [record.timestamp_ms for record in everything(ours)[0]]
+        assert at_ms == sorted(at_ms)
+        assert times.faults(everything(ours)[0]) == []
         ours.close()
         theirs.close()
 
 
-class LogAgainstLists(RuleBasedStateMachine):
-    """A log beside its naive model: a list of (time, key, value) for each partition."""
+class LogTimes:
+    """Between which readings of a clock a log took each record; the same reading twice, if a test turns the clock."""
 
-    def __init__(self, make: Make, *, is_durable: bool) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._latest_ms = 0
+        self._bounds: dict[bytes, tuple[int, int]] = {}
+
+    @contextmanager
+    def of(self, *values: bytes) -> Iterator[None]:
+        """The log takes these values inside."""
+        before_ms = max(self._latest_ms, self._clock.now_ms())
+        yield
+        if values:  # a log that was given nothing looks at no clock
+            self._latest_ms = max(before_ms, self._clock.now_ms())
+            self._bounds |= dict.fromkeys(values, (before_ms, self._latest_ms))
+
+    def faults(self, records: Sequence[Record]) -> list[str]:
+        """The records whose log time is not within their bounds."""
+        return [
+            f"{record} was taken between {bounds}"
+            for record in records
+            for bounds in [self._bounds[record.value or b""]]
+            if not bounds[0] <= record.timestamp_ms <= bounds[1]
+        ]
+
+
+class LogAgainstLists(RuleBasedStateMachine):
+    """A log beside its naive model: a list of (key, value) for each partition, and when each was taken."""
+
+    def __init__(self, make: Make, log_clock: Callable[[ManualClock], Clock], *, is_durable: bool) -> None:
         super().__init__()
         self.make = make
         self.is_durable = is_durable
         self.clock = ManualClock(T0)
+        self.times = LogTimes(log_clock(self.clock))
         self.log = make(self.clock)
-        self.lists: list[list[tuple[int, str, bytes]]] = [[] for _ in range(self.log.partitions)]
-        self.log_time_ms = 0
+        self.lists: list[list[tuple[str, bytes]]] = [[] for _ in range(self.log.partitions)]
         self.appended = 0
 
     def place(self, sent: list[Message]) -> list[Position]:
         """The positions that the messages must get; they are in the model then."""
-        self.log_time_ms = max(self.log_time_ms, self.clock.now_ms()) if sent else self.log_time_ms
         positions = []
         for partition, key, value in sent:
             positions.append(Position(partition, len(self.lists[partition])))
-            self.lists[partition].append((self.log_time_ms, key, value))
+            self.lists[partition].append((key, value))
         return positions
 
     @rule(places=st.lists(st.integers(0, 99), max_size=6), size=st.integers(0, 300), soon=st.booleans())
     def append(self, places: list[int], size: int, soon: bool) -> None:
         self.appended += 1
         sent = [message(f"{self.appended}.{n}" + "x" * size, at % self.log.partitions) for n, at in enumerate(places)]
-        got = self.log.append_soon(sent).result(PATIENCE_S) if soon else self.log.append(sent)
+        with self.times.of(*[each.value for each in sent]):
+            got = self.log.append_soon(sent).result(PATIENCE_S) if soon else self.log.append(sent)
         assert got == self.place(sent)
 
     @rule(by_ms=st.integers(-5_000, 5_000))
@@ -419,10 +472,11 @@ class LogAgainstLists(RuleBasedStateMachine):
                 self.log.read(partition, start, size)
             return
         read = self.log.read(partition, start, size)
-        wanted = [Record(partition, start + n, *row) for n, row in enumerate(rows[start : start + size])]
+        wanted = [(partition, start + n, *row) for n, row in enumerate(rows[start : start + size])]
         # A log may give less than it was asked for, but something, and in order.
-        assert read == wanted[: len(read)]
+        assert [(*record[:2], *record[3:]) for record in read] == wanted[: len(read)]
         assert bool(read) == bool(wanted)
+        assert self.times.faults(read) == []
 
     @rule()
     def compare(self) -> None:
@@ -431,7 +485,9 @@ class LogAgainstLists(RuleBasedStateMachine):
         for partition, end in enumerate(ends):
             assert self.log.wait(Position(partition, end), 0) is False
             assert end == 0 or self.log.wait(Position(partition, end - 1), 0) is True
-        assert [[record[2:] for record in records] for records in everything(self.log, 5)] == self.lists
+        stored = everything(self.log, 5)
+        assert [[record[3:] for record in records] for records in stored] == self.lists
+        assert [self.times.faults(records) for records in stored] == [[]] * len(stored)
 
     @precondition(lambda self: self.is_durable)
     @rule()

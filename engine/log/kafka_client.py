@@ -1,0 +1,181 @@
+"""Clients of Kafka: one configuration for all of them, the settings that are forced, and their errors as ours.
+
+What kafka-python would do by default and must not: make a topic because somebody asked for it, start reading somewhere
+else when an offset is gone, acknowledge what one broker has.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, errors
+from kafka.net.compat import KafkaNetClient
+
+from engine.errors import LogError, LogUnavailable
+from engine.log.kafka_place import KafkaPlace
+from engine.log.kafka_secrets import (
+    closing_quietly,
+    guard_loggers,
+    key_password,
+    password_of,
+    token_provider,
+    without_secrets,
+)
+
+REQUEST_TIMEOUT_MS = 10_000
+BOOTSTRAP_TIMEOUT_MS = 10_000
+RECONNECT_MAX_MS = 1_000
+"""A broker that was restarted is found again so soon; kafka-python's own limit is half a minute."""
+MAX_BATCH_BYTES = 512 * 1024
+MAX_REQUEST_BYTES = 8 * 1024 * 1024
+
+FORCED_PRODUCER: dict[str, Any] = {
+    "acks": "all",
+    "enable_idempotence": True,
+    "allow_auto_create_topics": False,
+    "linger_ms": 0,
+    "batch_size": MAX_BATCH_BYTES,
+    "max_request_size": MAX_REQUEST_BYTES,
+    "metrics_enabled": False,
+}
+FORCED_CONSUMER: dict[str, Any] = {
+    "auto_offset_reset": "none",
+    "enable_auto_commit": False,
+    "allow_auto_create_topics": False,
+    "group_id": None,
+    "isolation_level": "read_uncommitted",
+    "check_crcs": True,
+    "max_poll_records": 1_000_000,
+    "metrics_enabled": False,
+}
+
+_REFUSED = (
+    errors.SaslAuthenticationFailedError,
+    errors.UnsupportedSaslMechanismError,
+    errors.IllegalSaslStateError,
+)
+_FORBIDDEN = (
+    errors.TopicAuthorizationFailedError,
+    errors.ClusterAuthorizationFailedError,
+    errors.GroupAuthorizationFailedError,
+    errors.TransactionalIdAuthorizationFailedError,
+)
+_ABSENT = (errors.UnknownTopicOrPartitionError, errors.InvalidTopicError)
+
+
+class Unreachable(LogUnavailable):
+    """No broker answers, now: worth another try. Callers see a plain `LogUnavailable`."""
+
+
+def configuration(place: KafkaPlace) -> dict[str, Any]:
+    """What every client is configured with. Raises `InvalidSetting` where a secret cannot be read."""
+    settings: dict[str, Any] = {
+        "bootstrap_servers": list(place.servers),
+        "security_protocol": place.security_protocol,
+        "request_timeout_ms": REQUEST_TIMEOUT_MS,
+        "bootstrap_timeout_ms": BOOTSTRAP_TIMEOUT_MS,
+        "reconnect_backoff_max_ms": RECONNECT_MAX_MS,
+    }
+    if place.security_protocol in ("SSL", "SASL_SSL"):
+        settings |= {
+            "ssl_cafile": place.ssl_cafile,
+            "ssl_certfile": place.ssl_certfile,
+            "ssl_keyfile": place.ssl_keyfile,
+            "ssl_password": key_password(),
+        }
+    if place.sasl_mechanism is not None:
+        settings["sasl_mechanism"] = place.sasl_mechanism
+        if place.sasl_mechanism == "OAUTHBEARER":
+            settings["sasl_oauth_token_provider"] = token_provider(place)
+        else:
+            settings |= {"sasl_plain_username": place.username, "sasl_plain_password": password_of(place)}
+    return settings
+
+
+def open_consumer(place: KafkaPlace, **settings: Any) -> KafkaConsumer:
+    """A consumer that belongs to no group and resets nothing. Raises `LogError`."""
+    return _open(KafkaConsumer, place, settings | FORCED_CONSUMER)
+
+
+def open_producer(place: KafkaPlace, **settings: Any) -> KafkaProducer:
+    """A producer that loses and doubles nothing. Raises `LogError`."""
+    return _open(KafkaProducer, place, settings | FORCED_PRODUCER)
+
+
+def open_admin(place: KafkaPlace) -> KafkaAdminClient:
+    """A client that makes and describes topics. Raises `LogError`."""
+    return _open(KafkaAdminClient, place, {})
+
+
+def _open(kind: Any, place: KafkaPlace, settings: dict[str, Any]) -> Any:
+    made: list[_NetClient] = []
+
+    def make_net_client(**config: Any) -> _NetClient:
+        made.append(_NetClient(**config))
+        return made[-1]
+
+    guard_loggers()
+    try:
+        return kind(**(configuration(place) | {"client_id": "lastseen"} | settings), kafka_client=make_net_client)
+    except BaseException as error:
+        # A client that failed to start leaves its thread behind.
+        for client in made:
+            client.close()
+        if isinstance(error, errors.KafkaError | OSError):
+            raise log_error(place, "cannot be opened", error) from None
+        raise
+
+
+class _NetClient(KafkaNetClient):  # type: ignore[misc]
+    """The network client under all others, with two faults mended."""
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__(**config)
+        # kafka-python 3.0 takes this setting, and forgets to pass it on.
+        self.cluster.config["allow_auto_create_topics"] = False
+
+    def close(self, node_id: Any = None) -> None:
+        """Close; also the sockets of connections that were being made, which kafka-python leaves open."""
+        if node_id is not None:
+            super().close(node_id)
+            return
+        with closing_quietly():
+            self._manager.close()
+            self._net.stop()
+            try:
+                left = [key.fileobj for key in self._net._selector.get_map().values()]
+            except (AttributeError, RuntimeError):  # closed already, or not as expected
+                left = []
+            super().close()
+        for each in left:
+            if isinstance(each, socket.socket):
+                each.close()
+
+
+def log_error(place: KafkaPlace, doing: str, error: BaseException) -> LogError:
+    """The typed error for what kafka-python, or the network, says. Nothing was written, and no secret is in it."""
+    says = without_secrets(str(error))[:300]
+    if isinstance(error, LogError):
+        return error
+    if isinstance(error, _REFUSED):
+        return LogUnavailable(
+            f"log {place} {doing}: the broker refuses us ({says}): see that username, password or token are right, and"
+            " that it knows this sasl_mechanism"
+        )
+    if isinstance(error, _FORBIDDEN):
+        return LogUnavailable(
+            f"log {place} {doing}: we are not allowed to ({says}): give this user the rights READ, WRITE, DESCRIBE and"
+            " DESCRIBE_CONFIGS on the topic, and IDEMPOTENT_WRITE on the cluster"
+        )
+    if isinstance(error, _ABSENT):
+        return LogUnavailable(absent(place))
+    return Unreachable(
+        f"log {place} {doing}: {says}. See that the broker is up and the address right, and that security_protocol"
+        " is the one that it speaks there; then try again"
+    )
+
+
+def absent(place: KafkaPlace) -> str:
+    """What is said of a topic that is not there."""
+    return f"log {place}: there is no such topic; make it with: lastseen topics create --log {place}"
