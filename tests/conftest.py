@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from hypothesis import HealthCheck, settings
 
+pytest_plugins = ["kafka_fixtures"]
+
 settings.register_profile(
     "lastseen",
     deadline=None,  # Colleagues' machines differ; what is too slow is a benchmark's business.

@@ -1,0 +1,58 @@
+"""Runs Kafka on this machine's Java, from the jars that Maven has fetched."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.kafka.node import Node, Place
+
+OLDEST_JAVA = 17
+_OPTIONS = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-Djava.awt.headless=true")
+
+
+@dataclass(frozen=True)
+class Java:
+    """A Java that is new enough, and the folder with Kafka's jars."""
+
+    program: str
+    jars: Path
+
+    def describe(self) -> str:
+        """What it is, for people."""
+        return f"Java ({self.program})"
+
+    def place(self, node: Node) -> Place:
+        """On loopback, in the node's own folder."""
+        return Place(folder=str(node.folder), listen="127.0.0.1", host="127.0.0.1")
+
+    def command(self, node: Node, program: str, *arguments: str) -> list[str]:
+        """The command that runs one of Kafka's programs."""
+        logging = f"-Dlog4j2.configurationFile={node.folder}/log4j2.properties"
+        return [self.program, *_OPTIONS, logging, "-cp", f"{self.jars}/*", program, *arguments]
+
+    def removal(self, node: Node) -> None:
+        """Nothing: a node is the child process itself."""
+
+
+def find_java() -> str | None:
+    """The first Java that is new enough: JAVA_HOME's, or the one on the path."""
+    home = os.environ.get("JAVA_HOME")
+    for program in filter(None, [str(Path(home, "bin", "java")) if home else None, shutil.which("java")]):
+        if (java_version(program) or 0) >= OLDEST_JAVA:
+            return program
+    return None
+
+
+def java_version(program: str) -> int | None:
+    """Java's major version; None when it does not run."""
+    try:
+        said = subprocess.run([program, "-version"], capture_output=True, text=True, check=True, timeout=30).stderr
+    except (OSError, subprocess.SubprocessError):
+        return None
+    version = re.search(r'version "(\d+)', said)
+    return int(version[1]) if version else None
