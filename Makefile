@@ -33,7 +33,7 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test replay-check crash bench docs lock clean no-python
+.PHONY: help setup demo check kafka kafka-cluster kafka-jars test replay-check crash bench docs lock clean no-python
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -69,7 +69,16 @@ check: setup ## lint, formatting, types and the house rules
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/style
 
-test: check ## check, then every test
+kafka: setup ## run a real Kafka broker on loopback until Ctrl-C
+	$(BIN)/python -m infra.kafka one
+
+kafka-cluster: setup ## run three Kafka brokers on loopback until Ctrl-C
+	$(BIN)/python -m infra.kafka three
+
+kafka-jars: setup ## make ready what the tests run Kafka with: a container engine, or Java and the jars
+	$(BIN)/python -m infra.kafka jars
+
+test: check kafka-jars ## check, then every test
 	$(BIN)/python -m pytest --ignore=tests/style
 
 replay-check: setup ## replay the whole recording against the naive model (LASTSEEN_CHAT_FILE=...)
@@ -91,6 +100,6 @@ lock: ## pin requirements*.in anew (newest versions: make lock UPGRADE=--upgrade
 	$(PIP_COMPILE) requirements.in --output-file requirements.lock
 	$(PIP_COMPILE) requirements-dev.in --output-file requirements-dev.lock
 
-clean: ## remove the environment, the caches and the demo's log
-	rm -rf .venv var/demo var/lock build dist *.egg-info .hypothesis .mypy_cache .ruff_cache
+clean: ## remove the environment, the caches, and what the demo and the brokers left
+	rm -rf .venv var/demo var/kafka var/lock build dist *.egg-info .hypothesis .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -12,14 +12,21 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from functools import cache
+from pathlib import Path
 
+from infra.kafka.cluster import Cluster
+from infra.kafka.docker import Docker, find_docker
 from infra.kafka.jars import FOLDER, fetch_jars, jars_are_here, say
 from infra.kafka.java import OLDEST_JAVA, Java, find_java
-from infra.kafka.node import Launcher
+from infra.kafka.node import BrokerFailed, Launcher
 
 ADDRESS_VARIABLE = "LASTSEEN_TEST_KAFKA"
+_CONTAINER_REACHED_WITHIN_S = 45
+# Debian 12 has 17, Debian 13 has 21.
 _JAVA_PACKAGES = ("openjdk-17-jre-headless", "openjdk-21-jre-headless", "default-jre-headless")
+_APT_OPTIONS = ("-qq", "-o", "Acquire::Retries=3", "-o", "DPkg::Lock::Timeout=300")
 
 
 class NoKafka(Exception):
@@ -32,45 +39,67 @@ def running_elsewhere() -> str | None:
 
 
 @cache
-def choose() -> Launcher:
-    """What to run brokers with on this machine, made ready. Raises NoKafka; DownloadFailed."""
-    return _java() or _installed() or _nothing()
+def choose(folder: Path = FOLDER) -> Launcher:
+    """What to run brokers with on this machine, made ready; jars go to `folder`/lib. Raises NoKafka, DownloadFailed."""
+    launcher = _containers() or _java(folder) or _installed(folder)
+    if launcher is None:
+        missing = "Maven" if find_java() else f"Java {OLDEST_JAVA} or newer"
+        raise NoKafka(
+            f"there is no Kafka to work with: no container engine can be used, and there is no {missing}.\n"
+            f"  On Debian and Ubuntu: sudo apt-get install {_JAVA_PACKAGES[0]} maven; or start Docker;\n"
+            f"  or name a broker that runs: {ADDRESS_VARIABLE}=host:9092"
+        )
+    return launcher
 
 
-def _java() -> Java | None:
+def _containers() -> Docker | None:
+    """An engine may answer and be somewhere else, behind a socket or a tunnel; so one broker is tried first."""
+    docker = find_docker()
+    if docker is None:
+        return None
+    with tempfile.TemporaryDirectory(prefix="lastseen-kafka-") as folder:
+        trial = Cluster(docker, Path(folder), 1)
+        try:
+            trial.start(_CONTAINER_REACHED_WITHIN_S)
+        except BrokerFailed as failure:
+            say(f"a container engine answers, but a broker in it does not; going on without it: {failure}")
+            return None
+        finally:
+            trial.kill()
+    return docker
+
+
+def _java(folder: Path) -> Java | None:
     program, maven = find_java(), shutil.which("mvn")
-    if program and jars_are_here():
-        return Java(program, FOLDER / "lib")
-    return Java(program, fetch_jars(maven)) if program and maven else None
+    if program and jars_are_here(folder):
+        return Java(program, folder / "lib")
+    return Java(program, fetch_jars(maven, folder)) if program and maven else None
 
 
-def _installed() -> Java | None:
+def _installed(folder: Path) -> Java | None:
     """Java and Maven from the system's packages, where installing is allowed without asking anybody."""
     apt, sudo = shutil.which("apt-get"), [] if os.geteuid() == 0 else ["sudo", "-n"]
-    if not apt or (sudo and not _succeeds("sudo", "-n", "true")):
+    if not apt or (sudo and not _succeeds([*sudo, "true"])):
         return None
-    say("neither a container engine nor Java with Maven is here; installing Java and Maven with apt-get")
-    quiet = [*sudo, "env", "DEBIAN_FRONTEND=noninteractive", apt, "-qq", "-o", "Acquire::Retries=3"]
-    _succeeds(*quiet, "update")
+    say("installing Java and Maven with apt-get: there is no container engine, and one of the two is missing")
+    apt_get = [*sudo, "env", "DEBIAN_FRONTEND=noninteractive", apt, *_APT_OPTIONS]
+    _succeeds([*apt_get, "update"])
     for package in _JAVA_PACKAGES:
-        if find_java() or _succeeds(*quiet, "install", "-y", "--no-install-recommends", package):
+        if find_java():
             break
+        _succeeds([*apt_get, "install", "-y", "--no-install-recommends", package])
     if not shutil.which("mvn"):
-        _succeeds(*quiet, "install", "-y", "--no-install-recommends", "maven")
-    return _java()
+        _succeeds([*apt_get, "install", "-y", "--no-install-recommends", "maven"])
+    return _java(folder)
 
 
-def _succeeds(*command: str) -> bool:
+def _succeeds(command: list[str]) -> bool:
+    """Run a command; when it fails, tell what it complained of."""
     try:
-        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0
-    except OSError:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    except OSError as failure:
+        say(f"{command[0]}: {failure.strerror}")
         return False
-
-
-def _nothing() -> Launcher:
-    raise NoKafka(
-        "there is no Kafka to work with: no container engine answers, and there is no "
-        + (f"Java {OLDEST_JAVA} or newer" if not find_java() else "Maven")
-        + ".\n  On Debian and Ubuntu: sudo apt-get install openjdk-17-jre-headless maven; or start Docker;"
-        + f"\n  or name a broker that runs: {ADDRESS_VARIABLE}=host:9092"
-    )
+    if done.returncode:
+        say(f"{' '.join(command)} failed:\n{done.stderr.strip()}")
+    return done.returncode == 0

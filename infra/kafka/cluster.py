@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from infra.kafka.access import Access
-from infra.kafka.node import Launcher, Node, Ports
+from infra.kafka.node import READY_WITHIN_S, Launcher, Node, Ports
 from infra.kafka.properties import server_properties
 
 # Below the range that systems take ports from for outgoing connections: a client that tries again while its broker is
@@ -53,14 +53,14 @@ class Cluster:
         """The addresses of all nodes, separated by commas, as clients take them."""
         return ",".join(node.address for node in self.nodes)
 
-    def start(self) -> None:
+    def start(self, within_s: float = READY_WITHIN_S) -> None:
         """Start the nodes that do not run, and wait until every node knows of all. Raises BrokerFailed."""
         try:
             for node in self.nodes:
                 if not node.pid:
                     node.begin()
             for node in self.nodes:
-                node.wait_until_ready(len(self.nodes))
+                node.wait_until_ready(len(self.nodes), within_s)
         except BaseException:
             self.kill()
             raise

@@ -16,6 +16,8 @@ FOLDER = ROOT / "var" / "kafka"
 _POM = Path(__file__).with_name("pom.xml")
 _ATTEMPTS = 3
 _SAY_EVERY_FILES = 20
+# Maven waits half an hour for a server that has gone quiet, unless it is told otherwise: by 3.8, and by 3.9.
+_PATIENCE = ("-Dmaven.wagon.rto=60000", "-Daether.connector.requestTimeout=60000")
 
 
 class DownloadFailed(Exception):
@@ -49,7 +51,7 @@ def fetch_jars(maven: str, folder: Path = FOLDER) -> Path:
 def _fetch(maven: str, folder: Path) -> None:
     arriving = folder / "lib.arriving"
     command = [maven, "--batch-mode", "--file", str(_POM), "dependency:copy-dependencies"]
-    command += [f"-DoutputDirectory={arriving}", "-DincludeScope=runtime"]
+    command += [f"-DoutputDirectory={arriving}", "-DincludeScope=runtime", *_PATIENCE]
     say(f"fetching Apache Kafka {kafka_version()} with Maven, once: about 45 MB, and Maven's own parts the first time")
     for attempt in range(1, _ATTEMPTS + 1):
         shutil.rmtree(arriving, ignore_errors=True)

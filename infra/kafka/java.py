@@ -32,11 +32,15 @@ class Java:
 
     def command(self, node: Node, program: str, *arguments: str) -> list[str]:
         """The command that runs one of Kafka's programs."""
-        logging = f"-Dlog4j2.configurationFile={node.folder}/log4j2.properties"
-        return [self.program, *_OPTIONS, logging, "-cp", f"{self.jars}/*", program, *arguments]
+        return [self.program, *java_arguments(str(self.jars), str(node.folder)), program, *arguments]
 
     def removal(self, node: Node) -> None:
         """Nothing: a node is the child process itself."""
+
+
+def java_arguments(jars: str, folder: str) -> list[str]:
+    """What Java is told before the name of the program: its size, its log settings, its class path."""
+    return [*_OPTIONS, f"-Dlog4j2.configurationFile={folder}/log4j2.properties", "-cp", f"{jars}/*"]
 
 
 def find_java() -> str | None:
