@@ -11,6 +11,7 @@ from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, errors
 from kafka.net.compat import KafkaNetClient
+from kafka.net.inet import KafkaNetSocket
 
 from engine.errors import LogError, LogUnavailable
 from engine.log.kafka_place import KafkaPlace
@@ -24,7 +25,7 @@ from engine.log.kafka_secrets import (
 )
 
 REQUEST_TIMEOUT_MS = 10_000
-BOOTSTRAP_TIMEOUT_MS = 10_000
+BOOTSTRAP_TIMEOUT_MS = 5_000
 RECONNECT_MAX_MS = 1_000
 """A broker that was restarted is found again so soon; kafka-python's own limit is half a minute."""
 MAX_BATCH_BYTES = 512 * 1024
@@ -98,6 +99,11 @@ def open_consumer(place: KafkaPlace, **settings: Any) -> KafkaConsumer:
     return _open(KafkaConsumer, place, settings | FORCED_CONSUMER)
 
 
+def open_member(place: KafkaPlace, group_id: str, **settings: Any) -> KafkaConsumer:
+    """A consumer that is a member of a group and commits nothing. Raises `LogError`."""
+    return _open(KafkaConsumer, place, settings | FORCED_CONSUMER | {"group_id": group_id})
+
+
 def open_producer(place: KafkaPlace, **settings: Any) -> KafkaProducer:
     """A producer that loses and doubles nothing. Raises `LogError`."""
     return _open(KafkaProducer, place, settings | FORCED_PRODUCER)
@@ -125,6 +131,21 @@ def _open(kind: Any, place: KafkaPlace, settings: dict[str, Any]) -> Any:
         if isinstance(error, errors.KafkaError | OSError):
             raise log_error(place, "cannot be opened", error) from None
         raise
+
+
+_connect = KafkaNetSocket.sock_connect
+
+
+async def _connect_or_close(self: Any, net: Any, sock: socket.socket, *address: Any, **limits: Any) -> socket.socket:
+    """Connect; a socket with which that fails is closed, which kafka-python leaves to the garbage collector."""
+    try:
+        return await _connect(self, net, sock, *address, **limits)  # type: ignore[no-any-return]
+    except BaseException:
+        sock.close()
+        raise
+
+
+KafkaNetSocket.sock_connect = _connect_or_close
 
 
 class _NetClient(KafkaNetClient):  # type: ignore[misc]

@@ -77,6 +77,11 @@ def _open(partition: int, batch: Any) -> list[Record]:
         )
     try:
         batch._maybe_uncompress()
+    except errors.UnsupportedCodecError:
+        raise LogCorrupt(
+            f"partition {partition}: the batch at offset {batch.base_offset} is compressed in a way that cannot be read"
+            " here: let producers use lz4, gzip or none, and leave the topic's compression.type=producer"
+        ) from None
     except Exception:  # each codec has its own
         return _damaged(partition, batch.base_offset)
     at_ms = batch.max_timestamp if batch.timestamp_type == batch.LOG_APPEND_TIME else None
@@ -88,6 +93,14 @@ def _damaged(partition: int, offset: int) -> list[Record]:
     raise LogCorrupt(
         f"partition {partition}: the batch of records at offset {offset} does not match its checksum or its format: see"
         " what the broker says of its disk, and restore the topic from a replica or a copy"
+    )
+
+
+def _gap(partition: int, offset: int, end: int) -> list[Record]:
+    raise LogMismatch(
+        f"partition {partition}: there is no record at the offsets {offset} to {end - 1}: the topic was compacted, or"
+        " somebody writes to it in transactions, and a log has no gaps. Use a topic of its own, made with: lastseen"
+        " topics create"
     )
 
 
@@ -138,15 +151,15 @@ class Fetch:
         )
         self.has_doubts = False
         """Whether the broker has said since that there was no such topic: then it may be another one now."""
-        self._take: Callable[[int, Iterable[Any]], list[Chunk]] = _by_record
+        self._next: dict[int, int] = {}
+        """For each partition that is fetched, the offset after what was given."""
+        self._take: Callable[[int, Iterable[Any]], list[Chunk]] = self._by_record
         fetcher: Any = getattr(self._consumer, "_fetcher", None)
         if knows_whole_batches() and getattr(fetcher, "PartitionRecords", None) is Fetcher.PartitionRecords:
             fetcher.PartitionRecords = _WholeBatches
             self._take = _by_batch
         else:
-            _logger.warning(
-                "this kafka-python is not the one that whole batches are read from: records are read singly"
-            )
+            _warn()
         self._watch(fetcher)
 
     def _watch(self, fetcher: Any) -> None:
@@ -166,6 +179,7 @@ class Fetch:
     def assign(self, offsets: dict[int, int]) -> None:
         """Fetch these partitions, each from an offset on, and no others."""
         self._consumer.assign([TopicPartition(self._topic, partition) for partition in offsets])
+        self._next.clear()
         for partition, offset in offsets.items():
             self.seek(partition, offset)
         # A partition that was assigned before is as it was, paused too.
@@ -173,6 +187,7 @@ class Fetch:
 
     def seek(self, partition: int, offset: int) -> None:
         """Go on with a partition from `offset`."""
+        self._next[partition] = offset
         self._consumer.seek(TopicPartition(self._topic, partition), offset)
 
     def pause(self, partitions: Sequence[int]) -> None:
@@ -184,7 +199,7 @@ class Fetch:
         self._consumer.resume(*[TopicPartition(self._topic, partition) for partition in partitions])
 
     def poll(self, timeout_ms: int) -> dict[int, list[Chunk]]:
-        """What has come, by partition. Raises `OffsetGone`, `KafkaError`."""
+        """What has come, by partition. Raises `OffsetGone`, `LogCorrupt`, `KafkaError`."""
         try:
             found = self._consumer.poll(timeout_ms=timeout_ms)
         except errors.OffsetOutOfRangeError as error:
@@ -193,7 +208,12 @@ class Fetch:
         except errors.LogTruncationError as error:
             place, until = next(iter(error.divergent_offsets.items()))
             raise OffsetGone(place.partition, -1 if until is None else until.offset) from None
-        return {place.partition: self._take(place.partition, records) for place, records in found.items()}
+        except errors.CorruptRecordError as error:
+            raise LogCorrupt(f"topic {self._topic}: {error}: restore it from a replica or a copy") from None
+        if self._take is not _by_batch:
+            found = {TopicPartition(self._topic, partition): () for partition in self._next} | found
+        chunks = {place.partition: self._take(place.partition, records) for place, records in found.items()}
+        return {partition: each for partition, each in chunks.items() if each}
 
     def offsets(self, partitions: Sequence[int], timeout_ms: int = REQUEST_TIMEOUT_MS, *, first: bool) -> list[int]:
         """The first offsets that there are, or those of the next records. Raises `KafkaError`."""
@@ -201,6 +221,28 @@ class Fetch:
         ask = self._consumer.beginning_offsets if first else self._consumer.end_offsets
         found = ask(places, timeout_ms=timeout_ms)
         return [found[place] for place in places]
+
+    def _by_record(self, partition: int, found: Iterable[Any]) -> list[Chunk]:
+        """Records that kafka-python has decoded, as chunks; it passes over gaps, which are chunks here as well."""
+        chunks: list[Chunk] = []
+        run: list[Record] = []
+        expected = self._next[partition]
+        for each in found:
+            try:
+                key = None if each.key is None else each.key.decode()
+            except UnicodeDecodeError:
+                key = None
+            if each.offset != expected:
+                chunks += [*_run(run), Chunk(expected, each.offset, 0, partial(_gap, partition, expected, each.offset))]
+                run = []
+            run.append(Record(partition, each.offset, each.timestamp, key, each.value))
+            expected = each.offset + 1
+        chunks += _run(run)
+        end = self._consumer.position(TopicPartition(self._topic, partition))
+        if end > expected:
+            chunks.append(Chunk(expected, end, 0, partial(_gap, partition, expected, end)))
+        self._next[partition] = end
+        return chunks
 
     def close(self) -> None:
         """Let go of the consumer and its thread."""
@@ -211,18 +253,19 @@ def _by_batch(_: int, held: Iterable[_Held]) -> list[Chunk]:
     return [each.chunk for each in held]
 
 
-def _by_record(partition: int, found: Iterable[Any]) -> list[Chunk]:
-    """Records that kafka-python has decoded, as chunks without a gap in them."""
-    runs: list[list[Record]] = []
-    for each in found:
-        try:
-            key = None if each.key is None else each.key.decode()
-        except UnicodeDecodeError:
-            key = None
-        if not runs or each.offset != runs[-1][-1].offset + 1:
-            runs.append([])
-        runs[-1].append(Record(partition, each.offset, each.timestamp, key, each.value))
-    return [
-        Chunk(run[0].offset, run[-1].offset + 1, sum(len(record.value or b"") for record in run), run.copy)
-        for run in runs
-    ]
+def _run(run: list[Record]) -> list[Chunk]:
+    """Records that follow one another, as a chunk."""
+    if not run:
+        return []
+    return [Chunk(run[0].offset, run[-1].offset + 1, sum(len(record.value or b"") for record in run), run.copy)]
+
+
+_has_warned = False
+
+
+def _warn() -> None:
+    """Say once that reading is slow."""
+    global _has_warned
+    if not _has_warned:
+        _logger.warning("this kafka-python is not the one that whole batches are read from: records are read singly")
+        _has_warned = True

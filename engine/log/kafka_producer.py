@@ -89,7 +89,7 @@ def connect(place: KafkaPlace, headers: Headers = EVENT_HEADERS) -> Producer:
         _stop(kafka_producer)
         raise log_error(place, "cannot be written", error) from None
     if not knows_whole_batches(kafka_producer):
-        _logger.warning("this kafka-python is not the one that whole batches are made for: records are sent singly")
+        _warn()
         return SingleRecords(kafka_producer, place, headers)
     try:
         return WholeBatches(kafka_producer, place, headers, timeout_ms / 1000)
@@ -275,6 +275,17 @@ class SingleRecords:
     def close(self) -> None:
         """Let go of everything at once (`Producer`)."""
         _stop(self._producer)
+
+
+_has_warned = False
+
+
+def _warn() -> None:
+    """Say once that appending is slow."""
+    global _has_warned
+    if not _has_warned:
+        _logger.warning("this kafka-python is not the one that whole batches are made for: records are sent singly")
+        _has_warned = True
 
 
 def _stop(producer: KafkaProducer) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from kafka import errors
 
-from engine.errors import EngineClosed, LastseenError, LogError, LogMismatch
+from engine.errors import EngineClosed, LastseenError, LogCorrupt, LogError, LogMismatch
 from engine.log.kafka_client import log_error
 from engine.log.kafka_fetch import Fetch, OffsetGone
 from engine.log.kafka_lookup import Lookup
@@ -120,8 +120,8 @@ class Stream:
                 is_troubled = False
             except OffsetGone as gone:
                 self._explain(gone)
-            except LogMismatch as mismatch:
-                self._fail(mismatch)
+            except (LogMismatch, LogCorrupt) as error:
+                self._fail(error)
                 break
             except EngineClosed:
                 break

@@ -195,13 +195,16 @@ def _make(
     admin: KafkaAdminClient, place: KafkaPlace, name: str, partitions: int, replication: int, settings: dict[str, str]
 ) -> None:
     plan = {name: {"num_partitions": partitions, "replication_factor": replication, "configs": settings}}
-    try:
-        admin.create_topics(plan, wait_for_metadata=True)
-    except errors.TopicAlreadyExistsError:
-        admin.wait_for_topics([name])  # somebody else was making it at the same moment
-    except (errors.InvalidReplicationFactorError, errors.InvalidPartitionsError, errors.InvalidConfigurationError,
-            errors.PolicyViolationError) as error:  # fmt: skip
-        raise InvalidSetting(f"topic {name} of log {place} cannot be made so: {str(error)[:300]}") from None
+    (answer,) = admin.create_topics(plan, raise_errors=False)["topics"]
+    error = errors.for_code(answer["error_code"])
+    if error in (errors.NoError, errors.TopicAlreadyExistsError):
+        admin.wait_for_topics([name])  # somebody else may have been making it at the same moment
+    elif error.retriable or error is errors.ClusterAuthorizationFailedError:
+        raise error(answer["error_message"])
+    else:
+        raise InvalidSetting(
+            f"topic {name} of log {place} cannot be made so: {answer['error_message']} ({error.__name__})"
+        )
 
 
 def _check_as_wanted(topic: Topic, wanted: Wanted, settings: Mapping[str, str]) -> None:

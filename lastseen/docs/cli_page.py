@@ -16,7 +16,7 @@ _OPENING = """\
 Data goes to stdout, messages and progress go to stderr. `-o json` prints one value, `-o jsonl` one value a line.
 `--log` is taken from the environment, `LASTSEEN_LOG`, where it is not given.
 
-All commands but `replay` work beside the service that writes the log: they look at a copy of its snapshot and continue
+All commands but `replay` and `topics` work beside the service that writes the log: they look at a copy of its snapshot and continue
 that from the log. They write nothing, except that `prune` appends to the log. While a log is open for import, they look
 at it as at the end of the history that was imported so far.
 """
@@ -28,13 +28,17 @@ def cli_page() -> str:
 
 
 def commands() -> dict[str, Any]:
-    """The commands by their names, in the order of `--help`."""
+    """The commands by their names, in the order of `--help`; one in a group by both words."""
     import typer.main
 
     from lastseen.cli.program import app
 
     group: Any = typer.main.get_command(app)
-    return dict(group.commands)
+    found: dict[str, Any] = {}
+    for name, command in group.commands.items():
+        inner = getattr(command, "commands", None)
+        found |= {name: command} if inner is None else {f"{name} {word}": each for word, each in inner.items()}
+    return found
 
 
 def _exit_codes() -> Iterator[str]:

@@ -1,0 +1,119 @@
+"""`lastseen topics create`, `check` and `describe`: the topics of a log on Kafka."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lastseen.cli.exits import FOUND
+from lastseen.cli.options import Form, Output
+from lastseen.cli.printing import put_json, put_rows, say
+
+if TYPE_CHECKING:
+    from engine.log.kafka_place import KafkaPlace
+
+app = typer.Typer(help="The topics of a log on Kafka.", no_args_is_help=True, rich_markup_mode=None)
+_KafkaUrl = Annotated[
+    str, typer.Option("--log", envvar="LASTSEEN_LOG", metavar="URL", help="The log: kafka://host:9092/topic.")
+]
+_COLUMNS = {
+    "name": "topic", "partitions": "partitions", "replication": "replicas", "in_sync": "in sync", "identity": "id",
+}  # fmt: skip
+
+
+@app.command()
+def create(
+    log: _KafkaUrl,
+    partitions: Annotated[
+        int,
+        typer.Option(
+            "--partitions", metavar="N", min=1, max=10_000,
+            help="How many partitions the topics get. The number is fixed: choose what the busiest day will need.",
+        ),
+    ] = 6,
+    replication: Annotated[
+        int | None,
+        typer.Option(
+            "--replication", metavar="N", min=1,
+            help="On how many brokers each record is. Not given: 3 where the cluster has them, else as many as it has.",
+        ),
+    ] = None,
+    retention: Annotated[
+        str, typer.Option("--retention", metavar="DURATION", help="How long the log keeps records: forever, or 90d.")
+    ] = "forever",
+    facts_retention: Annotated[
+        str, typer.Option("--facts-retention", metavar="DURATION", help="How long the facts are kept.")
+    ] = "7d",
+    max_message_bytes: Annotated[
+        int,
+        typer.Option("--max-message-bytes", metavar="N", min=4096, help="The largest batch that the topics take."),
+    ] = 1_048_588,
+    output: Output = Form.TABLE,
+) -> None:  # fmt: skip
+    """Make the log's topic, and beside it those for the facts and for the latest states, with as many partitions.
+
+    Log times are the broker's, nothing is compacted or deleted unless you say so, and with 3 replicas a record counts
+    when 2 have it. A topic that is there and fits is left as it is; one that does not is refused.
+    """
+    from engine.log.kafka_topic import Wanted
+    from engine.log.kafka_topic import create as create_topics
+
+    wanted = Wanted(
+        partitions, replication, _retention_ms("--retention", retention),
+        _retention_ms("--facts-retention", facts_retention), max_message_bytes,
+    )  # fmt: skip
+    place = _place(log)
+    if place.partitions not in (None, partitions):
+        raise typer.BadParameter(f"the URL says {place.partitions}", param_hint="--partitions")
+    made = create_topics(place, wanted)
+    _put([topic._asdict() | {"made": is_new} for topic, is_new in made], output, {"made": "made"})
+
+
+@app.command()
+def check(log: _KafkaUrl, output: Output = Form.TABLE) -> None:
+    """Check that the topics are there and fit to hold a log. Each fault is listed; nothing is changed."""
+    from engine.log.kafka_topic import check as check_topics
+
+    topics, found = check_topics(_place(log))
+    if output is Form.JSON:
+        put_json({"ok": not found, "found": found, "topics": [topic._asdict() for topic in topics]})
+    elif found or output is Form.JSONL:
+        put_rows([{"found": each} for each in found], output, {"found": "found"})
+    if found:
+        say("lastseen: what is found above needs attention")
+        raise typer.Exit(FOUND)
+    say(f"lastseen: {', '.join(topic.name for topic in topics)} are fit for a log")
+
+
+@app.command()
+def describe(log: _KafkaUrl, output: Output = Form.TABLE) -> None:
+    """Show the topics of a log as the cluster has them: partitions, replicas, settings, ids."""
+    from engine.log.kafka_topic import check as check_topics
+
+    topics, _ = check_topics(_place(log))
+    names = sorted({name for topic in topics for name in topic.settings})
+    _put([topic._asdict() for topic in topics], output, {name: name for name in names})
+
+
+def _put(topics: list[dict[str, Any]], output: Form, more: dict[str, str]) -> None:
+    if output is not Form.TABLE:
+        put_rows(topics, output, {})
+        return
+    put_rows([topic | topic["settings"] for topic in topics], output, _COLUMNS | more)
+
+
+def _place(log: str) -> KafkaPlace:
+    from engine.errors import InvalidSetting
+    from engine.log.kafka_place import place_of
+
+    if not log.startswith("kafka:"):
+        raise InvalidSetting("--log: topics are for logs on Kafka; give kafka://host:9092/topic")
+    return place_of(log)
+
+
+def _retention_ms(name: str, text: str) -> int:
+    from engine.log.kafka_topic import FOREVER
+    from lastseen.config import duration_ms
+
+    return FOREVER if text in ("forever", "-1") else duration_ms(name, text)

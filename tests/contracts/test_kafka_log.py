@@ -1,0 +1,36 @@
+"""The log contract, run by the Kafka adapter against a broker."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+
+import pytest
+
+pytest.register_assert_rewrite("log_contract")
+
+from kafka_fixtures import SharedBroker  # noqa: E402
+from log_contract import DurableLogContract, Make  # noqa: E402 - rewritten asserts tell what differs
+
+from engine.clock import Clock, ManualClock, SystemClock  # noqa: E402
+from engine.log import open_log  # noqa: E402
+from engine.log.kafka_place import place_of  # noqa: E402
+from engine.log.kafka_topic import Wanted, create  # noqa: E402
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+class TestKafkaLog(DurableLogContract):
+    """`kafka://host:port/topic`: each place is a topic of its own on one broker."""
+
+    @pytest.fixture
+    def place(self, kafka_broker: SharedBroker, partitions: int) -> Callable[[], Make]:
+        def new_place() -> Make:
+            url = f"kafka://{kafka_broker.address}/contract-{uuid.uuid4().hex}"
+            create(place_of(url), Wanted(partitions))
+            return lambda clock: open_log(url, clock, partitions=partitions)
+
+        return new_place
+
+    def log_clock(self, _: ManualClock) -> Clock:
+        """A broker gives its own times; it is on this machine."""
+        return SystemClock()

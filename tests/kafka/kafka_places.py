@@ -1,0 +1,98 @@
+"""Topics of a test's own, and what others than lastseen do with them: librdkafka writes and reads, an admin meddles."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+from kafka import KafkaAdminClient
+
+from engine.log.kafka import KafkaLog
+from engine.log.kafka_place import KafkaPlace, place_of
+from engine.log.kafka_topic import Wanted, create
+from engine.log.port import Log, Message, Record
+
+PATIENCE_S = 30
+"""How long a test waits for what must come."""
+Open = Callable[..., KafkaLog]
+Foreign = tuple[bytes | None, bytes | None]
+
+
+def new_url(address: str, partitions: int = 1, options: str = "", **wanted: Any) -> str:
+    """The URL of a log whose topic has just been made."""
+    url = f"kafka://{address}/test-{uuid.uuid4().hex}"
+    create(place_of(url), Wanted(partitions, **wanted))
+    return url + options
+
+
+def open_kafka(url: str, **settings: Any) -> KafkaLog:
+    """The log at a URL, with settings that only tests change."""
+    return KafkaLog(place_of(url), **settings)
+
+
+def message(text: str, partition: int = 0) -> Message:
+    """A message whose key and value tell it apart."""
+    return Message(partition, f"key-{text}", text.encode())
+
+
+def values(log: Log, partition: int = 0, window: int = 1_000) -> list[bytes | None]:
+    """The values in one partition."""
+    return [record.value for record in records(log, partition, window)]
+
+
+def records(log: Log, partition: int = 0, window: int = 1_000, count: int | None = None) -> list[Record]:
+    """The records in one partition; the first `count` of them, if given."""
+    found: list[Record] = []
+    while len(found) != count and (page := log.read(partition, len(found), window)):
+        found += page
+    return found
+
+
+def eventually(what: Callable[[], bool], within_s: float = PATIENCE_S) -> bool:
+    """Whether something becomes true in time."""
+    give_up = time.monotonic() + within_s
+    while not what():
+        if time.monotonic() > give_up:
+            return False
+        time.sleep(0.01)  # waits: for a condition that another process brings about
+    return True
+
+
+def write_foreign(url: str, sent: Sequence[Foreign], partition: int = 0, **settings: Any) -> None:
+    """What another program, in another language, may write."""
+    place = place_of(url)
+    producer = Producer({"bootstrap.servers": ",".join(place.servers), "acks": "all", "linger.ms": 20} | settings)
+    for key, value in sent:
+        producer.produce(place.topic, value, key, partition)
+    assert producer.flush(PATIENCE_S) == 0
+
+
+def read_foreign(url: str, count: int, partition: int = 0) -> list[Any]:
+    """What another program sees: librdkafka's messages."""
+    place = place_of(url)
+    consumer = Consumer(
+        {"bootstrap.servers": ",".join(place.servers), "group.id": "unused", "enable.auto.commit": False}
+    )
+    consumer.assign([TopicPartition(place.topic, partition, 0)])
+    found: list[Any] = []
+    give_up = time.monotonic() + PATIENCE_S
+    while len(found) < count and time.monotonic() < give_up:
+        found += consumer.consume(count - len(found), 1)
+    consumer.close()
+    assert [each.error() for each in found] == [None] * count
+    return found
+
+
+@contextmanager
+def administering(url: str) -> Iterator[tuple[KafkaAdminClient, KafkaPlace]]:
+    """Somebody with the rights to change topics."""
+    place = place_of(url)
+    admin = KafkaAdminClient(bootstrap_servers=list(place.servers))
+    try:
+        yield admin, place
+    finally:
+        admin.close()

@@ -1,0 +1,216 @@
+"""Appending to Kafka: whole batches and single records are the same, and what cannot be taken harms nobody."""
+
+from __future__ import annotations
+
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from kafka_fixtures import SharedBroker
+from kafka_places import PATIENCE_S, Open, administering, eventually, message, new_url, read_foreign, records, values
+
+from engine import errors
+from engine.log import kafka_producer
+from engine.log.kafka_append import MAX_BATCH_MESSAGES
+from engine.log.kafka_client import MAX_BATCH_BYTES
+from engine.log.kafka_place import place_of
+from engine.log.port import Message, Position
+
+ODD = [
+    Message(0, "", b""), Message(0, "k" * 512, b"x" * 100_000), Message(0, "ключ-✓-\U0001f600", bytes(range(256)) * 3),
+    Message(0, "a", b"\0"), Message(0, "a", b"x" * 63), Message(0, "a", b"x" * 64), Message(0, "b" * 64, b"y" * 8_192),
+]  # fmt: skip
+
+
+@pytest.fixture(params=["whole batches", "single records"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways to kafka-python's producer."""
+    if request.param == "single records":
+        monkeypatch.setattr(kafka_producer, "knows_whole_batches", lambda _: False)
+    return str(request.param)
+
+
+@pytest.mark.parametrize("compression", ["none", "lz4"])
+def test_both_ways_write_the_same_records(
+    opened: Open, kafka_broker: SharedBroker, monkeypatch: pytest.MonkeyPatch, compression: str
+) -> None:
+    choose = random.Random(7)
+    sent = [*ODD, *(Message(0, f"k{n}", choose.randbytes(choose.randrange(400))) for n in range(3_000))]
+    seen = []
+    for is_known in (True, False):
+        if not is_known:
+            monkeypatch.setattr(kafka_producer, "knows_whole_batches", lambda _: False)
+        url = new_url(kafka_broker.address, options=f"?compression={compression}")
+        log = opened(url)
+        assert log.append(sent) == [Position(0, offset) for offset in range(len(sent))]
+        kind = kafka_producer.WholeBatches if is_known else kafka_producer.SingleRecords
+        assert type(log.writer._producer) is kind
+        assert [record[3:] for record in records(log)] == [each[1:] for each in sent]
+        log.close()
+        foreign = read_foreign(url, len(sent))
+        assert [each.timestamp()[0] for each in foreign] == [2] * len(sent), "log append time"
+        seen.append([(each.offset(), each.key(), each.value(), each.headers()) for each in foreign])
+    assert seen[0] == seen[1]
+    assert seen[0][0][3] == [("content-type", b"application/cloudevents+json")]
+    assert [(key.decode(), value) for _, key, value, _ in seen[0]] == [each[1:] for each in sent]
+
+
+def test_kafka_python_is_as_expected(opened: Open, kafka_broker: SharedBroker) -> None:
+    log = opened(new_url(kafka_broker.address))
+    log.append([message("a")])
+    assert type(log.writer._producer) is kafka_producer.WholeBatches, "the pinned version sends whole batches"
+
+
+@pytest.mark.parametrize("change", ["_incomplete", "_tp_lock", "_batches"])
+def test_a_kafka_python_that_has_changed_inside_is_noticed(
+    opened: Open, kafka_broker: SharedBroker, change: str
+) -> None:
+    producer = kafka_producer.open_producer(place_of(new_url(kafka_broker.address)))
+    assert kafka_producer.knows_whole_batches(producer)
+    kept = producer._accumulator
+    producer._accumulator = type("Changed", (), {n: getattr(kept, n) for n in vars(kept) if n != change})()
+    try:
+        assert not kafka_producer.knows_whole_batches(producer)
+    finally:
+        producer._accumulator = kept
+        kafka_producer._stop(producer)
+
+
+def test_a_different_batch_is_noticed(
+    opened: Open, kafka_broker: SharedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    producer = kafka_producer.open_producer(place_of(new_url(kafka_broker.address)))
+    monkeypatch.setattr(kafka_producer, "encode", lambda *_: b"rubbish")
+    assert not kafka_producer.knows_whole_batches(producer)
+    kafka_producer._stop(producer)
+
+
+def test_what_was_acknowledged_is_read_as_others_read_it(opened: Open, kafka_broker: SharedBroker, way: str) -> None:
+    url = new_url(kafka_broker.address)
+    log = opened(url)
+    for number in range(20):
+        log.append([message(f"{number}.{n}") for n in range(number)] or [message("none")])
+    ours = records(log, count=log.end_offsets()[0])
+    if way == "whole batches":
+        assert log._stream is None, "nobody needs to fetch what he has just written"
+    assert records(opened(url)) == ours
+
+
+def test_callers_share_batches(opened: Open, kafka_broker: SharedBroker) -> None:
+    log = opened(new_url(kafka_broker.address))
+    log.append([message("first")])
+    before = log.writer.batches
+    futures = [log.append_soon([message(str(number))]) for number in range(1_000)]
+    assert [future.result(PATIENCE_S)[0].offset for future in futures] == list(range(1, 1_001))
+    assert log.writer.batches - before < 200, "a batch for each call is what batches are there to avoid"
+
+
+def test_a_large_call_is_cut_and_keeps_its_order(opened: Open, kafka_broker: SharedBroker) -> None:
+    log = opened(new_url(kafka_broker.address, 3))
+    sent = [message(f"{number}", number % 7 % 3) for number in range(MAX_BATCH_MESSAGES * 3 + 5)]
+    sent += [Message(1, "big", bytes([number]) * (MAX_BATCH_BYTES // 3)) for number in range(10)]
+    placed = log.append(sent)
+    for partition in range(3):
+        mine = [each for each in sent if each.partition == partition]
+        places = [place.offset for place, each in zip(placed, sent, strict=True) if each.partition == partition]
+        assert places == list(range(len(mine)))
+        assert values(log, partition) == [each.value for each in mine]
+
+
+# ── what cannot be taken ──
+
+
+@pytest.mark.parametrize("limit", [1_048_588, 20_000])
+def test_what_is_too_large_for_the_topic_is_refused_and_changes_nothing(
+    opened: Open, kafka_broker: SharedBroker, limit: int, way: str
+) -> None:
+    log = opened(new_url(kafka_broker.address, max_message_bytes=limit))
+    log.append([message("a")])
+    for append in (log.append, log.append_soon):
+        with pytest.raises(errors.InvalidInput, match=r"key-b.*max\.message\.bytes"):
+            append([message("before"), Message(0, "key-b", b"x" * limit)])
+    largest = limit - 300
+    while True:  # the largest that is let through is taken, too
+        try:
+            log.append([Message(0, "key-c", b"x" * largest)])
+        except errors.InvalidInput:
+            break
+        largest += 20
+    assert largest > limit - 200, "more is refused than must be"
+    assert log.append([message("d")])[0] == Position(0, log.end_offsets()[0] - 1)
+    assert log.writer.producers == 1
+
+
+def test_a_limit_that_was_lowered_meanwhile_fails_that_append_alone(opened: Open, kafka_broker: SharedBroker) -> None:
+    from kafka.admin import ConfigResource, ConfigResourceType
+
+    url = new_url(kafka_broker.address)
+    log = opened(url)
+    log.append([message("a")])
+    with administering(url) as (admin, place):
+        changed = ConfigResource(ConfigResourceType.TOPIC, place.topic, {"max.message.bytes": "10000"})
+        admin.alter_configs([changed])
+    failures: list[BaseException] = []
+
+    def is_refused() -> bool:
+        try:
+            log.append([Message(0, f"k{n}", b"x" * 1_000) for n in range(50)])
+        except errors.LogError as error:
+            failures.append(error)
+        return bool(failures)
+
+    assert eventually(is_refused)
+    assert type(failures[0]) is errors.LogUnavailable, failures
+    end = log.end_offsets()[0]
+    assert log.append([message("b")]) == [Position(0, end)]
+    assert log.writer.producers == 2
+
+
+# ── bounds ──
+
+
+def test_only_so_much_is_under_way(opened: Open, kafka_broker: SharedBroker) -> None:
+    log = opened(new_url(kafka_broker.address), max_waiting_bytes=50_000)
+    log.append([message("first")])
+    gate, hand_over = threading.Event(), log.writer._producer.hand_over
+
+    def hold(*arguments: Any) -> None:
+        gate.wait(PATIENCE_S)
+        hand_over(*arguments)
+
+    log.writer._producer.hand_over = hold
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(log.append, [Message(0, "a", b"x" * 40_000)])
+        assert eventually(lambda: log.writer._waiting_bytes > 40_000)
+        with pytest.raises(errors.LogUnavailable, match="50000"):
+            log.append_soon([Message(0, "b", b"x" * 20_000)])
+        waiting = pool.submit(log.append, [Message(0, "c", b"x" * 20_000)])
+        assert not waiting.done()
+        gate.set()
+        assert first.result(PATIENCE_S) == [Position(0, 1)]
+        assert waiting.result(PATIENCE_S) == [Position(0, 2)]
+    assert log.writer._waiting_bytes == 0
+
+
+def test_an_append_larger_than_the_bound_passes_alone(opened: Open, kafka_broker: SharedBroker) -> None:
+    log = opened(new_url(kafka_broker.address), max_waiting_bytes=1_000)
+    assert log.append([Message(0, "a", b"x" * 40_000)]) == [Position(0, 0)]
+
+
+# ── the settings that are forced ──
+
+
+def test_what_is_unsafe_by_default_is_set(opened: Open, kafka_broker: SharedBroker) -> None:
+    log = opened(new_url(kafka_broker.address))
+    log.append([message("a")])
+    log.wait(Position(0, 5), 0.01)
+    producer = log.writer._producer._producer
+    assert (producer.config["acks"], producer.config["enable_idempotence"]) == (-1, True)
+    assert producer._accumulator.config["delivery_timeout_ms"] == 30_000
+    consumer = log._lookup._fetch._consumer
+    assert consumer.config["enable_auto_commit"] is False
+    assert not consumer._subscription.has_default_offset_reset_policy()
+    for client in (producer._sender._client, consumer._client, log._lookup._admin._client):
+        assert client.cluster.metadata_request().allow_auto_topic_creation is False
