@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import pytest
 
-from infra.kafka import wire
 from infra.kafka.access import Access
 from infra.kafka.choice import choose, running_elsewhere
 from infra.kafka.cluster import Cluster
@@ -33,7 +32,6 @@ def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedBro
     """One broker for the whole session: the one that LASTSEEN_TEST_KAFKA names, or one started for it."""
     elsewhere = running_elsewhere()
     if elsewhere:
-        wire.brokers(elsewhere.split(",")[0], timeout_s=10)
         yield SharedBroker(elsewhere)
         return
     cluster = Cluster(choose(), tmp_path_factory.mktemp("kafka"), 1)

@@ -9,9 +9,9 @@ import fcntl
 import signal
 import sys
 import threading
+from pathlib import Path
 from types import FrameType
 
-from infra.kafka import wire
 from infra.kafka.choice import ADDRESS_VARIABLE, NoKafka, choose, running_elsewhere
 from infra.kafka.cluster import Cluster, is_free
 from infra.kafka.jars import FOLDER, DownloadFailed, say
@@ -22,11 +22,9 @@ FIRST_PORT = 9092
 _LOOK_EVERY_S = 1.0
 
 
-def run(name: str) -> None:
-    """Run brokers in the foreground until a signal comes. Raises BrokerFailed when one ends by itself."""
-    size = SIZES[name]
+def run(folder: Path, size: int) -> None:
+    """Run so many brokers in the foreground until a signal comes. Raises BrokerFailed when one ends by itself."""
     launcher = choose()
-    folder = FOLDER / name
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         try:
@@ -42,7 +40,7 @@ def run(name: str) -> None:
             cluster.start()
             say(f"Kafka is ready at {cluster.address}; Ctrl-C stops it, its records stay in {folder}")
             print(cluster.address, flush=True)  # noqa: T201 - for scripts
-            _wait(cluster)
+            watch(cluster)
         except KeyboardInterrupt:
             say("stopping")
             cluster.stop()
@@ -50,7 +48,8 @@ def run(name: str) -> None:
             cluster.kill()
 
 
-def _wait(cluster: Cluster) -> None:
+def watch(cluster: Cluster) -> None:
+    """Wait until a broker ends by itself. Raises BrokerFailed then, and whatever a signal raises."""
     never = threading.Event()
     while True:
         for node in cluster.nodes:
@@ -63,8 +62,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def main(arguments: list[str]) -> int:
-    """Do what the only argument says."""
+def main(arguments: list[str], folder: Path = FOLDER) -> int:
+    """Do what the only argument says, with the brokers' records in `folder`; returns the exit code."""
     if len(arguments) != 1 or arguments[0] not in {"jars", *SIZES}:
         say(f"python -m infra.kafka jars|{'|'.join(SIZES)}")
         return 2
@@ -72,12 +71,11 @@ def main(arguments: list[str]) -> int:
     try:
         elsewhere = running_elsewhere()
         if elsewhere:
-            known = wire.brokers(elsewhere.split(",")[0])
-            say(f"{ADDRESS_VARIABLE} names a Kafka that runs elsewhere, of {len(known)} brokers: {elsewhere}")
+            say(f"{ADDRESS_VARIABLE} names a Kafka that runs already: {elsewhere}")
         elif arguments[0] == "jars":
             say(f"brokers for the tests: {choose().describe()}")
         else:
-            run(arguments[0])
+            run(folder / arguments[0], SIZES[arguments[0]])
     except (NoKafka, DownloadFailed, BrokerFailed, OSError) as failure:
         say(str(failure))
         return 1

@@ -16,6 +16,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from infra.kafka import wire
 from infra.kafka.cluster import Cluster
 from infra.kafka.docker import Docker, find_docker
 from infra.kafka.jars import FOLDER, fetch_jars, jars_are_here, say
@@ -34,8 +35,15 @@ class NoKafka(Exception):
 
 
 def running_elsewhere() -> str | None:
-    """The address of a broker that somebody else runs, if the environment names one."""
-    return os.environ.get(ADDRESS_VARIABLE) or None
+    """The address of a broker that somebody else runs, if the environment names one. Raises NoKafka if it is silent."""
+    address = os.environ.get(ADDRESS_VARIABLE)
+    if not address:
+        return None
+    try:
+        wire.brokers(address.split(",")[0], timeout_s=10)
+    except (OSError, ValueError) as failure:
+        raise NoKafka(f"{ADDRESS_VARIABLE}={address} does not answer as a Kafka broker would: {failure}") from None
+    return address
 
 
 @cache

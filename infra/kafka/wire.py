@@ -25,10 +25,13 @@ def brokers(address: str, timeout_s: float = 2.0) -> list[Broker]:
     """The brokers that are up, according to the one at `host:port`. Raises OSError when it does not answer."""
     host, _, port = address.rpartition(":")
     with socket.create_connection((host.strip("[]"), int(port)), timeout_s) as connection:
-        (error,) = struct.unpack_from(">h", _ask(connection, _API_VERSIONS, version=0))
-        if error:
-            raise OSError(f"{address} answered ApiVersions with error {error}")
-        return _read_brokers(_ask(connection, _METADATA, version=1, body=struct.pack(">i", 0)))
+        try:
+            (error,) = struct.unpack_from(">h", _ask(connection, _API_VERSIONS, version=0))
+            if error:
+                raise OSError(f"{address} answered ApiVersions with error {error}")
+            return _read_brokers(_ask(connection, _METADATA, version=1, body=struct.pack(">i", 0)))
+        except struct.error:
+            raise OSError("an answer that is too short: whoever listens there is no Kafka broker") from None
 
 
 def _ask(connection: socket.socket, api: int, version: int, body: bytes = b"") -> bytes:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,15 @@ mkdir -p "$folder"; : >"$folder/kafka.jar"; echo "Downloaded from central: kafka
 NO_ENGINE = "echo 'Cannot connect to the Docker daemon' >&2; exit 1"
 ENGINE_WITHOUT_IMAGE = '[ "$1" = version ]'
 ENGINE_OUT_OF_REACH = 'case "$1" in version|image) ;; *) echo "no such host" >&2; exit 125; esac'
+
+
+def answer_once(listening: socket.socket, answer: bytes | None) -> None:
+    """Give the next caller an answer, whatever it asks."""
+    if answer is not None:
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(1000)
+            connection.sendall(answer)
 
 
 class Machine:
@@ -58,11 +69,27 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     return machine
 
 
-def test_a_named_broker_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LASTSEEN_TEST_KAFKA", "kafka.example.org:9092")
-    assert running_elsewhere() == "kafka.example.org:9092"
+def test_a_named_broker_comes_first(kafka_broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LASTSEEN_TEST_KAFKA", kafka_broker.address)
+    assert running_elsewhere() == kafka_broker.address
     monkeypatch.setenv("LASTSEEN_TEST_KAFKA", "")
     assert running_elsewhere() is None
+
+
+@pytest.mark.parametrize(
+    "answer", [None, b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\0\0\0\5\0\0\0\1\0", b"\0\0\0\5\0\0\0\7\0"]
+)
+def test_a_named_broker_must_answer_as_one(answer: bytes | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        monkeypatch.setenv("LASTSEEN_TEST_KAFKA", address)
+        if answer is None:
+            listening.close()
+        answering = threading.Thread(target=answer_once, args=(listening, answer))
+        answering.start()
+        with pytest.raises(NoKafka, match=f"LASTSEEN_TEST_KAFKA={address} does not answer"):
+            running_elsewhere()
+        answering.join()
 
 
 def test_java_and_maven_are_enough(machine: Machine) -> None:
