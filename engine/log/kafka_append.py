@@ -20,7 +20,10 @@ MAX_HANDED_OVER = 4
 class Append:
     """One call's messages, and what came of them. Its latch is a bare lock: a future costs several times as much."""
 
-    __slots__ = ("_latch", "created_s", "error", "future", "messages", "positions", "size", "unfinished", "written")
+    __slots__ = (
+        "_latch", "created_s", "error", "future", "is_finished", "messages", "positions", "size", "unfinished",
+        "written",
+    )  # fmt: skip
 
     def __init__(self, messages: Sequence[Message], size: int, future: Future[list[Position]] | None) -> None:
         self.messages = messages
@@ -33,6 +36,7 @@ class Append:
         self.written = 0
         """Parts of it that the log has."""
         self.future = future
+        self.is_finished = False
         self._latch = threading.Lock()
         self._latch.acquire()
 
@@ -42,9 +46,14 @@ class Append:
             self.error = OutcomeUnknown(f"a part of the append is in the log, and a part is not: {self.error}")
         self._latch.release()
 
-    def result(self, timeout_s: float) -> list[Position]:
-        """Wait; the positions, or the error."""
-        if not self._latch.acquire(timeout=max(timeout_s, 0)):
+    def wait(self, timeout_s: float) -> bool:
+        """Wait until it is finished; whether it is."""
+        self.is_finished = self.is_finished or self._latch.acquire(timeout=max(timeout_s, 0))
+        return self.is_finished
+
+    def result(self) -> list[Position]:
+        """The positions, or the error. Asked after waiting."""
+        if not self.is_finished:
             raise OutcomeUnknown("the log did not say in time what came of the append. Read before you try again")
         if self.error is not None:
             raise self.error

@@ -30,6 +30,8 @@ from engine.log.port import Message, Position
 GRACE_S = 5.0
 """How much longer than its time an append waits for the producer's word on it."""
 RETRY_S = 0.2
+LOOK_EVERY_S = 1.0
+"""How often it is looked whether appends that nobody waits for have grown too old."""
 _logger = logging.getLogger("lastseen")
 Written = Callable[[int, Sequence[Message], Delivered], None]
 """Told of each batch that the broker has written, before its callers are."""
@@ -76,7 +78,10 @@ class Writer:
         """Append and wait. `sizes` are the bytes that the messages take. Raises `LogError`, `EngineClosed`."""
         append = Append(messages, sum(sizes), None)
         self._submit(append, sizes, may_wait=True)
-        return append.result(append.created_s + self._timeout_s + GRACE_S - time.monotonic())
+        if not append.wait(append.created_s + self._timeout_s - time.monotonic()):
+            self._give_up_what_is_late()
+            append.wait(GRACE_S)
+        return append.result()
 
     def append_soon(self, messages: Sequence[Message], sizes: Sequence[int]) -> Future[list[Position]]:
         """Append without waiting. Raises `LogUnavailable` when too much is under way, `EngineClosed`."""
@@ -146,6 +151,14 @@ class Writer:
         while lane.pieces and (is_hopeless or now_s >= lane.pieces[0].append.created_s + self._timeout_s):
             error = trouble if is_hopeless else LogUnavailable(f"log {self._place}: {says}")
             self._finish(lane.take(), error, finished)
+
+    def _give_up_what_is_late(self) -> None:
+        """Answer appends that wait behind others, and whose time has run out."""
+        finished: list[Append] = []
+        with self._gate:
+            for lane in self._lanes:
+                self._drop_late(lane, finished)
+        self._answer(finished)
 
     def _hand_over(self, producer: Producer, lane: Lane, pieces: list[Piece]) -> None:
         messages = pieces[0].messages
@@ -238,7 +251,14 @@ class Writer:
                 self._gate.notify_all()
 
     def _tell_all(self) -> None:
-        while (append := self._answers.get()) is not None:
+        while True:
+            try:
+                append = self._answers.get(timeout=LOOK_EVERY_S)
+            except queue.Empty:
+                self._give_up_what_is_late()
+                continue
+            if append is None:
+                return
             append.resolve()
 
     # ── the producer ──
