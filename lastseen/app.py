@@ -17,8 +17,9 @@ from engine.log.port import Log, Position
 from engine.session import Session, SessionView, Status
 from lastseen.config import Settings, duration_ms
 from lastseen.pressure import PRESSED_ABOVE, MemoryPressure
+from lastseen.share import Share
 from lastseen.start import load
-from lastseen.upkeep import Upkeep
+from lastseen.upkeep import FOLLOW_EVERY_S, Upkeep
 from projections.as_of import Past
 from projections.bodies import Body, BodyId, Message
 from projections.explain import Explanation, explain
@@ -57,17 +58,23 @@ class Engine(Commands):
         self._snapshot, self._history = state.snapshot, state.history
         self._views = LiveView(state.partitions, self, threading.Lock())
         self._subscriptions = Subscriptions()
-        self._upkeep = Upkeep(self._views, clock, settings.max_sessions)
+        self._upkeep = Upkeep(self._views, clock, settings.max_sessions, self.owned)
         self._follower = Follower(
             log,
             self._views,
-            [self._bodies, self._snapshot, self._history, self._statistics, self._subscriptions, self._upkeep],
+            [self._bodies, self._snapshot, self._history, self._statistics, self._upkeep],
+            [self._subscriptions.witness, *([] if state.outbox is None else [state.outbox.witness])],
         )
+        self._share = Share(log, settings, self._views, state.outbox, self._upkeep.ring)
         super().__init__(
             log, self._views, self._follower, clock, source=settings.source, policy=settings.default_policy()
         )
         self._pruner = Pruner(
-            self._views, self.append_and_fold, source=settings.source, max_sessions=settings.max_sessions
+            self._views,
+            self.append_and_fold,
+            source=settings.source,
+            max_sessions=settings.max_sessions,
+            owned=self.owned,
         )
         self._pressure = MemoryPressure(settings.max_memory_bytes)
         self._archive_every_ms = (
@@ -78,16 +85,20 @@ class Engine(Commands):
         self._is_closed = False
         try:
             self._catch_up(progress)
+            self._share.begin()
         except BaseException:
+            self._share.close()
             self._snapshot.close()
             self._history.close()
             raise
         if settings.background:
             self._upkeep.start(
-                follow=self._follower.catch_up,
+                follow=self._share.follow(self._follower) or self._follower.catch_up,
+                follow_every_s=0 if self._share.waits else FOLLOW_EVERY_S,
                 flush=self._keep,
                 flush_every_s=duration_ms("snapshot_interval", settings.snapshot_interval) / 1000,
                 prune=self._prune_in_background if settings.prune else None,
+                publish=self._share.publish if self._share.publishes else None,
             )
 
     def _catch_up(self, progress: Progress | None) -> None:
@@ -228,6 +239,17 @@ class Engine(Commands):
         """What goes wrong in the background at the moment, by thread; empty if all is well."""
         return dict(self._upkeep.failures)
 
+    # ── what machines share ──
+
+    def owned(self) -> frozenset[int]:
+        """The partitions for which this engine does the owner's duties: it announces expiries and publishes facts."""
+        return self._share.owned()
+
+    def owner_of(self, key: str) -> str | None:
+        """The address of the engine that owns the partition of `key`, if it gave one. Raises `LogUnavailable`."""
+        check_key(key)
+        return self._share.owner_of(self._views.partition_of(key).number)
+
     # ── upkeep ──
 
     def refresh(self) -> int:
@@ -267,6 +289,9 @@ class Engine(Commands):
         return self._snapshot.archive()
 
     def _keep(self) -> None:
+        if self._share.publishes and "publish" not in self._upkeep.failures:
+            # What others have been told need not be kept for them.
+            self._share.publish()
         if self._snapshot.unsaved() or self._history.unsaved():
             self.flush()
         now_ms = self._clock.now_ms()
@@ -319,6 +344,7 @@ class Engine(Commands):
             self._is_closed = True
         self._upkeep.stop()
         self._subscriptions.close()
+        self._share.close()
         try:
             self._flush()
         except LastseenError as error:

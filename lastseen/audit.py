@@ -31,7 +31,8 @@ from lastseen.reader import (
 from projections.archive import archives_of, is_sound
 from projections.partition import Partition
 from projections.snapshot import Snapshot
-from projections.snapshot_file import Damaged, SnapshotFile
+from projections.snapshot_file import SnapshotFile
+from projections.snapshot_rows import Damaged
 from projections.statistics import Statistics
 
 MOST_NAMED = 5

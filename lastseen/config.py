@@ -16,6 +16,7 @@ from projections.bodies import DEFAULT_MAX_BODY_BYTES
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": HOUR_MS, "d": 24 * HOUR_MS, "w": 7 * 24 * HOUR_MS}
 _duration = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\s*")
 
+_name = re.compile(r"[A-Za-z0-9._:/\[\]-]{1,200}")
 _source = re.compile("[^\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]{1,256}")
 
 
@@ -101,6 +102,15 @@ class Settings:
     """Whether threads follow, prune and flush; without them the caller does, with `refresh`, `prune` and `flush`."""
     prune: bool = True
     """Whether this engine announces sessions that are due."""
+    facts: bool = True
+    """Whether this engine tells others what took effect, in the topics beside a log that several machines share."""
+    group: str | None = None
+    """The group that divides the owner's duties on such a log; `None` names it after the log."""
+    member: str | None = None
+    """This engine's lasting name in the group: with one, a restart within 10 s moves no duties, and a shutdown hands
+    none over before that time; without one, they move at once."""
+    address: str | None = None
+    """Where others reach this engine; told to those who ask who owns a partition."""
     partitions: int | None = None
     """The number of partitions of a log that is made; `None` takes the log's own, or 1."""
 
@@ -121,11 +131,17 @@ class Settings:
             is_whole = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
             if not is_whole and (value is not None or name == "max_body_bytes"):
                 raise InvalidSetting(f"{name} = {shown(value)}: give a whole number from 1 to {most}")
-        for name in ("evict_on_pressure", "background", "prune"):
+        for name in ("evict_on_pressure", "background", "prune", "facts"):
             if not isinstance(getattr(settings, name), bool):
                 raise InvalidSetting(f"{name} = {shown(getattr(settings, name))}: give True or False")
         if settings.snapshot is not None and (not isinstance(settings.snapshot, str) or not settings.snapshot):
             raise InvalidSetting(f"snapshot = {shown(settings.snapshot)}: give the path of a file, or :memory:")
+        for name in ("group", "member", "address"):
+            value = getattr(settings, name)
+            if value is not None and (not isinstance(value, str) or not _name.fullmatch(value)):
+                raise InvalidSetting(
+                    f"{name} = {shown(value)}: give 1 to 200 of the characters A-Z a-z 0-9 . _ - : / [ ]"
+                )
         if not isinstance(settings.source, str) or not _source.fullmatch(settings.source):
             raise InvalidSetting(
                 f"source = {shown(settings.source)}: give text of 1 to 256 characters without control characters"

@@ -8,13 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engine.log.port import Log
+from engine.log.sharing import SharedLog
 from lastseen.config import Settings
 from projections.archive import open_soundest
 from projections.bodies import Bodies
 from projections.history import History
+from projections.outbox import Outbox
 from projections.partition import Partition
 from projections.snapshot import Snapshot
-from projections.snapshot_file import IN_MEMORY, Damaged, SnapshotFile
+from projections.snapshot_file import IN_MEMORY, SnapshotFile
+from projections.snapshot_rows import Damaged
 from projections.statistics import Statistics
 
 
@@ -27,12 +30,14 @@ class State:
     bodies: Bodies
     snapshot: Snapshot
     history: History
+    outbox: Outbox | None
+    """What others are still to be told; `None` where nobody is told."""
     notes: list[str]
     """Sentences on what was damaged or missing, and what was used in its place."""
 
 
 def places(log: Log, settings: Settings) -> tuple[str, str]:
-    """Where the snapshot and the history are: beside an SQLite log, in memory for a memory log, unless it is said."""
+    """Where the snapshot and the history are: beside an SQLite log, else in memory, unless it is said."""
     log_path = getattr(log, "path", None)
     snapshot = settings.snapshot or (IN_MEMORY if log_path is None else f"{log_path}.snapshot")
     return snapshot, IN_MEMORY if snapshot == IN_MEMORY else f"{snapshot.removesuffix('.snapshot')}.history"
@@ -40,14 +45,16 @@ def places(log: Log, settings: Settings) -> tuple[str, str]:
 
 def load(log: Log, settings: Settings) -> State:
     """The state to begin with. Raises `SnapshotError` and `LogMismatch`."""
+    tells = settings.facts and isinstance(log, SharedLog)
     snapshot_path, history_path = places(log, settings)
     history = History(history_path, log.identity)
 
     def open_state() -> State:
         partitions = [Partition(number) for number in range(log.partitions)]
         statistics = Statistics(log.partitions)
+        outbox = Outbox(log.partitions, f"/lastseen/{log.identity}") if tells else None
         file = SnapshotFile(snapshot_path, log.identity, log.partitions)
-        snapshot = Snapshot(file, log.partitions)
+        snapshot = Snapshot(file, log.partitions, outbox)
         try:
             snapshot.load(partitions, statistics, log.end_offsets)
             reached = history.reached()
@@ -58,7 +65,7 @@ def load(log: Log, settings: Settings) -> State:
         except BaseException:
             snapshot.close()
             raise
-        return State(partitions, statistics, Bodies(settings.max_body_bytes), snapshot, history, [])
+        return State(partitions, statistics, Bodies(settings.max_body_bytes), snapshot, history, outbox, [])
 
     try:
         state, state_notes = open_soundest(snapshot_path, open_state)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 
 from engine.clock import Clock
 from engine.errors import LastseenError
@@ -18,6 +18,8 @@ from projections.partition import Outcome, Partition
 FOLLOW_EVERY_S = 0.025
 """How often the log is asked for records that other processes wrote."""
 LONGEST_SLEEP_MS = 60_000
+PUBLISH_EVERY_S = 0.025
+"""How often others are told what took effect, all of it at once."""
 RETRY_S = 1.0
 _logger = logging.getLogger("lastseen")
 
@@ -25,7 +27,15 @@ _logger = logging.getLogger("lastseen")
 class Upkeep:
     """Runs `follow`, `prune` and `flush`, each in a thread of its own, until it is stopped."""
 
-    def __init__(self, view: LiveView, clock: Clock, max_sessions: int | None = None) -> None:
+    def __init__(
+        self,
+        view: LiveView,
+        clock: Clock,
+        max_sessions: int | None = None,
+        owned: Callable[[], Container[int]] | None = None,
+    ) -> None:
+        """`owned` says which partitions the pruner announces for; all, if it is not given."""
+        self._owned = owned or (lambda: range(len(view.partitions)))
         self._view = view
         self._max_sessions = max_sessions
         self._clock = clock
@@ -40,7 +50,7 @@ class Upkeep:
 
     def follow(self, partition: Partition, _: Sequence[Outcome]) -> None:
         """Wake the pruner if there is work before it means to wake up (`follower.Projection`)."""
-        if not self._is_pruning or self._sooner.is_set():
+        if not self._is_pruning or self._sooner.is_set() or partition.number not in self._owned():
             return
         next_ms = partition.deadlines.next_ms()
         is_sooner = next_ms is not None and (self._sleeping_until_ms is None or next_ms < self._sleeping_until_ms)
@@ -50,13 +60,25 @@ class Upkeep:
     def _is_crowded(self) -> bool:
         return self._max_sessions is not None and self._view.count() > self._max_sessions
 
+    def ring(self) -> None:
+        """Wake the pruner: what it has to do may be something else now."""
+        self._sooner.set()
+
     def start(
-        self, *, follow: Callable[[], object], flush: Callable[[], object], flush_every_s: float,
+        self,
+        *,
+        follow: Callable[[], object],
+        flush: Callable[[], object],
+        flush_every_s: float,
         prune: Callable[[], int] | None,
-    ) -> None:  # fmt: skip
+        publish: Callable[[], object] | None = None,
+        follow_every_s: float = FOLLOW_EVERY_S,
+    ) -> None:
         """Start the threads; `prune` returns how many sessions it announced."""
-        self._start("follow", lambda: self._every(FOLLOW_EVERY_S, "follow", follow))
+        self._start("follow", lambda: self._every(follow_every_s, "follow", follow))
         self._start("flush", lambda: self._every(flush_every_s, "flush", flush))
+        if publish is not None:
+            self._start("publish", lambda: self._every(PUBLISH_EVERY_S, "publish", publish))
         if prune is not None:
             self._is_pruning = True
             self._start("prune", lambda: self._prune_when_due(prune))
@@ -78,14 +100,14 @@ class Upkeep:
             if self._stop.is_set():
                 return
             now_ms = self._clock.now_ms()
-            next_ms = self._view.next_deadline()
+            next_ms = self._view.next_deadline(self._owned())
             self._sleeping_until_ms = next_ms
             if not self._is_crowded() and (next_ms is None or next_ms > now_ms):
                 until_ms = now_ms + LONGEST_SLEEP_MS if next_ms is None else next_ms
                 self._clock.sleep_until(until_ms, self._sooner, LONGEST_SLEEP_MS)
                 continue
             announced = self._try("prune", prune)
-            if not announced and self._view.next_deadline() == next_ms:
+            if not announced and self._view.next_deadline(self._owned()) == next_ms:
                 # What is due was announced already, or cannot be: give the fold time.
                 self._stop.wait(RETRY_S)
 

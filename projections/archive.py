@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from engine.errors import SnapshotError
-from projections.snapshot_file import Damaged, SnapshotFile
+from projections.snapshot_file import SnapshotFile
+from projections.snapshot_rows import Damaged
 
 T = TypeVar("T")
 KEPT_ARCHIVES = 3

@@ -9,10 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import msgspec
+
 from engine import events
-from engine.session import Session
+from engine.clock import EARLIEST_MS, LATEST_MS, iso_from_ms
+from engine.errors import LogCorrupt, shown
+from engine.session import Ending, Session
 from engine.verdicts import Verdict
 from projections.partition import Outcome
+
+FACT_TYPE = "lastseen.fact.{kind}.v1"
+STATE_TYPE = "lastseen.state.v1"
 
 
 class FactId(NamedTuple):
@@ -53,14 +60,90 @@ def state_of(session: Session) -> dict[str, Any]:
     }
 
 
-def facts_of(outcome: Outcome) -> Iterator[Fact]:
+class Effect(NamedTuple):
+    """What a record did, as far as others are to hear of it. Kept in memory until they have."""
+
+    offset: int
+    at_ms: int
+    kind: str
+    ended: Session | None
+    ending: Ending | None
+    session: Session | None
+    """The session as it was right after the record; a copy, since it goes on changing."""
+
+
+def effect_of(outcome: Outcome) -> Effect | None:
+    """The effect of a record; `None` if it had none. To be asked at once, before the next record is folded on it."""
+    record, event, verdict, at_ms, session, ended, ending = outcome
+    if verdict is not Verdict.APPLIED:
+        session = None
+    if event is None or (session is None and ended is None):
+        return None
+    copy = None if session is None else session.__copy__()  # type: ignore[attr-defined]
+    return Effect(record.offset, at_ms, events.NAMES[type(event)], ended, ending, copy)
+
+
+def facts_of(partition: int, effect: Effect) -> Iterator[Fact]:
     """The facts that a record caused, in order."""
     k = 0
-    place = outcome.record.partition, outcome.record.offset
-    if outcome.ended is not None and outcome.ending is not None:
-        ended, ending = outcome.ended, outcome.ending
-        yield Fact(FactId(*place, k), "ended", ended.key, ended.session_id, ending.at_ms, ending.reason, None)
+    offset, at_ms, kind, ended, ending, session = effect
+    if ended is not None and ending is not None:
+        place = FactId(partition, offset, k)
+        yield Fact(place, "ended", ended.key, ended.session_id, ending.at_ms, ending.reason, None)
         k += 1
-    if outcome.verdict is Verdict.APPLIED and outcome.session is not None and outcome.event is not None:
-        session, kind = outcome.session, events.name_of(outcome.event)
-        yield Fact(FactId(*place, k), kind, session.key, session.session_id, outcome.at_ms, None, state_of(session))
+    if session is not None:
+        place = FactId(partition, offset, k)
+        yield Fact(place, kind, session.key, session.session_id, at_ms, None, state_of(session))
+
+
+def encode(fact: Fact, source: str) -> bytes:
+    """A fact as a CloudEvent (structured JSON); whoever publishes it, its source and id are the same."""
+    partition, offset, k = fact.id
+    body = {
+        "kind": fact.kind,
+        "partition": partition,
+        "offset": offset,
+        "k": k,
+        "session_id": fact.session_id,
+        "at_ms": fact.at_ms,
+        "reason": fact.reason,
+        "state": fact.state,
+    }
+    return _event(FACT_TYPE.format(kind=fact.kind), fact.id, source, fact.key, fact.at_ms, body)
+
+
+def encode_state(fact_id: FactId, source: str, at_ms: int, state: dict[str, Any]) -> bytes:
+    """A session's state after a fact, as a CloudEvent (structured JSON)."""
+    return _event(STATE_TYPE, fact_id, source, state["key"], at_ms, state)
+
+
+def _event(kind: str, fact_id: FactId, source: str, key: str, at_ms: int, body: dict[str, Any]) -> bytes:
+    event = {
+        "specversion": "1.0",
+        "id": "{}-{}-{}".format(*fact_id),
+        "source": source,
+        "type": kind,
+        "subject": key,
+        "time": iso_from_ms(at_ms),
+        "datacontenttype": "application/json",
+        "data": body,
+    }
+    if not EARLIEST_MS <= at_ms <= LATEST_MS:
+        del event["time"]  # RFC 3339 cannot write it
+    return msgspec.json.encode(event)
+
+
+class _Placed(msgspec.Struct):
+    id: str
+
+
+def place_of(encoded: bytes) -> FactId:
+    """Which fact it is that somebody has published. Raises `LogCorrupt` where it is none."""
+    try:
+        partition, offset, k = map(int, msgspec.json.decode(encoded, type=_Placed).id.split("-"))
+    except (ValueError, msgspec.DecodeError):
+        raise LogCorrupt(
+            f"the topic of facts ends with something that is no fact, {shown(encoded[:80])}: find out who writes there,"
+            " and make the topic anew"
+        ) from None
+    return FactId(partition, offset, k)

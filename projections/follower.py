@@ -6,7 +6,7 @@ lock, and finds the work done if somebody else has been there. That saves a hand
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from engine.errors import EngineClosed, LastseenError, LogMismatch
@@ -27,6 +27,10 @@ class Projection(Protocol):
         ...
 
 
+Witness = Callable[[Partition, Outcome], None]
+"""Called for each record right after it was folded: later records of a batch change the same session objects."""
+
+
 class Awaited:
     """The outcome of one event that a caller is waiting for, with the session as it was right after."""
 
@@ -40,8 +44,11 @@ class Awaited:
 class Follower:
     """Folds a log into partitions and tells projections. Safe to call from many threads."""
 
-    def __init__(self, log: Log, view: LiveView, projections: Sequence[Projection]) -> None:
+    def __init__(
+        self, log: Log, view: LiveView, projections: Sequence[Projection], witnesses: Sequence[Witness] = ()
+    ) -> None:
         self._log = log
+        self._witnesses = tuple(witnesses)
         self._view = view
         self._projections = tuple(projections)
         self._awaited: dict[str, Awaited] = {}
@@ -111,7 +118,10 @@ class Follower:
             for record in records:
                 if record.offset != partition.checkpoint:
                     break
-                outcomes.append(partition.fold(record))
+                outcome = partition.fold(record)
+                outcomes.append(outcome)
+                for witness in self._witnesses:
+                    witness(partition, outcome)
             # Whatever comes after: what is folded is told, or the snapshot would pass over it.
             for projection in self._projections:
                 projection.follow(partition, outcomes)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import heapq
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import repeat
 from operator import attrgetter
@@ -84,10 +84,11 @@ class LiveView:
             return sum(len(partition) for partition in self.partitions)
         return sum(not session.is_due(now_ms) for _, session in self._all())
 
-    def next_deadline(self) -> int | None:
-        """A time before which no session is due; `None` if none ever will be."""
+    def next_deadline(self, among: Container[int] | None = None) -> int | None:
+        """A time before which no session is due, of all partitions or of some; `None` if none ever will be."""
         with self.lock:
-            return min((at for partition in self.partitions if (at := partition.deadlines.next_ms())), default=None)
+            wanted = [each for each in self.partitions if among is None or each.number in among]
+            return min((at for partition in wanted if (at := partition.deadlines.next_ms())), default=None)
 
     def lru_oldest(self, now_ms: int) -> SessionView | None:
         """The active session that was not used for the longest time."""

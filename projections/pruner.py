@@ -6,7 +6,7 @@ has a fast clock is harmless. `plan` says what a pass would do and why; `run` do
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -55,8 +55,11 @@ class Pruner:
         *,
         source: str,
         max_sessions: int | None = None,
+        owned: Callable[[], Container[int]] | None = None,
     ) -> None:
+        """`owned` says which partitions it announces for; all, if it is not given."""
         self._view = view
+        self._owned = owned or (lambda: range(len(view.partitions)))
         self._append = append
         self._source = source
         self._max_sessions = max_sessions
@@ -67,8 +70,11 @@ class Pruner:
     def plan(self, now_ms: int, limit: int = BATCH) -> Plan:
         """What a pass at `now_ms` would do, at most `limit` sessions of it. Costs what is due, not what is live."""
         plan = Plan()
+        owned = self._owned()
         with self._view.lock:
             for partition in self._view.partitions:
+                if partition.number not in owned:
+                    continue
                 for session in partition.deadlines.due(now_ms, limit - len(plan.due)):
                     deadline_ms = session.deadline_ms()
                     if deadline_ms is not None:
@@ -77,28 +83,31 @@ class Pruner:
             if self._max_sessions is not None:
                 excess = self._view.count() - len(plan.due) - self._max_sessions
                 if excess > 0:
-                    self._plan_pressed(plan, now_ms, min(excess, limit - len(plan.due)), "capacity")
+                    self._plan_pressed(plan, now_ms, min(excess, limit - len(plan.due)), "capacity", owned)
         return plan
 
     def plan_memory(self, now_ms: int, count: int) -> Plan:
         """What it would do to let go of `count` sessions because memory is short."""
         plan = Plan()
         with self._view.lock:
-            self._plan_pressed(plan, now_ms, count, "memory")
+            self._plan_pressed(plan, now_ms, count, "memory", self._owned())
         return plan
 
-    def _plan_pressed(self, plan: Plan, now_ms: int, count: int, reason: ExpiryReason) -> None:
-        """Add the `count` least recently used sessions that are neither suspended nor held."""
+    def _plan_pressed(self, plan: Plan, now_ms: int, count: int, reason: ExpiryReason, owned: Container[int]) -> None:
+        """Add those of the `count` least recently used sessions, neither suspended nor held, that are ours to end."""
         planned = {due.session_id for due in plan.due}
         for partition, session in self._view.in_lru_order():
             if count <= 0:
                 return
             if session.session_id in planned:
                 continue
+            is_ours = partition.number in owned
             if session.held_at(now_ms):
-                plan.spared.append(_due(partition, session, "held", now_ms))
+                if is_ours:
+                    plan.spared.append(_due(partition, session, "held", now_ms))
                 continue
-            plan.due.append(_due(partition, session, reason, now_ms))
+            if is_ours:
+                plan.due.append(_due(partition, session, reason, now_ms))
             count -= 1
 
     def execute(self, plan: Plan, now_ms: int) -> int:

@@ -21,15 +21,15 @@ from engine.lifecycle import REMEMBERED_ENDINGS
 from engine.session import Policy, Session, moment
 from projections.archive import archive
 from projections.bodies import Bodies, Body, BodyId
+from projections.facts import Effect
 from projections.history import History
+from projections.outbox import Letter, Outbox
 from projections.partition import Endings, Outcome, Partition
-from projections.snapshot_file import (
-    IN_MEMORY,
-    Batch,
+from projections.snapshot_file import IN_MEMORY, Batch, SnapshotFile
+from projections.snapshot_rows import (
     Damaged,
     PartitionRow,
     SessionRow,
-    SnapshotFile,
     ending_row,
     packed,
     policy_number,
@@ -42,7 +42,7 @@ from projections.statistics import Counts, Statistics
 class Snapshot:
     """Keeps a snapshot file in step with the live view. Safe to call from many threads."""
 
-    def __init__(self, file: SnapshotFile, partitions: int) -> None:
+    def __init__(self, file: SnapshotFile, partitions: int, outbox: Outbox | None = None) -> None:
         self.lock = threading.RLock()
         """Held while the file is read or written, and from when a flush takes changes until they are committed."""
         self._file = file
@@ -50,6 +50,9 @@ class Snapshot:
         self._gone: list[set[int]] = [set() for _ in range(partitions)]
         self._endings_saved = [0] * partitions
         self._policies: dict[Policy, int] = {}
+        self._outbox = outbox
+        self._letters_saved = [0] * partitions
+        """For each partition the offset up to which the file has the outbox."""
 
     @property
     def path(self) -> str:
@@ -91,6 +94,8 @@ class Snapshot:
                 gone, self._gone = self._gone, [set() for _ in partitions]
                 batch = self._collect(partitions, statistics, changed)
                 batch.bodies = bodies.take_unsaved()
+                effects = [self._new_effects(partition.number) for partition in partitions]
+            batch.letters = [pair for number, each in enumerate(effects) for pair in self._letters(number, each)]
             batch.gone = sorted(row_of(number, offset) for number, offsets in enumerate(gone) for offset in offsets)
             try:
                 history.write(noted, view_lock)
@@ -108,6 +113,7 @@ class Snapshot:
                 self._give_back(changed, gone, batch, bodies, view_lock)
                 return 0
             self._endings_saved = list(batch.endings_totals)
+            self._letters_saved = [row.checkpoint for _, row in batch.partitions]
             return len(batch.sessions)
 
     def _collect(
@@ -122,11 +128,10 @@ class Snapshot:
             policies=packed((number, policy) for policy, number in self._policies.items()),
             sessions=sessions,
             gone=(),
-            partitions=packed(
-                (partition.number, _stored_partition(partition, statistics.counts[partition.number]))
+            partitions=[
+                (partition.number, self._stored_partition(partition, statistics.counts[partition.number]))
                 for partition in partitions
-            ),
-            checkpoints=[partition.checkpoint for partition in partitions],
+            ],
             endings=[pair for partition in partitions for pair in self._new_endings(partition)],
             endings_totals=[partition.endings.total for partition in partitions],
         )
@@ -154,6 +159,30 @@ class Snapshot:
         newest = partition.endings.newest(total - self._endings_saved[partition.number])
         first = total - len(newest)
         return [ending_row(row_of(partition.number, first + place), each) for place, each in enumerate(newest)]
+
+    def _new_effects(self, number: int) -> Sequence[Effect | Letter]:
+        """What the outbox has that the file has not. The caller holds the view's lock."""
+        if self._outbox is None:
+            return ()
+        return self._outbox.first(number, self._letters_saved[number], self._outbox.pending(number))
+
+    def _letters(self, number: int, effects: Sequence[Effect | Letter]) -> list[tuple[int, Any]]:
+        """Rows of the outbox."""
+        if self._outbox is None:
+            return []
+        return [(row_of(number, letter.offset), tuple(letter)) for letter in self._outbox.letters(number, effects)]
+
+    def _stored_partition(self, partition: Partition, counts: Counts) -> PartitionRow:
+        return PartitionRow(
+            partition.checkpoint,
+            partition.digest,
+            partition.importing,
+            partition.log_time_ms,
+            partition.endings.total,
+            len(partition),
+            msgspec.to_builtins(counts),
+            partition.checkpoint if self._outbox is None else self._outbox.floors[partition.number],
+        )
 
     def _give_back(
         self,
@@ -238,6 +267,10 @@ class Snapshot:
         partition.restore(sessions, stored.checkpoint, stored.digest)
         partition.importing, partition.log_time_ms = stored.importing, stored.log_time_ms
         self._endings_saved[partition.number] = stored.endings_total
+        if self._outbox is not None:
+            letters = [Letter(offset, facts, states) for offset, facts, states in self._file.outbox(partition.number)]
+            self._outbox.restore(partition.number, stored.outbox_floor, letters)
+            self._letters_saved[partition.number] = stored.checkpoint
 
     def load_body(self, body_id: BodyId) -> Body:
         """The body as last flushed; an empty one if there is none. Raises `SnapshotError`."""
@@ -261,15 +294,3 @@ class Snapshot:
         """Let go of the file."""
         with self.lock:
             self._file.close()
-
-
-def _stored_partition(partition: Partition, counts: Counts) -> PartitionRow:
-    return PartitionRow(
-        partition.checkpoint,
-        partition.digest,
-        partition.importing,
-        partition.log_time_ms,
-        partition.endings.total,
-        len(partition),
-        msgspec.to_builtins(counts),
-    )

@@ -7,28 +7,38 @@ the file is whole but may be some flushes old, and the log continues it.
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from engine.errors import LogMismatch, SnapshotError
 from engine.lifecycle import REMEMBERED_ENDINGS
-from engine.session import Policy
 from projections.bodies import Body, BodyId, Message, Unsaved
+from projections.snapshot_rows import (
+    CRC_MASK,
+    PARTITION_BITS,
+    Damaged,
+    PartitionRow,
+    SessionRow,
+    decode_partition,
+    decode_session,
+    ending_row,
+    packed,
+    row_of,
+    sealed,
+    unpack,
+    unsealed,
+)
 
-FORMAT = 1
-PARTITION_BITS = 48
+FORMAT = 2
+"""2 keeps the outbox too."""
 IN_MEMORY = ":memory:"
-_CRC_MASK = 0xFFFF_FFFF
 _OTHERS_FAULT = (
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_FULL, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_NOMEM,
@@ -40,6 +50,7 @@ CREATE TABLE partitions (number INTEGER PRIMARY KEY, state BLOB NOT NULL);
 CREATE TABLE policies (number INTEGER PRIMARY KEY, state BLOB NOT NULL);
 CREATE TABLE sessions (row INTEGER PRIMARY KEY, state BLOB NOT NULL, crc INTEGER NOT NULL);
 CREATE TABLE endings (row INTEGER PRIMARY KEY, session_id TEXT NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE outbox (row INTEGER PRIMARY KEY, state BLOB NOT NULL);
 CREATE TABLE attributes (row INTEGER PRIMARY KEY, state BLOB NOT NULL);
 CREATE TABLE messages (
     row INTEGER, "offset" INTEGER, event_id TEXT NOT NULL, at_ms INTEGER NOT NULL, state BLOB NOT NULL,
@@ -49,77 +60,6 @@ CREATE UNIQUE INDEX messages_by_event ON messages (row, event_id);
 """
 
 
-class Damaged(Exception):
-    """What a snapshot file says cannot be right. Caught where another file, or the log, can take its place."""
-
-
-class SessionRow(msgspec.Struct, array_like=True, gc=False):
-    """A session as it is stored. Fields are only ever added, at the end."""
-
-    key: str
-    session_id: str
-    policy: int
-    created_at_ms: int
-    last_active_at_ms: int
-    last_active_offset: int
-    version: int
-    suspended_at_ms: int | None
-    parked_ms: int
-    leases: dict[str, int] | None
-    owner: str | None
-
-
-class PartitionRow(msgspec.Struct, array_like=True):
-    """A partition as it is stored. Fields are only ever added, at the end."""
-
-    checkpoint: int
-    digest: bytes
-    importing: bool
-    log_time_ms: int
-    endings_total: int
-    sessions: int
-    counts: dict[str, Any]
-
-
-_session_row = msgspec.msgpack.Decoder(SessionRow)
-_partition_row = msgspec.msgpack.Decoder(PartitionRow)
-_pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder().decode
-
-
-def sealed(value: Any, *beside: Any) -> bytes:
-    """`value` packed, with a checksum before it, of itself and of what stands beside it in its row."""
-    packed = _pack(value)
-    return zlib.crc32(packed, zlib.crc32(_pack(beside))).to_bytes(4, "big") + packed
-
-
-def _unsealed(state: Any, *beside: Any) -> bytes:
-    if not isinstance(state, bytes) or zlib.crc32(state[4:], zlib.crc32(_pack(beside))).to_bytes(4, "big") != state[:4]:
-        raise Damaged("a row's checksum is wrong")
-    return state[4:]
-
-
-def session_row(row: int, session: SessionRow) -> tuple[int, bytes, int]:
-    """A session's row. There are many of them, so the checksum has a column of its own: reading it costs least so."""
-    state = _pack(session)
-    return row, state, zlib.crc32(state, row & _CRC_MASK)
-
-
-def ending_row(row: int, session_id: str) -> tuple[int, str, int]:
-    """The row of a session that has ended."""
-    return row, session_id, zlib.crc32(session_id.encode("utf-8"), row & _CRC_MASK)
-
-
-def policy_number(policy: Policy) -> int:
-    """The number of a policy in the snapshot: 63 bits of its SHA-256, so that all engines give it the same."""
-    return int.from_bytes(hashlib.sha256(_pack(policy)).digest()[:8], "big") >> 1
-
-
-def row_of(partition: int, offset: int) -> int:
-    """The integer that names a session, or an ending, in the snapshot."""
-    return partition << PARTITION_BITS | offset
-
-
 @dataclass(slots=True)
 class Batch:
     """What one flush writes."""
@@ -127,10 +67,11 @@ class Batch:
     policies: Sequence[tuple[int, bytes]]
     sessions: Sequence[tuple[int, bytes, int]]
     gone: Sequence[int]
-    partitions: Sequence[tuple[int, bytes]]
-    checkpoints: Sequence[int]
+    partitions: Sequence[tuple[int, PartitionRow]]
     endings: Sequence[tuple[int, str, int]]
     endings_totals: Sequence[int]
+    letters: Sequence[tuple[int, Any]] = ()
+    """Of the outbox: row and content."""
     bodies: Mapping[BodyId, Unsaved] = field(default_factory=dict)
 
 
@@ -192,6 +133,8 @@ class SnapshotFile:
                 f"snapshot {self.path} was written in format {version}, and this lastseen knows {FORMAT}: use a newer"
                 " lastseen, or delete the snapshot to fold it anew from the log"
             )
+        if version < FORMAT:
+            raise Damaged(f"it is of format {version}, which holds less than this lastseen keeps")
         self._check_whole()
         if (self.meta.get("identity"), self.meta.get("partitions")) != (identity, partitions):
             raise LogMismatch(
@@ -226,8 +169,9 @@ class SnapshotFile:
         connection = self._connection
         connection.execute("BEGIN IMMEDIATE")
         try:
-            reached = {number: row.checkpoint for number, row in self.partitions().items()}
-            if any(checkpoint < reached.get(number, 0) for number, checkpoint in enumerate(batch.checkpoints)):
+            stored = self.partitions()
+            reached = {number: row.checkpoint for number, row in stored.items()}
+            if any(row.checkpoint < reached.get(number, 0) for number, row in batch.partitions):
                 connection.execute("ROLLBACK")
                 return False
             many = connection.executemany
@@ -242,7 +186,13 @@ class SnapshotFile:
             for body_id in sorted(batch.bodies):
                 known = batch.bodies[body_id].after(body_id.born_offset, reached.get(body_id.partition, 0))
                 self._write_body(row_of(*body_id), known)
-            many("INSERT OR REPLACE INTO partitions VALUES (?, ?)", batch.partitions)
+            many("INSERT OR REPLACE INTO outbox VALUES (?, ?)", packed(batch.letters))
+            for number, row in batch.partitions:
+                # Whoever has seen more of it published is right.
+                row.outbox_floor = max(row.outbox_floor, stored[number].outbox_floor if number in stored else 0)
+                bounds = row_of(number, 0), row_of(number, row.outbox_floor)
+                connection.execute("DELETE FROM outbox WHERE row >= ? AND row < ?", bounds)
+            many("INSERT OR REPLACE INTO partitions VALUES (?, ?)", packed(batch.partitions))
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
@@ -298,20 +248,20 @@ class SnapshotFile:
     def partitions(self) -> dict[int, PartitionRow]:
         """All partitions by number."""
         rows = self._connection.execute("SELECT number, state FROM partitions")
-        return {number: _partition_row.decode(_unsealed(state)) for number, state in rows}
+        return {number: decode_partition(unsealed(state)) for number, state in rows}
 
     def policies(self) -> dict[int, dict[str, Any]]:
         """The fields of all policies, by number."""
         rows = self._connection.execute("SELECT number, state FROM policies")
-        return {number: _unpack(_unsealed(state)) for number, state in rows}
+        return {number: unpack(unsealed(state)) for number, state in rows}
 
     def sessions(self, partition: int) -> Iterator[tuple[int, SessionRow]]:
         """A partition's sessions with their born offsets, in the order of their births."""
         mask = (1 << PARTITION_BITS) - 1
         query = "SELECT row, state, crc FROM sessions WHERE row >= ? AND row < ?"
-        decode, crc32, before = _session_row.decode, zlib.crc32, -1
+        decode, crc32, before = decode_session, zlib.crc32, -1
         for row, state, crc in self._connection.execute(query, _bounds(partition)):
-            if crc32(state, row & _CRC_MASK) != crc or row <= before:
+            if crc32(state, row & CRC_MASK) != crc or row <= before:
                 raise Damaged("a row's checksum is wrong, or its place")
             before = row
             yield row & mask, decode(state)
@@ -325,6 +275,11 @@ class SnapshotFile:
             raise Damaged("a row's checksum is wrong, or a row is missing")
         return [session_id for _, session_id, _ in rows]
 
+    def outbox(self, partition: int) -> list[Any]:
+        """What of a partition others were not told yet, in the order of the log."""
+        query = "SELECT state FROM outbox WHERE row >= ? AND row < ? ORDER BY row"
+        return [unpack(unsealed(state)) for (state,) in self._connection.execute(query, _bounds(partition))]
+
     def body(self, body_id: BodyId) -> Body:
         """A session's body; an empty one if there is none."""
         row = row_of(*body_id)
@@ -333,13 +288,13 @@ class SnapshotFile:
         body.set_attributes(self._attributes(row))
         query = 'SELECT "offset", event_id, at_ms, state FROM messages WHERE row = ? ORDER BY "offset"'
         for offset, event_id, at_ms, state in self._connection.execute(query, (row,)):
-            value = _unpack(_unsealed(state, row, offset, event_id, at_ms))
+            value = unpack(unsealed(state, row, offset, event_id, at_ms))
             body.change(None, Message(offset, event_id, at_ms, value), None)
         return body
 
     def _attributes(self, row: int) -> dict[str, Any]:
         found = self._connection.execute("SELECT state FROM attributes WHERE row = ?", (row,)).fetchone()
-        return {} if found is None else dict(_unpack(_unsealed(found[0])))
+        return {} if found is None else dict(unpack(unsealed(found[0])))
 
     def copy_to(self, path: str) -> None:
         """Write a compact copy of the whole file. Raises `sqlite3.Error` where `path` exists or cannot be written."""
@@ -380,8 +335,3 @@ def _seal_of(version: object, identity: object, partitions: object) -> int:
 
 def _bounds(partition: int) -> tuple[int, int]:
     return row_of(partition, 0), row_of(partition + 1, 0)
-
-
-def packed(values: Iterable[tuple[int, Any]]) -> list[tuple[int, bytes]]:
-    """Numbered values, each sealed."""
-    return [(number, sealed(value)) for number, value in values]

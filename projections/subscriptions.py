@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
 from engine.errors import EngineClosed, LastseenError
-from projections.facts import Fact, facts_of
+from projections.facts import Fact, effect_of, facts_of
 from projections.partition import Outcome, Partition
 
 QUEUED_FACTS = 10_000
@@ -97,14 +97,14 @@ class Subscriptions:
         """Hand it nothing more."""
         self._all = tuple(other for other in self._all if other is not subscription)
 
-    def follow(self, _: Partition, outcomes: Sequence[Outcome]) -> None:
-        """Hand on the facts of outcomes."""
+    def witness(self, partition: Partition, outcome: Outcome) -> None:
+        """Hand on the facts of a record that was just folded."""
         if not self._all:
             return
-        for outcome in outcomes:
-            for fact in facts_of(outcome):
-                for subscription in self._all:
-                    subscription.offer(fact)
+        effect = effect_of(outcome)
+        for fact in () if effect is None else facts_of(partition.number, effect):
+            for subscription in self._all:
+                subscription.offer(fact)
 
     def close(self) -> None:
         """End all."""

@@ -11,13 +11,14 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from engine.errors import EngineClosed, InvalidInput, LogError, LogMismatch, LogUnavailable, shown
 from engine.log.kafka_append import sizes_of
 from engine.log.kafka_client import MAX_BATCH_BYTES, open_admin
 from engine.log.kafka_fetch import OffsetGone
+from engine.log.kafka_group import Membership
 from engine.log.kafka_lookup import Lookup
 from engine.log.kafka_place import KafkaPlace
 from engine.log.kafka_producer import Delivered, connect
@@ -28,6 +29,7 @@ from engine.log.kafka_topic import check_fit, describe
 from engine.log.kafka_writer import Writer
 from engine.log.messages import checked_size
 from engine.log.port import Message, Position, Record
+from engine.log.sharing import Outlet
 
 MAX_TAIL_BYTES = 8 * 1024 * 1024
 MAX_TAIL_BATCHES = 8_192
@@ -236,6 +238,24 @@ class KafkaLog:
                 )
                 raise LogMismatch(*self._failure.args)
             time.sleep(ASK_EVERY_S)
+
+    # ── what machines share ──
+
+    def join(
+        self, group: str | None, member: str | None, address: str | None, changed: Callable[[], None]
+    ) -> Membership:
+        """Take a share of the duties (`sharing.SharedLog`)."""
+        self._check()
+        return Membership(
+            self._place, self.partitions, group=group, member=member, address=address, changed=changed
+        )  # fmt: skip
+
+    def open_outlet(self) -> Outlet:
+        """Open the topics beside this one (`sharing.SharedLog`)."""
+        from engine.log.kafka_outlet import KafkaOutlet
+
+        self._check()
+        return KafkaOutlet(self._place, self.partitions)
 
     def known_ends(self) -> list[int]:
         """The ends as far as they are known here, without asking: what others append counts within milliseconds."""

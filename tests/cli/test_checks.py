@@ -18,7 +18,7 @@ from engine.log.port import Record
 from engine.verdicts import Verdict
 from lastseen.cli.program import app
 from projections.partition import Outcome
-from projections.snapshot_file import sealed
+from projections.snapshot_rows import sealed
 
 LIVE = 5
 

@@ -394,12 +394,12 @@ def foreign(path: Path) -> None:
 
 def newer(path: Path) -> None:
     """A snapshot of a later version, sealed as every version seals."""
-    from projections.snapshot_file import _seal_of
+    from projections.snapshot_file import FORMAT, _seal_of
 
     with closing(sqlite3.connect(path)) as connection, connection:
         meta = dict(connection.execute("SELECT name, value FROM meta"))
-        seal = _seal_of(2, meta["identity"], meta["partitions"])
-        connection.executemany("UPDATE meta SET value = ? WHERE name = ?", [(2, "format"), (seal, "seal")])
+        seal = _seal_of(FORMAT + 1, meta["identity"], meta["partitions"])
+        connection.executemany("UPDATE meta SET value = ? WHERE name = ?", [(FORMAT + 1, "format"), (seal, "seal")])
 
 
 @pytest.mark.parametrize("make", [foreign, newer])
@@ -441,3 +441,19 @@ def test_a_snapshot_can_be_elsewhere_or_nowhere(on_disk: Stage, others: pytest.T
     assert nowhere.archive() is None
     nowhere.shutdown()
     assert sorted(path.name for path in on_disk.folder.iterdir()) == ["log.db"]
+
+
+def test_a_snapshot_of_an_older_version_is_folded_anew(on_disk: Stage) -> None:
+    from projections.snapshot_file import _seal_of
+
+    engine = on_disk.open()
+    grow(on_disk, engine, 9, 80)
+    live = state_of(engine)
+    on_disk.end()
+    with closing(sqlite3.connect(on_disk.folder / SNAPSHOT)) as connection, connection:
+        meta = dict(connection.execute("SELECT name, value FROM meta"))
+        seal = _seal_of(1, meta["identity"], meta["partitions"])
+        connection.executemany("UPDATE meta SET value = ? WHERE name = ?", [(1, "format"), (seal, "seal")])
+    again = on_disk.open()
+    assert any("format 1" in note for note in again.notes)
+    assert state_of(again) == live

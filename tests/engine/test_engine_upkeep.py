@@ -240,8 +240,8 @@ def test_a_deadline_that_is_filed_while_the_pruner_lies_down_wakes_it(stage: Sta
     pruned = threading.Event()
     look = engine._views.next_deadline
 
-    def look_and_then() -> int | None:
-        seen = look()
+    def look_and_then(among: object = None) -> int | None:
+        seen = look(among)
         if clock.before_look or engine.count():
             return seen
         open_brief()  # after the look, before the sleep

@@ -1,0 +1,191 @@
+"""The topics beside a Kafka log: `<topic>.facts` and the compacted `<topic>.state`.
+
+The facts are a log of their own, and kept like one. Of the states only the newest of each key counts, so an owner that
+has been replaced and does not know it yet could leave an old one on top. It cannot do so unseen: an owner knows where
+its own last state stands, and reads whatever comes between that and its next.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+from kafka import KafkaConsumer, TopicPartition, errors
+
+from engine.errors import LogMismatch, LogUnavailable
+from engine.log.kafka import KafkaLog
+from engine.log.kafka_append import sizes_of
+from engine.log.kafka_client import MAX_BATCH_BYTES, log_error, open_admin, open_consumer
+from engine.log.kafka_place import FACTS, STATE, KafkaPlace
+from engine.log.kafka_producer import Delivered, connect
+from engine.log.kafka_records import BATCH_OVERHEAD_BYTES, EVENT_HEADERS, encoded_headers
+from engine.log.kafka_topic import describe
+from engine.log.kafka_writer import Writer
+from engine.log.port import Message
+from engine.log.sharing import Notice
+
+MAX_WAITING_BYTES = 16 * 1024 * 1024
+READ_TIMEOUT_S = 10.0
+_HEADERS_SIZE = len(encoded_headers(EVENT_HEADERS))
+
+
+class KafkaOutlet:
+    """Facts and states in topics of their own (`sharing.Outlet`). Publishing is for one thread at a time."""
+
+    def __init__(self, place: KafkaPlace, partitions: int) -> None:
+        """Open the topics beside the log at `place`.
+
+        Raises `LogUnavailable` where one is missing, `LogMismatch` where one is unfit or has not as many partitions.
+        """
+        facts = dataclasses.replace(place, topic=place.topic + FACTS, partitions=partitions)
+        states = dataclasses.replace(place, topic=place.topic + STATE, partitions=partitions)
+        max_message_bytes = _checked(states)
+        self._facts = KafkaLog(facts, max_waiting_bytes=MAX_WAITING_BYTES)
+        self._states = _States(states, partitions, max_message_bytes)
+
+    def publish_facts(self, partition: int, notices: Sequence[Notice]) -> None:
+        """Append facts (`sharing.Outlet`)."""
+        messages = [Message(partition, key, value) for key, value in notices if value is not None]
+        self._facts.append(messages)
+
+    def last_fact(self, partition: int) -> bytes | None:
+        """The newest fact of a partition (`sharing.Outlet`)."""
+        end = self._facts.end_offsets()[partition]
+        if end == 0:
+            return None
+        try:
+            records = self._facts.read(partition, end - 1, 1)
+        except LogMismatch:
+            if self._facts.end_offsets()[partition] < end:
+                raise
+            return None  # retention has taken the last one too
+        return records[0].value if records else None
+
+    def had_facts(self, partition: int) -> bool:
+        """Whether there ever was a fact in a partition (`sharing.Outlet`)."""
+        return self._facts.end_offsets()[partition] > 0
+
+    def publish_states(self, partition: int, notices: Sequence[Notice]) -> None:
+        """Replace states (`sharing.Outlet`)."""
+        self._states.publish(partition, notices)
+
+    def written_by_others(self, partition: int) -> set[str]:
+        """Keys whose states somebody else has replaced (`sharing.Outlet`)."""
+        return self._states.written_by_others(partition)
+
+    def close(self) -> None:
+        """Let go of the topics (`sharing.Outlet`)."""
+        self._facts.close()
+        self._states.close()
+
+
+class _States:
+    """The compacted topic. It is no log: old records go, so its offsets have gaps."""
+
+    def __init__(self, place: KafkaPlace, partitions: int, max_message_bytes: int) -> None:
+        self._place = place
+        self._partitions = partitions
+        self._mutex = threading.Lock()
+        self._seen: list[int | None] = [None] * partitions
+        """Up to where each partition is known."""
+        self._strange: list[list[tuple[int, int]]] = [[] for _ in range(partitions)]
+        """Stretches of offsets that others have written, not looked at yet."""
+        self._consumer: KafkaConsumer | None = None
+        self._writer = Writer(
+            place, partitions, lambda: connect(place), self._note, MAX_WAITING_BYTES,
+            min(MAX_BATCH_BYTES, max_message_bytes - BATCH_OVERHEAD_BYTES),
+        )  # fmt: skip
+
+    def publish(self, partition: int, notices: Sequence[Notice]) -> None:
+        if notices:
+            self._begin(partition)
+            # A tombstone is a message without a value, which the log itself never writes.
+            messages = [Message(partition, key, value) for key, value in notices]  # type: ignore[arg-type]
+            self._writer.append(messages, sizes_of(messages, _HEADERS_SIZE))
+
+    def _begin(self, partition: int) -> None:
+        """From now on, whatever we have not written here is somebody else's."""
+        if self._seen[partition] is None:
+            self._seen[partition] = self._end(partition)
+
+    def _note(self, partition: int, _: Sequence[Message], written: Delivered) -> None:
+        with self._mutex:
+            seen, first = self._seen[partition], written.offsets[0]
+            if seen is not None and first > seen:
+                self._strange[partition].append((seen, first))
+            self._seen[partition] = written.offsets[-1] + 1
+
+    def written_by_others(self, partition: int) -> set[str]:
+        self._begin(partition)
+        end = self._end(partition)
+        with self._mutex:
+            seen = self._seen[partition]
+            assert seen is not None, "it was begun above"
+            strange, self._strange[partition] = self._strange[partition], []
+            if end > seen:
+                strange.append((seen, end))
+                self._seen[partition] = end
+        try:
+            return {key for first, after in strange for key in self._keys(partition, first, after)}
+        except BaseException:
+            with self._mutex:
+                self._strange[partition][:0] = strange
+            raise
+
+    def _end(self, partition: int) -> int:
+        place = TopicPartition(self._place.topic, partition)
+        try:
+            end: int = self._reader().end_offsets([place])[place]
+        except (errors.KafkaError, OSError) as error:
+            raise log_error(self._place, "cannot be read", error) from None
+        return end
+
+    def _reader(self) -> KafkaConsumer:
+        if self._consumer is None:
+            self._consumer = open_consumer(self._place)
+        return self._consumer
+
+    def _keys(self, partition: int, first: int, after: int) -> Iterator[str]:
+        """The keys of what is left of a stretch of offsets; what compaction has taken is replaced anyway."""
+        consumer, place = self._reader(), TopicPartition(self._place.topic, partition)
+        give_up = time.monotonic() + READ_TIMEOUT_S
+        try:
+            consumer.assign([place])
+            consumer.seek(place, first)
+            while consumer.position(place) < after:
+                for record in consumer.poll(timeout_ms=100).get(place, ()):
+                    if record.offset < after and record.key is not None:
+                        yield record.key.decode(errors="replace")
+                if time.monotonic() > give_up:
+                    raise LogUnavailable(f"log {self._place}, partition {partition}: it could not be read in time")
+        except errors.OffsetOutOfRangeError:
+            return
+        except (errors.KafkaError, OSError) as error:
+            raise log_error(self._place, "cannot be read", error) from None
+
+    def close(self) -> None:
+        self._writer.close()
+        if self._consumer is not None:
+            self._consumer.close(autocommit=False, timeout_ms=1_000)
+
+
+def _checked(place: KafkaPlace) -> int:
+    """The largest message that the topic of states takes. Raises `LogError` where it cannot be that topic."""
+    admin = open_admin(place)
+    try:
+        topic = describe(admin, place, place.topic)
+    finally:
+        admin.close()
+    if topic is None:
+        raise LogUnavailable(
+            f"log {place}: there is no such topic; make it with: lastseen topics create, or open the engine with"
+            " facts=False"
+        )
+    if topic.settings.get("cleanup.policy") != "compact" or topic.partitions != place.partitions:
+        raise LogMismatch(
+            f"topic {place.topic} has cleanup.policy={topic.settings.get('cleanup.policy')} and {topic.partitions}"
+            f" partitions; the states need compact and {place.partitions}: make it anew with lastseen topics create"
+        )
+    return topic.max_message_bytes

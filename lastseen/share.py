@@ -1,0 +1,109 @@
+"""An engine's share in a log that several machines share: its duties, and what it tells others.
+
+On any other log there is nothing to share: the engine owns every partition, and nobody is told.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from engine.errors import LastseenError
+from engine.log.port import Log, Position
+from engine.log.sharing import Duties, Outlet, SharedLog
+from lastseen.config import Settings
+from projections.follower import Follower
+from projections.live_view import LiveView
+from projections.outbox import Outbox
+from projections.publisher import Publisher
+
+WAIT_S = 0.2
+"""How long the follower waits for records at a time."""
+_logger = logging.getLogger("lastseen")
+
+
+class Share:
+    """What one engine has to do with the others on its log."""
+
+    def __init__(
+        self, log: Log, settings: Settings, view: LiveView, outbox: Outbox | None, changed: Callable[[], None]
+    ) -> None:
+        self._log = log if isinstance(log, SharedLog) else None
+        self._settings = settings
+        self._view = view
+        self._outbox = outbox
+        self._changed = changed
+        self._all = frozenset(range(log.partitions))
+        self._duties: Duties | None = None
+        self._outlet: Outlet | None = None
+        self._publisher: Publisher | None = None
+        self._publishing = threading.Lock()
+        self._is_closed = False
+
+    def begin(self) -> None:
+        """Take on duties; the engine has caught up with the log. Raises `LogError`."""
+        if self._log is None:
+            return
+        if self._outbox is not None:
+            self._outlet = self._log.open_outlet()
+            self._publisher = Publisher(self._log, self._view, self._outbox, self._outlet, self.owned)
+        settings = self._settings
+        if settings.prune or self._publisher is not None:
+            self._duties = self._log.join(settings.group, settings.member, settings.address, self._changed)
+
+    def owned(self) -> frozenset[int]:
+        """The partitions that are ours to prune and to publish."""
+        if self._log is None:
+            return self._all
+        duties = self._duties
+        return frozenset() if duties is None or self._is_closed else duties.owned()
+
+    def owner_of(self, partition: int) -> str | None:
+        """The address of a partition's owner, if it gave one. Raises `LogUnavailable`."""
+        if self._duties is None:
+            return self._settings.address
+        return self._duties.owner_of(partition)
+
+    @property
+    def waits(self) -> bool:
+        """Whether the log tells when there is something to read."""
+        return self._log is not None
+
+    def follow(self, follower: Follower) -> Callable[[], object] | None:
+        """What waits for records and folds them; `None` where the log has to be asked."""
+        log = self._log
+        if log is None:
+            return None
+
+        def wait_and_fold() -> None:
+            folded = [partition.checkpoint for partition in self._view.partitions]
+            for number, end in enumerate(log.await_growth(folded, WAIT_S)):
+                if end > folded[number]:
+                    follower.catch_up(Position(number, end - 1))
+
+        return wait_and_fold
+
+    @property
+    def publishes(self) -> bool:
+        """Whether there is anybody to tell."""
+        return self._publisher is not None
+
+    def publish(self) -> int:
+        """Tell others what took effect; returns how many facts. Raises `LogError`."""
+        with self._publishing:
+            return 0 if self._publisher is None else self._publisher.run()
+
+    def close(self) -> None:
+        """Publish what there is, and hand the duties over. May be called again."""
+        if self._is_closed:
+            return
+        try:
+            self.publish()
+        except LastseenError as error:
+            _logger.warning("the last facts were not published, the next owner does it: %s", error)
+        self._is_closed = True
+        if self._duties is not None:
+            self._duties.close()
+        if self._outlet is not None:
+            self._outlet.close()

@@ -1,0 +1,166 @@
+"""The publisher: tells others what took effect, for the partitions that this process owns.
+
+Each fact is named by its place in the log, so publishing one twice is harmless, and every owner publishes in the order
+of the log. So the newest fact in the topic says that all before it are there too: a new owner begins with it again, and
+misses nothing. States go first: what a fact speaks of can then be read. Where an owner that was replaced has written
+states since, those keys' states are written again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from engine.errors import LastseenError
+from engine.log.port import Log
+from engine.log.sharing import Notice, Outlet
+from projections.facts import FactId, effect_of, encode_state, place_of, state_of
+from projections.live_view import LiveView
+from projections.outbox import Letter, Outbox, letter_of
+from projections.partition import Partition
+
+BATCH = 1_000
+"""Records told of at a time."""
+LOOK_EVERY_S = 1.0
+"""How often it is looked what other owners have published, and whether they have written states here."""
+
+
+class Publisher:
+    """Publishes facts and states. For one thread."""
+
+    def __init__(
+        self,
+        log: Log,
+        view: LiveView,
+        outbox: Outbox,
+        outlet: Outlet,
+        owned: Callable[[], frozenset[int]],
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._log = log
+        self._view = view
+        self._outbox = outbox
+        self._outlet = outlet
+        self._owned = owned
+        self._monotonic_s = monotonic_s
+        self._next: dict[int, int] = {}
+        """For each partition that we publish, the offset to go on with."""
+        self._looked_s: dict[int, float] = {}
+        self.published = 0
+        """Facts published by this process."""
+        self.refolded = 0
+        """Records folded again since what they did was no longer at hand."""
+
+    def run(self) -> int:
+        """Publish all that there is; returns how many facts. Raises `LogError`; then the next call goes on."""
+        count = 0
+        owned = self._owned()
+        for number in range(len(self._view.partitions)):
+            if number in owned:
+                try:
+                    count += self._publish(number)
+                except LastseenError:
+                    # What of it the topic has is to be asked anew.
+                    self._next.pop(number, None)
+                    raise
+            else:
+                self._next.pop(number, None)
+                self._follow_owner(number)
+        return count
+
+    def _publish(self, number: int) -> int:
+        count = 0
+        if number not in self._next:
+            self._next[number] = self._take_over(number)
+        while True:
+            with self._view.lock:
+                floor = self._outbox.floors[number]
+                effects = self._outbox.first(number, self._next[number], BATCH)
+            if floor > self._next[number]:
+                count += self._publish_again(number, self._next[number], floor)
+                continue
+            if not effects:
+                break
+            count += self._tell(number, self._outbox.letters(number, effects))
+            with self._view.lock:
+                # The last one stays: whoever goes on begins with it again.
+                self._outbox.drop_before(number, self._next[number] - 1)
+        self._mend_states(number)
+        return count
+
+    def _take_over(self, number: int) -> int:
+        """Where the last owner stopped."""
+        last = self._outlet.last_fact(number)
+        if last is not None:
+            return place_of(last).offset
+        if self._outlet.had_facts(number):
+            with self._view.lock:
+                return self._outbox.floors[number]  # all that there were are too old to be kept
+        return 0
+
+    def _publish_again(self, number: int, from_offset: int, until_offset: int) -> int:
+        """Publish what is no longer in the outbox: fold the partition from its beginning once more."""
+        scratch = Partition(number)
+        letters: list[Letter] = []
+        count = 0
+        while scratch.checkpoint < until_offset:
+            limit = min(BATCH, until_offset - scratch.checkpoint)
+            for record in self._log.read(number, scratch.checkpoint, limit):
+                effect = effect_of(scratch.fold(record))
+                self.refolded += 1
+                if effect is not None and effect.offset >= from_offset:
+                    letters.append(letter_of(number, effect, self._outbox.source))
+            if len(letters) >= BATCH or scratch.checkpoint >= until_offset:
+                count += self._tell(number, letters)
+                letters = []
+        self._next[number] = until_offset
+        return count
+
+    def _tell(self, number: int, letters: Sequence[Letter]) -> int:
+        if not letters:
+            return 0
+        # Of several states of a key only the last would stay.
+        states = {key: state for letter in letters for key, state in letter.states}
+        facts = [Notice(key, fact) for letter in letters for key, fact in letter.facts]
+        self._outlet.publish_states(number, [Notice(key, state) for key, state in states.items()])
+        self._outlet.publish_facts(number, facts)
+        self._next[number] = letters[-1].offset + 1
+        self.published += len(facts)
+        return len(facts)
+
+    def _is_time_to_look(self, number: int) -> bool:
+        now_s = self._monotonic_s()
+        if now_s - self._looked_s.get(number, float("-inf")) < LOOK_EVERY_S:
+            return False
+        self._looked_s[number] = now_s
+        return True
+
+    def _mend_states(self, number: int) -> None:
+        """Write the states anew that somebody else has written since we own the partition."""
+        if not self._is_time_to_look(number):
+            return
+        keys = self._outlet.written_by_others(number)
+        if not keys:
+            return
+        partition = self._view.partitions[number]
+        notices = []
+        with self._view.lock:
+            place = FactId(number, partition.checkpoint - 1, 0)
+            for key in keys:
+                session = partition.find(key)
+                state = None
+                if session is not None:
+                    state = encode_state(place, self._outbox.source, partition.log_time_ms, state_of(session))
+                notices.append(Notice(key, state))
+        self._outlet.publish_states(number, notices)
+
+    def _follow_owner(self, number: int) -> None:
+        """Let go of what the owner of a partition has published."""
+        with self._view.lock:
+            pending = self._outbox.pending(number)
+        if pending and self._is_time_to_look(number):
+            last = self._outlet.last_fact(number)
+            if last is not None:
+                offset = place_of(last).offset
+                with self._view.lock:
+                    self._outbox.drop_before(number, offset)
