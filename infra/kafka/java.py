@@ -12,7 +12,8 @@ from pathlib import Path
 from infra.kafka.node import Node, Place
 
 OLDEST_JAVA = 17
-_OPTIONS = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-Djava.awt.headless=true")
+# One collector thread and the first compiler only: brokers of tests live for seconds, and share few processors.
+_OPTIONS = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true")
 
 
 @dataclass(frozen=True)
