@@ -74,7 +74,7 @@ class Engine(Commands):
             self.append_and_fold,
             source=settings.source,
             max_sessions=settings.max_sessions,
-            owned=self.owned,
+            owned=self._share.announced_by_us,
         )
         self._pressure = MemoryPressure(settings.max_memory_bytes)
         self._archive_every_ms = (

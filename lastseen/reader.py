@@ -76,11 +76,12 @@ def copy_database(source: Path, target: Path) -> None:
 def reading(url: str, *, progress: Progress | None = None) -> Iterator[Engine]:
     """An engine on an existing log that runs nothing by itself and leaves the log's snapshot and history alone.
 
-    Raises the log's errors.
+    A topic of Kafka has neither beside it, and is folded from its beginning. Raises the log's errors.
     """
-    path = existing_log_path(url)
+    path = None if urlsplit(url).scheme == "kafka" else existing_log_path(url)
     with TemporaryDirectory(prefix="lastseen-") as folder:
-        copy_views(path, Path(folder))
+        if path is not None:
+            copy_views(path, Path(folder))
         with engine_in(Path(folder), url, progress) as engine:
             yield engine
 
@@ -92,6 +93,7 @@ def engine_in(folder: Path, url: str, progress: Progress | None = None) -> Engin
         snapshot=str(folder / COPY),
         background=False,
         prune=False,
+        facts=False,
         archive_interval=None,
         progress=progress,
     )

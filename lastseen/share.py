@@ -59,6 +59,11 @@ class Share:
         duties = self._duties
         return frozenset() if duties is None or self._is_closed else duties.owned()
 
+    def announced_by_us(self) -> frozenset[int]:
+        """The partitions for which we may announce expiries: those that we own, or all, if we take no share and are
+        asked all the same."""
+        return self._all if self._log is None or self._duties is None else self.owned()
+
     def owner_of(self, partition: int) -> str | None:
         """The address of a partition's owner, if it gave one. Raises `LogUnavailable`."""
         if self._duties is None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -81,6 +83,18 @@ def states_in(url: str) -> dict[str, Any]:
             else:
                 states[key] = json.loads(message.value())["data"]
     return states
+
+
+def run_cli(*arguments: str) -> str:
+    """What a command says on stdout."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from lastseen.cli import main; main()", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def live_in(engine: lastseen.Engine) -> dict[str, Any]:
@@ -211,6 +225,18 @@ def test_a_new_owner_goes_on_where_the_last_one_stopped(url: str, opened: OpenEn
     assert eventually(lambda: names(facts_in(url)) == expected)
     assert eventually(lambda: states_in(url) == live_in(two))
     assert two._share._publisher.refolded == 0, "what was not told was in the outbox"  # type: ignore[union-attr]
+
+
+def test_an_operator_reads_and_prunes_a_topic(url: str) -> None:
+    with lastseen.open_engine(url, prune=False, facts=False) as engine:
+        session = engine.open("ana", policy=lastseen.policy(idle_ttl="1ms"))
+        engine.open("ben")
+    shown = run_cli("show", "ben", "--log", url, "-o", "json")
+    assert json.loads(shown)["key"] == "ben"
+    assert json.loads(run_cli("stats", "--log", url, "-o", "json"))["created"] == 2
+    ended = json.loads(run_cli("prune", "--log", url, "-o", "json"))["ended"]
+    assert [each["session_id"] for each in ended] == [session.session_id]
+    assert "idle" in run_cli("explain", "ana", "--log", url)
 
 
 def test_what_was_never_published_is_folded_again(url: str, opened: OpenEngine) -> None:
