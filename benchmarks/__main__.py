@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import durable, population
+from benchmarks import durable, kafka_topic, population
 from benchmarks.measure import Row
 
 RESULTS = Path(__file__).parent / "results"
@@ -33,6 +33,8 @@ NOTES = """What the rows are:
 - *64 callers* are threads, each of which waits for its own answer before it sends the next.
 - *Expiry* plans, appends, flushes and folds one `expired` record a session.
 - *Memory* is resident memory of a process that has folded as many sessions and two touches of each.
+- *Kafka* is one node on the same machine, which shares its cores with the clients. `send()` and librdkafka append the
+  same bytes with acks=all and idempotence, 5 ms of linger and batches of 512 KiB; each acknowledgement is looked at.
 """
 
 
@@ -40,7 +42,7 @@ def main() -> int:
     """Measure everything; the exit code is 1 if a figure falls short."""
     arguments = argparse.ArgumentParser(description="Measure the engine beside its floors.")
     arguments.add_argument("--quick", action="store_true", help="fewer repetitions, a tenth of the sessions")
-    arguments.add_argument("--only", choices=["durable", "live", "expiry", "refold", "restart", "memory"])
+    arguments.add_argument("--only", choices=["durable", "live", "expiry", "refold", "restart", "memory", "kafka"])
     arguments.add_argument("--folder", default="var", help="where the logs go: a disk like the one in production")
     chosen = arguments.parse_args()
     repetitions, many = (3, 100_000) if chosen.quick else (7, 1_000_000)
@@ -56,6 +58,7 @@ def main() -> int:
             "refold": lambda: population.refold(folder, repetitions),
             "restart": lambda: population.restart(folder, many, 3),
             "memory": lambda: population.memory(many),
+            "kafka": lambda: kafka_topic.run(folder, repetitions, 60_000 if chosen.quick else 300_000),
         }
         for name, work in works.items():
             if chosen.only in (None, name):

@@ -7,6 +7,7 @@ from engine.codec import encode
 from engine.events import Created, CreatedData
 from engine.identifiers import new_event_id, new_session_id
 from engine.log.port import Log, Message
+from engine.partitioner import partition_of
 from engine.plain_touch import written
 from engine.session import Policy
 
@@ -18,14 +19,14 @@ def key_of(number: int) -> str:
     return f"discord:guild{number % 100}:chan{number % 1_000}:user{number}"
 
 
-def fill(log: Log, sessions: int, now_ms: int, policy: Policy, first: int = 0) -> list[str]:
+def fill(log: Log, sessions: int, now_ms: int, policy: Policy, first: int = 0, partitions: int = 1) -> list[str]:
     """Append the `created` events of so many sessions, numbered from `first`; returns their ids."""
     session_ids = [new_session_id() for _ in range(sessions)]
     time = iso_from_ms(now_ms)
     for start in range(0, sessions, BATCH):
         log.append(
             [
-                Message(0, key_of(first + number), encode(
+                Message(partition_of(key_of(first + number), partitions), key_of(first + number), encode(
                     Created(
                         id=new_event_id(now_ms), source="/bench", subject=key_of(first + number), time=time,
                         data=CreatedData(session_id=session_ids[number], policy=policy),
