@@ -13,11 +13,11 @@ OK, FOUND, INVALID, REFUSED, UNAVAILABLE, INTERRUPTED, UNREAD = 0, 1, 2, 3, 4, 1
 
 EXIT_CODES = {
     OK: "done; what was checked is right",
-    FOUND: "`rebuild` found a difference, `verify` or `topics check` a fault",
+    FOUND: "`rebuild` or `log copy` found a difference, `verify` or `topics check` a fault",
     INVALID: "wrong usage, or input that is not in form; nothing was written",
-    REFUSED: "nothing is there under this key, or the session's state forbids it",
+    REFUSED: "nothing is there under this key, or the session's state or the clock forbids it",
     UNAVAILABLE: "the log or the snapshot is missing, locked, damaged, or another one than was meant",
-    INTERRUPTED: "interrupted with Ctrl-C; a replay goes on where it was when it is started again",
+    INTERRUPTED: "interrupted with Ctrl-C; a replay or a copy goes on where it was when it is started again",
     UNREAD: "whoever read the output has gone away",
 }
 """What each exit code means."""

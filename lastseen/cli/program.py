@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lastseen.cli import checking, keeping, past, replaying, sessions, topics
+from lastseen.cli import checking, keeping, logs, past, replaying, sessions, topics
 from lastseen.cli.exits import EPILOG, Guarded
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.command("stats")(keeping.stats)
 app.command("prune")(keeping.prune)
 app.command("rebuild")(checking.rebuild)
 app.command("verify")(checking.verify)
+app.add_typer(logs.app, name="log")
 app.add_typer(topics.app, name="topics")
 
 

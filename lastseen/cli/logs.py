@@ -1,0 +1,94 @@
+"""`lastseen log copy`: whole logs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lastseen.cli.exits import FOUND
+from lastseen.cli.options import Form, Output
+from lastseen.cli.printing import put_figures, put_rows, say
+from lastseen.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from lastseen.log_copy import Copied
+
+app = typer.Typer(help="Whole logs.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def log() -> None:
+    """Whole logs."""
+
+
+@app.command()
+def copy(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="FROM", help="The log to copy: sqlite:///path/to/file.db or kafka://host:9092/topic."),
+    ],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TO",
+            help="Where to: an empty log, or one in which this copy was interrupted. A file that is made gets as many"
+            " partitions as FROM has, or ?partitions=N; memory:// only shows what would come of it.",
+        ),
+    ],
+    leave_open: Annotated[
+        bool,
+        typer.Option(
+            "--leave-open", help="Leave the copy open for import: reads look at it as at the end of the history."
+        ),
+    ] = False,
+    output: Output = Form.TABLE,
+) -> None:
+    """Copy the history of a log into another, with its times, and verify the copy.
+
+    FROM may be in use; what it takes after the start is not copied, so stop its writers first if that is to be all.
+    Each event keeps its id, its source and what it says; its time becomes its log time, and what the producer said of
+    that is kept as senttime. Then the copy is read back, and everything that is live or has ended must be the same.
+    Interrupted, it goes on where it was when it is started again.
+    """
+    from lastseen.log_copy import copy_between
+
+    with progress_bar("copying and verifying", "records") as progress:
+        copied = copy_between(source, target, leave_open=leave_open, progress=progress)
+    put_figures(copied.as_dict(), output, _for_people(copied), "Copy")
+    if copied.later:
+        say(f"the source has taken {copied.later:,} records since the copy began: they are not in it")
+    if not copied.differing:
+        return
+    if output is Form.TABLE:
+        rows = [each._asdict() for each in copied.differences]
+        put_rows(rows, output, {"what": "what", "name": "name", "source": "source", "copy": "copy"}, "Differences")
+    say(f"lastseen: the copy differs from its source in {copied.differing:,} things; do not use it before you know why")
+    raise typer.Exit(FOUND)
+
+
+def _for_people(copied: Copied) -> dict[str, Any]:
+    from lastseen.copy_script import LEFT_OUT
+
+    figures = copied.figures
+    return {
+        "records of the source": f"{figures.records:,}",
+        **{f"  copied: {verdict}": f"{count:,}" for verdict, count in sorted(figures.copied.items())},
+        **{
+            f"  left out: {reason} ({LEFT_OUT[reason]})": f"{count:,}"
+            for reason, count in sorted(figures.left_out.items())
+        },
+        "with another time": f"{figures.retimed:,}",
+        **({"from a partition not the key's": f"{figures.moved:,}"} if figures.moved else {}),
+        **({"shortened": f"{figures.shortened:,}"} if figures.shortened else {}),
+        **{f"void for another reason: {change}": f"{count:,}" for change, count in figures.judged_otherwise.items()},
+        **{f"applied, and void in the copy: {verdict}": f"{count:,}" for verdict, count in figures.lost.items()},
+        **({"expiries in place of records left out": f"{figures.stand_ins:,}"} if figures.stand_ins else {}),
+        "partitions": f"{copied.partitions[0]} → {copied.partitions[1]}",
+        "records in the copy": f"{copied.written:,}",
+        "found there already": f"{copied.found:,}",
+        "sessions live": f"{copied.live:,}",
+        "open for import": copied.is_open,
+        "differences": copied.differing,
+        "records a second": f"{copied.as_dict()['records_per_second']:,}",
+    }

@@ -1,0 +1,65 @@
+"""Reading a log from end to end, page by page, with nothing in memory but the pages and the fold's state."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from engine.clock import EARLIEST_MS
+from engine.errors import LogMismatch
+from engine.log.port import Log, Record
+from engine.verdicts import Verdict
+from projections.partition import Outcome, Partition
+
+PAGE_RECORDS = 2_000
+"""Records in memory at a time; where all partitions are read at once, they share it."""
+FEWEST = 16
+
+
+def records(log: Log, partition: int, end: int, page: int = PAGE_RECORDS) -> Iterator[Record]:
+    """The records of a partition from its beginning to `end`. Raises `LogMismatch` where one is missing."""
+    offset = 0
+    while offset < end:
+        found = log.read(partition, offset, min(page, end - offset))
+        for record in found:
+            if record.offset != offset:
+                break
+            offset += 1
+            yield record
+        if not found or found[-1].offset + 1 != offset:
+            raise LogMismatch(
+                f"partition {partition}: the record at offset {offset} is missing from the log, so what it held cannot"
+                " be known. Restore the log first"
+            )
+
+
+class Moment(NamedTuple):
+    """An outcome in its place among those of all partitions. Sorts by time, and never comes to compare outcomes."""
+
+    at_ms: int
+    """The latest log time of its partition by then: within a partition the order is that of the log."""
+    partition: int
+    offset: int
+    outcome: Outcome
+
+
+def in_order_of_time(log: Log, partitions: Sequence[Partition], ends: Sequence[int]) -> Iterator[Moment]:
+    """Fold every record before `ends` into `partitions`, and give the outcomes as they followed each other in time.
+
+    The order depends on the records alone. Raises the log's errors.
+    """
+    page = max(PAGE_RECORDS // len(partitions), FEWEST)
+    lines = [_outcomes(log, each, end, page) for each, end in zip(partitions, ends, strict=True)]
+    return lines[0] if len(lines) == 1 else heapq.merge(*lines)
+
+
+def _outcomes(log: Log, partition: Partition, end: int, page: int) -> Iterator[Moment]:
+    latest_ms = EARLIEST_MS
+    number, fold = partition.number, partition.fold
+    for record in records(log, partition.number, end, page):
+        outcome = fold(record)
+        # What is void for its form has no time, and what is void for its clock may say any.
+        if outcome.at_ms > latest_ms and outcome.event is not None and outcome.verdict is not Verdict.CLOCK_SKEW:
+            latest_ms = outcome.at_ms
+        yield Moment(latest_ms, number, record.offset, outcome)
