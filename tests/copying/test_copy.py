@@ -18,8 +18,7 @@ from engine.clock import ManualClock, SystemClock, iso_from_ms
 from engine.log import open_log
 from engine.log.memory import MemoryLog
 from engine.log.port import Message
-from lastseen import copied_event, copy_script, log_copy
-from lastseen.app import Engine, open_engine
+from lastseen import Engine, copied_event, copy_script, log_copy, open_engine
 from lastseen.config import Settings
 from lastseen.copy_script import CopyScript
 from lastseen.log_copy import BATCH_RECORDS, Copied, copy_between, copy_log
