@@ -20,6 +20,7 @@
     │   ├── NotDue
     │   ├── SessionHeld
     │   └── ClockSkew                the log's clock and ours disagree
+    ├── NotOwner                     another engine holds this part of the sessions: ask that one
     ├── LogError
     │   ├── LogUnavailable           locked, full, read-only or unreachable: try again
     │   ├── LogCorrupt               not a log, or damaged
@@ -50,6 +51,7 @@ __all__ = [
     "LogTooNew",
     "LogUnavailable",
     "NotDue",
+    "NotOwner",
     "OutcomeUnknown",
     "Refused",
     "SessionEnded",
@@ -141,6 +143,15 @@ class SessionHeld(Refused):
 
 class ClockSkew(Refused):
     """The log's clock and the producer's clock differ by more than the fold tolerates."""
+
+
+class NotOwner(LastseenError):
+    """This engine holds only its own partitions, and the key is in another engine's. Nothing was written."""
+
+    def __init__(self, message: str, address: str | None = None) -> None:
+        super().__init__(message)
+        self.address = address
+        """Where the owner is to be reached, if it said so when it joined."""
 
 
 class LogError(LastseenError):

@@ -14,8 +14,9 @@ from engine.errors import LastseenError
 from engine.log.port import Position
 from engine.session import Policy, SessionView, Status
 from engine.verdicts import Verdict
-from lastseen.app import Engine, open_engine
+from lastseen.app import Engine
 from lastseen.config import Settings, policy
+from lastseen.opening import open_engine
 
 __version__ = "0.1.0"
 __all__ = [

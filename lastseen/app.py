@@ -8,17 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from engine.clock import Clock, SystemClock
+from engine.clock import Clock
 from engine.codec import check_key
 from engine.commands import Commands
 from engine.errors import EngineClosed, InvalidEvent, InvalidSetting, LastseenError, shown
-from engine.log import open_log
 from engine.log.port import Log, Position
 from engine.session import Session, SessionView, Status
 from lastseen.config import Settings, duration_ms
+from lastseen.holdings import Holdings
 from lastseen.pressure import PRESSED_ABOVE, MemoryPressure
 from lastseen.share import Share
-from lastseen.start import load
+from lastseen.start import holds_owned, load
 from lastseen.upkeep import FOLLOW_EVERY_S, Upkeep
 from projections.as_of import Past
 from projections.bodies import Body, BodyId, Message
@@ -66,6 +66,7 @@ class Engine(Commands):
             [self._subscriptions.witness, *([] if state.outbox is None else [state.outbox.witness])],
         )
         self._share = Share(log, settings, self._views, state.outbox, self._upkeep.ring)
+        self._views.owner_address = self._share.known_owner
         super().__init__(
             log, self._views, self._follower, clock, source=settings.source, policy=settings.default_policy()
         )
@@ -77,6 +78,11 @@ class Engine(Commands):
             owned=self._share.announced_by_us,
         )
         self._pressure = MemoryPressure(settings.max_memory_bytes)
+        self._holdings = (
+            Holdings(log, self._views, self._follower, state, self._share.owned, self._flush, self._flush_if_heavy)
+            if holds_owned(log, settings)
+            else None
+        )
         self._archive_every_ms = (
             None if settings.archive_interval is None else duration_ms("archive_interval", settings.archive_interval)
         )
@@ -93,7 +99,7 @@ class Engine(Commands):
             raise
         if settings.background:
             self._upkeep.start(
-                follow=self._share.follow(self._follower) or self._follower.catch_up,
+                follow=self._follow,
                 follow_every_s=0 if self._share.waits else FOLLOW_EVERY_S,
                 flush=self._keep,
                 flush_every_s=duration_ms("snapshot_interval", settings.snapshot_interval) / 1000,
@@ -106,7 +112,8 @@ class Engine(Commands):
         while True:
             ends = self._log.end_offsets()
             total = sum(ends)
-            for partition, end in zip(self._views.partitions, ends, strict=True):
+            for partition in self._views.present_partitions():
+                end = ends[partition.number]
                 while partition.checkpoint < end:
                     self._follower.catch_up(Position(partition.number, min(partition.checkpoint + CHUNK, end) - 1))
                     self._flush_if_heavy()
@@ -211,7 +218,8 @@ class Engine(Commands):
     def _written_history(self, key: str) -> None:
         check_key(key)
         self._check_open()
-        self._history.flush(self._views.partitions, self._views.lock)
+        self._views.partition_of(key)  # what another engine holds, this one knows at best in part
+        self._history.flush(self._views.present_partitions(), self._views.lock)
 
     def statistics(self) -> dict[str, Any]:
         """Counters and gauges as plain JSON values."""
@@ -243,14 +251,23 @@ class Engine(Commands):
 
     def owned(self) -> frozenset[int]:
         """The partitions for which this engine does the owner's duties: it announces expiries and publishes facts."""
-        return self._share.owned()
+        return self._share.owned() & self._views.served
 
     def owner_of(self, key: str) -> str | None:
         """The address of the engine that owns the partition of `key`, if it gave one. Raises `LogUnavailable`."""
         check_key(key)
-        return self._share.owner_of(self._views.partition_of(key).number)
+        return self._share.owner_of(self._views.number_of(key))
+
+    def held(self) -> frozenset[int]:
+        """The partitions whose sessions this engine answers for: all, or with `view="owned"` those that it owns."""
+        return self._views.served
 
     # ── upkeep ──
+
+    def _follow(self) -> None:
+        if self._holdings is not None and self._holdings.adjust():
+            self._upkeep.ring()
+        self._share.follow(self._follower)
 
     def refresh(self) -> int:
         """Fold what other processes have written; returns how many records. Raises `LogError`."""
@@ -280,7 +297,7 @@ class Engine(Commands):
             # What an interrupted fold left behind must not be kept: the next start folds it from the log.
             self._follower.check()
         return self._snapshot.flush(
-            self._views.partitions, self._statistics, self._bodies, self._history, self._views.lock
+            self._views.present_partitions(), self._statistics, self._bodies, self._history, self._views.lock
         )
 
     def archive(self) -> str | None:
@@ -367,22 +384,3 @@ class Engine(Commands):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.shutdown()
-
-
-def open_engine(
-    url: str = "sqlite:///lastseen.db", *, clock: Clock | None = None, progress: Progress | None = None, **settings: Any
-) -> Engine:
-    """Open an engine on a log: `sqlite:///path` (made if it is not there) or `memory://`.
-
-    `settings` are those of `lastseen.Settings`. `clock` is for tests. `progress` is told how far the log is read.
-    Raises errors of `lastseen.errors`.
-    """
-    chosen = Settings.of(**settings)
-    clock = clock or SystemClock()
-    options = {} if chosen.partitions is None else {"partitions": chosen.partitions}
-    log = open_log(url, clock, **options)
-    try:
-        return Engine(log, clock, chosen, progress)
-    except BaseException:
-        log.close()
-        raise

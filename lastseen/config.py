@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -102,6 +102,9 @@ class Settings:
     """Whether threads follow, prune and flush; without them the caller does, with `refresh`, `prune` and `flush`."""
     prune: bool = True
     """Whether this engine announces sessions that are due."""
+    view: Literal["all", "owned"] = "all"
+    """Whether this engine holds every partition of such a log, or only those that it owns, and refers to the owners of
+    the others."""
     facts: bool = True
     """Whether this engine tells others what took effect, in the topics beside a log that several machines share."""
     group: str | None = None
@@ -136,6 +139,8 @@ class Settings:
                 raise InvalidSetting(f"{name} = {shown(getattr(settings, name))}: give True or False")
         if settings.snapshot is not None and (not isinstance(settings.snapshot, str) or not settings.snapshot):
             raise InvalidSetting(f"snapshot = {shown(settings.snapshot)}: give the path of a file, or :memory:")
+        if settings.view not in ("all", "owned"):
+            raise InvalidSetting(f"view = {shown(settings.view)}: give all or owned")
         for name in ("group", "member", "address"):
             value = getattr(settings, name)
             if value is not None and (not isinstance(value, str) or not _name.fullmatch(value)):

@@ -14,7 +14,8 @@ from tempfile import TemporaryDirectory
 from urllib.parse import unquote, urlsplit
 
 from engine.errors import InvalidSetting, LogUnavailable, shown
-from lastseen.app import Engine, Progress, open_engine
+from lastseen.app import Engine, Progress
+from lastseen.opening import open_engine
 from projections.archive import archives_of
 
 COPY, HISTORY_COPY = "copy.snapshot", "copy.history"

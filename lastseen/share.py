@@ -40,6 +40,7 @@ class Share:
         self._publisher: Publisher | None = None
         self._publishing = threading.Lock()
         self._is_closed = False
+        self._ends: list[int] = []
 
     def begin(self) -> None:
         """Take on duties; the engine has caught up with the log. Raises `LogError`."""
@@ -49,7 +50,7 @@ class Share:
             self._outlet = self._log.open_outlet()
             self._publisher = Publisher(self._log, self._view, self._outbox, self._outlet, self.owned)
         settings = self._settings
-        if settings.prune or self._publisher is not None:
+        if settings.prune or settings.view == "owned" or self._publisher is not None:
             self._duties = self._log.join(settings.group, settings.member, settings.address, self._changed)
 
     def owned(self) -> frozenset[int]:
@@ -75,19 +76,26 @@ class Share:
         """Whether the log tells when there is something to read."""
         return self._log is not None
 
-    def follow(self, follower: Follower) -> Callable[[], object] | None:
-        """What waits for records and folds them; `None` where the log has to be asked."""
-        log = self._log
-        if log is None:
-            return None
+    def follow(self, follower: Follower) -> None:
+        """Fold what others have written; where the log tells of that, wait for it for a moment. Raises `LogError`."""
+        if self._log is None:
+            follower.catch_up()
+            return
+        present = self._view.present
+        folded = [partition.checkpoint for partition in self._view.partitions]
+        if len(present) < len(folded):
+            # Of what is not held nobody here knows how far it goes.
+            known = self._log.await_growth(self._ends, WAIT_S)
+        else:
+            known = self._log.await_growth(folded, WAIT_S)
+        self._ends = known
+        for number in present:
+            if known[number] > folded[number]:
+                follower.catch_up(Position(number, known[number] - 1))
 
-        def wait_and_fold() -> None:
-            folded = [partition.checkpoint for partition in self._view.partitions]
-            for number, end in enumerate(log.await_growth(folded, WAIT_S)):
-                if end > folded[number]:
-                    follower.catch_up(Position(number, end - 1))
-
-        return wait_and_fold
+    def known_owner(self, partition: int) -> str | None:
+        """The same as far as it is known, without asking."""
+        return None if self._duties is None else self._duties.known_owner(partition)
 
     @property
     def publishes(self) -> bool:

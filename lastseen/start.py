@@ -43,6 +43,11 @@ def places(log: Log, settings: Settings) -> tuple[str, str]:
     return snapshot, IN_MEMORY if snapshot == IN_MEMORY else f"{snapshot.removesuffix('.snapshot')}.history"
 
 
+def holds_owned(log: Log, settings: Settings) -> bool:
+    """Whether the engine holds only the partitions that it owns."""
+    return settings.view == "owned" and isinstance(log, SharedLog)
+
+
 def load(log: Log, settings: Settings) -> State:
     """The state to begin with. Raises `SnapshotError` and `LogMismatch`."""
     tells = settings.facts and isinstance(log, SharedLog)
@@ -56,7 +61,8 @@ def load(log: Log, settings: Settings) -> State:
         file = SnapshotFile(snapshot_path, log.identity, log.partitions)
         snapshot = Snapshot(file, log.partitions, outbox)
         try:
-            snapshot.load(partitions, statistics, log.end_offsets)
+            # An engine that holds only what it owns takes that up when it knows what it is.
+            snapshot.load([] if holds_owned(log, settings) else partitions, statistics, log.end_offsets)
             reached = history.reached()
             for partition in partitions:
                 if reached.get(partition.number, 0) < partition.checkpoint:

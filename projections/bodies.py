@@ -231,6 +231,13 @@ class Bodies:
                 earlier.steps += later.steps
             self._unsaved[body_id] = earlier
 
+    def forget(self, number: int) -> None:
+        """Let go of everything of one partition, written or not."""
+        for body_id in [each for each in self._whole if each.partition == number]:
+            self._forget_whole(body_id)
+        for body_id in [each for each in self._unsaved if each.partition == number]:
+            self.unsaved_bytes -= self._unsaved.pop(body_id).cost_bytes()
+
     def shrink(self, to_bytes: int, cause: str) -> None:
         """Let whole bodies leave memory, least recently used first, until they take at most `to_bytes`."""
         while self._whole and self.whole_bytes > to_bytes:

@@ -93,17 +93,24 @@ class Follower:
         if to is not None:
             return self._fold_until(to.partition, to.offset + 1)
         for number, end_offset in enumerate(self._log.end_offsets()):
+            if number not in self._view.present:
+                continue
             folded += self._fold_until(number, end_offset)
         return folded
 
     def _fold_until(self, number: int, end_offset: int) -> int:
         folded = 0
-        partition = self._view.partitions[number]
         while self._told[number] < end_offset:
             with self.lock:
+                if number not in self._view.present:
+                    raise self._view.not_owner(number, "what was appended")
                 if self._told[number] < end_offset:
-                    folded += self._fold_some(partition)
+                    folded += self._fold_some(self._view.partitions[number])
         return folded
+
+    def begin_anew(self, number: int) -> None:
+        """Another object stands for a partition now. The caller holds the view's lock."""
+        self._told[number] = self._view.partitions[number].checkpoint
 
     def _fold_some(self, partition: Partition) -> int:
         if self._failure is not None or self.is_torn:

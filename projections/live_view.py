@@ -14,7 +14,7 @@ from itertools import repeat
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple, Protocol
 
-from engine.errors import InvalidSetting, shown
+from engine.errors import InvalidSetting, NotOwner, shown
 from engine.partitioner import partition_of
 from engine.session import AttributeSource, Session, SessionView, Status
 from projections.partition import Partition
@@ -51,10 +51,34 @@ class LiveView:
         self.lock = lock
         """Held while records are folded and while the state is read. A plain lock: nobody takes it twice."""
         self._attributes = attributes
+        self.present: frozenset[int] = frozenset(range(len(self.partitions)))
+        """The partitions whose state is kept here; all, unless the engine holds only its own."""
+        self.served: frozenset[int] = self.present
+        """Those of them that have caught up, and that keys may be asked for."""
+        self.owner_address: Callable[[int], str | None] = lambda number: None
+        """Where the owner of a partition is, as far as known. Asks nobody."""
+
+    def number_of(self, key: str) -> int:
+        """The number of the partition that a key belongs to."""
+        return partition_of(key, len(self.partitions))
 
     def partition_of(self, key: str) -> Partition:
-        """The partition that a key belongs to."""
-        return self.partitions[partition_of(key, len(self.partitions))]
+        """The partition that a key belongs to. Raises `NotOwner` where it is kept by another engine."""
+        number = partition_of(key, len(self.partitions))
+        if number not in self.served:
+            raise self.not_owner(number, f"session key {shown(key)}")
+        return self.partitions[number]
+
+    def not_owner(self, number: int, what: str) -> NotOwner:
+        """The error for what belongs to another engine's partition."""
+        address = self.owner_address(number)
+        where = "its owner, once it has one" if address is None else f"its owner at {address}"
+        return NotOwner(f"{what} is in partition {number}, which this engine does not hold: ask {where}", address)
+
+    def present_partitions(self) -> list[Partition]:
+        """The partitions whose state is kept here."""
+        present = self.present
+        return [partition for partition in self.partitions if partition.number in present]
 
     def show(self, partition: int, session: Session) -> SessionView:
         """A session as callers see it."""

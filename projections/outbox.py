@@ -54,6 +54,11 @@ class Outbox:
         self.floors[number] = floor
         self._kept[number].extend(letters)
 
+    def forget(self, number: int) -> None:
+        """Let go of everything of one partition."""
+        self._kept[number].clear()
+        self.floors[number] = 0
+
     def witness(self, partition: Partition, outcome: Outcome) -> None:
         """Keep what a record did. To be called right after it was folded."""
         effect = effect_of(outcome)

@@ -90,12 +90,12 @@ class Snapshot:
         with self.lock, history.lock:
             with view_lock:
                 noted = history.take(partitions)
-                changed, self._changed = self._changed, [{} for _ in partitions]
-                gone, self._gone = self._gone, [set() for _ in partitions]
+                changed, self._changed = self._changed, [{} for _ in self._changed]
+                gone, self._gone = self._gone, [set() for _ in self._gone]
                 batch = self._collect(partitions, statistics, changed)
                 batch.bodies = bodies.take_unsaved()
-                effects = [self._new_effects(partition.number) for partition in partitions]
-            batch.letters = [pair for number, each in enumerate(effects) for pair in self._letters(number, each)]
+                effects = {partition.number: self._new_effects(partition.number) for partition in partitions}
+            batch.letters = [pair for number, each in effects.items() for pair in self._letters(number, each)]
             batch.gone = sorted(row_of(number, offset) for number, offsets in enumerate(gone) for offset in offsets)
             try:
                 history.write(noted, view_lock)
@@ -112,8 +112,9 @@ class Snapshot:
                 # Another engine is ahead of us: what we know is in the file already, or will be with our next flush.
                 self._give_back(changed, gone, batch, bodies, view_lock)
                 return 0
-            self._endings_saved = list(batch.endings_totals)
-            self._letters_saved = [row.checkpoint for _, row in batch.partitions]
+            for number, row in batch.partitions:
+                self._endings_saved[number] = batch.endings_totals[number]
+                self._letters_saved[number] = row.checkpoint
             return len(batch.sessions)
 
     def _collect(
@@ -133,7 +134,7 @@ class Snapshot:
                 for partition in partitions
             ],
             endings=[pair for partition in partitions for pair in self._new_endings(partition)],
-            endings_totals=[partition.endings.total for partition in partitions],
+            endings_totals={partition.number: partition.endings.total for partition in partitions},
         )
 
     def _stored(self, session: Session) -> SessionRow:
@@ -271,6 +272,12 @@ class Snapshot:
             letters = [Letter(offset, facts, states) for offset, facts, states in self._file.outbox(partition.number)]
             self._outbox.restore(partition.number, stored.outbox_floor, letters)
             self._letters_saved[partition.number] = stored.checkpoint
+
+    def forget(self, number: int) -> None:
+        """Let go of what is known of one partition; the file keeps it. The caller holds `lock` and the view's."""
+        self._changed[number].clear()
+        self._gone[number].clear()
+        self._endings_saved[number] = self._letters_saved[number] = 0
 
     def load_body(self, body_id: BodyId) -> Body:
         """The body as last flushed; an empty one if there is none. Raises `SnapshotError`."""

@@ -69,7 +69,7 @@ class Batch:
     gone: Sequence[int]
     partitions: Sequence[tuple[int, PartitionRow]]
     endings: Sequence[tuple[int, str, int]]
-    endings_totals: Sequence[int]
+    endings_totals: Mapping[int, int]
     letters: Sequence[tuple[int, Any]] = ()
     """Of the outbox: row and content."""
     bodies: Mapping[BodyId, Unsaved] = field(default_factory=dict)
@@ -180,7 +180,7 @@ class SnapshotFile:
                 many(f"DELETE FROM {table} WHERE row = ?", [(row,) for row in batch.gone])
             many("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?)", batch.sessions)
             many("INSERT OR REPLACE INTO endings VALUES (?, ?, ?)", batch.endings)
-            for number, total in enumerate(batch.endings_totals):
+            for number, total in batch.endings_totals.items():
                 bounds = row_of(number, 0), row_of(number, max(total - REMEMBERED_ENDINGS, 0))
                 connection.execute("DELETE FROM endings WHERE row >= ? AND row < ?", bounds)
             for body_id in sorted(batch.bodies):

@@ -74,6 +74,20 @@ class Membership:
                 self._asked_at_s = time.monotonic()
             return self._addresses.get(partition)
 
+    def known_owner(self, partition: int) -> str | None:
+        """The address of a partition's owner as it was known last (`sharing.Duties`)."""
+        if partition in self._owned:
+            return self._address
+        if time.monotonic() - self._asked_at_s > ASKED_FOR_S and not self._asking.locked():
+            threading.Thread(target=self._ask, args=(partition,), name="lastseen-kafka-owners", daemon=True).start()
+        return self._addresses.get(partition)
+
+    def _ask(self, partition: int) -> None:
+        try:
+            self.owner_of(partition)
+        except LogError as error:
+            _logger.info("the owners' addresses could not be had: %s", error)
+
     def close(self) -> None:
         """Leave the group (`sharing.Duties`)."""
         self._stop.set()

@@ -28,6 +28,10 @@ class Duties(Protocol):
         """
         ...
 
+    def known_owner(self, partition: int) -> str | None:
+        """The same as it was known last. Asks nobody; where it is not known, somebody is set to ask."""
+        ...
+
     def close(self) -> None:
         """Give up what is owned, so that others take it over at once. May be called again."""
         ...

@@ -15,8 +15,8 @@ from engine.clock import ManualClock, iso_from_ms
 from engine.errors import InvalidEvent, InvalidSetting, LogMismatch
 from engine.log import open_log
 from engine.log.port import Message
-from lastseen.app import open_engine
 from lastseen.chat import read_chat, session_key
+from lastseen.opening import open_engine
 from lastseen.reader import reading
 from lastseen.replay import delete_replay, replay
 from replay.naive import naive_replay, read

@@ -1,0 +1,178 @@
+"""Engines that hold only what they own: each answers for its own partitions, and names the owner of the others."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kafka_places import eventually, new_url
+
+import lastseen
+from engine.errors import NotOwner
+from tests.kafka_fixtures import SharedBroker
+
+PARTITIONS = 4
+KEYS = [f"key-{number}" for number in range(40)]
+OpenEngine = Callable[..., lastseen.Engine]
+
+
+@pytest.fixture
+def url(kafka_broker: SharedBroker) -> str:
+    """A log of the test's own, with the topics beside it."""
+    return new_url(kafka_broker.address, PARTITIONS)
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[OpenEngine]:
+    """Opens engines that hold what they own, each with a snapshot of its own by its name."""
+    engines: list[lastseen.Engine] = []
+
+    def open_one(url: str, name: str, **settings: Any) -> lastseen.Engine:
+        chosen = {"view": "owned", "address": f"{name}:8321", "snapshot": str(tmp_path / f"{name}.snapshot")}
+        engines.append(lastseen.open_engine(url, **(chosen | settings)))
+        return engines[-1]
+
+    yield open_one
+    for engine in engines:
+        engine.shutdown()
+
+
+def hold_all(*engines: lastseen.Engine) -> bool:
+    """Whether they hold everything between them, each something, and nothing twice."""
+    held = sorted(number for engine in engines for number in engine.held())
+    return held == list(range(PARTITIONS)) and all(engine.held() for engine in engines)
+
+
+def answering(key: str, *engines: lastseen.Engine) -> lastseen.Engine:
+    """The one that answers for a key."""
+    (found,) = [each for each in engines if each._views.number_of(key) in each.held()]
+    return found
+
+
+def test_each_answers_for_its_own_and_names_the_others(url: str, opened: OpenEngine) -> None:
+    one, two = opened(url, "one"), opened(url, "two")
+    assert eventually(lambda: hold_all(one, two))
+    for key in KEYS:
+        owner = answering(key, one, two)
+        other = two if owner is one else one
+        session = owner.open(key, attributes={"key": key})
+        assert owner.get(key) is not None
+        for refused in (other.get, other.open, other.touch, other.close, other.history, other.explain):
+            with pytest.raises(NotOwner, match="ask its owner"):
+                refused(key)
+        (result,) = other.touch_many([key])
+        assert isinstance(result, NotOwner)
+        assert owner.touch(key).session_id == session.session_id
+        name = "one" if owner is one else "two"
+        assert eventually(lambda name=name, key=key, other=other: address_by(other, key) == f"{name}:8321")
+    assert one.count() + two.count() == len(KEYS)
+    assert min(one.count(), two.count()) > 0
+    for engine in (one, two):
+        for partition in engine._views.partitions:
+            assert (len(partition) > 0) == (partition.number in engine.held()), "what it does not hold takes no memory"
+
+
+def address_by(engine: lastseen.Engine, key: str) -> str | None:
+    """The address in the error for a key."""
+    with pytest.raises(NotOwner) as caught:
+        engine.get(key)
+    return caught.value.address
+
+
+def test_what_one_drops_the_other_takes_up_and_the_other_way_round(url: str, opened: OpenEngine) -> None:
+    one = opened(url, "one")
+    assert eventually(lambda: hold_all(one))
+    ids = {key: one.open(key, attributes={"key": key}).session_id for key in KEYS}
+    for key in KEYS[:10]:
+        one.touch(key, message={"said": key})
+    two = opened(url, "two")
+    assert eventually(lambda: hold_all(one, two))
+    for key in KEYS:
+        session = answering(key, one, two).get(key)
+        assert session is not None
+        assert session.session_id == ids[key]
+        assert session.attributes == {"key": key}
+    for key in KEYS[:10]:
+        owner = answering(key, one, two)
+        assert [message.value for message in owner.messages(key)] == [b'{"said":"%b"}' % key.encode()]
+        owner.touch(key)
+    two.shutdown()
+    assert eventually(lambda: hold_all(one))
+    for number, key in enumerate(KEYS):
+        session = one.get(key)
+        assert session is not None
+        assert (session.session_id, session.version) == (ids[key], 3 if number < 10 else 1)
+        assert session.attributes == {"key": key}
+        assert len(one.messages(key)) == (1 if number < 10 else 0)
+        assert len(one.history(key)) == session.version
+
+
+def test_digests_are_those_of_an_engine_that_holds_everything(url: str, opened: OpenEngine) -> None:
+    one, two = opened(url, "one"), opened(url, "two")
+    assert eventually(lambda: hold_all(one, two))
+    for key in KEYS:
+        owner = answering(key, one, two)
+        owner.open(key)
+        owner.touch(key)
+        owner.close(key)
+    with lastseen.open_engine(url, prune=False, facts=False, background=False) as whole:
+        wanted = whole.checkpoints()
+    for engine in (one, two):
+        for number in engine.held():
+            assert engine.checkpoints()[number] == wanted[number]
+
+
+def test_expiries_are_announced_by_whoever_holds_the_session(url: str, opened: OpenEngine) -> None:
+    one, two = opened(url, "one"), opened(url, "two")
+    assert eventually(lambda: hold_all(one, two))
+    for key in KEYS:
+        answering(key, one, two).open(key, policy=lastseen.policy(idle_ttl="1s"))
+    assert eventually(lambda: one.count() == two.count() == 0)
+    assert one.statistics()["ended"]["idle"] + two.statistics()["ended"]["idle"] == len(KEYS)
+
+
+def test_a_killed_owners_sessions_are_taken_up(url: str, opened: OpenEngine) -> None:
+    script = (
+        "import sys, lastseen, time\n"
+        "engine = lastseen.open_engine(sys.argv[1], view='owned', address='gone:1', snapshot=sys.argv[2])\n"
+        "while len(engine.held()) < 4: time.sleep(0.02)\n"  # waits: for its share
+        "for number in range(40): engine.open(f'key-{number}')\n"
+        "print('opened', flush=True); sys.stdin.readline()"
+    )
+    command = [sys.executable, "-c", script, url, ":memory:"]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "opened\n"
+        one = opened(url, "one")
+        with pytest.raises(NotOwner):
+            [one.get(key) for key in KEYS]
+    finally:
+        child.kill()
+        child.communicate()
+    assert eventually(lambda: hold_all(one))
+    assert all(one.get(key) is not None for key in KEYS)
+
+
+def test_a_restart_takes_up_what_the_snapshot_has(url: str, opened: OpenEngine) -> None:
+    one = opened(url, "one")
+    assert eventually(lambda: hold_all(one))
+    for key in KEYS:
+        one.open(key)
+    one.shutdown()
+    again = opened(url, "one")
+    assert eventually(lambda: hold_all(again))
+    assert again.count() == len(KEYS)
+    assert again.statistics()["created"] == len(KEYS)
+    again.flush()
+
+
+def test_on_a_log_of_one_machine_everything_is_owned(tmp_path: Path) -> None:
+    with lastseen.open_engine(f"sqlite:///{tmp_path / 'log.db'}", view="owned", partitions=3) as engine:
+        assert engine.held() == engine.owned() == frozenset({0, 1, 2})
+        assert engine.owner_of("ana") is None
+        engine.open("ana")
