@@ -146,7 +146,7 @@ class CopyScript:
         if judged is not verdict:
             if judged is Verdict.APPLIED:
                 figures.left_out["would_apply"] += 1
-                return self._stand_in(outcome, session, target.number)
+                return self._stand_in(record, at_ms, session, target.number)
             if verdict is Verdict.APPLIED:
                 figures.lost[judged.label] += 1
             else:
@@ -181,11 +181,10 @@ class CopyScript:
         self.figures.copied[verdict.label] += 1
         return Message(partition_of(key, len(self.partitions)), key, value)
 
-    def _stand_in(self, outcome: Outcome, session: Session | None, number: int) -> Message | None:
-        """In place of a record that is left out, an expiry, if it had found a session due and ended it."""
-        record, at_ms = outcome.record, outcome.at_ms
+    def _stand_in(self, record: Record, at_ms: int, session: Session | None, number: int) -> Message | None:
+        """In place of a record that is left out, an expiry, if it finds a session due: it had ended that."""
         due_ms = None if session is None else session.deadline_ms()
-        if outcome.ended is None or session is None or due_ms is None or at_ms < due_ms:
+        if session is None or due_ms is None or at_ms < due_ms:
             return None
         self.figures.stand_ins += 1
         fields = {
@@ -204,16 +203,12 @@ class Opening(msgspec.Struct):
 
 
 class _Marked(msgspec.Struct):
-    source: str
-    type: str
     data: Opening
 
 
 def opening_of(record: Record) -> Opening | None:
-    """What a copy's first record says of its source; `None` if this is no such record."""
+    """What a copy's first record says of its source; `None` if it says nothing of the kind."""
     try:
-        marked = msgspec.json.decode(record.value or b"", type=_Marked)
+        return msgspec.json.decode(record.value or b"", type=_Marked).data
     except (msgspec.DecodeError, ValueError, RecursionError):
         return None
-    is_ours = marked.source == SOURCE and marked.type == _kind[events.ImportStarted]
-    return marked.data if is_ours else None

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from stories import MINUTE_MS, NOON_MS, Recording, events, everything, long_id, story
 
+from engine import codec
 from engine.clock import ManualClock, iso_from_ms
 from engine.events import MAX_RECORD_BYTES
 from engine.log.memory import MemoryLog
@@ -24,14 +25,14 @@ def copy_of(source: Recording, partitions: int = 1) -> tuple[MemoryLog, Copied]:
     return target, copy_log(source, target, clock=clock)
 
 
-def key_in(partition: int, partitions: int, source: Recording) -> str:
+def key_in(partition: int, partitions: int) -> str:
     """A key that belongs to a partition."""
     probe = Recording(partitions)
     for number in range(1_000):
         probe.put(0, f"key{number}", b"")
         if len(probe._records[partition]) == 1:
             return f"key{number}"
-    raise AssertionError(source)
+    raise AssertionError
 
 
 # ── time and bytes ──
@@ -129,6 +130,63 @@ def test_a_name_that_stands_twice_means_in_the_copy_what_it_meant() -> None:
     target, copied = copy_of(source)
     assert events(target)[0]["data"]["session_id"] == long_id("s1")
     assert story(target, LATER_MS) == story(source, LATER_MS)
+    assert copied.differences == []
+
+
+def test_a_time_that_says_the_same_in_other_words_stays() -> None:
+    source = Recording()
+    source.create(NOON_MS, "ana", "s1")
+    value = everything(source)[0].value or b""
+    source._records[0] = []
+    source.put(NOON_MS, "ana", value.replace(iso_from_ms(NOON_MS).encode(), b"2023-11-14T23:13:20+01:00"))
+    target, copied = copy_of(source)
+    assert everything(target)[1].value == everything(source)[0].value
+    assert (copied.figures.retimed, copied.differences) == (0, [])
+
+
+def time_from_at(old: dict[str, Any]) -> dict[str, Any]:
+    """An older type said when it was sent in another place."""
+    return old | {"type": TOUCHED, "time": old["at"]}
+
+
+def message_from_time(old: dict[str, Any]) -> dict[str, Any]:
+    """An older type said in `time` what is a message now."""
+    return old | {"type": TOUCHED, "data": old["data"] | {"message": old.get("time")}, "time": old["at"]}
+
+
+TOUCHED = "lastseen.session.touched.v1"
+
+
+@pytest.mark.parametrize("upcaster", [time_from_at, message_from_time])
+@pytest.mark.parametrize("time", [None, iso_from_ms(NOON_MS - 77)])
+def test_a_record_of_an_older_type_is_copied_as_what_it_means_today(
+    upcaster: Any, time: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(codec.UPCASTERS, "lastseen.session.touched.v0", upcaster)
+    source = Recording()
+    source.create(NOON_MS, "ana", "s1")
+    source.tell(NOON_MS + 9, "touched", "ana", "s1", more={"at": iso_from_ms(NOON_MS)}, event_id="old")
+    old = json.loads(everything(source)[1].value or b"") | {"type": "lastseen.session.touched.v0", "time": time}
+    del source._records[0][1]
+    source.put(NOON_MS + 9, "ana", json.dumps({name: each for name, each in old.items() if each}).encode())
+    target, copied = copy_of(source)
+    event = json.loads(everything(target)[2].value or b"")
+    assert (event["type"], event["time"]) == (TOUCHED, iso_from_ms(NOON_MS + 9))
+    assert event[SENT_TIME] == iso_from_ms(NOON_MS)
+    assert copied.differences == []
+    assert story(target, LATER_MS) == story(source, LATER_MS)
+
+
+def test_a_history_from_before_1970_is_copied_in_its_order() -> None:
+    source, old_ms = Recording(2), -(10**11)
+    for partition in range(2):
+        source.tell(old_ms, "import_started", "marks", "", kind="log", partition=partition)
+        source.put(NOON_MS, key_in(partition, 2), b"rubbish")
+    for turn in range(6):
+        source.create(NOON_MS, key_in(turn % 2, 2) + "x" * turn, f"s{turn}", partition=turn % 2,
+                      lag_ms=NOON_MS - old_ms - turn)  # fmt: skip
+    target, copied = copy_of(source)
+    assert [event["time"] for event in events(target)] == [iso_from_ms(old_ms + turn) for turn in range(6)]
     assert copied.differences == []
 
 
@@ -248,7 +306,7 @@ def test_the_records_of_a_key_keep_their_order_and_those_of_a_partition_their_ti
 
 def test_a_record_in_a_partition_that_is_not_its_keys_comes_to_its_own() -> None:
     source = Recording(2)
-    key = key_in(0, 2, source)
+    key = key_in(0, 2)
     source.create(NOON_MS, key, "s1", partition=1)
     source.tell(NOON_MS + 1, "touched", key, "s1", partition=1)
     target, copied = copy_of(source, partitions=2)
@@ -262,7 +320,7 @@ def test_a_record_in_a_partition_that_is_not_its_keys_comes_to_its_own() -> None
 
 def test_two_sessions_under_one_key_in_two_partitions_cannot_both_be_copied_and_it_says_so() -> None:
     source = Recording(2)
-    key = key_in(0, 2, source)
+    key = key_in(0, 2)
     source.create(NOON_MS, key, "s1", partition=0)
     source.create(NOON_MS + 1, key, "s2", partition=1)
     _, copied = copy_of(source)
@@ -273,7 +331,7 @@ def test_two_sessions_under_one_key_in_two_partitions_cannot_both_be_copied_and_
 
 def test_an_id_that_was_refused_beside_its_first_key_is_refused_apart_from_it_too() -> None:
     source = Recording()
-    one, other = key_in(0, 2, source), key_in(1, 2, source)
+    one, other = key_in(0, 2), key_in(1, 2)
     source.create(NOON_MS, one, "twice")
     source.create(NOON_MS + 1, other, "idle", policy={"idle_ttl_ms": MINUTE_MS})
     # It also finds a session due: that must end in the copy as well, although the record is not in it.
@@ -287,9 +345,33 @@ def test_an_id_that_was_refused_beside_its_first_key_is_refused_apart_from_it_to
     assert found["sessions"] == wanted["sessions"]
 
 
+def test_a_record_that_is_left_out_ends_nothing_that_is_not_due() -> None:
+    source = Recording()
+    one, other = key_in(0, 2), key_in(1, 2)
+    source.create(NOON_MS, one, "twice")
+    source.create(NOON_MS + 1, other, "lives", policy={"idle_ttl_ms": 120 * MINUTE_MS})
+    source.create(NOON_MS + 2, other, "twice", replaces=long_id("lives"))
+    target, copied = copy_of(source, partitions=2)
+    assert copied.figures.left_out == {"would_apply": 1}
+    assert copied.figures.stand_ins == 0
+    assert copied.differences == []
+    assert story(target, LATER_MS)["sessions"] == story(source, LATER_MS)["sessions"]
+
+
+def test_an_expiry_from_before_1970_is_one() -> None:
+    source, old_ms = Recording(), -(10**11)
+    one, other = key_in(0, 2), key_in(1, 2)
+    source.tell(old_ms, "import_started", "marks", "", kind="log")
+    source.create(NOON_MS, one, "twice", lag_ms=NOON_MS - old_ms)
+    source.create(NOON_MS, other, "idle", lag_ms=NOON_MS - old_ms, policy={"idle_ttl_ms": 10})
+    source.create(NOON_MS, other, "twice", lag_ms=NOON_MS - old_ms - 20)
+    _, copied = copy_of(source, partitions=2)
+    assert (copied.figures.stand_ins, copied.differences) == (1, [])
+
+
 def test_an_id_that_was_used_in_two_partitions_cannot_be_used_twice_in_one_and_it_says_so() -> None:
     source = Recording(2)
-    one, other = key_in(0, 2, source), key_in(1, 2, source)
+    one, other = key_in(0, 2), key_in(1, 2)
     source.create(NOON_MS, one, "twice")
     source.create(NOON_MS + 1, other, "twice")
     _, copied = copy_of(source)
