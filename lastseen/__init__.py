@@ -8,6 +8,8 @@ with lastseen.open_engine("sqlite:///sessions.db", idle_ttl="30m") as engine:
     print(engine.explain("discord:guild1:chan2:user3").sentence)
 """
 
+from typing import TYPE_CHECKING, Any
+
 from engine import errors
 from engine.clock import Clock, ManualClock, SystemClock
 from engine.errors import LastseenError
@@ -18,12 +20,18 @@ from lastseen.app import Engine
 from lastseen.config import Settings, policy
 from lastseen.opening import open_engine
 
+if TYPE_CHECKING:
+    from lastseen.emitter import Emitter, EmitterFull, NotDelivered
+
 __version__ = "0.1.0"
 __all__ = [
     "Clock",
+    "Emitter",
+    "EmitterFull",
     "Engine",
     "LastseenError",
     "ManualClock",
+    "NotDelivered",
     "Policy",
     "Position",
     "SessionView",
@@ -35,3 +43,12 @@ __all__ = [
     "open_engine",
     "policy",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What only services that report need is loaded when it is asked for."""
+    if name in ("Emitter", "EmitterFull", "NotDelivered"):
+        from lastseen import emitter
+
+        return getattr(emitter, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
