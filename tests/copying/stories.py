@@ -14,6 +14,7 @@ from engine.partitioner import partition_of
 from engine.verdicts import Verdict
 from lastseen.app import Engine
 from lastseen.config import Settings
+from lastseen.log_pages import records
 
 NOON_MS = 1_700_000_000_000
 MINUTE_MS = 60_000
@@ -29,8 +30,8 @@ class Recording(MemoryLog):
         """One more record; in the partition that its key has, unless another is named."""
         if partition is None:
             partition = 0 if key is None else partition_of(key, self.partitions)
-        records = self._records[partition]
-        records.append(Record(partition, len(records), at_ms, key, value))
+        held = self._records[partition]
+        held.append(Record(partition, len(held), at_ms, key, value))
 
     def tell(
         self, at_ms: int, name: str, key: str, session: str, *, partition: int | None = None, lag_ms: int = 0,
@@ -58,7 +59,7 @@ def long_id(session: str) -> str:
 
 def everything(log: Log) -> list[Record]:
     """Every record of a log."""
-    return [record for number, end in enumerate(log.end_offsets()) for record in log.read(number, 0, end or 1)]
+    return [record for number, end in enumerate(log.end_offsets()) for record in records(log, number, end)]
 
 
 def events(log: Log) -> list[Any]:

@@ -127,6 +127,15 @@ def test_what_the_source_takes_after_the_start_is_not_copied_and_is_counted() ->
     assert copied.differences == []
 
 
+def test_progress_never_goes_back_nor_beyond_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_copy, "PROGRESS_EVERY", 1)
+    told: list[tuple[int, int]] = []
+    copied = copy_it(busy_log(), partitions=5, progress=lambda done, total: told.append((done, total)))
+    assert told == sorted(told)
+    assert {total for _, total in told} == {2 * copied.figures.records}
+    assert told[-1] == (2 * copied.figures.records,) * 2
+
+
 # ── interrupted ──
 
 
