@@ -20,14 +20,16 @@ def open_log(url: str, clock: Clock, *, partitions: int | None = None) -> Log:
     `?partitions=N`, or `partitions`, is the number of partitions of a log that is made (1), and is checked against that
     of one that exists. Raises `InvalidSetting` for a URL that names no log, and the log's own errors.
     """
-    if not isinstance(url, str) or "://" not in url:
-        raise InvalidSetting(f"log URL {shown(url)}: give memory:// or sqlite:///path/to/file.db")
-    if url.startswith("kafka:"):
+    if isinstance(url, str) and url.startswith("kafka:"):
         # First, and by itself: what is wrong with it is said without showing what may be a secret.
         from engine.log.kafka import KafkaLog
         from engine.log.kafka_place import place_of
 
         return KafkaLog(place_of(url, partitions))
+    if not isinstance(url, str) or "://" not in url:
+        raise InvalidSetting(
+            f"log URL {shown(url)}: give memory://, sqlite:///path/to/file.db or kafka://host:9092/topic"
+        )
     parts = urlsplit(url)
     if parts.fragment:
         raise InvalidSetting(f"log URL {shown(url)}: nothing may follow a `#`; if the file's name has one, write %23")

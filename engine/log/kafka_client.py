@@ -6,17 +6,15 @@ else when an offset is gone, acknowledge what one broker has.
 
 from __future__ import annotations
 
-import socket
+import ssl
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, errors
-from kafka.net.compat import KafkaNetClient
-from kafka.net.inet import KafkaNetSocket
 
-from engine.errors import LogError, LogUnavailable
+from engine.errors import InvalidSetting, LogError, LogUnavailable
+from engine.log.kafka_net import REFUSED, NetClient
 from engine.log.kafka_place import KafkaPlace
 from engine.log.kafka_secrets import (
-    closing_quietly,
     guard_loggers,
     key_password,
     password_of,
@@ -51,11 +49,6 @@ FORCED_CONSUMER: dict[str, Any] = {
     "metrics_enabled": False,
 }
 
-_REFUSED = (
-    errors.SaslAuthenticationFailedError,
-    errors.UnsupportedSaslMechanismError,
-    errors.IllegalSaslStateError,
-)
 _FORBIDDEN = (
     errors.TopicAuthorizationFailedError,
     errors.ClusterAuthorizationFailedError,
@@ -79,19 +72,35 @@ def configuration(place: KafkaPlace) -> dict[str, Any]:
         "reconnect_backoff_max_ms": RECONNECT_MAX_MS,
     }
     if place.security_protocol in ("SSL", "SASL_SSL"):
-        settings |= {
-            "ssl_cafile": place.ssl_cafile,
-            "ssl_certfile": place.ssl_certfile,
-            "ssl_keyfile": place.ssl_keyfile,
-            "ssl_password": key_password(),
-        }
+        settings["ssl_context"] = _tls(place)
     if place.sasl_mechanism is not None:
         settings["sasl_mechanism"] = place.sasl_mechanism
         if place.sasl_mechanism == "OAUTHBEARER":
-            settings["sasl_oauth_token_provider"] = token_provider(place)
+            provider = settings["sasl_oauth_token_provider"] = token_provider(place)
+            # Here its failure is ours to tell; later kafka-python swallows it.
+            provider.token()
         else:
             settings |= {"sasl_plain_username": place.username, "sasl_plain_password": password_of(place)}
     return settings
+
+
+def _tls(place: KafkaPlace) -> ssl.SSLContext:
+    """TLS 1.2 or newer; the broker must prove who it is. Raises `InvalidSetting`."""
+    try:
+        context = ssl.create_default_context(cafile=place.ssl_cafile)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if place.ssl_certfile is not None:
+            password = key_password()
+            context.load_cert_chain(
+                place.ssl_certfile, place.ssl_keyfile, None if password is None else password.plain()
+            )
+    except (OSError, ValueError) as error:
+        raise InvalidSetting(
+            f"log {place}: ssl_cafile, ssl_certfile or ssl_keyfile cannot be used"
+            f" ({without_secrets(str(error))}): give PEM files, and the key's password, if it has one, in"
+            " LASTSEEN_KAFKA_KEY_PASSWORD"
+        ) from None
+    return context
 
 
 def open_consumer(place: KafkaPlace, **settings: Any) -> KafkaConsumer:
@@ -115,10 +124,10 @@ def open_admin(place: KafkaPlace) -> KafkaAdminClient:
 
 
 def _open(kind: Any, place: KafkaPlace, settings: dict[str, Any]) -> Any:
-    made: list[_NetClient] = []
+    made: list[NetClient] = []
 
-    def make_net_client(**config: Any) -> _NetClient:
-        made.append(_NetClient(**config))
+    def make_net_client(**config: Any) -> NetClient:
+        made.append(NetClient(**config))
         return made[-1]
 
     guard_loggers()
@@ -126,52 +135,13 @@ def _open(kind: Any, place: KafkaPlace, settings: dict[str, Any]) -> Any:
         return kind(**(configuration(place) | {"client_id": "lastseen"} | settings), kafka_client=make_net_client)
     except BaseException as error:
         # A client that failed to start leaves its thread behind.
+        reason = error
         for client in made:
+            reason = client.last_failure or reason
             client.close()
         if isinstance(error, errors.KafkaError | OSError):
-            raise log_error(place, "cannot be opened", error) from None
+            raise log_error(place, "cannot be opened", reason) from None
         raise
-
-
-_connect = KafkaNetSocket.sock_connect
-
-
-async def _connect_or_close(self: Any, net: Any, sock: socket.socket, *address: Any, **limits: Any) -> socket.socket:
-    """Connect; a socket with which that fails is closed, which kafka-python leaves to the garbage collector."""
-    try:
-        return await _connect(self, net, sock, *address, **limits)  # type: ignore[no-any-return]
-    except BaseException:
-        sock.close()
-        raise
-
-
-KafkaNetSocket.sock_connect = _connect_or_close
-
-
-class _NetClient(KafkaNetClient):  # type: ignore[misc]
-    """The network client under all others, with two faults mended."""
-
-    def __init__(self, **config: Any) -> None:
-        super().__init__(**config)
-        # kafka-python 3.0 takes this setting, and forgets to pass it on.
-        self.cluster.config["allow_auto_create_topics"] = False
-
-    def close(self, node_id: Any = None) -> None:
-        """Close; also the sockets of connections that were being made, which kafka-python leaves open."""
-        if node_id is not None:
-            super().close(node_id)
-            return
-        with closing_quietly():
-            self._manager.close()
-            self._net.stop()
-            try:
-                left = [key.fileobj for key in self._net._selector.get_map().values()]
-            except (AttributeError, RuntimeError):  # closed already, or not as expected
-                left = []
-            super().close()
-        for each in left:
-            if isinstance(each, socket.socket):
-                each.close()
 
 
 def log_error(place: KafkaPlace, doing: str, error: BaseException) -> LogError:
@@ -179,7 +149,7 @@ def log_error(place: KafkaPlace, doing: str, error: BaseException) -> LogError:
     says = without_secrets(str(error))[:300]
     if isinstance(error, LogError):
         return error
-    if isinstance(error, _REFUSED):
+    if isinstance(error, REFUSED):
         return LogUnavailable(
             f"log {place} {doing}: the broker refuses us ({says}): see that username, password or token are right, and"
             " that it knows this sasl_mechanism"
@@ -192,8 +162,8 @@ def log_error(place: KafkaPlace, doing: str, error: BaseException) -> LogError:
     if isinstance(error, _ABSENT):
         return LogUnavailable(absent(place))
     return Unreachable(
-        f"log {place} {doing}: {says}. See that the broker is up and the address right, and that security_protocol"
-        " is the one that it speaks there; then try again"
+        f"log {place} {doing}: {says}. See that the broker is up and the address right, and that security_protocol and"
+        " sasl_mechanism are what it asks for there; then try again"
     )
 
 

@@ -58,7 +58,7 @@ _CHOICES = {"security_protocol": PROTOCOLS, "sasl_mechanism": MECHANISMS, "compr
 def place_of(url: str, partitions: int | None = None) -> KafkaPlace:
     """The place that a URL names. Raises `InvalidSetting`, with nothing in it that could be a secret."""
     parts = urlsplit(url)
-    if "@" in parts.netloc:
+    if "@" in url.partition("?")[0]:
         raise InvalidSetting(
             "log URL kafka://…: no user or password stands in the URL; give username= as an option, and the password in"
             " the environment as LASTSEEN_KAFKA_PASSWORD, or in a file named by password_file="

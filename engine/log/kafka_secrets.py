@@ -182,7 +182,10 @@ class TokenForClient(AbstractTokenProvider):  # type: ignore[misc]
                 answer = json.load(response)
             return Secret(str(answer["access_token"])), float(answer.get("expires_in", 60))
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            reason = f"HTTP {error.code}" if isinstance(error, urllib.error.HTTPError) else type(error).__name__
+            reason = type(error).__name__
+            if isinstance(error, urllib.error.HTTPError):
+                reason = f"HTTP {error.code}"
+                error.close()
             raise LogUnavailable(
                 f"{place}: the token endpoint {shown(place.token_url)} gave no token ({reason}): see that it is up, and"
                 " that it knows the client and its secret"
