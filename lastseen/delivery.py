@@ -67,7 +67,7 @@ class Delivery(Intake):
         self._open_log = open_log
         self._give_up_after_s = give_up_after_s
         self._on_failure = on_failure
-        self._is_idle = self._is_busy = self._is_paused = self._is_ending = False
+        self._is_busy = self._is_paused = self._is_ending = False
         self._answers: deque[tuple[Lane, Future[Any]]] = deque()
         # All else is the thread's own.
         self.log: Log | None = None

@@ -152,7 +152,7 @@ class Emitter:
             check_key(key)
             now_ms = self._clock.now_ms()
             value = plain_touch.written(new_event_id(now_ms), self._source, key, iso_from_ms(now_ms), session_id)
-            self._delivery.take_in(((key, value),))
+            self._delivery.take_in_one(key, value)
             return
         self._report(
             events.Touched, key,
@@ -228,7 +228,7 @@ class Emitter:
                 id=new_event_id(now_ms), source=self._source, subject=key, time=iso_from_ms(now_ms), data=made()
             )
         )
-        self._delivery.take_in(((key, encode(event)),))
+        self._delivery.take_in_one(key, encode(event))
 
     # ── what becomes of it ──
 
