@@ -105,8 +105,10 @@ class Intake(ABC):
             if self._is_closed or (self._waiting_bytes and self._waiting_bytes + size > self._max_waiting_bytes):
                 self._await_room(len(events), size, now_s + self._wait_timeout_s, taken)
             epoch = self._epoch
-            for (key, value), each in zip(events, sizes, strict=True):
-                self._incoming.append(_tuple(Entry, (key, value, each, now_s, epoch)))
+            self._incoming += [
+                _tuple(Entry, (key, value, each, now_s, epoch))
+                for (key, value), each in zip(events, sizes, strict=True)
+            ]
             self._waiting_bytes += size
             self._unsettled[epoch] += len(events)
             self._counts["emitted"] += len(events)
@@ -141,7 +143,7 @@ class Intake(ABC):
 
     def _settle(self, entries: Sequence[Entry], kind: str, error: Exception | None = None) -> None:
         """Note what became of events: `acknowledged`, `failed` or `unknown`."""
-        size = sum(entry.size for entry in entries)
+        size = sum([entry.size for entry in entries])
         first, last = entries[0].epoch, entries[-1].epoch
         epochs = Counter({first: len(entries)}) if first == last else Counter(entry.epoch for entry in entries)
         with self._lock:

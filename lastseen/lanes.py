@@ -44,7 +44,7 @@ class Batch:
 
     def __init__(self, partition: int, entries: list[Entry]) -> None:
         self.entries = entries
-        self.messages = [_tuple(Message, (partition, entry.key, entry.value)) for entry in entries]
+        self.messages = [_tuple(Message, (partition, key, value)) for key, value, _, _, _ in entries]
         self.attempts = 0
         self.is_doubtful = False
         """Whether an attempt may have written it."""
