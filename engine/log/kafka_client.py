@@ -127,7 +127,7 @@ def _open(kind: Any, place: KafkaPlace, settings: dict[str, Any]) -> Any:
     made: list[NetClient] = []
 
     def make_net_client(**config: Any) -> NetClient:
-        made.append(NetClient(**config))
+        made.append(NetClient(None if kind is KafkaAdminClient else place.topic, **config))
         return made[-1]
 
     guard_loggers()
