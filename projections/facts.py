@@ -133,6 +133,20 @@ def _event(kind: str, fact_id: FactId, source: str, key: str, at_ms: int, body: 
     return msgspec.json.encode(event)
 
 
+class _Stated(msgspec.Struct):
+    data: Any
+
+
+def state_in(encoded: bytes | None) -> Any:
+    """The state that somebody has published; `None` for a tombstone, and something else for what is no state."""
+    if encoded is None:
+        return None
+    try:
+        return msgspec.json.decode(encoded, type=_Stated).data
+    except (ValueError, msgspec.DecodeError):
+        return encoded  # equal to no state
+
+
 class _Placed(msgspec.Struct):
     id: str
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from engine.errors import LastseenError
 from engine.log.port import Log
 from engine.log.sharing import Notice, Outlet
-from projections.facts import FactId, effect_of, encode_state, place_of, state_of
+from projections.facts import FactId, effect_of, encode_state, place_of, state_in, state_of
 from projections.live_view import LiveView
 from projections.outbox import Letter, Outbox, letter_of
 from projections.partition import Partition
@@ -91,6 +92,9 @@ class Publisher:
     def _take_over(self, number: int) -> int:
         """Where the last owner stopped."""
         last = self._outlet.last_fact(number)
+        # Somebody else's last word on a state may be an old one, and nobody was there to see it.
+        self._outlet.distrust(number)
+        self._looked_s.pop(number, None)
         if last is not None:
             return place_of(last).offset
         if self._outlet.had_facts(number):
@@ -136,23 +140,32 @@ class Publisher:
         return True
 
     def _mend_states(self, number: int) -> None:
-        """Write the states anew that somebody else has written since we own the partition."""
+        """Write the states anew that somebody else has written, and that are not as they should be."""
         if not self._is_time_to_look(number):
             return
-        keys = self._outlet.written_by_others(number)
-        if not keys:
-            return
-        partition = self._view.partitions[number]
-        notices = []
-        with self._view.lock:
-            place = FactId(number, partition.checkpoint - 1, 0)
-            for key in keys:
-                session = partition.find(key)
-                state = None
-                if session is not None:
-                    state = encode_state(place, self._outbox.source, partition.log_time_ms, state_of(session))
-                notices.append(Notice(key, state))
-        self._outlet.publish_states(number, notices)
+        is_right: dict[str, bool] = {}
+        """By key, of what was written last."""
+        for page in self._outlet.written_by_others(number):
+            with self._view.lock:
+                wanted = {key: self._state(number, key) for key, _ in page}
+            is_right |= {key: state_in(value) == wanted[key] for key, value in page}
+        keys = [key for key, right in is_right.items() if not right]
+        for start in range(0, len(keys), BATCH):
+            notices = []
+            with self._view.lock:
+                partition = self._view.partitions[number]
+                place = FactId(number, partition.checkpoint - 1, 0)
+                for key in keys[start : start + BATCH]:
+                    state = self._state(number, key)
+                    value = None
+                    if state is not None:
+                        value = encode_state(place, self._outbox.source, partition.log_time_ms, state)
+                    notices.append(Notice(key, value))
+            self._outlet.publish_states(number, notices)
+
+    def _state(self, number: int, key: str) -> dict[str, Any] | None:
+        session = self._view.partitions[number].find(key)
+        return None if session is None else state_of(session)
 
     def _follow_owner(self, number: int) -> None:
         """Let go of what the owner of a partition has published."""

@@ -28,6 +28,7 @@ from engine.log.sharing import Notice
 
 MAX_WAITING_BYTES = 16 * 1024 * 1024
 READ_TIMEOUT_S = 10.0
+PAGE = 5_000
 _HEADERS_SIZE = len(encoded_headers(EVENT_HEADERS))
 
 
@@ -71,8 +72,12 @@ class KafkaOutlet:
         """Replace states (`sharing.Outlet`)."""
         self._states.publish(partition, notices)
 
-    def written_by_others(self, partition: int) -> set[str]:
-        """Keys whose states somebody else has replaced (`sharing.Outlet`)."""
+    def distrust(self, partition: int) -> None:
+        """Take all states that are there for somebody else's (`sharing.Outlet`)."""
+        self._states.distrust(partition)
+
+    def written_by_others(self, partition: int) -> Iterator[Sequence[Notice]]:
+        """What somebody else has written to the states (`sharing.Outlet`)."""
         return self._states.written_by_others(partition)
 
     def close(self) -> None:
@@ -89,7 +94,7 @@ class _States:
         self._partitions = partitions
         self._mutex = threading.Lock()
         self._seen: list[int | None] = [None] * partitions
-        """Up to where each partition is known."""
+        """Up to where each partition is known; `None` where it was never asked for."""
         self._strange: list[list[tuple[int, int]]] = [[] for _ in range(partitions)]
         """Stretches of offsets that others have written, not looked at yet."""
         self._consumer: KafkaConsumer | None = None
@@ -100,15 +105,15 @@ class _States:
 
     def publish(self, partition: int, notices: Sequence[Notice]) -> None:
         if notices:
-            self._begin(partition)
             # A tombstone is a message without a value, which the log itself never writes.
             messages = [Message(partition, key, value) for key, value in notices]  # type: ignore[arg-type]
             self._writer.append(messages, sizes_of(messages, _HEADERS_SIZE))
 
-    def _begin(self, partition: int) -> None:
-        """From now on, whatever we have not written here is somebody else's."""
-        if self._seen[partition] is None:
-            self._seen[partition] = self._end(partition)
+    def distrust(self, partition: int) -> None:
+        first, end = self._bounds(partition)
+        with self._mutex:
+            self._seen[partition] = end
+            self._strange[partition] = [(first, end)] if end > first else []
 
     def _note(self, partition: int, _: Sequence[Message], written: Delivered) -> None:
         with self._mutex:
@@ -117,47 +122,52 @@ class _States:
                 self._strange[partition].append((seen, first))
             self._seen[partition] = written.offsets[-1] + 1
 
-    def written_by_others(self, partition: int) -> set[str]:
-        self._begin(partition)
-        end = self._end(partition)
+    def written_by_others(self, partition: int) -> Iterator[Sequence[Notice]]:
+        if self._seen[partition] is None:
+            self.distrust(partition)
+        _, end = self._bounds(partition)
         with self._mutex:
             seen = self._seen[partition]
-            assert seen is not None, "it was begun above"
-            strange, self._strange[partition] = self._strange[partition], []
+            assert seen is not None, "it was asked for above"
             if end > seen:
-                strange.append((seen, end))
+                self._strange[partition].append((seen, end))
                 self._seen[partition] = end
-        try:
-            return {key for first, after in strange for key in self._keys(partition, first, after)}
-        except BaseException:
+        while self._strange[partition]:
+            first, after = self._strange[partition][0]
+            yield from self._stretch(partition, first, after)
             with self._mutex:
-                self._strange[partition][:0] = strange
-            raise
+                # Not before it has been looked at: whoever fails halfway looks again.
+                self._strange[partition].remove((first, after))
 
-    def _end(self, partition: int) -> int:
+    def _bounds(self, partition: int) -> tuple[int, int]:
         place = TopicPartition(self._place.topic, partition)
         try:
-            end: int = self._reader().end_offsets([place])[place]
+            reader = self._reader()
+            return reader.beginning_offsets([place])[place], reader.end_offsets([place])[place]
         except (errors.KafkaError, OSError) as error:
             raise log_error(self._place, "cannot be read", error) from None
-        return end
 
     def _reader(self) -> KafkaConsumer:
         if self._consumer is None:
             self._consumer = open_consumer(self._place)
         return self._consumer
 
-    def _keys(self, partition: int, first: int, after: int) -> Iterator[str]:
-        """The keys of what is left of a stretch of offsets; what compaction has taken is replaced anyway."""
+    def _stretch(self, partition: int, first: int, after: int) -> Iterator[Sequence[Notice]]:
+        """What is left of a stretch of offsets; what compaction has taken was replaced by something newer."""
         consumer, place = self._reader(), TopicPartition(self._place.topic, partition)
         give_up = time.monotonic() + READ_TIMEOUT_S
         try:
             consumer.assign([place])
             consumer.seek(place, first)
             while consumer.position(place) < after:
-                for record in consumer.poll(timeout_ms=100).get(place, ()):
-                    if record.offset < after and record.key is not None:
-                        yield record.key.decode(errors="replace")
+                found = consumer.poll(timeout_ms=100, max_records=PAGE).get(place, ())
+                if found:
+                    give_up = time.monotonic() + READ_TIMEOUT_S
+                yield [
+                    Notice(record.key.decode(errors="replace"), record.value)
+                    for record in found
+                    if record.offset < after and record.key is not None
+                ]
                 if time.monotonic() > give_up:
                     raise LogUnavailable(f"log {self._place}, partition {partition}: it could not be read in time")
         except errors.OffsetOutOfRangeError:

@@ -5,7 +5,7 @@ A log that lives on one machine has none of this: there, each process does what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from engine.log.port import Log
@@ -66,8 +66,12 @@ class Outlet(Protocol):
         """Replace states; returns when they are safe. Raises `LogError`."""
         ...
 
-    def written_by_others(self, partition: int) -> set[str]:
-        """Keys whose states somebody else has replaced since this was asked last. Raises `LogError`."""
+    def distrust(self, partition: int) -> None:
+        """Take all states that are there for somebody else's. Raises `LogError`."""
+        ...
+
+    def written_by_others(self, partition: int) -> Iterator[Sequence[Notice]]:
+        """What somebody else has written to the states since this was asked last, page by page. Raises `LogError`."""
         ...
 
     def close(self) -> None:
