@@ -13,6 +13,9 @@ from engine.errors import LastseenError
 KEPT = [f"kept-{number}" for number in range(24)]
 """Keys whose sessions are touched on and on, and must not end."""
 KEPT_POLICY = lastseen.policy(idle_ttl="9s")
+LASTING_POLICY = lastseen.policy(idle_ttl="1d")
+"""What they live by when the caller stops."""
+STOP = "stop"
 FLEETING_POLICY = lastseen.policy(idle_ttl="1s")
 PACE_S = 0.02
 
@@ -46,8 +49,12 @@ def use(url: str, pipe: Connection) -> None:
                 now_s = time.monotonic()
                 gap_s, last_s, acknowledged = max(gap_s, now_s - last_s), now_s, acknowledged + 2
                 if pipe.poll(PACE_S):
-                    pipe.recv()
+                    is_over = pipe.recv() == STOP
+                    for key in KEPT if is_over else ():
+                        engine.touch(key, session_id=session_ids[key], policy=LASTING_POLICY)
                     pipe.send(Used(acknowledged, gap_s, session_ids, failures))
                     gap_s = 0.0
+                    if is_over:
+                        return
         except (EOFError, BrokenPipeError):
             return

@@ -43,10 +43,10 @@ class Child:
             assert self._hear() == "open"
             self._is_open = True
 
-    def ask(self) -> Any:
+    def ask(self, question: str = "report") -> Any:
         """What it says of itself."""
         self.wait_until_open()
-        self._pipe.send("report")
+        self._pipe.send(question)
         return self._hear()
 
     def _hear(self) -> Any:

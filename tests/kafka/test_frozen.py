@@ -39,7 +39,13 @@ class Scene:
         """Start everything, and wait until each engine owns its half and has had something to do."""
         for child in self.children:
             child.start()
-        assert eventually(lambda: self.shared() and min(self.one.ask().announced, self.two.ask().announced) > 0)
+        reports: list[chaos_engine.Report] = []
+
+        def is_under_way() -> bool:
+            reports[:] = [self.one.ask(), self.two.ask()]
+            return self.shared() and all(report.announced for report in reports)
+
+        assert eventually(is_under_way), [report._replace(live={}) for report in reports]
         self.caller.ask()
 
     def shared(self) -> bool:
@@ -64,9 +70,8 @@ class Scene:
 
     def check(self, *engines: Child) -> None:
         """All is quiet: the log is sound, the engines agree with it, and others were told of everything."""
-        used = self.caller.ask()
+        used = self.caller.ask(chaos_caller.STOP)
         assert used.failures == []
-        self.caller.kill()
 
         def is_quiet() -> bool:
             reports = [engine.ask() for engine in engines]
