@@ -115,7 +115,7 @@ class Node:
         folder = self.launcher.place(self).folder
         self._furnish()
         if not (self.folder / RECORDS / "meta.properties").exists():  # Formatting writes this file last.
-            arguments = ["format", "--cluster-id", self.cluster, "--config", f"{folder}/server.properties"]
+            arguments = ["format", f"--cluster-id={self.cluster}", "--config", f"{folder}/server.properties"]
             arguments += self.access.format_arguments() if self.access else []
             self._format(self.launcher.command(self, "kafka.tools.StorageTool", *arguments))
         command = self.launcher.command(self, "kafka.Kafka", f"{folder}/server.properties")
