@@ -162,7 +162,7 @@ class KafkaLog:
                     return self.read(partition, from_offset, max_records)
                 raise LogUnavailable(
                     f"log {self._place}, partition {partition}: the broker has a record at offset {from_offset}, and"
-                    f" did not send it within {READ_TIMEOUT_S:.0f} s: try again"
+                    f" did not send it within {READ_TIMEOUT_S:.0f} s: {stream.trouble or 'try again'}"
                 )
         return found
 

@@ -46,6 +46,8 @@ class Stream:
         """Partitions that cannot be followed from where the stretch ends, and why."""
         self.failure: LogError | None = None
         """Why nothing can be read any more."""
+        self.trouble: LastseenError | None = None
+        """Why nothing comes at present."""
         self._is_closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lastseen-kafka-stream", daemon=True)
         self._thread.start()
@@ -101,7 +103,6 @@ class Stream:
         fetch: Fetch | None = None
         paused: set[int] = set()
         asked_s = time.monotonic()
-        is_troubled = False
         while not self._is_closed.is_set():
             try:
                 if fetch is None:
@@ -117,7 +118,7 @@ class Stream:
                     asked_s = time.monotonic()
                     fetch.has_doubts = False
                 self._take(found)
-                is_troubled = False
+                self.trouble = None
             except OffsetGone as gone:
                 self._explain(gone)
             except (LogMismatch, LogCorrupt) as error:
@@ -127,9 +128,9 @@ class Stream:
                 break
             except Exception as error:
                 trouble = error if isinstance(error, LastseenError) else log_error(self._place, "cannot be read", error)
-                if not is_troubled:
+                if self.trouble is None:
                     _logger.warning("%s", trouble)
-                is_troubled = True
+                self.trouble = trouble
                 self._drop(fetch)
                 fetch = None
                 self._is_closed.wait(RETRY_S)

@@ -13,9 +13,12 @@ from kafka_places import PATIENCE_S, Open, administering, eventually, message, n
 
 from engine import errors
 from engine.log import kafka_producer
+from engine.log.kafka import MAX_TAIL_BYTES
 from engine.log.kafka_append import MAX_BATCH_MESSAGES
 from engine.log.kafka_client import MAX_BATCH_BYTES
+from engine.log.kafka_fetch import Fetch
 from engine.log.kafka_place import place_of
+from engine.log.kafka_stretch import Chunk
 from engine.log.port import Message, Position
 
 ODD = [
@@ -117,6 +120,32 @@ def test_a_large_call_is_cut_and_keeps_its_order(opened: Open, kafka_broker: Sha
         places = [place.offset for place, each in zip(placed, sent, strict=True) if each.partition == partition]
         assert places == list(range(len(mine)))
         assert values(log, partition) == [each.value for each in mine]
+
+
+def test_batches_are_no_larger_than_they_may_be(opened: Open, kafka_broker: SharedBroker) -> None:
+    url = new_url(kafka_broker.address)
+    log = opened(url)
+    futures = [log.append_soon([message(f"{n}.{k}") for k in range(7)]) for n in range(1_500)]
+    futures += [log.append_soon([Message(0, "k", b"x" * 90_000)] * 3) for _ in range(20)]
+    for future in futures:
+        future.result(PATIENCE_S)
+    fetch = Fetch(place_of(url), 10, 1 << 20, 5_000)
+    fetch.assign({0: 0})
+    chunks: list[Chunk] = []
+    while not chunks or chunks[-1].end < log.end_offsets()[0]:
+        chunks += fetch.poll(1_000).get(0, [])
+    fetch.close()
+    assert max(chunk.end - chunk.start for chunk in chunks) <= MAX_BATCH_MESSAGES
+    assert max(chunk.size for chunk in chunks) <= MAX_BATCH_BYTES + 100
+    assert len(chunks) < 200, "and not much smaller, where there is more to send"
+
+
+def test_what_is_kept_of_ones_own_is_bounded(opened: Open, kafka_broker: SharedBroker) -> None:
+    log = opened(new_url(kafka_broker.address, 2))
+    for _ in range(30):
+        log.append([Message(1, "k", b"x" * 50_000)] * 10)
+    assert log._tails[1].size <= MAX_TAIL_BYTES // 2
+    assert [record.offset for record in records(log, 1, count=300)] == list(range(300))
 
 
 # ── what cannot be taken ──

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 from kafka import errors as kafka_errors
-from kafka_fixtures import OwnBroker, SharedBroker
-from kafka_places import PATIENCE_S, Open, eventually, message, new_url, values
+from kafka_fixtures import OwnBroker, OwnCluster, SharedBroker
+from kafka_places import PATIENCE_S, Open, administering, eventually, message, new_url, values
 
 from engine import errors
+from engine.log.kafka_topic import describe
 from engine.log.port import Message, Position
 from infra.kafka.node import Node
 
@@ -200,6 +201,37 @@ def test_no_broker_is_said_in_time(opened: Open) -> None:
         opened("kafka://127.0.0.1:1/topic")
     assert time.monotonic() - began < 10
     assert kafka_threads() == before
+
+
+def test_the_leader_dies_and_another_takes_over(opened: Open, own_kafka_cluster: OwnCluster) -> None:
+    cluster = own_kafka_cluster(3)
+    url = new_url(cluster.address)
+    with administering(url) as (admin, place):
+        topic = describe(admin, place, place.topic)
+        assert topic is not None
+        assert (topic.replication, topic.settings["min.insync.replicas"]) == (3, "2")
+    log, reader = opened(url), opened(url)
+    assert reader.read(0, 0, 1) == []
+    with Load(log) as load:
+        for _ in range(2):
+            before = load.count()
+            assert eventually(lambda before=before: load.count() > before + 100, 60)
+            leader = cluster.nodes[leader_of(url) - 1]
+            leader.kill()
+            before = load.count()
+            assert eventually(lambda before=before: load.count() > before + 100, 60), "another leads now"
+            leader.start()
+    stored = values(reader, window=500)
+    load.check(stored)
+    assert log.end_offsets() == [len(stored)]
+    assert values(opened(url)) == stored
+
+
+def leader_of(url: str) -> int:
+    """The node that leads the first partition."""
+    with administering(url) as (admin, place):
+        (topic,) = admin.describe_topics([place.topic])
+    return int(topic["partitions"][0]["leader_id"])
 
 
 # ── a producer that cannot go on ──

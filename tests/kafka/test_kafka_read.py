@@ -30,6 +30,7 @@ from engine import errors
 from engine.log import kafka_fetch
 from engine.log.kafka_place import place_of
 from engine.log.kafka_stream import MIN_AHEAD_BYTES
+from engine.log.kafka_topic import Wanted, create
 from engine.log.port import Message, Position
 from projections.partition import Partition
 
@@ -300,8 +301,6 @@ ANEW = "made anew|has been deleted"
 
 @pytest.mark.parametrize("more", [0, 5])
 def test_a_topic_that_was_made_anew_is_a_mismatch(opened: Open, kafka_broker: SharedBroker, more: int) -> None:
-    from engine.log.kafka_topic import Wanted, create
-
     url = new_url(kafka_broker.address)
     log = opened(url)
     log.append([message(str(n)) for n in range(3)])
@@ -316,6 +315,18 @@ def test_a_topic_that_was_made_anew_is_a_mismatch(opened: Open, kafka_broker: Sh
     assert fails_with(log.end_offsets, errors.LogMismatch, ANEW)
     again = opened(url)
     assert again.identity != log.identity
+
+
+def test_nothing_is_appended_to_a_topic_that_was_made_anew(opened: Open, kafka_broker: SharedBroker) -> None:
+    url = new_url(kafka_broker.address)
+    log = opened(url)  # nobody reads it, so that nobody looks at the topic but who appends
+    assert log.append([message("a"), message("b"), message("c")])[2] == Position(0, 2)
+    with administering(url) as (admin, place):
+        admin.delete_topics([place.topic, place.topic + ".facts", place.topic + ".state"])
+        assert eventually(lambda: place.topic not in admin.list_topics())
+        create(place, Wanted(1))
+    assert eventually(lambda: fails_with(lambda: log.append([message("d")]), errors.LogMismatch, "made anew"))
+    assert fails_with(lambda: log.append([message("e")]), errors.LogMismatch, "made anew")
 
 
 def test_partitions_that_were_added_are_a_mismatch(opened: Open, kafka_broker: SharedBroker) -> None:

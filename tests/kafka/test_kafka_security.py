@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import subprocess
 import threading
 import time
 import traceback
@@ -141,6 +142,17 @@ def test_scram_over_tls(
             opened(changed)
         assert SECRET not in str(refused.value)
         assert time.monotonic() - began < 15
+    # A client may show a certificate of its own, whose key may be locked.
+    folder = certificate.authority.parent
+    lock = ["openssl", "rsa", "-aes256", "-passout", "pass:locked", "-in", "node.key", "-out", "locked.key"]
+    subprocess.run(lock, cwd=folder, check=True, capture_output=True)
+    certified = f"{url}&ssl_certfile={folder}/node.pem&ssl_keyfile={folder}/"
+    monkeypatch.setenv(KEY_PASSWORD, "wrong")
+    with pytest.raises(errors.InvalidSetting, match=KEY_PASSWORD):
+        opened(f"{certified}locked.key")
+    monkeypatch.setenv(KEY_PASSWORD, "locked")
+    for key in ("locked.key", "node.key"):
+        assert values(opened(certified + key)) == [b"a", b"b"]
     plain = f"kafka://{scram.secured_address}/{place_of(url).topic}"
     with pytest.raises(errors.LogUnavailable, match="security_protocol"):
         opened(plain)
