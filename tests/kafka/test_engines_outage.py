@@ -1,0 +1,200 @@
+"""Brokers die under engines: the engines go on by themselves, and nothing that was acknowledged is lost."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import lastseen
+from engine.errors import LogUnavailable, OutcomeUnknown, SessionEnded, SessionNotFound
+from engine.log.kafka_place import FACTS, STATE
+from engine.log.kafka_topic import describe
+from engine.log.port import Position
+from projections.partition import Outcome
+from tests.kafka.kafka_places import PATIENCE_S, administering, eventually, new_url
+from tests.kafka.told import checkpoints_of, facts_due, facts_in, live_in, names, refold, states_in
+from tests.kafka_fixtures import OwnBroker, OwnCluster
+
+PARTITIONS = 4
+CALLERS = 4
+GOES_ON_WITHIN_S = 30.0
+PAUSED_AT_MOST_S = 20.0
+"""With one node of three killed: the cluster takes it for dead after 4 s, and elects others."""
+OpenEngine = Callable[..., lastseen.Engine]
+_logger = logging.getLogger(__name__)
+
+
+@pytest.fixture
+def opened() -> Iterator[OpenEngine]:
+    """Opens engines, and shuts them down after the test."""
+    engines: list[lastseen.Engine] = []
+
+    def open_one(url: str, **settings: Any) -> lastseen.Engine:
+        engines.append(lastseen.open_engine(url, **settings))
+        return engines[-1]
+
+    yield open_one
+    for engine in engines:
+        engine.shutdown()
+
+
+class Callers:
+    """Threads that use sessions through engines without end, and note what was acknowledged, and how long it took."""
+
+    def __init__(self, engines: list[lastseen.Engine]) -> None:
+        self.acknowledged: list[tuple[Position, str]] = []
+        """Places of records, and the session that each was acknowledged for."""
+        self.ended: list[str] = []
+        self.failed = self.refused = 0
+        self.surprises: list[BaseException] = []
+        self.largest_gap_s = 0.0
+        self._last_s = time.monotonic()
+        self._mutex, self._stop = threading.Lock(), threading.Event()
+        self._threads = [
+            threading.Thread(target=self._call, args=(engines[number % len(engines)], number))
+            for number in range(CALLERS)
+        ]
+
+    def __enter__(self) -> Callers:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def count(self) -> int:
+        """How much was acknowledged."""
+        return len(self.acknowledged)
+
+    def goes_on(self, within_s: float = GOES_ON_WITHIN_S) -> bool:
+        """Whether more is acknowledged, in time."""
+        enough = self.count() + 100
+        return eventually(lambda: self.count() >= enough, within_s)
+
+    def _call(self, engine: lastseen.Engine, caller: int) -> None:
+        number = 0
+        while not self._stop.is_set():
+            number += 1
+            try:
+                self._use(engine, f"caller-{caller}-{number % 40}", number)
+            except (OutcomeUnknown, LogUnavailable):
+                self.failed += 1  # not acknowledged
+            except (SessionEnded, SessionNotFound):
+                self.refused += 1  # closed by a call whose outcome was unknown
+            except BaseException as error:
+                self.surprises.append(error)
+                return
+
+    def _use(self, engine: lastseen.Engine, key: str, number: int) -> None:
+        session = engine.get(key) or self._noted(engine.open(key))
+        if number % 5 == 0:
+            engine.close(key, session_id=session.session_id)
+            self.ended.append(session.session_id)
+        else:
+            touched = engine.touch(key, message=number)
+            assert touched is not None
+            self._noted(touched)
+
+    def _noted(self, view: lastseen.SessionView) -> lastseen.SessionView:
+        with self._mutex:
+            now_s = time.monotonic()
+            self.largest_gap_s = max(self.largest_gap_s, now_s - self._last_s)
+            self._last_s = now_s
+            self.acknowledged.append((view.position, view.session_id))
+        return view
+
+
+def check(url: str, engines: list[lastseen.Engine], callers: Callers) -> None:
+    """What was acknowledged is there, the engines agree with the log, and others were told of everything."""
+    assert callers.surprises == []
+    assert callers.refused <= callers.failed
+    sessions: dict[Position, str] = {}
+    endings: list[str] = []
+
+    def see(outcome: Outcome) -> None:
+        if outcome.session is not None:
+            sessions[Position(outcome.record.partition, outcome.record.offset)] = outcome.session.session_id
+        if outcome.ended is not None:
+            endings.append(outcome.ended.session_id)
+
+    partitions = refold(url, see)
+    assert [each for each in callers.acknowledged if sessions.get(each[0]) != each[1]] == []
+    assert set(callers.ended) <= set(endings)
+    assert len(set(endings)) == len(endings)
+    wanted = checkpoints_of(partitions)
+    assert eventually(lambda: all(engine.checkpoints() == wanted for engine in engines))
+    assert eventually(lambda: not any(engine.health() for engine in engines)), [each.health() for each in engines]
+    expected = facts_due(url)
+    assert eventually(lambda: names(facts_in(url)) == expected)
+    assert eventually(lambda: states_in(url) == live_in(engines[0]))
+
+
+def test_engines_go_on_after_their_broker_was_killed_and_stopped(
+    own_kafka_broker: OwnBroker, opened: OpenEngine
+) -> None:
+    broker = own_kafka_broker()
+    url = new_url(broker.address, PARTITIONS)
+    engines = [opened(url), opened(url)]
+    with Callers(engines) as callers:
+        assert callers.goes_on()
+        for end in (broker.kill, broker.stop, broker.kill):
+            end()
+            broker.start()
+            assert callers.goes_on(), [each.health() for each in engines]
+    _logger.info("one broker: largest gap %.2f s, start of the broker included", callers.largest_gap_s)
+    assert eventually(lambda: sorted(n for each in engines for n in each.owned()) == list(range(PARTITIONS)))
+    check(url, engines, callers)
+
+
+def test_engines_outlast_a_broker_that_stays_away(own_kafka_broker: OwnBroker, opened: OpenEngine) -> None:
+    broker = own_kafka_broker()
+    url = new_url(broker.address, PARTITIONS)
+    engines = [opened(f"{url}?delivery_timeout_ms=3000"), opened(f"{url}?delivery_timeout_ms=3000")]
+    policy = lastseen.policy(idle_ttl="2s")
+    for number in range(20):
+        engines[0].open(f"due-{number}", policy=policy)
+    with Callers(engines) as callers:
+        assert callers.goes_on()
+        broker.kill()
+        assert eventually(lambda: all(engine.health() for engine in engines)), "what goes wrong is said"
+        with pytest.raises((LogUnavailable, OutcomeUnknown)):
+            engines[0].open("during")
+        assert eventually(lambda: engines[0].get("due-1") is None), "what is due is not seen alive, announced or not"
+        broker.start()
+        assert callers.goes_on()
+    assert eventually(lambda: not any(key.startswith("due-") for key in live_in(engines[0])))
+    check(url, engines, callers)
+
+
+def test_a_node_of_three_is_killed_under_load(own_kafka_cluster: OwnCluster, opened: OpenEngine) -> None:
+    cluster = own_kafka_cluster(3)
+    url = new_url(cluster.address, PARTITIONS)
+    engines = [opened(url), opened(url)]
+    with Callers(engines) as callers:
+        assert callers.goes_on()
+        for node in cluster.nodes[:2]:
+            calm_s, callers.largest_gap_s = callers.largest_gap_s, 0.0
+            node.kill()
+            assert callers.goes_on(), [each.health() for each in engines]
+            node.start()
+            assert eventually(lambda: is_whole(url), 2 * PATIENCE_S)
+            gap_s = callers.largest_gap_s
+            _logger.info("node %s killed: appends paused for %.2f s; %.2f s before", node.node_id, gap_s, calm_s)
+            assert gap_s < PAUSED_AT_MOST_S
+        assert callers.goes_on()
+    check(url, engines, callers)
+
+
+def is_whole(url: str) -> bool:
+    """Whether every replica of the log and of the topics beside it has caught up."""
+    with administering(url) as (admin, place):
+        topics = [describe(admin, place, place.topic + suffix) for suffix in ("", FACTS, STATE)]
+    return all(topic is not None and topic.in_sync == topic.replication == 3 for topic in topics)
