@@ -23,6 +23,8 @@
     ├── NotOwner                     another engine holds this part of the sessions: ask that one
     ├── LogError
     │   ├── LogUnavailable           locked, full, read-only or unreachable: try again
+    │   │   └── EmitterFull          as many bytes wait in an emitter as may
+    │   ├── NotDelivered             events that an emitter took in are not known to be in the log
     │   ├── LogCorrupt               not a log, or damaged
     │   ├── LogTooNew                written by a newer lastseen
     │   ├── LogMismatch              another log than the checkpoint's, or cut behind it
@@ -38,6 +40,7 @@ from __future__ import annotations
 __all__ = [
     "AlreadyDone",
     "ClockSkew",
+    "EmitterFull",
     "EngineClosed",
     "InvalidEvent",
     "InvalidInput",
@@ -50,6 +53,7 @@ __all__ = [
     "LogMismatch",
     "LogTooNew",
     "LogUnavailable",
+    "NotDelivered",
     "NotDue",
     "NotOwner",
     "OutcomeUnknown",
@@ -160,6 +164,23 @@ class LogError(LastseenError):
 
 class LogUnavailable(LogError):
     """The log is locked, full, read-only or out of reach. Nothing was written; try again."""
+
+
+class EmitterFull(LogUnavailable):
+    """As many bytes wait as may. Of the call's events the first `taken` were taken in, the others were not."""
+
+    taken = 0
+
+
+class NotDelivered(LogError):
+    """Events that were taken in are not known to be in the log; the counts say how many, and in which way."""
+
+    failed = 0
+    """Not in the log: it was out of reach for too long, or refused them."""
+    unknown = 0
+    """Sent, and never acknowledged: in the log, or not."""
+    waiting = 0
+    """Still on their way; another flush tells what becomes of them."""
 
 
 class LogCorrupt(LogError):

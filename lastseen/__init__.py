@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine import errors
 from engine.clock import Clock, ManualClock, SystemClock
-from engine.errors import LastseenError
+from engine.errors import EmitterFull, LastseenError, NotDelivered
 from engine.log.port import Position
 from engine.session import Policy, SessionView, Status
 from engine.verdicts import Verdict
@@ -21,7 +21,7 @@ from lastseen.config import Settings, policy
 from lastseen.opening import open_engine
 
 if TYPE_CHECKING:
-    from lastseen.emitter import Emitter, EmitterFull, NotDelivered
+    from lastseen.emitter import Emitter
 
 __version__ = "0.1.0"
 __all__ = [
@@ -47,8 +47,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """What only services that report need is loaded when it is asked for."""
-    if name in ("Emitter", "EmitterFull", "NotDelivered"):
-        from lastseen import emitter
+    if name == "Emitter":
+        from lastseen.emitter import Emitter
 
-        return getattr(emitter, name)
+        return Emitter
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

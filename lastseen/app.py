@@ -59,11 +59,14 @@ class Engine(Commands):
         self._views = LiveView(state.partitions, self, threading.Lock())
         self._subscriptions = Subscriptions()
         self._upkeep = Upkeep(self._views, clock, settings.max_sessions, self.owned)
+        witnesses = [self._bodies.witness, self._subscriptions.witness]
+        if state.outbox is not None:
+            witnesses.append(state.outbox.witness)
         self._follower = Follower(
             log,
             self._views,
-            [self._bodies, self._snapshot, self._history, self._statistics, self._upkeep],
-            [self._subscriptions.witness, *([] if state.outbox is None else [state.outbox.witness])],
+            [self._snapshot, self._history, self._statistics, self._upkeep],
+            witnesses,
         )
         self._share = Share(log, settings, self._views, state.outbox, self._upkeep.ring)
         self._views.owner_address = self._share.known_owner

@@ -17,16 +17,14 @@ from typing import Any, Literal, Self, TypeVar
 from engine import events, plain_touch
 from engine.clock import Clock, SystemClock, iso_from_ms
 from engine.codec import check_key, checked, encode
-from engine.errors import InvalidEvent, InvalidInput, InvalidSetting, shown
+from engine.errors import InvalidEvent, InvalidInput, InvalidSetting, NotDelivered, shown
 from engine.identifiers import new_event_id, new_event_ids, new_session_id
 from engine.lifecycle import MAX_BEHIND_MS
 from engine.log import open_log
 from engine.session import MAX_LIMIT_MS, Policy
 from lastseen.config import Settings, duration_ms
 from lastseen.delivery import Delivery, OnFailure
-from lastseen.intake import EmitterFull, NotDelivered
 
-__all__ = ["Emitter", "EmitterFull", "NotDelivered"]
 MAX_WAITING_BYTES = 32 * 1024 * 1024
 LATEST_SENT_MS = MAX_BEHIND_MS - 60_000
 """Nothing is sent that is older: by the time the log has taken it, it might be void, `clock_skew`."""

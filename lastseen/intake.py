@@ -12,29 +12,12 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 
-from engine.errors import EngineClosed, LogError, LogUnavailable
+from engine.errors import EmitterFull, EngineClosed, LogError, NotDelivered
 from lastseen.lanes import EVENT_OVERHEAD_BYTES, Entry
 
 MAX_TAKEN_AT_ONCE = 1_000
 _FAILURES = ("failed", "unknown")
 _tuple = tuple.__new__
-
-
-class EmitterFull(LogUnavailable):
-    """As many bytes wait as may. Of the call's events the first `taken` were taken in, the others were not."""
-
-    taken = 0
-
-
-class NotDelivered(LogError):
-    """Events that were taken in are not known to be in the log; the counts say how many, and in which way."""
-
-    failed = 0
-    """Not in the log: it was out of reach for too long, or refused them."""
-    unknown = 0
-    """Sent, and never acknowledged: in the log, or not."""
-    waiting = 0
-    """Still on their way; another flush tells what becomes of them."""
 
 
 class Intake(ABC):

@@ -89,7 +89,7 @@ class Past:
             )
         # Its log time is known, however it was come by: imported history is folded like any other here.
         outcome = self._partition.fold(records[0]._replace(timestamp_ms=at_ms))
-        self._bodies.follow(self._partition, [outcome])
+        self._bodies.witness(self._partition, outcome)
 
     def find(self, key: str, at_ms: int) -> tuple[Session, SessionView] | None:
         """The session that was live at `at_ms`, if one was."""

@@ -8,7 +8,7 @@ body that is not in memory is only noted, and joined with the rest when somebody
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -155,24 +155,24 @@ class Bodies:
         self.evictions: Counter[str] = Counter()
         """By cause: `capacity` (the bound), `memory` (pressure)."""
 
-    def follow(self, partition: Partition, outcomes: Sequence[Outcome]) -> None:
-        """Note what outcomes did to bodies."""
-        for outcome in outcomes:
-            _, event, verdict, _, session, ended, _ = outcome
-            if ended is not None and (self._whole or self._unsaved):
-                self._drop(BodyId(partition.number, ended.born_offset))
-            if session is None or verdict is not Verdict.APPLIED:
-                continue
-            if type(event) is events.Touched:
-                if event.data.attributes is not None or event.data.message is not None:
-                    self._touch(BodyId(partition.number, session.born_offset), outcome, event)
-            elif type(event) is events.Created and event.data.attributes:
-                # An empty body costs nothing: no memory, no row.
-                body_id = BodyId(partition.number, session.born_offset)
-                self._unsaved[body_id] = Unsaved(attributes=event.data.attributes)
-                body = self._unsaved[body_id].join(Body())
-                self.unsaved_bytes += self._unsaved[body_id].cost_bytes()
-                self._keep(body_id, body)
+    def witness(self, partition: Partition, outcome: Outcome) -> None:
+        """Note what a record did to bodies. To be called right after it was folded: how many messages are kept is a
+        matter of the limits as they were then."""
+        _, event, verdict, _, session, ended, _ = outcome
+        if ended is not None and (self._whole or self._unsaved):
+            self._drop(BodyId(partition.number, ended.born_offset))
+        if session is None or verdict is not Verdict.APPLIED:
+            return
+        if type(event) is events.Touched:
+            if event.data.attributes is not None or event.data.message is not None:
+                self._touch(BodyId(partition.number, session.born_offset), outcome, event)
+        elif type(event) is events.Created and event.data.attributes:
+            # An empty body costs nothing: no memory, no row.
+            body_id = BodyId(partition.number, session.born_offset)
+            self._unsaved[body_id] = Unsaved(attributes=event.data.attributes)
+            body = self._unsaved[body_id].join(Body())
+            self.unsaved_bytes += self._unsaved[body_id].cost_bytes()
+            self._keep(body_id, body)
 
     def _touch(self, body_id: BodyId, outcome: Outcome, event: events.Touched) -> None:
         message = None

@@ -356,3 +356,15 @@ def test_readers_beside_writers_see_whole_bodies(on_disk: Stage) -> None:
         finally:
             over.set()
         assert all(reader.result(PATIENCE_S) > 0 for reader in readers)
+
+
+def test_the_messages_that_are_kept_do_not_depend_on_where_a_batch_ends(on_disk: Stage) -> None:
+    writer, reader = on_disk.open(), on_disk.open(snapshot=":memory:")
+    writer.open(KEY, policy=policy(max_messages=10))
+    for number in range(4):
+        writer.touch(KEY, message=number)
+    writer.touch(KEY, policy=policy(max_messages=2))
+    reader.refresh()  # all of it at once
+    kept = [message.value for message in writer.messages(KEY)]
+    assert kept == [b"0", b"1", b"2", b"3"]
+    assert [message.value for message in reader.messages(KEY)] == kept
