@@ -59,7 +59,7 @@ _ABSENT = (errors.UnknownTopicOrPartitionError, errors.InvalidTopicError)
 
 
 class Unreachable(LogUnavailable):
-    """No broker answers, now: worth another try. Callers see a plain `LogUnavailable`."""
+    """No broker answers, now: worth another try. To callers it is the `LogUnavailable` that it is."""
 
 
 def configuration(place: KafkaPlace) -> dict[str, Any]:

@@ -50,7 +50,8 @@ class KafkaPlace:
         return f"kafka://{','.join(self.servers)}/{self.topic}"
 
 
-_OPTIONS = tuple(name for name in KafkaPlace.__dataclass_fields__ if name not in ("servers", "topic"))
+OPTIONS = tuple(name for name in KafkaPlace.__dataclass_fields__ if name not in ("servers", "topic"))
+"""What may be said in a URL beside the place itself."""
 _NUMBERS = {"partitions": (1, MAX_PARTITIONS), "delivery_timeout_ms": (1_000, 3_600_000)}
 _CHOICES = {"security_protocol": PROTOCOLS, "sasl_mechanism": MECHANISMS, "compression": COMPRESSIONS}
 
@@ -90,10 +91,10 @@ def _server(netloc: str, text: str) -> str:
 def _options(name: str, query: str) -> dict[str, object]:
     options: dict[str, object] = {}
     for option, value in parse_qsl(query, keep_blank_values=True):
-        if option not in _OPTIONS:
+        if option not in OPTIONS:
             # The value is not shown: it may be a password that somebody put here.
             raise InvalidSetting(
-                f"log URL {name}: unknown option {shown(option)}; the options are: {', '.join(_OPTIONS)}. Secrets stand"
+                f"log URL {name}: unknown option {shown(option)}; the options are: {', '.join(OPTIONS)}. Secrets stand"
                 " in the environment (LASTSEEN_KAFKA_PASSWORD) or in files"
             )
         if option in _NUMBERS:

@@ -273,7 +273,7 @@ class Writer:
             with self._gate:
                 spoilt, self._spoilt = self._spoilt, []
             for old in spoilt:
-                old.close()
+                self._throw_away(old)
             producer: Producer | None = None
             trouble: LogError | None = None
             try:
@@ -301,6 +301,12 @@ class Writer:
         for lane in self._lanes:
             self._serve(lane)
 
+    def _throw_away(self, producer: Producer) -> None:
+        try:
+            producer.close()
+        except Exception as error:  # whatever it is, the next producer must be made
+            _logger.warning("log %s: a producer did not end well: %r", self._place, error)
+
     def close(self) -> None:
         """Finish what is under way, within its time, and let go of the producer. May be called again."""
         with self._gate:
@@ -318,6 +324,6 @@ class Writer:
             producers = [each for each in (*self._spoilt, self._producer) if each is not None]
             self._spoilt, self._producer = [], None
         for producer in producers:
-            producer.close()
+            self._throw_away(producer)
         if self._teller is not None and threading.current_thread() is not self._teller:
             self._teller.join()

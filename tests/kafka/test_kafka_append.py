@@ -13,7 +13,7 @@ from kafka_places import PATIENCE_S, Open, administering, eventually, message, n
 
 from engine import errors
 from engine.log import kafka_producer
-from engine.log.kafka import MAX_TAIL_BYTES
+from engine.log.kafka import MAX_TAIL_BYTES, KafkaLog
 from engine.log.kafka_append import MAX_BATCH_MESSAGES
 from engine.log.kafka_client import MAX_BATCH_BYTES
 from engine.log.kafka_fetch import Fetch
@@ -101,13 +101,61 @@ def test_what_was_acknowledged_is_read_as_others_read_it(opened: Open, kafka_bro
     assert records(opened(url)) == ours
 
 
+class Held:
+    """A producer that keeps the first batch to itself until it is told to go on."""
+
+    def __init__(self, log: KafkaLog) -> None:
+        self.sizes: list[int] = []
+        self._go, self._real = threading.Event(), log.writer._producer.hand_over
+        self._waiting: list[Any] = []
+        log.writer._producer.hand_over = self._hand_over
+
+    def _hand_over(self, *batch: Any) -> None:
+        self.sizes.append(len(batch[1]))
+        if len(self.sizes) == 1:
+            self._waiting.append(batch)
+        else:
+            self._real(*batch)
+
+    def go_on(self) -> None:
+        """Send what was kept."""
+        self._real(*self._waiting.pop())
+
+
 def test_callers_share_batches(opened: Open, kafka_broker: SharedBroker) -> None:
     log = opened(new_url(kafka_broker.address))
     log.append([message("first")])
-    before = log.writer.batches
+    held = Held(log)
     futures = [log.append_soon([message(str(number))]) for number in range(1_000)]
+    assert held.sizes == [1], "what comes while a batch is on its way waits, and goes together"
+    held.go_on()
     assert [future.result(PATIENCE_S)[0].offset for future in futures] == list(range(1, 1_001))
-    assert log.writer.batches - before < 200, "a batch for each call is what batches are there to avoid"
+    assert held.sizes == [1, 999]
+
+
+def test_full_batches_go_ahead_in_their_order(opened: Open, kafka_broker: SharedBroker) -> None:
+    log = opened(new_url(kafka_broker.address))
+    log.append([message("first")])
+    order, slow = [], threading.Event()
+    hand_over = log.writer._producer.hand_over
+
+    def note(*batch: Any) -> None:
+        if not order:
+            slow.wait(PATIENCE_S)  # others come meanwhile
+        order.append(batch[1][0].key)
+        hand_over(*batch)
+
+    log.writer._producer.hand_over = note
+    full = [[message(f"{number}")] * MAX_BATCH_MESSAGES for number in range(7)]
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(log.append_soon, full[0])
+        assert eventually(lambda: log.writer._lanes[0].is_served)
+        rest = [log.append_soon(each) for each in full[1:]]
+        slow.set()
+        futures = [first.result(PATIENCE_S), *rest]
+    starts = [future.result(PATIENCE_S)[0].offset for future in futures]
+    assert starts == [1 + MAX_BATCH_MESSAGES * number for number in range(7)]
+    assert order == [f"key-{number}" for number in range(7)]
 
 
 def test_a_large_call_is_cut_and_keeps_its_order(opened: Open, kafka_broker: SharedBroker) -> None:

@@ -22,7 +22,7 @@ from kafka_places import Open, message, new_url, values
 from engine import errors
 from engine.clock import SystemClock
 from engine.log import open_log
-from engine.log.kafka_place import place_of
+from engine.log.kafka_place import OPTIONS, place_of
 from engine.log.kafka_secrets import KEY_PASSWORD, PASSWORD, Secret, guard_loggers, without_secrets
 from engine.log.port import Position
 from infra.kafka.access import Access, Certificate
@@ -197,6 +197,25 @@ def test_a_token_is_asked_for_again_before_it_runs_out(
     assert short.token() != short.token()
 
 
+def test_a_log_outlives_its_tokens(
+    opened: Open, tokens: Node, certificate: Certificate, endpoint: TokenEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(PASSWORD, SECRET)
+    endpoint.lifetime_s = 4.0
+    url = secured(tokens, certificate, sasl_mechanism="OAUTHBEARER", token_url=endpoint.url, username=USER)
+    log = opened(url)
+    assert works(log)
+    began, sent = time.monotonic(), 2
+    while time.monotonic() - began < 10:  # over several lives of a token
+        assert log.append([message(str(sent))]) == [Position(0, sent)]
+        sent += 1
+        assert log.end_offsets() == [sent]
+        assert log.await_growth([sent], 0.05) == [sent]
+    assert log.writer.producers == 1
+    assert len(values(opened(url))) == sent
+    assert len(endpoint.given) > 10
+
+
 # ── what is never shown ──
 
 
@@ -297,6 +316,13 @@ def test_a_secret_is_blotted_out_however_it_is_printed(text: str, caplog: pytest
 def test_a_url_that_says_nothing_sensible_is_refused(url: str, says: str) -> None:
     with pytest.raises(errors.InvalidSetting, match=says):
         open_log(url, SystemClock())
+
+
+def test_every_option_is_documented() -> None:
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    assert [option for option in OPTIONS if f"`{option}`" not in readme] == []
+    assert f"`{PASSWORD}`" in readme
+    assert f"`{KEY_PASSWORD}`" in readme
 
 
 def test_a_url_is_read() -> None:
