@@ -9,7 +9,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from engine.errors import LastseenError
+from engine.errors import LastseenError, LogMismatch
 from engine.log.port import Log, Position
 from engine.log.sharing import Duties, Outlet, SharedLog
 from lastseen.config import Settings
@@ -83,11 +83,15 @@ class Share:
             return
         present = self._view.present
         folded = [partition.checkpoint for partition in self._view.partitions]
-        if len(present) < len(folded):
-            # Of what is not held nobody here knows how far it goes.
-            known = self._log.await_growth(self._ends, WAIT_S)
-        else:
-            known = self._log.await_growth(folded, WAIT_S)
+        # Of what is not held nobody here knows how far it goes.
+        ends = self._ends if len(present) < len(folded) else folded
+        try:
+            known = self._log.await_growth(ends, WAIT_S)
+        except LogMismatch:
+            # Whoever reads on learns it: from then on nothing is shown that may be of a log that is no more.
+            for number in present:
+                follower.catch_up(Position(number, folded[number]))
+            raise
         self._ends = known
         for number in present:
             if known[number] > folded[number]:
