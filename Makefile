@@ -33,7 +33,7 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check kafka kafka-cluster kafka-jars test replay-check crash bench docs lock clean no-python
+.PHONY: help setup demo check kafka kafka-cluster kafka-jars test replay-check crash kafka-crash bench docs lock clean no-python
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -87,6 +87,9 @@ replay-check: setup ## replay the whole recording against the naive model (LASTS
 
 crash: setup ## kill -9 at random moments, 500 times
 	LASTSEEN_CRASH_CYCLES=500 $(BIN)/python -m pytest tests/durability
+
+kafka-crash: setup kafka-jars ## kill -9 engines and writers on one topic, 500 times
+	LASTSEEN_KAFKA_CYCLES=500 $(BIN)/python -m pytest tests/kafka/test_chaos.py
 
 bench: setup ## measure, side by side with bare SQLite
 	$(BIN)/python -m benchmarks
