@@ -49,12 +49,12 @@ class PrematureLog(SqliteLog):
 
 def open_premature_log() -> None:
     """From here on, `open_engine` opens the broken log."""
-    import lastseen.app
+    import lastseen.opening
 
     def open_broken(url: str, clock: Any, **_: Any) -> SqliteLog:
         return PrematureLog(url.removeprefix("sqlite:///"), clock)
 
-    lastseen.app.open_log = open_broken
+    lastseen.opening.open_log = open_broken
 
 
 def live(url: str, pipe: int, seed: int, *, is_broken: bool) -> None:
