@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 import lastseen
 from engine.errors import LogUnavailable, OutcomeUnknown, SessionEnded, SessionNotFound
-from engine.log.kafka_place import FACTS, STATE
+from engine.log.kafka import KafkaLog
+from engine.log.kafka_place import FACTS, STATE, place_of
 from engine.log.kafka_topic import describe
-from engine.log.port import Position
+from engine.log.port import Message, Position
+from infra.kafka.cluster import Cluster
+from infra.kafka.node import Node
 from projections.partition import Outcome
 from tests.kafka.kafka_places import PATIENCE_S, administering, eventually, new_url
+from tests.kafka.test_kafka_outage import java_of
 from tests.kafka.told import checkpoints_of, facts_due, facts_in, live_in, names, refold, states_in
 from tests.kafka_fixtures import OwnBroker, OwnCluster
 
@@ -25,6 +32,8 @@ CALLERS = 4
 GOES_ON_WITHIN_S = 30.0
 PAUSED_AT_MOST_S = 20.0
 """With one node of three killed: the cluster takes it for dead after 4 s, and elects others."""
+ALONE_S = 1.5
+"""How long a leader is alone, and acknowledges nothing; less than the cluster needs to take the others for dead."""
 OpenEngine = Callable[..., lastseen.Engine]
 _logger = logging.getLogger(__name__)
 
@@ -180,9 +189,9 @@ def test_a_node_of_three_is_killed_under_load(own_kafka_cluster: OwnCluster, ope
     engines = [opened(url), opened(url)]
     with Callers(engines) as callers:
         assert callers.goes_on()
-        for node in cluster.nodes[:2]:
+        for kill in (kill_leader, kill_leader_while_it_is_alone):
             calm_s, callers.largest_gap_s = callers.largest_gap_s, 0.0
-            node.kill()
+            node = kill(url, cluster)
             assert callers.goes_on(), [each.health() for each in engines]
             node.start()
             assert eventually(lambda: is_whole(url), 2 * PATIENCE_S)
@@ -191,6 +200,44 @@ def test_a_node_of_three_is_killed_under_load(own_kafka_cluster: OwnCluster, ope
             assert gap_s < PAUSED_AT_MOST_S
         assert callers.goes_on()
     check(url, engines, callers)
+
+
+def kill_leader(url: str, cluster: Cluster) -> Node:
+    """Kill the node that leads the first partition."""
+    leader = leader_of(url, cluster)
+    leader.kill()
+    return leader
+
+
+def kill_leader_while_it_is_alone(url: str, cluster: Cluster) -> Node:
+    """The same, when it alone has what was written last: none of that may have been acknowledged."""
+    leader = leader_of(url, cluster)
+    others = [java_of(node.pid) for node in cluster.nodes if node is not leader and node.pid is not None]
+    log = KafkaLog(place_of(url))
+    log.append([Message(0, "alone", b"when all are there")])
+    for pid in others:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        written = log.append_soon([Message(0, "alone", b"when the others stand still")])
+        with pytest.raises(TimeoutError):
+            written.result(ALONE_S)
+        leader.kill()
+    finally:
+        for pid in others:
+            os.kill(pid, signal.SIGCONT)
+    with suppress(OutcomeUnknown, LogUnavailable):
+        written.result(PATIENCE_S)
+    log.close()
+    return leader
+
+
+def leader_of(url: str, cluster: Cluster) -> Node:
+    """The node that leads the first partition."""
+    with administering(url) as (admin, place):
+        (found,) = admin.describe_topics([place.topic])
+    (first,) = (part for part in found["partitions"] if part["partition_index"] == 0)
+    (leader,) = (node for node in cluster.nodes if node.node_id == first["leader_id"])
+    return leader
 
 
 def is_whole(url: str) -> bool:
