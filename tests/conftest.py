@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["kafka_fixtures"]
@@ -14,3 +18,22 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("lastseen")
+
+PATIENCE_S = 5
+"""How long a thread that was told to end may take."""
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs_on() -> Iterator[None]:
+    """A test ends the threads that it starts: one that runs on would disturb another test, which is then blamed."""
+    before = set(threading.enumerate())
+    yield
+    started = [each for each in threading.enumerate() if each not in before and is_ours(each)]
+    for thread in started:
+        thread.join(PATIENCE_S)
+    assert [thread.name for thread in started if thread.is_alive()] == [], "what the test opened, it must close"
+
+
+def is_ours(thread: threading.Thread) -> bool:
+    """Whether an engine, or the client of Kafka under it, has started a thread."""
+    return "lastseen" in thread.name or "kafka" in thread.name

@@ -189,6 +189,7 @@ class Stream:
         try:
             self._lookup.check_identity()
             mismatch = gone_error(self._place, self._lookup, gone.partition, self._stretches[gone.partition].end)
+            ends = self._lookup.end_offsets()
         except LogMismatch as other:
             self._fail(other)
             return
@@ -197,6 +198,8 @@ class Stream:
         with self._grown:
             if gone.partition not in self._moved:
                 self._gone[gone.partition] = mismatch
+                # So that whoever waits for more reads on, and learns it.
+                self._ends[gone.partition] = max(self._ends[gone.partition], ends[gone.partition])
             self._grown.notify_all()
 
     def _fail(self, error: LogError) -> None:

@@ -75,9 +75,8 @@ def is_void(record: Record) -> bool:
 
 def story(log: Log, now_ms: int, of: Collection[str] = ()) -> dict[str, Any]:
     """What an engine shows of a log at some time, without the places in it; of some keys, or of all of them."""
-    engine = Engine(
-        log, ManualClock(now_ms), Settings.of(background=False, prune=False, snapshot=":memory:", archive_interval=None)
-    )
+    reads_only = {"background": False, "prune": False, "facts": False, "snapshot": ":memory:", "archive_interval": None}
+    engine = Engine(log, ManualClock(now_ms), Settings.of(**reads_only))
     keys = of or {record.key for record in everything(log) if record.key}
     statistics = engine.statistics()
     live = {}

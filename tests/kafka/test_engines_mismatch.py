@@ -152,7 +152,6 @@ def test_records_deleted_past_the_checkpoint_of_an_engine_that_was_down(
         assert again.checkpoints() == digests
 
 
-@pytest.mark.xfail(strict=True, reason="the log does not wake its follower where its stream has lost the thread")
 def test_records_deleted_past_the_checkpoint_of_a_running_engine(url: str, engine: lastseen.Engine) -> None:
     behind = Child(chaos_engine.live, url, {})
     try:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import random
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 import lastseen
+from engine.errors import SnapshotError
 from tests.kafka.kafka_places import eventually, new_url
 from tests.kafka.told import checkpoints_of, facts_due, facts_in, live_in, names, refold, states_in
 from tests.kafka_fixtures import SharedBroker
 
 PARTITIONS = 2
 SEED = 20_261_122
-PLACES = 12
-"""Where a file is cut, and where it is overwritten."""
+PARTS = 12
+"""How many places a file is cut at."""
+PAGE_BYTES, DAMAGE_BYTES = 4_096, 64
 SNAPSHOT, ARCHIVE = "engine.snapshot", "engine.snapshot.archive-1"
 
 
@@ -40,6 +44,7 @@ def lived(kafka_broker: SharedBroker, tmp_path_factory: pytest.TempPathFactory) 
                 assert engine.archive() == str(folder / ARCHIVE)
         for number in range(0, 200, 5):
             engine.close(f"key-{number}")
+    pack(folder / SNAPSHOT)
     return Lived(url, folder)
 
 
@@ -86,17 +91,26 @@ def test_a_snapshot_that_was_cut_is_replaced(lived: Lived, folder: Path, with_ar
 @pytest.mark.parametrize("with_archive", [True, False])
 def test_a_snapshot_that_was_overwritten_is_replaced(lived: Lived, folder: Path, with_archive: bool) -> None:
     chance = random.Random(SEED)
-    noticed = 0
     for place in places_of(lived.folder / SNAPSHOT):
         renew(lived, folder, with_archive)
         with (folder / SNAPSHOT).open("r+b") as file:
             file.seek(place)
-            file.write(chance.randbytes(64))
-        notes = start(lived, folder)
-        if notes:  # where nothing was stored, nothing is damaged
+            file.write(chance.randbytes(DAMAGE_BYTES))
+        notes = start(lived, folder, facts=True)
+        if notes:
             check_notes(notes, with_archive, f"overwritten at {place}")
-            noticed += 1
-    assert noticed > PLACES / 2
+        else:
+            # Attributes are not read before somebody asks for them.
+            with pytest.raises(SnapshotError, match=r"cannot be read: .* The log is not affected"):
+                read_all(lived, folder)
+
+
+def read_all(lived: Lived, folder: Path) -> None:
+    """Ask for everything that the snapshot holds of live sessions."""
+    snapshot = str(folder / SNAPSHOT)
+    with lastseen.open_engine(lived.url, snapshot=snapshot, background=False, facts=False, prune=False) as engine:
+        for view in engine.list(limit=1_000).sessions:
+            assert view.attributes
 
 
 def test_a_damaged_archive_is_passed_over(lived: Lived, folder: Path) -> None:
@@ -135,14 +149,21 @@ def lengths_of(file: Path) -> Iterator[int]:
     """Where to cut a file: in its middle, at pages and off them, just before its end. At 0 it would be a new one."""
     size = file.stat().st_size
     yield from (1, 100, 4_096, 4_097, size - 4_096, size - 1)
-    yield from (size * part // PLACES for part in range(1, PLACES))
+    yield from (size * part // PARTS for part in range(1, PARTS))
+
+
+def pack(file: Path) -> None:
+    """Leave no unused page in a file: where nothing is stored, nothing can be damaged."""
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("VACUUM")
 
 
 def places_of(file: Path) -> Iterator[int]:
-    """Where to overwrite a file."""
-    size = file.stat().st_size
+    """Where to overwrite a file: its head, and the end of each page, where SQLite puts what a page holds first."""
+    content = file.read_bytes()
     yield from (0, 16, 100)
-    yield from (size * part // PLACES + 1_000 for part in range(PLACES - 1))
+    ends = [end - DAMAGE_BYTES for end in range(PAGE_BYTES, len(content) + 1, PAGE_BYTES)]
+    yield from (end for end in ends if 0 not in content[end : end + 4])
 
 
 def check_notes(notes: list[str], with_archive: bool, what: str) -> None:
