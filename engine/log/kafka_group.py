@@ -23,6 +23,8 @@ from engine.log.kafka_place import KafkaPlace
 SESSION_TIMEOUT_MS = 10_000
 """Whoever has been silent for so long has lost its partitions."""
 HEARTBEAT_MS = 1_000
+POLL_TIMEOUT_MS = 20_000
+"""Others wait for a member that does not poll any more, and so holds up a change of owners, for so long at most."""
 POLL_MS = 200
 RETRY_S = 1.0
 ASKED_FOR_S = 2.0
@@ -122,6 +124,7 @@ class Membership:
             client_id=_NAME if self._address is None else f"{_NAME}@{self._address}",
             session_timeout_ms=SESSION_TIMEOUT_MS,
             heartbeat_interval_ms=HEARTBEAT_MS,
+            max_poll_interval_ms=POLL_TIMEOUT_MS,
             partition_assignment_strategy=[CooperativeStickyAssignor],
         )
         consumer.subscribe([self._place.topic], listener=_Listener(self, consumer))
