@@ -240,7 +240,8 @@ def test_every_exemption_is_still_needed() -> None:
 def test_the_lock_is_made_from_what_the_project_needs() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lines = (ROOT / "requirements.in").read_text(encoding="utf-8").splitlines()
-    assert [line for line in lines if not line.startswith("#")] == project["dependencies"]
+    extras = [each for extra in project["optional-dependencies"].values() for each in extra]
+    assert [line for line in lines if not line.startswith("#")] == project["dependencies"] + sorted(extras)
 
 
 @pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])
