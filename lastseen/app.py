@@ -16,15 +16,13 @@ from engine.log.port import Log, Position
 from engine.session import Session, SessionView, Status
 from lastseen.config import Settings, duration_ms
 from lastseen.holdings import Holdings
+from lastseen.past_reads import PastReads
 from lastseen.pressure import PRESSED_ABOVE, MemoryPressure
 from lastseen.share import Share
 from lastseen.start import holds_owned, load
 from lastseen.upkeep import FOLLOW_EVERY_S, Upkeep
-from projections.as_of import Past
 from projections.bodies import Body, BodyId, Message
-from projections.explain import Explanation, explain
 from projections.follower import Follower
-from projections.history import Entry, Life
 from projections.live_view import LiveView, Page, Sort
 from projections.pruner import Plan, Pruner
 from projections.subscriptions import Subscription, Subscriptions
@@ -41,7 +39,7 @@ HEAVY_SESSIONS = 200_000
 """How much may wait for a flush during the start."""
 
 
-class Engine(Commands):
+class Engine(PastReads, Commands):
     """A session lifecycle engine on one log: the commands, the reads, and the upkeep behind them.
 
     Safe to call from many threads. Use it as a context manager, or call `shutdown` when you are done.
@@ -133,7 +131,7 @@ class Engine(Commands):
         ):
             self.flush()
 
-    # ── reads: none of them touches ──
+    # ── reads: none of them touches; those of the past stand in `past_reads` ──
 
     def get(self, key: str) -> SessionView | None:
         """The session that lives under `key`, or `None`. Raises `InvalidKey`."""
@@ -181,49 +179,6 @@ class Engine(Commands):
         body_id = BodyId(session.partition, session.born_offset)
         return list(self._bodies.read(body_id, self._snapshot, self._views.lock).messages.values())
 
-    def history(self, key: str, *, after_offset: int = -1, limit: int = 1_000) -> Sequence[Entry]:
-        """Every record of a key with its verdict, in the order of the log; a page of `limit` after `after_offset`."""
-        self._written_history(key)
-        return self._history.entries(key, after_offset=after_offset, limit=limit)
-
-    def lives(self, key: str, *, after_offset: int = -1, limit: int = 1_000) -> Sequence[Life]:
-        """How each session of a key began and ended."""
-        self._written_history(key)
-        return self._history.lives(key, after_offset=after_offset, limit=limit)
-
-    def explain(self, key: str) -> Explanation:
-        """Why the session under `key` lives, and until when; or why it ended, and by which record."""
-        self._written_history(key)
-        session = self.get(key)
-        last = None if session is None else self._history.entry_at(key, session.position.offset)
-        return explain(key, self._now_ms(), session, last, self._history.last_life(key), self._history.last_entry(key))
-
-    def as_of(self, key: str, at: int | Position) -> SessionView | None:
-        """The session that lived under `key` at a log time in milliseconds, or right after the record at a position.
-
-        Costs a read of the key's records up to there. Raises `LogMismatch` if the log does not hold them, or has no
-        such position, and `InvalidSetting` for what is neither a time nor a position.
-        """
-        _, found = self._past(key, at)
-        return None if found is None else found[1]
-
-    def messages_as_of(self, key: str, at: int | Position) -> Sequence[Message]:
-        """The newest messages of the session that lived under `key` then: the transcript of an ended session too."""
-        past, found = self._past(key, at)
-        return [] if found is None else list(past.body(found[0]).messages.values())
-
-    def _past(self, key: str, at: int | Position) -> tuple[Past, tuple[Session, SessionView] | None]:
-        self._written_history(key)
-        past = Past(self._views.partition_of(key).number)
-        at_ms = past.fold_until(self._log, self._history, key, at)
-        return past, None if at_ms is None else past.find(key, at_ms)
-
-    def _written_history(self, key: str) -> None:
-        check_key(key)
-        self._check_open()
-        self._views.partition_of(key)  # what another engine holds, this one knows at best in part
-        self._history.flush(self._views.present_partitions(), self._views.lock)
-
     def statistics(self) -> dict[str, Any]:
         """Counters and gauges as plain JSON values."""
         with self._views.lock:
@@ -245,6 +200,32 @@ class Engine(Commands):
         """For each partition the next offset to read, and the digest of all before it in hexadecimal."""
         with self._views.lock:
             return {part.number: (part.checkpoint, part.digest.hex()) for part in self._views.partitions}
+
+    def has_reached(self, position: Position) -> bool:
+        """Whether this engine shows what the record at `position` did. Raises `InvalidSetting` where none can be."""
+        if not 0 <= position.partition < len(self._views.partitions) or position.offset < 0:
+            last = len(self._views.partitions) - 1
+            raise InvalidSetting(f"position {position.partition}:{position.offset}: the partitions are 0 to {last}")
+        return self._views.partitions[position.partition].checkpoint > position.offset
+
+    def wait_for(self, position: Position, timeout_s: float) -> bool:
+        """Wait until this engine shows what the record at `position` did; whether it does. Raises `LogError`."""
+        self._check_open()
+        if self.has_reached(position):
+            return True
+        if not self._log.wait(position, timeout_s):
+            return False
+        self._follower.catch_up(position)
+        return True
+
+    def lag(self) -> dict[int, int]:
+        """For each partition held here, how many records the log has that are not folded yet. Raises `LogError`."""
+        self._check_open()
+        ends = self._log.end_offsets()
+        return {
+            partition.number: max(ends[partition.number] - partition.checkpoint, 0)
+            for partition in self._views.present_partitions()
+        }
 
     def health(self) -> dict[str, LastseenError]:
         """What goes wrong in the background at the moment, by thread; empty if all is well."""
