@@ -51,7 +51,7 @@ class Commands(SessionEngine):
                 return None
             return self._created(key, now_ms, attributes, policy)
 
-        opened = self._run(key, make)
+        opened = self._run(key, make, spares=lambda session, now_ms: not session.is_due(now_ms))
         return found[0] if opened is None else opened
 
     def create(
@@ -157,7 +157,8 @@ class Commands(SessionEngine):
                 ),
             )  # fmt: skip
 
-        view = self._run(key, make, pinned=session_id is not None or if_version is not None, wait=wait)
+        pinned = session_id is not None or if_version is not None
+        view = self._run(key, make, pinned=pinned, wait=wait, spares=_is_coalesced if is_plain else None)
         return unwritten[0] if unwritten and wait == "applied" else view
 
     def update(

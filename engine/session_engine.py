@@ -38,20 +38,30 @@ class Decided(NamedTuple):
 
 Make = Callable[[int, Session | None, PartitionState], events.SessionEvent | Decided | None]
 """What a command wants to happen, given the time and the session under its key: an event, or nothing to write."""
+Spares = Callable[[Session, int], bool]
+"""Whether a command may have nothing to write, given the live session under its key and the time."""
 _logger = logging.getLogger("lastseen")
 
 
 class _Turn:
-    """One caller's messages, while they wait to be appended and folded."""
+    """What one caller wants to be decided, appended and folded."""
 
-    __slots__ = ("_latch", "error", "is_served", "messages", "next")
+    __slots__ = ("_latch", "decide", "error", "is_served", "messages", "next", "refusal")
 
-    def __init__(self, messages: Sequence[Message]) -> None:
+    def __init__(self, messages: Sequence[Message], decide: Callable[[], Sequence[Message]] | None = None) -> None:
         self.messages = messages
+        self.decide = decide
+        """Makes the messages on the view as it is when the turn comes; called under the view's lock."""
         self.is_served = False
+        self.refusal: Exception | None = None
+        """Why nothing was to be appended."""
         self.error: LastseenError | None = None
+        """Why it was not, or may not have been."""
         self.next: _Turn | None = None
         """Whom to wake next."""
+
+    def queue(self) -> None:
+        """Somebody else will serve it, or wake it to lead."""
         self._latch = threading.Lock()
         self._latch.acquire()
 
@@ -67,6 +77,8 @@ class _Turn:
 
     def result(self) -> None:
         """Raise what went wrong, if anything did."""
+        if self.refusal is not None:
+            raise self.refusal
         if self.error is not None:
             # A new one for each caller: they raise it in threads of their own.
             raise type(self.error)(*self.error.args) from self.error
@@ -92,27 +104,46 @@ class SessionEngine:
         *,
         pinned: bool = False,
         wait: Wait = "applied",
+        spares: Spares | None = None,
     ) -> SessionView | None:
         self._check_open()
         check_key(key)
         partition = self._view.partition_of(key)
-        for _ in range(ATTEMPTS):
-            now_ms = self._clock.now_ms()
+        if wait != "applied":
             with self._view.lock:
-                session = partition.find(key)
-                event = make(now_ms, session, partition)
-                if event is None:
+                decided = self._decide(key, make, partition, partition.find(key))
+            if decided is not None:
+                self._send([Message(partition.number, key, decided.value)], wait)
+            return None
+        if spares is not None and self._is_led:
+            # Who has nothing to write need not wait for those who have.
+            with self._view.lock:
+                now_ms, session = self._clock.now_ms(), partition.find(key)
+                if session is not None and spares(session, now_ms) and make(now_ms, session, partition) is None:
                     return None
-                if not isinstance(event, Decided):
-                    verdict = lifecycle.decide(event, session, now_ms, partition)
-                    if verdict is not Verdict.APPLIED:
-                        raise refusal(verdict, key, session)
-            event_id, value = event if isinstance(event, Decided) else (event.id, encode(event))
-            messages = [Message(partition.number, key, value)]
-            if wait != "applied":
-                self._send(messages, wait)
+        event_id = ""
+        answer: Answer | None = None
+        session: Session | None = None
+
+        def decide() -> Sequence[Message]:
+            nonlocal event_id, answer, session
+            session = partition.find(key)
+            decided = self._decide(key, make, partition, session)
+            if decided is None:
+                answer = None
+                return ()
+            event_id, value = decided
+            answer = self._fold.expect(event_id)
+            return (Message(partition.number, key, value),)
+
+        for _ in range(ATTEMPTS):
+            try:
+                self._take_turn(_Turn((), decide))
+            except BaseException:
+                self._fold.forget(event_id)
+                raise
+            if answer is None:
                 return None
-            (answer,) = self._append_and_answer(messages, [event_id])
             verdict = verdict_of(answer)
             if verdict is Verdict.APPLIED:
                 return answer.session
@@ -121,6 +152,17 @@ class SessionEngine:
         raise VersionConflict(
             f"session key {shown(key)}: it changed {ATTEMPTS} times while this was being decided; try again"
         )
+
+    def _decide(self, key: str, make: Make, partition: PartitionState, session: Session | None) -> Decided | None:
+        """What is to be written, on the view as it is; the caller holds its lock. Raises the refusal."""
+        now_ms = self._clock.now_ms()
+        event = make(now_ms, session, partition)
+        if event is None or isinstance(event, Decided):
+            return event
+        verdict = lifecycle.decide(event, session, now_ms, partition)
+        if verdict is not Verdict.APPLIED:
+            raise refusal(verdict, key, session)
+        return Decided(event.id, encode(event))
 
     def _check_open(self) -> None:
         """Raise `EngineClosed` where that is so: a command that writes nothing would not hear of it from the log."""
@@ -137,25 +179,32 @@ class SessionEngine:
         return answers
 
     def append_and_fold(self, messages: Sequence[Message]) -> None:
-        """Append, and fold up to what was appended. Raises `LogError`.
+        """Append, and fold up to what was appended. Raises `LogError`."""
+        if messages:
+            self._take_turn(_Turn(messages))
 
-        Callers that come while others are at it wait and are served together: one of them appends and folds for all. So
-        each caller waits once, and is woken once, however many there are.
+    def _take_turn(self, turn: _Turn) -> None:
+        """Decide, append and fold. Raises the refusal, or `LogError`.
+
+        Callers that come while others are at it wait and are served together: one of them decides, appends and folds
+        for all. So each caller waits once, and is woken once, however many there are.
         """
-        if not messages:
-            return
-        turn = None
         with self._turns_lock:
-            if self._is_led:
-                turn = _Turn(messages)
-                self._turns.append(turn)
+            is_first = not self._is_led
             self._is_led = True
-        if turn is not None:
+            if not is_first:
+                turn.queue()
+                self._turns.append(turn)
+        if not is_first:
             self._await(turn)
             turn.result()
             return
         try:
-            self._append_and_fold(messages)
+            if turn.decide is not None:
+                with self._view.lock:
+                    turn.messages = turn.decide()
+            if turn.messages:
+                self._append_and_fold(turn.messages)
         finally:
             self._hand_on()
 
@@ -179,7 +228,16 @@ class SessionEngine:
         with self._turns_lock:
             turns, self._turns = self._turns, []
         try:
-            self._append_and_fold([message for turn in turns for message in turn.messages])
+            with self._view.lock:
+                for turn in turns:
+                    if turn.decide is not None:
+                        try:
+                            turn.messages = turn.decide()
+                        except Exception as error:
+                            turn.refusal = error
+            messages = [message for turn in turns for message in turn.messages]
+            if messages:
+                self._append_and_fold(messages)
         except LastseenError as error:
             for turn in turns:
                 turn.error = error

@@ -1,0 +1,133 @@
+"""Callers that come while others append are served together, and each gets an answer of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from stage import PATIENCE_S, T0
+
+from engine.clock import ManualClock
+from engine.errors import LogUnavailable, SessionExists, SessionNotFound
+from engine.log.memory import MemoryLog
+from engine.log.port import Message, Position
+from lastseen.app import Engine
+from lastseen.config import Settings
+
+
+class Gate(MemoryLog):
+    """A log at which an append waits until it is let through."""
+
+    def __init__(self) -> None:
+        super().__init__(ManualClock(T0))
+        self.is_shut = False
+        self.fails = False
+        self.knocked = threading.Event()
+        self.opened = threading.Event()
+        self.sizes: list[int] = []
+
+    def append(self, messages: Sequence[Message]) -> list[Position]:
+        if self.is_shut:
+            self.knocked.set()
+            assert self.opened.wait(PATIENCE_S)
+        self.sizes.append(len(messages))
+        if self.fails and len(self.sizes) > 1:
+            raise LogUnavailable("log gate: shut")
+        return super().append(messages)
+
+
+class Crowd:
+    """Callers of one engine, of whom the first stands at the gate while the others come."""
+
+    def __init__(self, engine: Engine, gate: Gate, pool: ThreadPoolExecutor) -> None:
+        self.engine, self.gate, self._pool = engine, gate, pool
+        gate.sizes.clear()
+        gate.is_shut = True
+        self.first = pool.submit(engine.create, "first")
+        assert gate.knocked.wait(PATIENCE_S)
+
+    def call(self, what: Callable[[], Any]) -> Future[Any]:
+        """One more caller; returns once it waits for its turn."""
+        count, give_up = len(self.engine._turns), time.monotonic() + PATIENCE_S
+        future = self._pool.submit(what)
+        while len(self.engine._turns) == count and not future.done():
+            assert time.monotonic() < give_up
+        return future
+
+    def let_through(self) -> None:
+        self.gate.is_shut = False
+        self.gate.opened.set()
+
+
+@pytest.fixture
+def crowd() -> Iterator[Crowd]:
+    gate = Gate()
+    settings = Settings.of(background=False, snapshot=":memory:", archive_interval=None, touch_precision="5s")
+    with Engine(gate, ManualClock(T0), settings) as engine, ThreadPoolExecutor(8) as pool:
+        engine.create("alive")
+        yield Crowd(engine, gate, pool)
+
+
+def test_one_append_serves_all_who_waited(crowd: Crowd) -> None:
+    waiting = [crowd.call(lambda key=key: crowd.engine.create(key)) for key in ("a", "b", "c")]
+    crowd.let_through()
+    assert crowd.first.result(PATIENCE_S).key == "first"
+    assert [each.result(PATIENCE_S).key for each in waiting] == ["a", "b", "c"]
+    assert crowd.gate.sizes == [1, 3]
+
+
+def test_a_refusal_is_its_own_callers_only(crowd: Crowd) -> None:
+    made = crowd.call(lambda: crowd.engine.create("a"))
+    refused = crowd.call(lambda: crowd.engine.create("alive"))
+    missing = crowd.call(lambda: crowd.engine.close("nobody"))
+    crowd.let_through()
+    assert isinstance(refused.exception(PATIENCE_S), SessionExists)
+    assert isinstance(missing.exception(PATIENCE_S), SessionNotFound)
+    assert made.result(PATIENCE_S).key == "a"
+    assert crowd.gate.sizes == [1, 1]
+
+
+def test_what_breaks_in_one_command_breaks_no_other(crowd: Crowd) -> None:
+    class Unforeseen(Exception):
+        pass
+
+    def make(*_: Any) -> None:
+        raise Unforeseen
+
+    broken = crowd.call(lambda: crowd.engine._run("b", make))
+    made = crowd.call(lambda: crowd.engine.create("a"))
+    crowd.let_through()
+    assert isinstance(broken.exception(PATIENCE_S), Unforeseen)
+    assert made.result(PATIENCE_S).key == "a"
+
+
+def test_two_who_open_a_key_at_once_get_one_session(crowd: Crowd) -> None:
+    opened = [crowd.call(lambda: crowd.engine.open("k")) for _ in range(3)]
+    crowd.let_through()
+    assert len({each.result(PATIENCE_S).session_id for each in opened}) == 1
+
+
+def test_what_cannot_be_appended_fails_for_all_who_waited(crowd: Crowd) -> None:
+    crowd.gate.fails = True
+    waiting = [crowd.call(lambda key=key: crowd.engine.create(key)) for key in ("a", "b")]
+    crowd.let_through()
+    assert all(isinstance(each.exception(PATIENCE_S), LogUnavailable) for each in waiting)
+    assert crowd.engine._follower._awaited == {}, "nobody waits for them any more"
+
+
+def test_who_has_nothing_to_write_does_not_wait(crowd: Crowd) -> None:
+    assert crowd.call(lambda: crowd.engine.open("alive")).result(PATIENCE_S).key == "alive"
+    assert crowd.call(lambda: crowd.engine.touch("alive")).result(PATIENCE_S).key == "alive"
+    assert not crowd.first.done()
+    crowd.let_through()
+
+
+def test_it_is_decided_on_what_the_turn_before_left(crowd: Crowd) -> None:
+    refused = crowd.call(lambda: crowd.engine.create("first"))
+    crowd.let_through()
+    assert isinstance(refused.exception(PATIENCE_S), SessionExists)
+    assert crowd.gate.sizes == [1], "refused before anything was appended"
