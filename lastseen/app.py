@@ -10,12 +10,14 @@ from typing import Any, Self
 
 from engine.clock import Clock
 from engine.codec import check_key
-from engine.commands import Commands
 from engine.errors import EngineClosed, InvalidEvent, InvalidSetting, LastseenError, shown
 from engine.log.port import Log, Position
 from engine.session import Session, SessionView, Status
 from lastseen.config import Settings, duration_ms
 from lastseen.holdings import Holdings
+from lastseen.log_watch import LogWatch
+from lastseen.metered_log import MeteredLog
+from lastseen.observed import Meters, Observed
 from lastseen.past_reads import PastReads
 from lastseen.pressure import PRESSED_ABOVE, MemoryPressure
 from lastseen.share import Share
@@ -39,7 +41,7 @@ HEAVY_SESSIONS = 200_000
 """How much may wait for a flush during the start."""
 
 
-class Engine(PastReads, Commands):
+class Engine(PastReads, Observed):
     """A session lifecycle engine on one log: the commands, the reads, and the upkeep behind them.
 
     Safe to call from many threads. Use it as a context manager, or call `shutdown` when you are done.
@@ -68,8 +70,10 @@ class Engine(PastReads, Commands):
         )
         self._share = Share(log, settings, self._views, state.outbox, self._upkeep.ring)
         self._views.owner_address = self._share.known_owner
+        metered = MeteredLog(log)
+        self.meters = Meters(metered, LogWatch(log, self._views.present_partitions), clock.now_ms())
         super().__init__(
-            log, self._views, self._follower, clock, source=settings.source, policy=settings.default_policy()
+            metered, self._views, self._follower, clock, source=settings.source, policy=settings.default_policy()
         )
         self._pruner = Pruner(
             self._views,
@@ -179,27 +183,18 @@ class Engine(PastReads, Commands):
         body_id = BodyId(session.partition, session.born_offset)
         return list(self._bodies.read(body_id, self._snapshot, self._views.lock).messages.values())
 
-    def statistics(self) -> dict[str, Any]:
-        """Counters and gauges as plain JSON values."""
-        with self._views.lock:
-            report = self._statistics.report(self._views.partitions)
-            report["bodies"] = {
-                "bytes": self._bodies.whole_bytes,
-                "hits": self._bodies.hits,
-                "misses": self._bodies.misses,
-                "evictions": dict(self._bodies.evictions),
-            }
-        report["pruner"] = {"runs": self._pruner.runs, "announced": self._pruner.announced}
-        return report
-
     def subscribe(self) -> Subscription:
         """Facts from now on, as they happen: an iterator and a context manager."""
         return self._subscriptions.add()
 
-    def checkpoints(self) -> dict[int, tuple[int, str]]:
-        """For each partition the next offset to read, and the digest of all before it in hexadecimal."""
-        with self._views.lock:
-            return {part.number: (part.checkpoint, part.digest.hex()) for part in self._views.partitions}
+    def partition_of(self, key: str) -> int:
+        """The number of the partition that a key belongs to. Raises `InvalidKey`."""
+        check_key(key)
+        return self._views.number_of(key)
+
+    def reached(self, partition: int) -> Position:
+        """The last record of a partition that this engine has folded; its offset is -1 before the first."""
+        return Position(partition, self._views.partitions[partition].checkpoint - 1)
 
     def has_reached(self, position: Position) -> bool:
         """Whether this engine shows what the record at `position` did. Raises `InvalidSetting` where none can be."""
@@ -226,10 +221,6 @@ class Engine(PastReads, Commands):
             partition.number: max(ends[partition.number] - partition.checkpoint, 0)
             for partition in self._views.present_partitions()
         }
-
-    def health(self) -> dict[str, LastseenError]:
-        """What goes wrong in the background at the moment, by thread; empty if all is well."""
-        return dict(self._upkeep.failures)
 
     # ── what machines share ──
 
@@ -280,9 +271,13 @@ class Engine(PastReads, Commands):
         if self._follower.is_torn:
             # What an interrupted fold left behind must not be kept: the next start folds it from the log.
             self._follower.check()
-        return self._snapshot.flush(
-            self._views.present_partitions(), self._statistics, self._bodies, self._history, self._views.lock
-        )
+        now_ms = self._clock.now_ms()
+        with self.meters.flushes.timed():
+            written = self._snapshot.flush(
+                self._views.present_partitions(), self._statistics, self._bodies, self._history, self._views.lock
+            )
+        self.meters.kept_at_ms = now_ms
+        return written
 
     def archive(self) -> str | None:
         """Put a verified copy of the snapshot by; returns where. `None` if the snapshot is in memory."""
@@ -293,9 +288,11 @@ class Engine(PastReads, Commands):
         if self._share.publishes and "publish" not in self._upkeep.failures:
             # What others have been told need not be kept for them.
             self._share.publish()
+        now_ms = self._clock.now_ms()
+        self.meters.watch.glance(now_ms)
         if self._snapshot.unsaved() or self._history.unsaved():
             self.flush()
-        now_ms = self._clock.now_ms()
+        self.meters.kept_at_ms = now_ms
         if self._archive_every_ms is not None and now_ms - self._archived_at_ms >= self._archive_every_ms:
             self._archived_at_ms = now_ms
             self.archive()

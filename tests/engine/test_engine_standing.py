@@ -10,7 +10,9 @@ from lastseen import Position, errors, policy
 
 def test_a_position_is_reached_when_it_is_folded(on_disk: Stage) -> None:
     reader, writer = on_disk.open(), on_disk.open()
+    assert reader.reached(0) == Position(0, -1)
     position = writer.open(KEY).position
+    assert writer.reached(writer.partition_of(KEY)) == position
     assert (reader.has_reached(position), reader.lag()) == (False, {0: 1})
     assert reader.wait_for(position, 1)
     assert (reader.has_reached(position), reader.lag()) == (True, {0: 0})
