@@ -6,6 +6,7 @@ has a fast clock is harmless. `plan` says what a pass would do and why; `run` do
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -65,6 +66,8 @@ class Pruner:
         self._max_sessions = max_sessions
         self.runs = 0
         self.announced = 0
+        self.spared: Counter[str] = Counter()
+        """How often a pass went past a session that was its turn, by guard."""
         self._recent: dict[str, int] = {}
 
     def plan(self, now_ms: int, limit: int = BATCH) -> Plan:
@@ -113,6 +116,7 @@ class Pruner:
     def execute(self, plan: Plan, now_ms: int) -> int:
         """Announce what a plan says; returns how many announcements the log took. Raises `LogError`."""
         time = iso_from_ms(now_ms)
+        self.spared.update(due.reason for due in plan.spared)
         for start in range(0, len(plan.due), BATCH):
             batch = plan.due[start : start + BATCH]
             event_ids = new_event_ids(now_ms, len(batch))

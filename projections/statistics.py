@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,9 @@ from engine import events
 from engine.session import Ending, Status
 from engine.verdicts import Verdict
 from projections.partition import Outcome, Partition
+
+EXPIRY_LAG_BOUNDS_MS = (10, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 600_000)
+"""The classes of lateness into which expiries are sorted; what is later than the last has a class too."""
 
 
 @dataclass(slots=True)
@@ -30,6 +34,8 @@ class Counts:
     """Log time at which limits were enforced, less the deadlines, summed."""
     expiry_lag_ms_max: int = 0
     expiries: int = 0
+    expiry_lags: list[int] = field(default_factory=lambda: [0] * (len(EXPIRY_LAG_BOUNDS_MS) + 1))
+    """Expiries by class of lateness; an older snapshot does not know the class of those before it."""
 
     @classmethod
     def restored(cls, fields: dict[str, Any]) -> Counts:
@@ -49,6 +55,7 @@ def _count_end(counts: Counts, ending: Ending, at_ms: int, created_at_ms: int) -
         lag_ms = at_ms - ended_at_ms if at_ms > ended_at_ms else 0
         counts.expiries += 1
         counts.expiry_lag_ms_total += lag_ms
+        counts.expiry_lags[bisect_left(EXPIRY_LAG_BOUNDS_MS, lag_ms)] += 1
         if lag_ms > counts.expiry_lag_ms_max:
             counts.expiry_lag_ms_max = lag_ms
 
@@ -73,6 +80,10 @@ class Statistics:
                 counts.void[verdict.label] += 1
             if ending is not None and ended is not None:
                 _count_end(counts, ending, at_ms, ended.created_at_ms)
+
+    def expiry_lags(self) -> list[int]:
+        """Expiries by class of lateness, all partitions together. The caller holds the view's lock."""
+        return [sum(column) for column in zip(*(counts.expiry_lags for counts in self.counts), strict=True)]
 
     def report(self, partitions: Sequence[Partition]) -> dict[str, Any]:
         """All partitions together, as plain JSON values. The caller holds the view's lock."""
@@ -100,6 +111,8 @@ class Statistics:
             "oldest_created_at_ms": min(oldest, default=None),
             "newest_created_at_ms": max(newest, default=None),
             "longest_ms": max(counts.longest_ms for counts in self.counts),
+            "expiries": expiries,
+            "expiry_lag_ms_total": lag_ms,
             "expiry_lag_ms_mean": lag_ms / expiries if expiries else 0.0,
             "expiry_lag_ms_max": max(counts.expiry_lag_ms_max for counts in self.counts),
         }

@@ -53,7 +53,7 @@ def test_a_dry_run_says_what_a_run_does_and_changes_nothing(engine: Engine, cloc
     assert [engine.lives(key)[0].ended_at_ms for key in "bdca"] == [T0 + MIN, T0 + 90 * S, T0 + 2 * MIN, T0 + 3 * MIN]
     assert engine.count() == 1
     assert engine.prune().due == []
-    assert engine.statistics()["pruner"] == {"runs": 2, "announced": 4}
+    assert engine.statistics()["pruner"] == {"runs": 2, "announced": 4, "spared": {}}
 
 
 @pytest.mark.parametrize("partitions", [1, 3])
