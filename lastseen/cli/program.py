@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lastseen.cli import checking, keeping, logs, past, replaying, sessions, tokens, topics
+from lastseen.cli import checking, configuring, keeping, logs, past, replaying, sessions, tokens, topics
 from lastseen.cli.exits import EPILOG, Guarded
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ app.command("verify")(checking.verify)
 app.add_typer(logs.app, name="log")
 app.add_typer(topics.app, name="topics")
 app.add_typer(tokens.app, name="token")
+app.add_typer(configuring.app, name="config")
 
 
 def _print_version(is_wanted: bool) -> None:

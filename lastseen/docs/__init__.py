@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lastseen.docs.cli_page import cli_page
+from lastseen.docs.configuration_page import configuration_page
 from lastseen.docs.errors_page import errors_page
 from lastseen.docs.event_schemas import event_schemas
 from lastseen.docs.lifecycle_page import lifecycle_page
@@ -23,6 +24,7 @@ def generated() -> dict[str, str]:
         "docs/lifecycle.md": lifecycle_page(),
         "docs/errors.md": errors_page(),
         "docs/cli.md": cli_page(),
+        "docs/configuration.md": configuration_page(),
         **schemas,
     }
 

@@ -1,0 +1,76 @@
+"""`lastseen config show` and `config validate`: which settings there are, what they are now, and who said so."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from lastseen.cli.options import Form, Output
+from lastseen.cli.printing import put_json, put_rows, say
+
+app = typer.Typer(help="The settings of the service.", no_args_is_help=True, rich_markup_mode=None)
+ConfigFile = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="A TOML file of settings. Not given: the one that LASTSEEN_CONFIG names, or ./lastseen.toml.",
+    ),
+]
+ProfileName = Annotated[
+    str | None,
+    typer.Option(
+        "--profile",
+        metavar="NAME",
+        help="Settings that go together: development, production, high_traffic, long_running.",
+    ),
+]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Any setting of docs/configuration.md; may be given repeatedly."),
+]
+
+
+@app.callback()
+def config() -> None:
+    """The settings of the service."""
+
+
+@app.command()
+def show(
+    config: ConfigFile = None,
+    profile: ProfileName = None,
+    assignments: Assignments = None,
+    origin: Annotated[bool, typer.Option("--origin", help="Say where each value comes from.")] = False,
+    output: Output = Form.TABLE,
+) -> None:
+    """Show every setting as `lastseen serve` would take it here and now. No secret is among them."""
+    from lastseen.configuration import configure, shown_value
+
+    configuration = configure({"profile": profile}, assignments or [], config=config)
+    given = {"profile": configuration.profile, **configuration.values}
+    if output is Form.JSON:
+        values = {name: shown_value(name, each.value) for name, each in given.items()}
+        origins = {name: each.origin for name, each in given.items()}
+        put_json({name: {"value": values[name], "origin": origins[name]} for name in given} if origin else values)
+        return
+    rows: list[dict[str, Any]] = [
+        {"setting": name, "value": shown_value(name, each.value)} | ({"origin": each.origin} if origin else {})
+        for name, each in given.items()
+    ]
+    columns = {"setting": "setting", "value": "value"} | ({"origin": "from"} if origin else {})
+    put_rows(rows, output, columns)
+
+
+@app.command()
+def validate(
+    config: ConfigFile = None,
+    profile: ProfileName = None,
+    assignments: Assignments = None,
+) -> None:
+    """Check the settings: exit code 0 if all are right, 2 if some are wrong. All that are wrong are named at once."""
+    from lastseen.configuration import configure
+
+    configure({"profile": profile}, assignments or [], config=config)
+    say("lastseen: the settings are right")
