@@ -30,6 +30,7 @@
     │   ├── LogMismatch              another log than the checkpoint's, or cut behind it
     │   └── OutcomeUnknown           the append may or may not have happened
     ├── SnapshotError                the snapshot cannot be written or read
+    ├── CannotListen                 the service's address is taken, or not this machine's
     └── EngineClosed
 
 Each message names the thing, the limit and the next step. The class is the contract; the words may change.
@@ -39,6 +40,7 @@ from __future__ import annotations
 
 __all__ = [
     "AlreadyDone",
+    "CannotListen",
     "ClockSkew",
     "EmitterFull",
     "EngineClosed",
@@ -201,6 +203,10 @@ class OutcomeUnknown(LogError):
 
 class SnapshotError(LastseenError):
     """The snapshot cannot be written or read."""
+
+
+class CannotListen(LastseenError):
+    """The service cannot listen where it was told to: another program does, or the address is not this machine's."""
 
 
 class EngineClosed(LastseenError):

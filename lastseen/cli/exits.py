@@ -16,7 +16,8 @@ EXIT_CODES = {
     FOUND: "`rebuild` or `log copy` found a difference, `verify` or `topics check` a fault",
     INVALID: "wrong usage, or input that is not in form; nothing was written",
     REFUSED: "nothing is there under this key, or the session's state or the clock forbids it",
-    UNAVAILABLE: "the log or the snapshot is missing, locked, damaged, or another one than was meant",
+    UNAVAILABLE: "the log or the snapshot is missing, locked, damaged, or another one than was meant; or the"
+    " address to listen on is taken",
     INTERRUPTED: "interrupted with Ctrl-C; a replay or a copy goes on where it was when it is started again",
     UNREAD: "whoever read the output has gone away",
 }
