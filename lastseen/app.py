@@ -224,18 +224,10 @@ class Engine(PastReads, Observed):
 
     # ── what machines share ──
 
-    def owned(self) -> frozenset[int]:
-        """The partitions for which this engine does the owner's duties: it announces expiries and publishes facts."""
-        return self._share.owned() & self._views.served
-
     def owner_of(self, key: str) -> str | None:
         """The address of the engine that owns the partition of `key`, if it gave one. Raises `LogUnavailable`."""
         check_key(key)
         return self._share.owner_of(self._views.number_of(key))
-
-    def held(self) -> frozenset[int]:
-        """The partitions whose sessions this engine answers for: all, or with `view="owned"` those that it owns."""
-        return self._views.served
 
     # ── upkeep ──
 

@@ -1,33 +1,29 @@
-"""Durations, counted in classes: what a histogram is drawn from. Adding one costs a tenth of a microsecond."""
+"""Durations, counted in classes that double: what a histogram is drawn from, at a twentieth of a microsecond each."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter_ns
 
-APPEND_BOUNDS_S = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5, 30)
-FLUSH_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-REQUEST_BOUNDS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+SHORTEST, LONGEST = 15, 35
+"""The classes that a histogram shows, as powers of two in nanoseconds: from 33 µs to 34 s."""
+_CLASSES = 64
 
 
 class Durations:
     """How long something took, each time. Two threads that add in the same instant may be counted as one."""
 
-    __slots__ = ("_bounds_ns", "bounds_s", "counts", "total_ns")
+    __slots__ = ("counts", "total_ns")
 
-    def __init__(self, bounds_s: Sequence[float]) -> None:
-        """`bounds_s` are the upper bounds of the classes, in seconds, ascending; what is longer has a class too."""
-        self.bounds_s = tuple(bounds_s)
-        self._bounds_ns = [round(bound * 1e9) for bound in bounds_s]
-        self.counts = [0] * (len(self.bounds_s) + 1)
-        """How many fell into each class, the last being all that took longer."""
+    def __init__(self) -> None:
+        self.counts = [0] * _CLASSES
+        """By the number of binary digits of the nanoseconds; more than a century has no class."""
         self.total_ns = 0
 
     def add(self, elapsed_ns: int) -> None:
         """Count one that took `elapsed_ns` nanoseconds."""
-        self.counts[bisect_left(self._bounds_ns, elapsed_ns)] += 1
+        self.counts[elapsed_ns.bit_length()] += 1
         self.total_ns += elapsed_ns
 
     @contextmanager
@@ -36,3 +32,12 @@ class Durations:
         began_ns = perf_counter_ns()
         yield
         self.add(perf_counter_ns() - began_ns)
+
+    def buckets(self, shortest: int = SHORTEST, step: int = 1) -> list[tuple[float, int]]:
+        """Upper bounds in seconds, and how many took at most so long; the last bound is infinite.
+
+        The first bound is `shortest`, a power of two in nanoseconds, and each is `step` doublings beyond the last.
+        """
+        counts = list(self.counts)
+        rows = [(2**power / 1e9, sum(counts[: power + 1])) for power in range(shortest, LONGEST + 1, step)]
+        return [*rows, (float("inf"), sum(counts))]

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 from engine.commands import Commands
 from engine.errors import LastseenError
 from lastseen.config import Settings
-from lastseen.durations import FLUSH_BOUNDS_S, Durations
+from lastseen.durations import Durations
 from lastseen.log_watch import Lag, LogWatch
 from lastseen.metered_log import MeteredLog
 from lastseen.pressure import MemoryPressure
+from lastseen.share import Share
 from lastseen.upkeep import Upkeep
 from projections.bodies import Bodies
 from projections.history import History
@@ -29,7 +30,7 @@ class Meters:
     def __init__(self, log: MeteredLog, watch: LogWatch, now_ms: int) -> None:
         self.log = log
         self.watch = watch
-        self.flushes = Durations(FLUSH_BOUNDS_S)
+        self.flushes = Durations()
         self.kept_at_ms = now_ms
         """When the snapshot was last seen to hold all that there was to write."""
 
@@ -58,8 +59,21 @@ class Observed(Commands):
     _pruner: Pruner
     _upkeep: Upkeep
     _pressure: MemoryPressure
+    _share: Share
     meters: Meters
     """What is measured on the way."""
+
+    def now_ms(self) -> int:
+        """The time by this engine's clock."""
+        return self._clock.now_ms()
+
+    def held(self) -> frozenset[int]:
+        """The partitions whose sessions this engine answers for: all, or with `view="owned"` those that it owns."""
+        return self._views.served
+
+    def owned(self) -> frozenset[int]:
+        """The partitions for which this engine does the owner's duties: it announces expiries and publishes facts."""
+        return self._share.owned() & self._views.served
 
     def statistics(self) -> dict[str, Any]:
         """Counters and gauges as plain JSON values."""
