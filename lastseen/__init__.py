@@ -8,6 +8,7 @@ with lastseen.open_engine("sqlite:///sessions.db", idle_ttl="30m") as engine:
     print(engine.explain("discord:guild1:chan2:user3").sentence)
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from engine import errors
@@ -21,10 +22,12 @@ from lastseen.config import Settings, policy
 from lastseen.opening import open_engine
 
 if TYPE_CHECKING:
+    from lastseen.async_engine import AsyncEngine, open_async
     from lastseen.emitter import Emitter
 
 __version__ = "0.1.0"
 __all__ = [
+    "AsyncEngine",
     "Clock",
     "Emitter",
     "EmitterFull",
@@ -40,15 +43,21 @@ __all__ = [
     "SystemClock",
     "Verdict",
     "errors",
+    "open_async",
     "open_engine",
     "policy",
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """What only services that report need is loaded when it is asked for."""
-    if name == "Emitter":
-        from lastseen.emitter import Emitter
+_LAZY = {
+    "AsyncEngine": "lastseen.async_engine",
+    "Emitter": "lastseen.emitter",
+    "open_async": "lastseen.async_engine",
+}
+"""What only some services need is loaded when it is asked for, and where it is."""
 
-        return Emitter
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
