@@ -244,6 +244,11 @@ class SessionView:
         return self._session.deadline_reason()
 
     @property
+    def is_whole(self) -> bool:
+        """Whether the attributes are here, so that asking for them does not wait for the disk."""
+        return self._attributes is not None
+
+    @property
     def attributes(self) -> Mapping[str, Any]:
         """The state that services keep with the session."""
         if self._attributes is None:

@@ -1,0 +1,118 @@
+"""The HTTP application: an engine's operations as routes, described in OpenAPI."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.openapi.utils import get_openapi
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from lastseen.app import Engine
+from lastseen.http import answers, sessions
+from lastseen.http.caller import ANYONE
+from lastseen.http.door import Door
+from lastseen.http.failures import answer_failures, answering
+from lastseen.http.key_paths import RawKeyPaths
+from lastseen.http.operation import Operation, components_of, describe
+
+Guard = Callable[[ASGIApp], ASGIApp]
+"""Wraps the application: finds out who calls, puts that into `scope["state"]["caller"]`, refuses whom it must."""
+
+_ABOUT = """\
+Who is live, until when, and why. Times are UTC in milliseconds. Errors are problem details (RFC 9457): compare `type`,
+read `detail`. An answer's `Position` names the records that it reflects; given as `min_position` to another instance,
+it makes that one wait until it reflects them too.
+"""
+
+
+class Unguarded:
+    """The guard of a service that has no tokens: everybody is `ANYONE`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope.setdefault("state", {})["caller"] = ANYONE
+        await self._app(scope, receive, send)
+
+
+def build(engine: Engine, *, guard: Guard = Unguarded, operations: Sequence[APIRouter] = ()) -> FastAPI:
+    """The application of an engine. The engine stays the caller's: shut it down after the application has ended.
+
+    `guard` is the middleware that recognises callers; `operations` are more routers, such as those of health and
+    metrics. `door_of(app).close()` ends streams and long work; the application does so itself at the end of its
+    lifespan, but a server that waits for open streams first has to be told before.
+    """
+    door = Door(engine)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await door.close()
+
+    app = FastAPI(
+        title="lastseen", description=_ABOUT, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False,
+        lifespan=lifespan,
+    )  # fmt: skip
+    app.state.door = door
+    answer_failures(app)
+    described = operations_of(door)
+    for operation in described:
+        app.add_api_route(
+            operation.path, answering(operation.handler), methods=[operation.method], response_class=Response,
+            status_code=min(operation.answers), response_model=None, name=operation.name,
+            operation_id=operation.name, openapi_extra=describe(operation),
+        )  # fmt: skip
+    for router in operations:
+        app.include_router(router)
+    _publish_description(app, described)
+    app.add_middleware(RawKeyPaths)
+    app.add_middleware(guard)
+    return app
+
+
+def door_of(app: FastAPI) -> Door:
+    """What the routes of an application share."""
+    door: Door = app.state.door
+    return door
+
+
+def operations_of(door: Door) -> list[Operation]:
+    """Every operation of the API, those that are asked for most first: routes are tried in this order."""
+    return [*sessions.operations(door)]
+
+
+def _publish_description(app: FastAPI, described: Sequence[Operation]) -> None:
+    made: list[dict[str, Any]] = []
+
+    def description() -> dict[str, Any]:
+        if not made:
+            made.append(_description(app, described))
+        return made[0]
+
+    async def openapi(_: Request) -> Response:
+        return answers.of_value(description())
+
+    app.openapi = description  # type: ignore[method-assign]
+    app.add_route("/openapi.json", openapi, include_in_schema=False)
+
+
+def _description(app: FastAPI, described: Sequence[Operation]) -> dict[str, Any]:
+    from lastseen import __version__
+
+    found = get_openapi(
+        title=app.title, version=__version__, description=app.description, routes=app.routes,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+    )  # fmt: skip
+    components = found.setdefault("components", {})
+    components["schemas"] = components_of(list(described))
+    components["securitySchemes"] = {
+        "token": {"type": "http", "scheme": "bearer", "description": "A token that `lastseen token create` made."}
+    }
+    return found

@@ -1,0 +1,100 @@
+"""Retries that are safe: requests with one `Idempotency-Key` have one effect and one answer.
+
+Those that come while the first is under way wait for its answer. A success is remembered; after a failure the next
+request tries again, with the id of the session that the first one may have created all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from starlette.responses import Response
+
+from engine.identifiers import new_session_id
+from lastseen.http.problems import Problem
+
+REMEMBERED = 10_000
+KEPT_S = 86_400.0
+_form = re.compile(r"[!-~]{1,128}")
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What is known of one key."""
+
+    digest: bytes
+    """Of the request's body: another one must not get this one's answer."""
+    at_s: float
+    session_id: str = field(default_factory=new_session_id)
+    task: asyncio.Task[Response] | None = None
+
+
+class Idempotency:
+    """The keys of one instance. To be used in one event loop."""
+
+    def __init__(self, most: int = REMEMBERED, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most = most
+        self._clock = clock
+        self._kept: dict[tuple[str, str], _Kept] = {}
+        """In the order in which they came."""
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    async def once(self, caller: str, key: str, content: bytes, run: Callable[[str], Awaitable[Response]]) -> Response:
+        """The answer that `run` gives; or gave, when this caller sent the same key before.
+
+        `run` is handed the id for the session that it creates. Raises `Problem` where the key is malformed, or was sent
+        with another body.
+        """
+        if not _form.fullmatch(key):
+            raise Problem(422, "invalid-parameter", "Idempotency-Key: give 1 to 128 visible ASCII characters")
+        digest, name = hashlib.sha256(content).digest(), (caller, key)
+        self._forget_old()
+        kept = self._kept.get(name)
+        if kept is not None and kept.digest != digest:
+            raise Problem(
+                422, "idempotency-key-reused",
+                "this Idempotency-Key came with another body before: give each request a key of its own",
+            )  # fmt: skip
+        if kept is None:
+            kept = self._kept[name] = _Kept(digest, self._clock())
+            self._make_room()
+        is_first = kept.task is None or (kept.task.done() and _has_failed(kept.task))
+        if is_first:
+            kept.task = asyncio.ensure_future(_started(run, kept.session_id))
+        assert kept.task is not None
+        # Whoever goes away leaves the work to those who wait, and its answer to the next who asks.
+        answer = await asyncio.shield(kept.task)
+        return answer if is_first else _again(answer)
+
+    def _forget_old(self) -> None:
+        oldest_s = self._clock() - KEPT_S
+        while self._kept:
+            name, kept = next(iter(self._kept.items()))
+            if kept.at_s > oldest_s:
+                return
+            del self._kept[name]
+
+    def _make_room(self) -> None:
+        while len(self._kept) > self._most:
+            del self._kept[next(iter(self._kept))]
+
+
+async def _started(run: Callable[[str], Awaitable[Response]], session_id: str) -> Response:
+    return await run(session_id)
+
+
+def _has_failed(task: asyncio.Task[Response]) -> bool:
+    return task.cancelled() or task.exception() is not None
+
+
+def _again(answer: Response) -> Response:
+    again = Response(bytes(answer.body), answer.status_code)
+    again.raw_headers = [*answer.raw_headers, (b"idempotency-replayed", b"true")]
+    return again

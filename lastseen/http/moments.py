@@ -1,0 +1,50 @@
+"""Moments of the past in requests: a time, or a position in the log."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from msgspec import Meta
+
+from engine.clock import ms_from_iso
+from engine.errors import InvalidInput
+from engine.log.port import Position
+from engine.session import MAX_LIMIT_MS
+from lastseen.http.positions import position_in
+from lastseen.http.problems import Problem
+
+_number = re.compile(r"-?[0-9]{1,16}")
+
+AS_OF = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=64,
+        description="As it was at a time, in milliseconds since 1970 or RFC 3339, or right after a record,"
+        " partition:offset.",
+        examples=["2026-01-31T12:00:00Z"],
+    ),
+]
+
+
+def moment_in(name: str, text: str) -> int | Position:
+    """A log time in milliseconds, or a position. Raises `Problem` 422."""
+    if _number.fullmatch(text):
+        at_ms = int(text)
+        if abs(at_ms) <= MAX_LIMIT_MS:
+            return at_ms
+    elif "T" in text.upper():
+        try:
+            # In a query a plus stands for a blank, which no time has in it.
+            return ms_from_iso(text.replace(" ", "+"))
+        except InvalidInput:
+            pass
+    else:
+        return position_in(name, text)
+    raise Problem(
+        422,
+        "invalid-parameter",
+        f"{name}: give a time in milliseconds or as RFC 3339, such as 2026-01-31T12:00:00Z, or a position such as"
+        " 0:1234",
+    )

@@ -1,0 +1,212 @@
+"""One operation of the API: its handler, and all that OpenAPI says of it.
+
+Handlers read requests and write answers themselves, which costs less than FastAPI's models do; so what they take and
+give is stated here, and tests hold the two against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from lastseen.http import problems
+from lastseen.http.caller import Scope
+from lastseen.http.models import Key, ProblemDocument
+
+Handler = Callable[[Request], Awaitable[Response]]
+REFERENCE = "#/components/schemas/{name}"
+
+EVERYWHERE = (400, 401, 403, 413, 421, 422, 429, 431, 500, 503, 504)
+"""Problems that any operation may answer: the guard's and the limits', and those of a log out of reach."""
+
+HEADERS: Mapping[str, dict[str, Any]] = {
+    "ETag": {
+        "description": "The session's version, for `If-Match`.",
+        "schema": {"type": "string", "examples": ['"7"']},
+    },
+    "Position": {
+        "description": "The last records that the answer reflects, partition:offset; for `min_position`.",
+        "schema": {"type": "string", "examples": ["0:1234"]},
+    },
+    "Location": {
+        "description": "Where it is.",
+        "schema": {"type": "string", "format": "uri-reference", "examples": ["/v1/sessions/telegram%3A42"]},
+    },
+    "Retry-After": {"description": "Seconds to wait before the next try.", "schema": {"type": "string"}},
+    "Allow": {"description": "The methods that there are.", "schema": {"type": "string"}},
+    "Idempotency-Replayed": {
+        "description": "The answer to an earlier request with this Idempotency-Key, given again.",
+        "schema": {"type": "string", "enum": ["true"]},
+    },
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A way in which an operation may succeed."""
+
+    says: str
+    kind: Any = None
+    """The class of its body; `None`: it has none."""
+    headers: tuple[str, ...] = ()
+    example: Any = None
+    media_type: str = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A method and a path, what it does, takes and gives."""
+
+    method: str
+    path: str
+    name: str
+    """Its `operationId`."""
+    handler: Handler
+    scope: Scope
+    """What a caller's token must allow."""
+    summary: str
+    answers: Mapping[int, Answer]
+    says: str = ""
+    tag: str = "sessions"
+    body: type[msgspec.Struct] | None = None
+    body_example: Any = None
+    needs_body: bool = False
+    query: type[msgspec.Struct] | None = None
+    headers: tuple[str, ...] = ()
+    """Request headers that it heeds, besides those that all do; keys of `REQUEST_HEADERS`."""
+    problems: tuple[int, ...] = ()
+    """More statuses of problems, beside `EVERYWHERE`."""
+    links: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+
+
+REQUEST_HEADERS: Mapping[str, dict[str, Any]] = {
+    "If-Match": {
+        "description": "Only if the session still has this version (its `ETag`); else 412.",
+        "schema": {"type": "string", "pattern": '^("[0-9]{1,15}"|\\*)$'},
+        "example": '"7"',
+    },
+    "If-None-Match": {
+        "description": "Answer 304 if the session has this version.",
+        "schema": {"type": "string", "pattern": '^("[0-9]{1,15}"|\\*)$'},
+        "example": '"7"',
+    },
+    "Idempotency-Key": {
+        "description": "Makes a retry safe: requests of one caller with the same key and body have one effect and one"
+        " answer. Remembered by this instance for a day, the last 10,000 of them.",
+        "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
+        "example": "0f5c2a3e-8a52-4d4b-9a6b-0d4f6c1d2e3f",
+    },
+    "Last-Event-ID": {
+        "description": "Go on after this event; what an `EventSource` sends when it connects again.",
+        "schema": {"type": "string", "pattern": "^[!-~]{1,20000}$"},
+    },
+}
+
+
+def describe(operation: Operation) -> dict[str, Any]:
+    """What OpenAPI says of an operation (`openapi_extra` of FastAPI)."""
+    described: dict[str, Any] = {
+        "operationId": operation.name,
+        "summary": operation.summary,
+        "description": f"{operation.says} Needs the scope `{operation.scope.value}`.".strip(),
+        "tags": [operation.tag],
+        "parameters": _parameters(operation),
+        "responses": _responses(operation),
+        "security": [{"token": []}, {}],
+    }
+    if operation.body is not None:
+        content: dict[str, Any] = {"schema": schema_of(operation.body)}
+        if operation.body_example is not None:
+            content["example"] = operation.body_example
+        described["requestBody"] = {"required": operation.needs_body, "content": {"application/json": content}}
+    return described
+
+
+def _parameters(operation: Operation) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    if "{key}" in operation.path:
+        found.append(
+            {
+                "name": "key",
+                "in": "path",
+                "required": True,
+                "description": "The session key, percent-encoded as one segment: a slash in it is %2F.",
+                "schema": {"$ref": "#/components/schemas/SessionKey"},
+                "example": "discord:guild1:chan2:user3",
+            }
+        )
+    for name in ("id", "name"):
+        if f"{{{name}}}" in operation.path:
+            schema = {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,200}$"}
+            found.append({"name": name, "in": "path", "required": True, "schema": schema})
+    if operation.query is not None:
+        _, components = msgspec.json.schema_components([operation.query], ref_template=REFERENCE)
+        schema = components[operation.query.__name__]
+        for name, member in schema["properties"].items():
+            found.append({"name": name, "in": "query", "required": name in schema["required"], **_as_query(member)})
+    found += [{"name": name, "in": "header", "required": False, **REQUEST_HEADERS[name]} for name in operation.headers]
+    return found
+
+
+def _as_query(member: dict[str, Any]) -> dict[str, Any]:
+    """A field's schema as that of a parameter: one that may be left out is never null."""
+    schema = dict(member)
+    default = schema.pop("default", None)
+    if "anyOf" in schema:
+        (schema,) = [dict(each) for each in schema["anyOf"] if each != {"type": "null"}]
+    described = {"description": schema.pop("description")} if "description" in schema else {}
+    if default is not None:
+        schema["default"] = default
+    return {**described, "schema": schema}
+
+
+def _responses(operation: Operation) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for status, answer in operation.answers.items():
+        said: dict[str, Any] = {"description": answer.says}
+        if answer.kind is not None:
+            content: dict[str, Any] = {"schema": schema_of(answer.kind)}
+            if answer.example is not None:
+                content["example"] = answer.example
+            said["content"] = {answer.media_type: content}
+        if answer.headers:
+            said["headers"] = {name: HEADERS[name] for name in answer.headers}
+        if status in operation.links:
+            said["links"] = dict(operation.links[status])
+        found[str(status)] = said
+    for status in sorted({*EVERYWHERE, *operation.problems}):
+        found[str(status)] = _problem(status)
+    return dict(sorted(found.items()))
+
+
+def _problem(status: int) -> dict[str, Any]:
+    said: dict[str, Any] = {
+        "description": HTTPStatus(status).phrase,
+        "content": {problems.MEDIA_TYPE: {"schema": schema_of(ProblemDocument)}},
+    }
+    if status in (429, 503):
+        said["headers"] = {"Retry-After": HEADERS["Retry-After"]}
+    return said
+
+
+def schema_of(kind: Any) -> dict[str, Any]:
+    """A reference to the schema of a class, or the schema itself where it is a plain one."""
+    (schema,), _ = msgspec.json.schema_components([kind], ref_template=REFERENCE)
+    return schema
+
+
+def components_of(operations: list[Operation]) -> dict[str, Any]:
+    """The schemas that operations refer to."""
+    kinds: list[Any] = [ProblemDocument]
+    for operation in operations:
+        kinds += [answer.kind for answer in operation.answers.values() if answer.kind is not None]
+        if operation.body is not None:
+            kinds.append(operation.body)
+    _, components = msgspec.json.schema_components(kinds, ref_template=REFERENCE)
+    return components | {"SessionKey": schema_of(Key)}
