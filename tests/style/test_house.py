@@ -18,6 +18,8 @@ MAX_FUNCTION_LINES = 70
 EMPTY_WORDS = frozenset(["manager", "helper", "util", "utils", "base", "common", "data", "info"])
 NAMED_BY_OTHERS = {
     ("lastseen/data/*", "data"): "a folder of data, not of code",
+    ("lastseen/compat/manager*.py", "manager"): "the predecessor's name: a drop-in is found by it",
+    ("lastseen/compat/manager.py", "Manager"): "the predecessor's class: its users change an import, and nothing else",
     ("engine/plain_touch.py", "Data"): "CloudEvents calls an event's payload its `data`",
     ("engine/events.py", "Data"): "CloudEvents calls an event's payload its `data`",
 }
