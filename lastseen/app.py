@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -96,6 +97,9 @@ class Engine(PastReads, Observed):
         self._is_closed = False
         try:
             self._catch_up(progress)
+            if settings.freeze:
+                gc.collect()
+                gc.freeze()
             self._share.begin()
         except BaseException:
             self._share.close()
