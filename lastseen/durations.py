@@ -33,11 +33,11 @@ class Durations:
         yield
         self.add(perf_counter_ns() - began_ns)
 
-    def buckets(self, shortest: int = SHORTEST, step: int = 1) -> list[tuple[float, int]]:
-        """Upper bounds in seconds, and how many took at most so long; the last bound is infinite.
+    def buckets(self, shortest: int = SHORTEST, step: int = 1) -> list[tuple[str, int]]:
+        """Upper bounds in seconds, and how many took at most so long; the last bound is `+Inf`.
 
         The first bound is `shortest`, a power of two in nanoseconds, and each is `step` doublings beyond the last.
         """
         counts = list(self.counts)
-        rows = [(2**power / 1e9, sum(counts[: power + 1])) for power in range(shortest, LONGEST + 1, step)]
-        return [*rows, (float("inf"), sum(counts))]
+        rows = [(str(2**power / 1e9), sum(counts[: power + 1])) for power in range(shortest, LONGEST + 1, step)]
+        return [*rows, ("+Inf", sum(counts))]

@@ -172,5 +172,6 @@ def gauges(name: str, says: str, label: str, values: Mapping[str, float], known:
 
 def histogram(name: str, says: str, durations: Durations) -> Metric:
     """A histogram without labels."""
-    buckets = [("+Inf" if bound == float("inf") else str(bound), count) for bound, count in durations.buckets()]
-    return HistogramMetricFamily(f"lastseen_{name}", says, buckets=buckets, sum_value=durations.total_ns / 1e9)
+    return HistogramMetricFamily(
+        f"lastseen_{name}", says, buckets=durations.buckets(), sum_value=durations.total_ns / 1e9
+    )
