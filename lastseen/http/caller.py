@@ -42,6 +42,8 @@ class Caller:
         return key.startswith(self.prefix)
 
 
+OTHER_KEYS = "this token is for other keys: the key must begin with the token's prefix"
+
 ANYONE = Caller("anyone", frozenset(Scope))
 """Who calls a service that has no tokens; it listens on the loopback only."""
 
@@ -56,5 +58,5 @@ def caller_of(connection: HTTPConnection, scope: Scope, key: str | None = None) 
     if not caller.may(scope):
         raise Problem(403, "forbidden", f"this token does not have the scope {scope.value}: use one that has it")
     if key is not None and not caller.covers(key):
-        raise Problem(403, "forbidden", "this token is for other keys: the key must begin with the token's prefix")
+        raise Problem(403, "forbidden", OTHER_KEYS)
     return caller

@@ -189,6 +189,38 @@ class ProblemDocument(Struct):
     ended: Ended | UnsetType = UNSET
 
 
+class Accepted(Struct):
+    """Something was taken in, and nobody has waited for what becomes of it."""
+
+    accepted: Literal[True]
+
+
+class Applied(Struct, tag_field="result", tag="applied"):
+    """A touch that took effect."""
+
+    session_id: str
+    version: int
+    last_active_at_ms: AtMs
+    deadline_ms: int | None
+    position: Place
+
+
+class Sent(Struct, tag_field="result", tag="sent"):
+    """A touch that is on its way to the log."""
+
+
+class Refused(Struct, tag_field="result", tag="refused"):
+    """A touch that had no effect."""
+
+    problem: ProblemDocument
+
+
+class TouchResults(Struct):
+    """What became of each touch, in the order of the keys."""
+
+    results: list[Applied | Sent | Refused]
+
+
 class SessionPage(Struct):
     """One page of a listing."""
 

@@ -85,14 +85,17 @@ def problem_of(error: errors.LastseenError) -> Problem:
     return Problem(kind.status, kind.slug, str(error), headers=headers, members=members)
 
 
+def members_of(problem: Problem) -> dict[str, Any]:
+    """The members of the document."""
+    return {
+        "type": TYPES + problem.slug,
+        "title": HTTPStatus(problem.status).phrase,
+        "status": problem.status,
+        "detail": problem.detail,
+        **problem.members,
+    }
+
+
 def document(problem: Problem) -> bytes:
     """The body of the answer."""
-    return msgspec.json.encode(
-        {
-            "type": TYPES + problem.slug,
-            "title": HTTPStatus(problem.status).phrase,
-            "status": problem.status,
-            "detail": problem.detail,
-            **problem.members,
-        }
-    )
+    return msgspec.json.encode(members_of(problem))
