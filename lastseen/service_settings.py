@@ -21,6 +21,7 @@ TOKEN_PREFIX = "ls_"
 """What a token begins with: so one is told from the name of a file, and not shown."""
 _SCHEMES = ("sqlite", "kafka", "memory")
 _host_name = re.compile(r"[A-Za-z0-9._:\[\]%-]{1,253}")
+_origin = re.compile(r"https?://[A-Za-z0-9.\[\]:-]{1,253}/?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +41,22 @@ class ServiceSettings:
     """The file of the tokens that callers must have; it holds their hashes only."""
     allowed_hosts: tuple[str, ...] = ()
     """The names by which callers may address this service, beside those of the loopback."""
-    threads: int = 16
-    """How many calls that wait for the log or the disk run at a time."""
+    allowed_origins: tuple[str, ...] = ()
+    """The web pages elsewhere that may use this service, such as `https://console.example.org`."""
+    max_request_bytes: int = 8 << 20
+    """The largest body of a request."""
+    max_requests: int = 256
+    """How many requests are worked on at once; more are turned away with 503, to be tried again."""
+    max_streams: int = 256
+    """How many event streams are open at once."""
+    request_timeout: int | str = "30s"
+    """How long an answer may take; event streams last as long as they like."""
+    requests_per_s: int | None = None
+    """How many requests a second each token may make in the long run; more get 429."""
+    burst: int = 200
+    """How many it may make at once, after it was quiet."""
+    access_log: bool = False
+    """Whether each request is a log line, with its route, status, duration and the name of its token."""
     shutdown_timeout: int | str = "20s"
     """How long requests in flight may take to end once the service is told to stop."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -60,7 +75,7 @@ class ServiceSettings:
             raise InvalidSetting(f"unknown setting {', '.join(unknown)}: the settings are {', '.join(sorted(known))}")
         for name, value in given.items():
             _CHECKS[name](name, value)
-        for name in {"roles", "allowed_hosts"} & set(given):
+        for name in {"roles", "allowed_hosts", "allowed_origins"} & set(given):
             given[name] = tuple(given[name])
         return cls(**given)
 
@@ -97,6 +112,12 @@ def _check_hosts(name: str, value: Any) -> None:
         raise InvalidSetting(f"{name} = {shown(value)}: give names of hosts, such as sessions.example.org")
 
 
+def _check_origins(name: str, value: Any) -> None:
+    is_list = isinstance(value, tuple | list)
+    if not is_list or not all(isinstance(each, str) and _origin.fullmatch(each) for each in value):
+        raise InvalidSetting(f"{name} = {shown(value)}: give origins, such as https://console.example.org")
+
+
 def _check_roles(name: str, value: Any) -> None:
     if not isinstance(value, tuple | list) or not value:
         raise InvalidSetting(f"{name} = {shown(value)}: give one or more of {', '.join(ROLES)}")
@@ -121,9 +142,13 @@ def _check_duration(name: str, value: object) -> None:
     duration_ms(name, value)
 
 
-def _check_optional_duration(name: str, value: object) -> None:
-    if value is not None:
-        duration_ms(name, value)
+def _check_truth(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise InvalidSetting(f"{name} = {shown(value)}: give True or False")
+
+
+def _optional(check: Callable[[str, object], None]) -> Callable[[str, object], None]:
+    return lambda name, value: None if value is None else check(name, value)
 
 
 def _whole(least: int, most: int) -> Callable[[str, object], None]:
@@ -150,9 +175,16 @@ _CHECKS: dict[str, Callable[[str, object], None]] = {
     "roles": _check_roles,
     "token_file": _check_token_file,
     "allowed_hosts": _check_hosts,
-    "threads": _whole(1, 256),
+    "allowed_origins": _check_origins,
+    "max_request_bytes": _whole(1024, 1 << 30),
+    "max_requests": _whole(1, 100_000),
+    "max_streams": _whole(1, 100_000),
+    "request_timeout": _check_duration,
+    "requests_per_s": _optional(_whole(1, 1_000_000)),
+    "burst": _whole(1, 1_000_000),
+    "access_log": _check_truth,
     "shutdown_timeout": _check_duration,
     "log_level": _one_of(LEVELS),
     "log_format": _one_of(FORMATS),
-    "statistics_interval": _check_optional_duration,
+    "statistics_interval": _optional(_check_duration),
 }

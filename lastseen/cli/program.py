@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lastseen.cli import checking, configuring, keeping, logs, past, replaying, sessions, tokens, topics
+from lastseen.cli import checking, configuring, keeping, logs, past, replaying, serving, sessions, tokens, topics
 from lastseen.cli.exits import EPILOG, Guarded
 
 app = typer.Typer(
@@ -20,6 +20,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("serve")(serving.serve)
+app.command("dev")(serving.dev)
 app.command("replay")(replaying.replay)
 app.command("ls")(sessions.ls)
 app.command("show")(sessions.show)

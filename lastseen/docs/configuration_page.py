@@ -74,7 +74,7 @@ def _profiles() -> Iterator[str]:
     yield from ("## Profiles", "", f"| profile | {' | '.join(f'`{name}`' for name in names)} |")
     yield "|---" * (len(names) + 1) + "|"
     for profile, settings in PROFILES.items():
-        yield f"| `{profile}` | {' | '.join(f'`{settings[name]}`' for name in names)} |"
+        yield f"| `{profile}` | {' | '.join(_shown(settings[name]) if name in settings else '' for name in names)} |"
 
 
 def _tables() -> Iterator[str]:

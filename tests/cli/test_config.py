@@ -142,7 +142,7 @@ def test_what_kubernetes_says_of_a_service_of_that_name_is_passed_over() -> None
 
 
 def test_all_that_is_wrong_is_named_at_once(folder: Path) -> None:
-    (folder / "service.toml").write_text('# ours\nport = 99999\nmax_age = "soon"\n\n[server]\nthreads = 3\n')
+    (folder / "service.toml").write_text('# ours\nport = 99999\nmax_age = "soon"\n\n[server]\nburst = 3\n')
     faults = faults_of(
         "service.toml",
         {"roles": "api,veiw"},
@@ -172,7 +172,10 @@ def test_all_that_is_wrong_is_named_at_once(folder: Path) -> None:
         ("roles", "api,view,api", "give each role once"),
         ("roles", " , ", "give one or more of api, view"),
         ("token_file", "ls_hunter2", "this is a token, not a file"),
-        ("threads", "0", "1 to 256"),
+        ("allowed_origins", "console.example.org", "give origins, such as https://console.example.org"),
+        ("max_requests", "0", "1 to 100000"),
+        ("requests_per_s", "0.5", "1 to 1000000"),
+        ("access_log", "perhaps", "give True or False"),
         ("shutdown_timeout", "0s", "give more than nothing"),
         ("statistics_interval", "often", "give milliseconds, or a duration"),
         ("log_level", "warn", "give debug, info, warning or error; did you mean warning?"),
@@ -251,11 +254,11 @@ def test_validate_says_it_by_its_exit_code(folder: Path) -> None:
     right = run("config", "validate", "--profile", "high_traffic", "--set", "port=1")
     assert (right.exit_code, right.stdout) == (0, "")
     (folder / "x.toml").write_text('port = "8321"\n')
-    wrong = run("config", "validate", "--config", "x.toml", "--set", "threads=0")
+    wrong = run("config", "validate", "--config", "x.toml", "--set", "burst=0")
     assert wrong.exit_code == 2
     assert "2 settings are wrong" in wrong.stderr
     assert "x.toml:1: port = '8321'" in wrong.stderr
-    assert "--set threads: threads = 0" in wrong.stderr
+    assert "--set burst: burst = 0" in wrong.stderr
 
 
 # ── the page ──

@@ -1,0 +1,153 @@
+"""`lastseen serve` and `lastseen dev`: the service, for production and to try it out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lastseen.cli.configuring import Assignments, ConfigFile, ProfileName
+
+if TYPE_CHECKING:
+    from lastseen.configuration import Configuration
+    from lastseen.service import Standing
+
+DEV_LOG = "lastseen-dev.db"
+_ADDRESSES = {
+    "/v1/sessions": "sessions",
+    "/v1/events/stream": "events, as they happen",
+    "/v1/statistics": "figures",
+    "/metrics": "metrics",
+    "/readyz": "health",
+    "/openapi.json": "the API, described",
+}
+"""What a newcomer may want to look at, where the service has it."""
+
+
+def serve(
+    log: Annotated[
+        str | None,
+        typer.Option(
+            "--log", metavar="URL", help="The log: sqlite:///relative.db, sqlite:////absolute.db or kafka://host:9092/topic."
+        ),
+    ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option("--host", metavar="ADDRESS", help="Where to listen; one that others reach needs --token-file."),
+    ] = None,
+    port: Annotated[str | None, typer.Option("--port", metavar="N", help="The port; 0 takes one that is free.")] = None,
+    roles: Annotated[
+        str | None,
+        typer.Option("--roles", metavar="ROLES", help="What this process does: api,view,snapshot,pruner,facts."),
+    ] = None,
+    token_file: Annotated[
+        str | None,
+        typer.Option("--token-file", metavar="FILE", help="The file that `lastseen token create` writes to."),
+    ] = None,
+    snapshot: Annotated[
+        str | None, typer.Option("--snapshot", metavar="FILE", help="Where the snapshot is, if not beside the log.")
+    ] = None,
+    idle_ttl: Annotated[
+        str | None, typer.Option("--idle-ttl", metavar="DURATION", help="A session ends this long after activity.")
+    ] = None,
+    max_sessions: Annotated[
+        str | None, typer.Option("--max-sessions", metavar="N", help="When more live, the least recently used ends.")
+    ] = None,
+    log_level: Annotated[
+        str | None, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
+    ] = None,
+    log_format: Annotated[
+        str | None, typer.Option("--log-format", metavar="FORM", help="json for programs, lines for people.")
+    ] = None,
+    profile: ProfileName = None,
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+) -> None:  # fmt: skip
+    """Run the service until it is told to stop, by SIGTERM or Ctrl-C.
+
+    It listens on 127.0.0.1:8321 and does everything unless told otherwise. Every setting may also be in the environment
+    (LASTSEEN_PORT=8400), in a TOML file, or in a profile: see docs/configuration.md, and `lastseen config show`. Told
+    to stop, it takes no more callers, lets requests in flight end, flushes the snapshot and hands its partitions over;
+    told a second time, it waits for no one. Either way nothing that was acknowledged is lost, and the exit code is 0.
+    """
+    from lastseen.configuration import configure
+
+    flags = {
+        "log": log, "host": host, "port": port, "roles": roles, "token_file": token_file, "snapshot": snapshot,
+        "idle_ttl": idle_ttl, "max_sessions": max_sessions, "log_level": log_level, "log_format": log_format,
+        "profile": profile,
+    }  # fmt: skip
+    _run(configure(flags, assignments or [], config=config))
+
+
+def dev(
+    port: Annotated[str | None, typer.Option("--port", metavar="N", help="The port; 0 takes one that is free.")] = None,
+    ephemeral: Annotated[
+        bool, typer.Option("--ephemeral", help=f"Keep nothing: no {DEV_LOG} in this folder, all is in memory.")
+    ] = False,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Play recorded chat, so that there are sessions that live and end.")
+    ] = False,
+    speed: Annotated[
+        float, typer.Option("--speed", metavar="X", min=1, max=100_000, help="How many times as fast as it was.")
+    ] = 60,
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+) -> None:
+    """Try it out: the service on 127.0.0.1:8321, with a log in this folder, and no tokens.
+
+    It keeps its log in lastseen-dev.db, so that the next start goes on with it. With --demo, people of a chat channel
+    of 2006 come, talk and leave once more; at 60 times the speed, whoever is silent for half a minute has idled out.
+    """
+    from lastseen.configuration import configure
+    from lastseen.configuration_sources import Given
+
+    own = "lastseen dev"
+    log = "memory://" if ephemeral else f"sqlite:///{DEV_LOG}"
+    # Whatever the environment or a file of this folder say of production, this command keeps to itself.
+    fixed = {"log": log, "host": "127.0.0.1", "roles": ("api", "view", "snapshot", "pruner", "facts"), "view": "all"}
+    nothing = dict.fromkeys(("token_file", "snapshot", "group", "member", "address", "partitions"))
+    configuration = configure(
+        {"port": port},
+        assignments or [],
+        config=config,
+        defaults={"profile": Given("development", own), "statistics_interval": Given(None, own)},
+        fixed={name: Given(value, own) for name, value in (fixed | nothing).items()},
+    )
+    _run(configuration, demo_speed=speed if demo else None, ephemeral=ephemeral)
+
+
+def _run(configuration: Configuration, demo_speed: float | None = None, ephemeral: bool | None = None) -> None:
+    from lastseen.service import check_serving, serve
+
+    check_serving()
+    from lastseen.log_lines import set_up
+
+    set_up(configuration.service.log_level, configuration.service.log_format)
+    if ephemeral is None:
+        serve(configuration)
+        return
+    companions = []
+    if demo_speed is not None:
+        from lastseen.service_demo import demonstration
+
+        companions.append(demonstration(demo_speed))
+
+    def show(standing: Standing) -> None:
+        _show_addresses(standing, None if ephemeral else Path(DEV_LOG), is_demo=demo_speed is not None)
+
+    serve(configuration, ready=show, companions=companions)
+
+
+def _show_addresses(standing: Standing, log: Path | None, *, is_demo: bool) -> None:
+    import sys
+
+    from lastseen.cli.printing import put_table
+
+    rows = [[what, f"{standing.address}{path}"] for path, what in _ADDRESSES.items() if path in standing.paths]
+    rows.append(["the log", "in memory: it ends with this command" if log is None else str(log)])
+    if is_demo:
+        rows.append(["demonstration", "recorded chat: sessions come and go"])
+    put_table(["", ""], rows, "lastseen is up; stop it with Ctrl-C")
+    sys.stdout.flush()

@@ -1,0 +1,129 @@
+"""The service's HTTP server: uvicorn in this process, ended by the service's own signals."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from lastseen.config import duration_ms
+from lastseen.http.application import Guard, build, door_of
+from lastseen.http.guard import guard
+from lastseen.http.limits import Limits
+from lastseen.service_settings import ServiceSettings
+from lastseen.service_signals import StopSignals
+
+__all__ = ["answer_callers", "build", "guard_of"]
+_logger = logging.getLogger("lastseen.service")
+_access = logging.getLogger("lastseen.access")
+IDLE_CONNECTION_S = 75
+"""How long a connection may stay open between two requests: longer than a load balancer keeps it."""
+
+
+def answer_callers(
+    app: FastAPI,
+    settings: ServiceSettings,
+    listening: socket.socket,
+    stop: StopSignals,
+    ready: Callable[[Sequence[str]], None],
+) -> None:
+    """Answer on a socket until the service is told to stop, and all answers are given.
+
+    `ready` is told the paths of the routes when requests are answered.
+    """
+    server = _Server(app, _patience_s(settings), ready)
+    stop.then(server.tell)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(server.serve(sockets=[listening]))
+
+
+def guard_of(settings: ServiceSettings) -> Guard:
+    """What stands before the routes. Raises `InvalidSetting` where the service would be open to anybody, or the token
+    file is no good."""
+    limits = Limits(
+        max_body_bytes=settings.max_request_bytes,
+        max_waiting_body_bytes=max(settings.max_request_bytes, Limits().max_waiting_body_bytes),
+        request_s=duration_ms("request_timeout", settings.request_timeout) / 1000,
+        max_requests=settings.max_requests,
+        max_streams=settings.max_streams,
+        requests_per_s=settings.requests_per_s,
+        burst=settings.burst,
+    )
+    return guard(
+        host=settings.host,
+        token_file=settings.token_file,
+        hosts=settings.allowed_hosts,
+        origins=settings.allowed_origins,
+        limits=limits,
+        write=_log_request if settings.access_log else _pass_over,
+    )
+
+
+def _log_request(line: Mapping[str, Any]) -> None:
+    _access.info("request", extra=dict(line))
+
+
+def _pass_over(_: Mapping[str, Any]) -> None:
+    """Requests are counted by the metrics; a line for each would cost more than the request."""
+
+
+def _patience_s(settings: ServiceSettings) -> int:
+    return max(round(duration_ms("shutdown_timeout", settings.shutdown_timeout) / 1000), 1)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    if find_spec("uvloop") is None:
+        return asyncio.new_event_loop
+    import uvloop
+
+    return uvloop.new_event_loop
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which leaves signals to the service, and ends streams when it stops."""
+
+    def __init__(self, app: FastAPI, patience_s: int, ready: Callable[[Sequence[str]], None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app, http="httptools", ws="none", lifespan="on", log_config=None, access_log=False,
+                server_header=False, proxy_headers=False, timeout_keep_alive=IDLE_CONNECTION_S,
+                timeout_graceful_shutdown=patience_s,
+            )
+        )  # fmt: skip
+        self._app = app
+        self._patience_s = patience_s
+        self._ready = ready
+
+    def tell(self, count: int) -> None:
+        """The service was told to stop, for the `count`-th time. Called in a signal's handler: sets flags only."""
+        self.should_exit = True
+        self.force_exit = count > 1
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone: uvicorn would raise them again at the end, and the exit code would say so."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to answer, and say so."""
+        await super().startup(sockets)
+        self._ready([str(path) for route in self._app.routes if (path := getattr(route, "path", None))])
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more callers, end the streams, and wait for the answers that are due."""
+        _logger.info("stopping", extra={"connections": len(self.server_state.connections)})
+        # It runs once nobody can come in any more: uvicorn stops listening before it first waits.
+        ending = asyncio.get_running_loop().create_task(door_of(self._app).close())
+        await super().shutdown(sockets)
+        if not self.force_exit:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(ending, self._patience_s)
+        if self.server_state.connections:
+            _logger.warning("hung up on callers", extra={"connections": len(self.server_state.connections)})

@@ -1,0 +1,92 @@
+"""`lastseen serve` and `lastseen dev`: what their flags become, and what they refuse before anything is begun."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import lastseen.log_lines
+import lastseen.service
+from lastseen.cli.program import app
+from lastseen.configuration import Configuration
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("LASTSEEN_LOG", "LASTSEEN_CONFIG", "LASTSEEN_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(lastseen.log_lines, "set_up", lambda *_: None)
+
+
+def run(*arguments: str, **environment: str) -> Result:
+    """Run a command in this process."""
+    return CliRunner().invoke(app, arguments, env=environment)
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Configuration, dict[str, Any]]]:
+    """What the service was asked to do, instead of doing it."""
+    asked: list[tuple[Configuration, dict[str, Any]]] = []
+
+    def serve(configuration: Configuration, **more: Any) -> None:
+        asked.append((configuration, more))
+
+    monkeypatch.setattr(lastseen.service, "serve", serve)
+    return asked
+
+
+def test_every_flag_of_serve_is_a_setting(served: list[tuple[Configuration, dict[str, Any]]], tmp_path: Path) -> None:
+    (tmp_path / "more.toml").write_text("burst = 9\n")
+    result = run(
+        "serve", "--log", "sqlite:///a.db", "--host", "::1", "--port", "8400", "--roles", "api,view,snapshot",
+        "--token-file", "tokens.json", "--snapshot", "a.snapshot", "--idle-ttl", "3m", "--max-sessions", "7",
+        "--log-level", "debug", "--log-format", "lines", "--profile", "high_traffic", "--config", "more.toml",
+        "--set", "touch-precision=1s",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    ((configuration, _),) = served
+    service, engine = configuration.service, configuration.engine
+    assert (service.log, service.host, service.port) == ("sqlite:///a.db", "::1", 8400)
+    assert (service.roles, service.token_file, service.burst) == (("api", "view", "snapshot"), "tokens.json", 9)
+    assert (service.log_level, service.log_format) == ("debug", "lines")
+    assert (engine["snapshot"], engine["idle_ttl"], engine["max_sessions"]) == ("a.snapshot", "3m", 7)
+    assert (engine["prune"], engine["facts"], engine["touch_precision"]) == (False, False, "1s")
+
+
+def test_dev_keeps_to_itself(served: list[tuple[Configuration, dict[str, Any]]], tmp_path: Path) -> None:
+    (tmp_path / "lastseen.toml").write_text('log = "kafka://production:9092/sessions"\nhost = "0.0.0.0"\n')
+    result = run("dev", LASTSEEN_LOG="kafka://production:9092/sessions", LASTSEEN_TOKEN_FILE="tokens.json")
+    assert result.exit_code == 0, result.stderr
+    configuration, more = served.pop()
+    service = configuration.service
+    assert (service.log, service.host, service.port) == ("sqlite:///lastseen-dev.db", "127.0.0.1", 8321)
+    assert (service.token_file, configuration.profile.value, service.log_format) == (None, "development", "lines")
+    assert configuration.engine["idle_ttl"] == "5m"
+    assert more["companions"] == []
+    result = run(
+        "dev", "--ephemeral", "--demo", "--speed", "600", "--port", "0", "--config", "lastseen.toml", "--set", "burst=5"
+    )
+    assert result.exit_code == 0, result.stderr
+    configuration, more = served.pop()
+    assert (configuration.service.log, configuration.service.port, configuration.service.burst) == ("memory://", 0, 5)
+    assert len(more["companions"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--port", "many", "--log-level", "loud"], "2 settings are wrong"),
+        (["--roles", "api"], "every other role needs view"),
+        (["--host", "0.0.0.0"], "can be reached from other machines, and the service has no tokens"),
+        (["--token-file", "nowhere.json"], "nowhere.json' cannot be read"),
+    ],
+)
+def test_what_cannot_be_served_is_refused(arguments: list[str], says: str, tmp_path: Path) -> None:
+    result = run("serve", *arguments)
+    assert result.exit_code == 2, result.output
+    assert says in result.stderr
+    assert list(tmp_path.iterdir()) == []
