@@ -227,3 +227,73 @@ class SessionPage(Struct):
     sessions: list[Session]
     cursor: str | None
     """Fetches the next page; null on the last."""
+
+
+# ── the past ──
+
+
+class Record(Struct):
+    """One record of a key, and what became of it."""
+
+    key: str
+    offset: int
+    partition: int
+    at_ms: Annotated[int, Meta(description="Its log time; for one that is void for its form, when the log took it.")]
+    verdict: Annotated[str, Meta(description="`applied`, or why it is void.", examples=["applied"])]
+    name: Annotated[str | None, Meta(description="The event's short name; null where it holds no event of ours.")]
+    session_id: str | None
+    event_id: str | None
+    source: str | None
+    reason: str | None
+
+
+class Life(Struct):
+    """One session of a key, from its beginning to its end."""
+
+    key: str
+    began_offset: int
+    session_id: str
+    partition: int
+    began_at_ms: AtMs
+    began_by: Annotated[str | None, Meta(description="The service that wrote the record which began it.")]
+    ended_at_ms: int | None
+    ended_offset: int | None
+    ended_by: Annotated[str | None, Meta(description="The service that wrote the record which ended it.")]
+    reason: str | None
+
+
+class HistoryPage(Struct):
+    """One page of records, or of lives."""
+
+    cursor: Annotated[int | None, Meta(description="`after` of the next page; null on the last.")]
+    records: list[Record] | UnsetType = UNSET
+    lives: list[Life] | UnsetType = UNSET
+
+
+class Explanation(Struct):
+    """Why a session lives or ended: a sentence for people, the rest for programs."""
+
+    key: str
+    status: Literal["active", "suspended", "ended", "unknown"]
+    sentence: str
+    session_id: str | None
+    deadline_ms: int | None
+    reason: str | None
+    partition: int | None
+    offset: Annotated[int | None, Meta(description="The record that decided.")]
+    source: Annotated[str | None, Meta(description="The service that wrote it.")]
+
+
+class Message(Struct):
+    """One message of a session."""
+
+    offset: int
+    event_id: str
+    at_ms: AtMs
+    value: Annotated[Any, Meta(description="Any JSON value.")]
+
+
+class Messages(Struct):
+    """The newest messages of a session, oldest first."""
+
+    messages: list[Message]

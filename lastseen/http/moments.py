@@ -11,6 +11,7 @@ from engine.clock import ms_from_iso
 from engine.errors import InvalidInput
 from engine.log.port import Position
 from engine.session import MAX_LIMIT_MS
+from lastseen.app import Engine
 from lastseen.http.positions import position_in
 from lastseen.http.problems import Problem
 
@@ -48,3 +49,17 @@ def moment_in(name: str, text: str) -> int | Position:
         f"{name}: give a time in milliseconds or as RFC 3339, such as 2026-01-31T12:00:00Z, or a position such as"
         " 0:1234",
     )
+
+
+def moment_of(engine: Engine, key: str, name: str, text: str) -> int | Position:
+    """The same, where a position must be one that this engine has folded, in the key's partition."""
+    at = moment_in(name, text)
+    if isinstance(at, Position):
+        number = engine.partition_of(key)
+        if at.partition != number or not engine.has_reached(at):
+            raise Problem(
+                422, "invalid-parameter",
+                f"{name}: this instance knows no record {text} in the key's partition, {number}; give the position of"
+                " one, or a time",
+            )  # fmt: skip
+    return at

@@ -18,7 +18,7 @@ from lastseen.http.door import Door
 from lastseen.http.etags import check_match, etag_of, tags_in, version_asked
 from lastseen.http.idempotency import Idempotency
 from lastseen.http.key_paths import SESSIONS, key_in, path_of
-from lastseen.http.moments import AS_OF, moment_in
+from lastseen.http.moments import AS_OF, moment_of
 from lastseen.http.operation import Answer, Operation
 from lastseen.http.positions import HEADER, position_text, positions_in, positions_text
 from lastseen.http.problems import Problem
@@ -180,7 +180,7 @@ class Sessions:
         return self._answer(session)
 
     def _as_of(self, key: str, text: str) -> Response:
-        at = moment_in("as_of", text)
+        at = moment_of(self._engine, key, "as_of", text)
         session = self._engine.as_of(key, at)
         if session is None:
             raise Problem(

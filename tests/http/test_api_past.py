@@ -1,0 +1,125 @@
+"""The past over HTTP: histories in pages, reasons, messages, sessions as they were, and reading one's own write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from served import Served
+
+import lastseen
+from engine.clock import iso_from_ms
+from lastseen import Engine, ManualClock, policy
+
+Problem = Callable[[httpx.Response], dict[str, Any]]
+T0, MIN = 1_700_000_000_000, 60_000
+KEY = "telegram:42"
+PLACE = f"/v1/sessions/{KEY}"
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(T0)
+
+
+@pytest.fixture
+def engine(tmp_path: Path, clock: ManualClock) -> Iterator[Engine]:
+    """An engine whose clock the test turns; it runs nothing by itself."""
+    url = f"sqlite:///{tmp_path / 'log.db'}"
+    with lastseen.open_engine(url, clock=clock, background=False) as opened:
+        yield opened
+
+
+@pytest.fixture
+def lived(engine: Engine, clock: ManualClock) -> None:
+    """Two sessions of one key: offsets 0 to 3, each a minute after the one before."""
+    engine.open(KEY, attributes={"n": 1}, policy=policy(idle_ttl="5m"))
+    clock.advance(MIN)
+    engine.touch(KEY, message={"text": "hello"}, attributes={"n": 2})
+    clock.advance(MIN)
+    engine.close(KEY, reason="logout")
+    clock.advance(MIN)
+    engine.open(KEY)
+
+
+def test_history_comes_in_pages(client: httpx.Client, lived: None) -> None:
+    first = client.get(f"{PLACE}/history", params={"limit": 3}).json()
+    assert [(row["name"], row["verdict"], row["at_ms"]) for row in first["records"]] == [
+        ("created", "applied", T0), ("touched", "applied", T0 + MIN), ("closed", "applied", T0 + 2 * MIN),
+    ]  # fmt: skip
+    assert first["cursor"] == 2
+    rest = client.get(f"{PLACE}/history", params={"after": first["cursor"], "limit": 3}).json()
+    assert ([row["offset"] for row in rest["records"]], rest["cursor"]) == ([3], None)
+
+
+def test_lives_of_a_key(client: httpx.Client, lived: None) -> None:
+    page = client.get(f"{PLACE}/history", params={"of": "lives"}).json()
+    assert [(life["began_offset"], life["reason"], life["ended_offset"]) for life in page["lives"]] == [
+        (0, "logout", 2), (3, None, None),
+    ]  # fmt: skip
+    assert page["cursor"] is None
+
+
+def test_why(client: httpx.Client, engine: Engine, lived: None) -> None:
+    said = client.get(f"{PLACE}/explain").json()
+    assert (said["status"], said["offset"], said["source"]) == ("active", 3, "/lastseen")
+    assert said["sentence"] == engine.explain(KEY).sentence
+    assert client.get("/v1/sessions/nobody/explain").json()["status"] == "unknown"
+
+
+def test_a_session_as_it_was(client: httpx.Client, lived: None, problem: Problem) -> None:
+    for at in (str(T0 + MIN), iso_from_ms(T0 + MIN), "0:1"):
+        then = client.get(PLACE, params={"as_of": at}).json()
+        assert (then["version"], then["attributes"]) == (2, {"n": 2}), at
+    assert client.get(PLACE, params={"as_of": "0:0"}).json()["attributes"] == {"n": 1}
+    assert problem(client.get(PLACE, params={"as_of": T0 + 2 * MIN}))["status"] == 404
+    for wrong in ("yesterday", "2026-02-31T00:00:00Z", "0:1:2", "9" * 17, "-0:1"):
+        assert problem(client.get(PLACE, params={"as_of": wrong}))["type"] == "/problems/invalid-parameter", wrong
+
+
+def test_a_position_that_the_log_has_not_is_refused(client: httpx.Client, lived: None, problem: Problem) -> None:
+    for nowhere in ("0:99", "3:0"):
+        refused = problem(client.get(PLACE, params={"as_of": nowhere}))
+        assert (refused["status"], refused["type"]) == (422, "/problems/invalid-parameter")
+
+
+def test_messages_now_and_then(client: httpx.Client, lived: None) -> None:
+    assert client.get(f"{PLACE}/messages").json() == {"messages": []}
+    (then,) = client.get(f"{PLACE}/messages", params={"as_of": T0 + MIN}).json()["messages"]
+    assert (then["value"], then["at_ms"], then["offset"]) == ({"text": "hello"}, T0 + MIN, 1)
+
+
+def test_one_that_is_due_has_ended_before_a_record_says_so(
+    client: httpx.Client, engine: Engine, clock: ManualClock, problem: Problem
+) -> None:
+    engine.open(KEY, policy=policy(idle_ttl="5m"))
+    clock.advance(6 * MIN)
+    gone = problem(client.get(PLACE))
+    assert gone["status"] == 410
+    assert (gone["ended"]["ended_at_ms"], gone["ended"]["reason"]) == (T0 + 5 * MIN, "idle")
+    assert gone["ended"]["position"] is None
+
+
+def test_ones_own_write_is_read_on_another_instance(tmp_path: Path, engine: Engine, problem: Problem) -> None:
+    url = f"sqlite:///{tmp_path / 'log.db'}"
+    clock = ManualClock(T0)
+    with (
+        lastseen.open_engine(url, clock=clock, background=False) as other,
+        Served(engine) as here,
+        Served(other) as there,
+        here.client() as writer,
+        there.client() as reader,
+    ):
+        position = writer.post("/v1/sessions", json={"key": KEY}).headers["position"]
+        assert problem(reader.get(PLACE))["status"] == 404, "the other instance follows nothing by itself here"
+        seen = reader.get(PLACE, params={"min_position": position})
+        assert (seen.status_code, seen.headers["position"]) == (200, position)
+        assert reader.get("/v1/sessions", params={"min_position": position}).json()["sessions"]
+        later = reader.get(PLACE, params={"min_position": "0:99"})
+        assert problem(later)["type"] == "/problems/position-not-reached"
+        assert later.headers["retry-after"] == "1"
+        for wrong in ("1:0", "nowhere", "0:0," * 200 + "0:0"):
+            assert problem(reader.get(PLACE, params={"min_position": wrong}))["status"] == 422
