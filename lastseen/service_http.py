@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
@@ -25,6 +26,9 @@ _logger = logging.getLogger("lastseen.service")
 _access = logging.getLogger("lastseen.access")
 IDLE_CONNECTION_S = 75
 """How long a connection may stay open between two requests: longer than a load balancer keeps it."""
+LOOK_EVERY_S = 0.05
+LAST_WORDS_S = 2.0
+"""How long streams and batches may take to end once the last answer is given, or nobody is waited for."""
 
 
 def answer_callers(
@@ -74,8 +78,8 @@ def _pass_over(_: Mapping[str, Any]) -> None:
     """Requests are counted by the metrics; a line for each would cost more than the request."""
 
 
-def _patience_s(settings: ServiceSettings) -> int:
-    return max(round(duration_ms("shutdown_timeout", settings.shutdown_timeout) / 1000), 1)
+def _patience_s(settings: ServiceSettings) -> float:
+    return duration_ms("shutdown_timeout", settings.shutdown_timeout) / 1000
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -89,12 +93,11 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 class _Server(uvicorn.Server):
     """uvicorn's server, which leaves signals to the service, and ends streams when it stops."""
 
-    def __init__(self, app: FastAPI, patience_s: int, ready: Callable[[Sequence[str]], None]) -> None:
+    def __init__(self, app: FastAPI, patience_s: float, ready: Callable[[Sequence[str]], None]) -> None:
         super().__init__(
             uvicorn.Config(
                 app, http="httptools", ws="none", lifespan="on", log_config=None, access_log=False,
                 server_header=False, proxy_headers=False, timeout_keep_alive=IDLE_CONNECTION_S,
-                timeout_graceful_shutdown=patience_s,
             )
         )  # fmt: skip
         self._app = app
@@ -117,13 +120,28 @@ class _Server(uvicorn.Server):
         self._ready([str(path) for route in self._app.routes if (path := getattr(route, "path", None))])
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take no more callers, end the streams, and wait for the answers that are due."""
+        """Take no more callers, end the streams, and wait for the answers that are due, but not for ever."""
         _logger.info("stopping", extra={"connections": len(self.server_state.connections)})
-        # It runs once nobody can come in any more: uvicorn stops listening before it first waits.
-        ending = asyncio.get_running_loop().create_task(door_of(self._app).close())
+        loop = asyncio.get_running_loop()
+        # Both run once nobody can come in any more: uvicorn stops listening before it first waits.
+        ending = loop.create_task(door_of(self._app).close())
+        waiting = loop.create_task(self._hang_up())
         await super().shutdown(sockets)
-        if not self.force_exit:
+        waiting.cancel()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(ending, LAST_WORDS_S)
+        if self.force_exit:  # uvicorn has skipped this
             with suppress(TimeoutError):
-                await asyncio.wait_for(ending, self._patience_s)
-        if self.server_state.connections:
-            _logger.warning("hung up on callers", extra={"connections": len(self.server_state.connections)})
+                await asyncio.wait_for(self.lifespan.shutdown(), LAST_WORDS_S)
+
+    async def _hang_up(self) -> None:
+        """Once patience is over, or the service was told to stop again, wait for no caller any more."""
+        give_up_s = time.monotonic() + self._patience_s
+        while not self.force_exit and time.monotonic() < give_up_s:
+            await asyncio.sleep(LOOK_EVERY_S)
+        self.force_exit = True
+        connections = list(self.server_state.connections)
+        if connections:
+            _logger.warning("hung up on callers", extra={"connections": len(connections)})
+        for connection in connections:
+            connection.transport.abort()
