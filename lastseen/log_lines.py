@@ -24,9 +24,10 @@ from lastseen.http.guard_masks import masked
 MASKED = frozenset(("key", "session_id", "subject", "owner", "holder"))
 """Fields that name a session or a person."""
 _SECRET_NAMES = re.compile(r"password|secret|authorization|token(?!_file)", re.IGNORECASE)
-_SECRETS = re.compile(r"\bls_[A-Za-z0-9_-]{16,}|(?<=\bBearer )\S+|(?<=://)[^/\s:@]*:[^/\s@]*(?=@)")
-_CONTROL = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
-_CONTROL |= {0x2028: "\\u2028", 0x2029: "\\u2029"}
+_SECRETS = re.compile(r"\bls_[A-Za-z0-9_-]{16,}|(?<=\bBearer )[\w.~+/=-]+|(?<=://)[^/\s:@"]*:[^/\s@"]*(?=@)")
+_BREAKS = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
+"""What JSON leaves as it is, and some programs and terminals take for the end of a line, or worse."""
+_CONTROL = {code: f"\\x{code:02x}" for code in range(0x20)} | _BREAKS
 QUIET = ("uvicorn", "kafka", "asyncio", "httpx", "httpcore")
 """Libraries whose every step is of no interest here, and that may log what they send."""
 
@@ -75,7 +76,8 @@ def _mask(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[st
 def _as_json(_: Any, __: str, event: Mapping[str, Any]) -> str:
     first = {name: event[name] for name in ("time", "level", "event")}
     rest = {name: value for name, value in event.items() if name not in first}
-    return _SECRETS.sub("***", msgspec.json.encode(first | rest, enc_hook=str).decode("utf-8"))
+    line = msgspec.json.encode(first | rest, enc_hook=str).decode("utf-8")
+    return _SECRETS.sub("***", line.translate(_BREAKS))
 
 
 def _as_line(_: Any, __: str, event: Mapping[str, Any]) -> str:
