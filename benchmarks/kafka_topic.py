@@ -29,6 +29,7 @@ from engine.clock import SystemClock, iso_from_ms
 from engine.identifiers import new_event_ids
 from engine.log.kafka import KafkaLog
 from engine.log.kafka_place import place_of
+from engine.log.kafka_records import EVENT_HEADERS
 from engine.log.kafka_topic import Wanted, create
 from engine.log.port import Message
 from engine.partitioner import partition_of
@@ -43,6 +44,8 @@ SESSIONS = 10_000
 BATCH = 2_000
 POLICY = Policy(idle_ttl_ms=86_400_000)
 BACKGROUND_PER_S = 1_000
+HEADERS = list(EVENT_HEADERS)
+"""What every record bears, by the CloudEvents binding; the peers' records too."""
 
 
 @contextmanager
@@ -94,7 +97,10 @@ def append_in_batches(log: KafkaLog, messages: list[Message]) -> float:
 def append_by_send(producer: Any, topic: str, messages: list[Message]) -> float:
     """Events a second by kafka-python's `send()`, each future looked at."""
     started = time.perf_counter()
-    futures = [producer.send(topic, value, key.encode(), partition=partition) for partition, key, value in messages]
+    futures = [
+        producer.send(topic, value, key.encode(), partition=partition, headers=HEADERS)
+        for partition, key, value in messages
+    ]
     for future in futures:
         future.get(60)
     return len(messages) / (time.perf_counter() - started)
@@ -113,7 +119,7 @@ def append_by_librdkafka(producer: Producer, topic: str, messages: list[Message]
     for partition, key, value in messages:
         while True:
             try:
-                producer.produce(topic, value, key, partition, on_delivery=count)
+                producer.produce(topic, value, key, partition, on_delivery=count, headers=HEADERS)
                 break
             except BufferError:
                 producer.poll(0.01)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 
@@ -12,6 +12,8 @@ from engine.errors import LastseenError, OutcomeUnknown
 from engine.log.kafka_records import RECORD_OVERHEAD_BYTES
 from engine.log.port import Message, Position
 
+_tuple = tuple.__new__
+"""Makes a named tuple in half the time that its class takes."""
 MAX_BATCH_MESSAGES = 2_000
 MAX_HANDED_OVER = 4
 """Batches of a partition that the producer has, at most."""
@@ -135,24 +137,33 @@ def cut(append: Append, sizes: Sequence[int], max_bytes: int) -> list[tuple[int,
         and all(message[0] == first for message in messages)
     ):
         return [(first, Piece(append, messages, None, append.size))]
-    pieces: list[tuple[int, Piece]] = []
-    open_: dict[int, tuple[list[Message], list[int], int]] = {}
-    for place, (message, size) in enumerate(zip(messages, sizes, strict=True)):
-        held, places, held_size = open_.get(message.partition, ([], [], 0))
-        if held and (len(held) == MAX_BATCH_MESSAGES or held_size + size > max_bytes):
-            pieces.append((message.partition, Piece(append, held, places, held_size)))
-            held, places, held_size = [], [], 0
-        held.append(message)
-        places.append(place)
-        open_[message.partition] = held, places, held_size + size
-    pieces += [(partition, Piece(append, *held)) for partition, held in open_.items()]
+    by_partition: defaultdict[int, list[int]] = defaultdict(list)
+    for place, message in enumerate(messages):
+        by_partition[message[0]].append(place)
     append.positions = [Position(-1, -1)] * len(messages)
-    return pieces
+    return [
+        (partition, Piece(append, [messages[place] for place in places], places, sum(sizes[place] for place in places)))
+        for partition, held in by_partition.items()
+        for places in _stretches(held, sizes, max_bytes)
+    ]
+
+
+def _stretches(places: list[int], sizes: Sequence[int], max_bytes: int) -> list[list[int]]:
+    """One partition's messages, by the batches that they fit into."""
+    stretches: list[list[int]] = []
+    size = 0
+    for place in places:
+        size += sizes[place]
+        if not stretches or size > max_bytes or len(stretches[-1]) == MAX_BATCH_MESSAGES:
+            stretches.append([])
+            size = sizes[place]
+        stretches[-1].append(place)
+    return stretches
 
 
 def place_piece(piece: Piece, partition: int, offsets: Sequence[int]) -> None:
     """Tell an append where a piece of it stands."""
-    positions = [Position(partition, offset) for offset in offsets]
+    positions = [_tuple(Position, (partition, offset)) for offset in offsets]
     if piece.places is None:
         piece.append.positions = positions
     else:

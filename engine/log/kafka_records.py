@@ -57,24 +57,22 @@ def encoded_headers(headers: Headers) -> bytes:
 
 def encode(messages: Sequence[Message], headers: bytes) -> bytes:
     """The records of a batch. A message whose value is `None` becomes a tombstone."""
-    coded = []
+    coded: list[bytes] = []
     short, tail = _SHORT, len(headers) + 2
     for delta, (_, key, value) in enumerate(messages):
         key_bytes = key.encode()
-        offset, key_length = varint(delta), varint(len(key_bytes))
+        key_size = len(key_bytes)
+        offset, key_length = varint(delta), varint(key_size)
         if value is None:
-            length = tail + len(offset) + len(key_length) + len(key_bytes) + 1
-            coded.append(b"%b\0\0%b%b%b\x01%b" % (varint(length), offset, key_length, key_bytes, headers))
+            length = tail + len(offset) + len(key_length) + key_size + 1
+            coded += (varint(length), b"\0\0", offset, key_length, key_bytes, _NULL, headers)
             continue
         size = len(value)
         value_length = short[size] if size < 4096 else _varint(size)
-        length = tail + len(offset) + len(key_length) + len(key_bytes) + len(value_length) + size
-        coded.append(
-            b"%b\0\0%b%b%b%b%b%b"
-            % (
-                short[length] if length < 4096 else _varint(length),
-                offset, key_length, key_bytes, value_length, value, headers,
-            )
+        length = tail + len(offset) + len(key_length) + key_size + len(value_length) + size
+        coded += (
+            short[length] if length < 4096 else _varint(length), b"\0\0",
+            offset, key_length, key_bytes, value_length, value, headers,
         )  # fmt: skip
     return b"".join(coded)
 
