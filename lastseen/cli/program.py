@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from lastseen.cli import checking, configuring, keeping, logs, past, replaying, serving, sessions, tokens, topics
+from lastseen.cli import (
+    checking,
+    configuring,
+    importing,
+    keeping,
+    logs,
+    past,
+    replaying,
+    serving,
+    sessions,
+    tokens,
+    topics,
+)
 from lastseen.cli.exits import EPILOG, Guarded
 
 app = typer.Typer(
@@ -31,6 +43,7 @@ app.command("stats")(keeping.stats)
 app.command("prune")(keeping.prune)
 app.command("rebuild")(checking.rebuild)
 app.command("verify")(checking.verify)
+app.add_typer(importing.app, name="import")
 app.add_typer(logs.app, name="log")
 app.add_typer(topics.app, name="topics")
 app.add_typer(tokens.app, name="token")

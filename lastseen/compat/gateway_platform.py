@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from typing import Any
 
+from engine.errors import InvalidSetting, shown
+
 
 class Platform(enum.Enum):
     """A messaging platform. A plugin's own is made known by `Platform.register`; any other name is a `ValueError`.
@@ -47,10 +49,10 @@ class Platform(enum.Enum):
 
     @classmethod
     def register(cls, name: str) -> Platform:
-        """Make a plugin's platform known; returns it. May be called again. Raises `ValueError` for an empty name."""
+        """Make a plugin's platform known; returns it. Raises `InvalidSetting` for an empty name."""
         value = name.strip().lower()
         if not value:
-            raise ValueError("a platform has a name")
+            raise InvalidSetting(f"platform {shown(name)}: give its name")
         known = cls._missing_(value)
         if known is not None:
             return known

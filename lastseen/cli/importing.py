@@ -1,0 +1,72 @@
+"""`lastseen import`: what other systems have, brought into a log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lastseen.cli.options import DEFAULT_LOG, Form, LogUrl, Output
+from lastseen.cli.printing import UNTRUSTED, put_figures, say
+from lastseen.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from lastseen.compat.gateway_import import Imported
+
+MOST_TOLD = 20
+"""Skipped entries that are told by name; JSON has all."""
+app = typer.Typer(help="Bring in what another system has.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def import_() -> None:
+    """Bring in what another system has."""
+
+
+@app.command()
+def gateway(
+    sessions: Annotated[Path, typer.Argument(metavar="FILE", help="The sessions.json of a gateway.")],
+    log: LogUrl = DEFAULT_LOG,
+    timezone: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ZONE", help="Where the gateway ran, such as Europe/Berlin: it wrote local time. Else: as here."
+        ),
+    ] = None,
+    platform: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A platform that a plugin added. May be given several times."),
+    ] = None,
+    output: Output = Form.TABLE,
+) -> None:
+    """Bring a gateway's session store into an empty log, with its own times.
+
+    Entries that are not in form, of unknown platforms, or from the future are skipped, and told; each of the others is
+    brought over whole. Started again it appends what is missing, and nothing twice. Transcripts stay where they are.
+    """
+    from lastseen.compat.gateway_import import import_sessions
+    from lastseen.compat.gateway_platform import Platform
+
+    for name in platform or ():
+        Platform.register(name)
+    with progress_bar("reading", "entries") as progress:
+        imported = import_sessions(sessions, log, timezone=timezone, progress=progress)
+    for key, why in imported.skipped[:MOST_TOLD]:
+        say(f"skipped {key.translate(UNTRUSTED)}: {why.translate(UNTRUSTED)}")
+    if len(imported.skipped) > MOST_TOLD:
+        say(f"and {len(imported.skipped) - MOST_TOLD:,} more were skipped; -o json names all")
+    put_figures(imported.as_dict(), output, _for_people(imported), f"Import of {sessions.name}")
+
+
+def _for_people(imported: Imported) -> dict[str, Any]:
+    return {
+        "entries": f"{imported.entries:,}",
+        "sessions imported": f"{imported.imported:,}",
+        "entries skipped": f"{len(imported.skipped):,}",
+        "transcripts beside the file": f"{imported.transcripts:,}",
+        "records of the import": f"{imported.records:,}",
+        "records appended now": f"{imported.appended:,}",
+        **({"records that came since": f"{imported.later:,}"} if imported.later else {}),
+        "seconds": f"{imported.seconds:,.1f}",
+    }
