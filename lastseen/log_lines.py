@@ -24,7 +24,7 @@ from lastseen.http.guard_masks import masked
 MASKED = frozenset(("key", "session_id", "subject", "owner", "holder"))
 """Fields that name a session or a person."""
 _SECRET_NAMES = re.compile(r"password|secret|authorization|token(?!_file)", re.IGNORECASE)
-_SECRETS = re.compile(r"\bls_[A-Za-z0-9_-]{16,}|(?<=\bBearer )[\w.~+/=-]+|(?<=://)[^/\s:@"]*:[^/\s@"]*(?=@)")
+_SECRETS = re.compile(r"""\bls_[A-Za-z0-9_-]{16,}|(?<=\bBearer )[\w.~+/=-]+|(?<=://)[^/\s:@"]*:[^/\s@"]*(?=@)""")
 _BREAKS = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
 """What JSON leaves as it is, and some programs and terminals take for the end of a line, or worse."""
 _CONTROL = {code: f"\\x{code:02x}" for code in range(0x20)} | _BREAKS
