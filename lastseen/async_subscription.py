@@ -30,11 +30,12 @@ class AsyncSubscription(AsyncIterator[Fact]):
         self._arrived: asyncio.Queue[Fact | LastseenError | None] = asyncio.Queue()
         self._room = threading.Semaphore(AHEAD)
         self._is_over = False
+        is_closed = threading.Event()
         # Who is dropped without being closed ends as well: the thread knows the subscription, and not this.
-        self._let_go = weakref.finalize(self, _let_go, subscription, self._room)
+        self._let_go = weakref.finalize(self, _let_go, subscription, self._room, is_closed)
         threading.Thread(
             target=_bring,
-            args=(subscription, self._arrived, self._room, asyncio.get_running_loop()),
+            args=(subscription, self._arrived, self._room, is_closed, asyncio.get_running_loop()),
             name="lastseen-subscription",
             daemon=True,
         ).start()
@@ -66,7 +67,8 @@ class AsyncSubscription(AsyncIterator[Fact]):
         await self.close()
 
 
-def _let_go(subscription: Subscription, room: threading.Semaphore) -> None:
+def _let_go(subscription: Subscription, room: threading.Semaphore, is_closed: threading.Event) -> None:
+    is_closed.set()
     subscription.close()
     room.release()
 
@@ -75,6 +77,7 @@ def _bring(
     subscription: Subscription,
     arrived: asyncio.Queue[Fact | LastseenError | None],
     room: threading.Semaphore,
+    is_closed: threading.Event,
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     """Bring facts into the loop, as long as there is room, until there are no more."""
@@ -86,6 +89,8 @@ def _bring(
             except LastseenError as error:
                 item = error
             room.acquire()
+            if is_closed.is_set():
+                return
             loop.call_soon_threadsafe(arrived.put_nowait, item)
             if not isinstance(item, Fact):
                 return

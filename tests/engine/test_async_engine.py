@@ -419,7 +419,11 @@ def test_a_listener_that_falls_behind_is_told(engine: Engine, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("is_closed", [True, False])
-def test_a_listener_that_goes_leaves_no_thread(engine: Engine, is_closed: bool) -> None:
+def test_a_listener_that_goes_leaves_no_thread(
+    engine: Engine, is_closed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lastseen.async_subscription.AHEAD", 2)
+
     def threads() -> list[str]:
         return [thread.name for thread in threading.enumerate() if thread.name == "lastseen-subscription"]
 
@@ -429,6 +433,8 @@ def test_a_listener_that_goes_leaves_no_thread(engine: Engine, is_closed: bool) 
             facts = twin.subscribe()
             await twin.touch(KEY)
             assert (await anext(facts)).kind == "touched"
+            for _ in range(9):
+                await twin.touch(KEY)
             assert threads()
             if is_closed:
                 await facts.close()
