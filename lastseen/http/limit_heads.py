@@ -20,26 +20,24 @@ def bounded_protocol(limits: Limits) -> type[HttpToolsProtocol]:
 
     class Bounded(_BoundedProtocol):
         max_head_bytes = limits.max_head_bytes + _SLACK_BYTES
-        max_fields = limits.max_head_fields + _SLACK_FIELDS
         head_s = limits.head_s
 
     return Bounded
 
 
-_SLACK_BYTES, _SLACK_FIELDS = 8_192, 20
+_SLACK_BYTES = 8_192
 """What is only a little too large gets the guard's better answer."""
 
 
 class _BoundedProtocol(HttpToolsProtocol):
     max_head_bytes: int
-    max_fields: int
     head_s: float
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._is_in_head = False
         self._unfinished_bytes = 0
-        """Received since the parser last made anything of it."""
+        """Received since the parser last completed a head, a message, or a piece of a body."""
         self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -64,12 +62,6 @@ class _BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._is_in_head = True
         super().on_message_begin()
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        super().on_header(name, value)
-        # Fields after a body end up here too.
-        if len(self.headers) > self.max_fields:
-            raise ValueError("too many fields")  # the parser stops, and the request is refused as no request
 
     def on_headers_complete(self) -> None:
         self._is_in_head = False
