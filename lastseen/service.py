@@ -56,7 +56,7 @@ def serve(
     with stop.watched(), ExitStack() as stack:
         bound = None
         if "api" in settings.roles:
-            from lastseen.service_http import answer_callers, build, guard_of
+            from lastseen.service_http import answer_callers, application, guard_of
 
             guard = guard_of(settings)
             bound = bound_socket(settings.host, settings.port)
@@ -86,7 +86,7 @@ def serve(
                 _logger.info("listening", extra={"address": address, "roles": settings.roles})
                 ready(Standing(address, paths))
 
-            answer_callers(build(engine, guard=guard), settings, bound, stop, tell)
+            answer_callers(application(engine, guard, stop), settings, bound, stop, tell)
     _logger.info("stopped")
 
 

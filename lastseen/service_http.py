@@ -14,14 +14,16 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
+from lastseen.app import Engine
 from lastseen.config import duration_ms
+from lastseen.http import health, metrics
 from lastseen.http.application import Guard, build, door_of
-from lastseen.http.guard import guard
+from lastseen.http.guard import OPEN_PATHS, guard
 from lastseen.http.limits import Limits
+from lastseen.http.metrics import Requests
 from lastseen.service_settings import ServiceSettings
 from lastseen.service_signals import StopSignals
 
-__all__ = ["answer_callers", "build", "guard_of"]
 _logger = logging.getLogger("lastseen.service")
 _access = logging.getLogger("lastseen.access")
 IDLE_CONNECTION_S = 75
@@ -42,10 +44,18 @@ def answer_callers(
 
     `ready` is told the paths of the routes when requests are answered.
     """
-    server = _Server(app, _patience_s(settings), ready)
+    drain_s = 0.0 if settings.drain_time is None else duration_ms("drain_time", settings.drain_time) / 1000
+    server = _Server(app, drain_s, duration_ms("shutdown_timeout", settings.shutdown_timeout) / 1000, ready)
     stop.then(server.tell)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(server.serve(sockets=[listening]))
+
+
+def application(engine: Engine, guard: Guard, stop: StopSignals) -> FastAPI:
+    """The API of an engine, with what those who run it ask for: health and metrics."""
+    requests = Requests()
+    operations = [health.router(engine, lambda: stop.count > 0), metrics.router(engine, requests)]
+    return build(engine, guard=requests.metered(guard), operations=operations)
 
 
 def guard_of(settings: ServiceSettings) -> Guard:
@@ -66,6 +76,7 @@ def guard_of(settings: ServiceSettings) -> Guard:
         hosts=settings.allowed_hosts,
         origins=settings.allowed_origins,
         limits=limits,
+        open_paths=OPEN_PATHS | {"/metrics"} if settings.open_metrics else OPEN_PATHS,
         write=_log_request if settings.access_log else _pass_over,
     )
 
@@ -76,10 +87,6 @@ def _log_request(line: Mapping[str, Any]) -> None:
 
 def _pass_over(_: Mapping[str, Any]) -> None:
     """Requests are counted by the metrics; a line for each would cost more than the request."""
-
-
-def _patience_s(settings: ServiceSettings) -> float:
-    return duration_ms("shutdown_timeout", settings.shutdown_timeout) / 1000
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -93,7 +100,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 class _Server(uvicorn.Server):
     """uvicorn's server, which leaves signals to the service, and ends streams when it stops."""
 
-    def __init__(self, app: FastAPI, patience_s: float, ready: Callable[[Sequence[str]], None]) -> None:
+    def __init__(self, app: FastAPI, drain_s: float, patience_s: float, ready: Callable[[Sequence[str]], None]) -> None:
         super().__init__(
             uvicorn.Config(
                 app, http="httptools", ws="none", lifespan="on", log_config=None, access_log=False,
@@ -101,13 +108,20 @@ class _Server(uvicorn.Server):
             )
         )  # fmt: skip
         self._app = app
-        self._patience_s = patience_s
+        self._drain_s, self._patience_s = drain_s, patience_s
+        self._told, self._told_s = 0, 0.0
         self._ready = ready
 
     def tell(self, count: int) -> None:
         """The service was told to stop, for the `count`-th time. Called in a signal's handler: sets flags only."""
-        self.should_exit = True
+        self._told, self._told_s = count, self._told_s or time.monotonic()
         self.force_exit = count > 1
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to take no more callers. Told to stop, it is not ready any more, and still answers for a while."""
+        if self._told and (self.force_exit or time.monotonic() >= self._told_s + self._drain_s):
+            self.should_exit = True
+        return await super().on_tick(counter)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

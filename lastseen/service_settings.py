@@ -57,8 +57,12 @@ class ServiceSettings:
     """How many it may make at once, after it was quiet."""
     access_log: bool = False
     """Whether each request is a log line, with its route, status, duration and the name of its token."""
+    open_metrics: bool = False
+    """Whether `/metrics` is answered without a token."""
+    drain_time: int | str | None = None
+    """How long the service still answers once it is told to stop, while `/readyz` says that it is leaving."""
     shutdown_timeout: int | str = "20s"
-    """How long requests in flight may take to end once the service is told to stop."""
+    """How long requests in flight may take to end after that."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least important log lines that are written."""
     log_format: Literal["json", "lines"] = "json"
@@ -183,6 +187,8 @@ _CHECKS: dict[str, Callable[[str, object], None]] = {
     "requests_per_s": _optional(_whole(1, 1_000_000)),
     "burst": _whole(1, 1_000_000),
     "access_log": _check_truth,
+    "open_metrics": _check_truth,
+    "drain_time": _optional(_check_duration),
     "shutdown_timeout": _check_duration,
     "log_level": _one_of(LEVELS),
     "log_format": _one_of(FORMATS),

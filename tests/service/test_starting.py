@@ -1,0 +1,159 @@
+"""How the service starts: quickly, ready when it says so, with a word for what keeps it from starting."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from lastseen.service_signals import Stopped, StopSignals
+from lastseen.token_file import TokenFile
+from tests.service.running import Running, wait_until
+
+ARGUMENTS = ("--log", "sqlite:///log.db", "--port", "0")
+FIRST_ANSWER_S = 3.0
+
+
+def test_dev_answers_within_three_seconds(tmp_path: Path) -> None:
+    with Running(tmp_path, "--port", "0", "--demo", "--speed", "60", command="dev") as service:
+        shown = wait_until(
+            lambda: [line for line in service.output if "/v1/sessions" in line], "the table of addresses"
+        )
+        address = shown[0].split()[-1].removesuffix("/v1/sessions")
+        assert httpx.get(f"{address}/livez").status_code == 200
+        assert time.monotonic() - service.began_s < FIRST_ANSWER_S
+        live = wait_until(lambda: httpx.get(f"{address}/v1/sessions").json()["sessions"], "people in the channel")
+        assert live[0]["key"].startswith("irc:#ubuntu:")
+        assert live[0]["policy"]["idle_ttl_ms"] == 30_000
+        service.tell(signal.SIGINT)
+        assert service.exit_code() == 0
+        assert "lastseen-dev.db" in "".join(service.output)
+        assert "Traceback" not in "".join(service.errors)
+    assert (tmp_path / "lastseen-dev.db").is_file()
+
+
+def test_dev_keeps_nothing_if_told_so(tmp_path: Path) -> None:
+    with Running(tmp_path, "--port", "0", "--ephemeral", command="dev") as service:
+        wait_until(lambda: "listening" in "".join(service.errors), "it listens")
+        service.tell()
+        assert service.exit_code() == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with Running(tmp_path, "--log", "sqlite:///log.db", "--port", str(port)) as service:
+            assert service.exit_code() == 4
+            said = "".join(service.errors)
+    assert said == (
+        f"lastseen: cannot listen on 127.0.0.1:{port}: it is taken by another program: stop that one, or choose another"
+        " port with --port\n"
+    )
+    assert list(tmp_path.iterdir()) == [], "the log was opened for nothing"
+
+
+def test_another_address_than_this_machine_s(tmp_path: Path) -> None:
+    TokenFile(tmp_path / "tokens.json").create("ana", ["read"], "", 0)
+    with Running(tmp_path, *ARGUMENTS, "--host", "192.0.2.1", "--token-file", "tokens.json") as service:
+        assert service.exit_code() == 4
+        assert "cannot listen on 192.0.2.1:0: this machine has no such address" in "".join(service.errors)
+
+
+def test_it_is_ready_when_it_says_so_and_leaves_before_it_stops(tmp_path: Path) -> None:
+    with Running(tmp_path, *ARGUMENTS, "--set", "drain_time=30s", LASTSEEN_LOG_LEVEL="info") as service:
+        address = service.address()
+        with httpx.Client(base_url=address) as client:
+            assert client.get("/readyz").status_code == 200
+            assert client.get("/livez").status_code == 200
+            service.tell()
+            wait_until(lambda: client.get("/readyz").status_code == 503, "it is not ready any more")
+            # Until then a load balancer may still send somebody.
+            assert client.post("/v1/sessions", json={"key": "late"}).status_code == 201
+        service.tell()
+        assert service.exit_code() == 0
+
+
+def test_tokens_are_asked_for_and_metrics_may_be_open(tmp_path: Path) -> None:
+    secret, _ = TokenFile(tmp_path / "tokens.json").create("ana", ["read"], "", 0)
+    shut = ("--token-file", "tokens.json", "--set", "access_log=true")
+    with Running(tmp_path, *ARGUMENTS, *shut, "--set", "open_metrics=true") as service:
+        address = service.address()
+        assert httpx.get(f"{address}/v1/sessions").status_code == 401
+        assert httpx.get(f"{address}/v1/sessions", headers={"Authorization": f"Bearer {secret}"}).status_code == 200
+        assert httpx.get(f"{address}/metrics").status_code == 200
+        assert httpx.get(f"{address}/livez").status_code == 200
+        wait_until(lambda: [line for line in service.lines() if line["event"] == "request"][3:], "four access lines")
+        told = [line for line in service.lines() if line["event"] == "request"]
+        assert [line["status"] for line in told[:2]] == [401, 200]
+        assert (told[1]["caller"], told[1]["route"]) == ("ana", "/v1/sessions")
+        assert secret not in "".join(service.errors)
+    with Running(tmp_path, *ARGUMENTS, *shut) as service:
+        assert httpx.get(f"{service.address()}/metrics").status_code == 401
+
+
+def test_figures_are_logged_every_so_often(tmp_path: Path) -> None:
+    with Running(tmp_path, *ARGUMENTS, "--set", "statistics_interval=50ms") as service:
+        address = service.address()
+        assert httpx.post(f"{address}/v1/sessions", json={"key": "discord:guild:ana"}).status_code == 201
+        wait_until(lambda: [line for line in service.lines() if line.get("active_sessions") == 1], "figures with Ana")
+        assert "discord:guild:ana" not in "".join(service.errors)
+
+
+def test_a_process_without_api_listens_to_nobody_and_prunes(tmp_path: Path) -> None:
+    with Running(tmp_path, *ARGUMENTS, "--roles", "api,view,snapshot", "--idle-ttl", "100ms") as door:
+        address = door.address()
+        session = httpx.post(f"{address}/v1/sessions", json={"key": "ana"}).json()
+        pruner = ("--log", "sqlite:///log.db", "--roles", "view,pruner")
+        with Running(tmp_path, *pruner) as service:
+            service.line("started")
+
+            def ended() -> bool:
+                answer = httpx.get(f"{address}/v1/sessions/ana")
+                return answer.status_code == 410 and answer.json()["ended"]["position"] is not None
+
+            wait_until(ended, f"somebody has said that {session['session_id']} has ended")
+            service.tell()
+            assert service.exit_code() == 0
+            assert "listening" not in json.dumps(service.lines())
+
+
+# ── signals ──
+
+
+def start_and_be_told(stop: StopSignals) -> None:
+    """A start that takes so long that a signal comes before its end."""
+    with stop.starting():
+        os.kill(os.getpid(), signal.SIGTERM)
+        wait_until(lambda: False, "the signal's handler has run", 5)
+
+
+def test_a_signal_interrupts_a_start() -> None:
+    stop = StopSignals()
+    before = signal.getsignal(signal.SIGTERM)
+    with stop.watched():
+        with pytest.raises(Stopped):
+            start_and_be_told(stop)
+        assert stop.count == 1
+        with pytest.raises(Stopped), stop.starting():
+            pytest.fail("it was told to stop before it began")
+        os.kill(os.getpid(), signal.SIGTERM)
+        wait_until(lambda: stop.count == 2, "a signal that is only counted")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_whoever_listens_is_told_how_often() -> None:
+    stop, told = StopSignals(), []
+    with stop.watched():
+        os.kill(os.getpid(), signal.SIGINT)
+        wait_until(lambda: stop.count == 1, "the signal")
+        stop.then(told.append)
+        os.kill(os.getpid(), signal.SIGHUP)
+        wait_until(lambda: stop.count == 2, "the next signal")
+    assert told == [1, 2]
