@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from engine.codec import check_key
@@ -11,8 +11,10 @@ from engine.session import Session, SessionView
 from projections.as_of import Past
 from projections.bodies import Message
 from projections.explain import Explanation, explain
+from projections.facts import Fact
 from projections.history import Entry, History, Life
 from projections.live_view import LiveView
+from projections.past_facts import PastFacts
 
 
 class PastReads:
@@ -75,6 +77,21 @@ class PastReads:
         """The newest messages of the session that lived under `key` then: the transcript of an ended session too."""
         past, found = self._past(key, at)
         return [] if found is None else list(past.body(found[0]).messages.values())
+
+    @property
+    def log_identity(self) -> str:
+        """Names the engine's log: another one, or the same one made anew, has another."""
+        return self._log.identity
+
+    def facts_between(self, partition: int, from_offset: int, to_offset: int) -> Iterator[Fact]:
+        """The facts of a partition's records from one offset up to, not including, another, in their order.
+
+        They are made again from log and history, and are those that subscribers heard. Raises `LogMismatch` where the
+        log does not go back so far, and `SnapshotError`.
+        """
+        self._check_open()
+        self._history.flush(self._views.present_partitions(), self._views.lock)
+        return PastFacts(partition, self._log, self._history).between(from_offset, to_offset)
 
     def _past(self, key: str, at: int | Position) -> tuple[Past, tuple[Session, SessionView] | None]:
         self._written_history(key)

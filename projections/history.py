@@ -251,6 +251,13 @@ class History:
         rows = self._read("SELECT * FROM lives WHERE key = ? ORDER BY began_offset DESC LIMIT 1", (key,))
         return Life(*rows[0]) if rows else None
 
+    def life_before(self, key: str, offset: int) -> Life | None:
+        """The latest session of a key that began before an offset. Raises `SnapshotError`."""
+        rows = self._read(
+            "SELECT * FROM lives WHERE key = ? AND began_offset < ? ORDER BY began_offset DESC LIMIT 1", (key, offset)
+        )
+        return Life(*rows[0]) if rows else None
+
     def last_entry(self, key: str) -> Entry | None:
         """The latest record of a key. Raises `SnapshotError`."""
         rows = self._read('SELECT * FROM entries WHERE key = ? ORDER BY "offset" DESC LIMIT 1', (key,))

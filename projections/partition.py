@@ -186,6 +186,14 @@ class Partition:
             self._change(session, event, at_ms, offset)
         return verdict, session, settled, ending
 
+    def settle(self, key: str, at_ms: int, offset: int) -> tuple[Session, Ending] | None:
+        """End the session under `key` if it is due, as every record does that addresses it, whatever its verdict."""
+        session = self.find(key)
+        due_ms = None if session is None else session.deadline_ms()
+        if session is None or due_ms is None or at_ms < due_ms:
+            return None
+        return session, self._end(session, session.reason_at(due_ms), due_ms, offset)
+
     def _change(self, session: Session, event: events.SessionEvent, at_ms: int, offset: int) -> None:
         was = session.status
         lifecycle.apply(session, event, at_ms, offset)
