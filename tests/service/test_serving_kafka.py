@@ -1,0 +1,68 @@
+"""Two processes on one topic of Kafka: when one is told to stop, the other has its partitions at once."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from pathlib import Path
+
+import httpx
+import pytest
+
+from engine.log.kafka_place import place_of
+from engine.log.kafka_topic import Wanted, create
+from tests.kafka_fixtures import SharedBroker
+from tests.service.running import Running, wait_until
+
+PARTITIONS = 4
+SESSION_TIMEOUT_S = 10
+"""After so long the group would find out by itself that a member has gone."""
+
+
+@pytest.fixture
+def url(kafka_broker: SharedBroker) -> str:
+    """A log of the test's own."""
+    url = f"kafka://{kafka_broker.address}/service-{uuid.uuid4().hex[:12]}"
+    create(place_of(url), Wanted(PARTITIONS))
+    return url
+
+
+def owned(address: str) -> int:
+    """How many partitions a process says that it owns."""
+    figures = httpx.get(f"{address}/metrics").text
+    found = re.search(r'^lastseen_partitions\{share="owned"\} (\d+)', figures, re.MULTILINE)
+    assert found, "no such figure"
+    return int(found[1])
+
+
+def test_who_stops_hands_its_partitions_over(tmp_path: Path, url: str) -> None:
+    def process(name: str) -> Running:
+        return Running(tmp_path, "--log", url, "--port", "0", "--snapshot", f"{name}.snapshot")
+
+    with process("one") as one, process("two") as two:
+        first, second = one.address(), two.address()
+        wait_until(lambda: (owned(first), owned(second)) == (2, 2), "each has its half")
+        made = {}
+        for number in range(40):
+            answer = httpx.post(f"{(first, second)[number % 2]}/v1/sessions", json={"key": f"key:{number}"})
+            assert answer.status_code == 201
+            made[f"key:{number}"] = answer.json()["session_id"]
+        told_s = time.monotonic()
+        one.tell()
+        wait_until(lambda: owned(second) == PARTITIONS, "the other has all")
+        assert time.monotonic() - told_s < SESSION_TIMEOUT_S, "nothing was handed over: the group has only found it out"
+        assert one.exit_code() == 0
+        assert "Traceback" not in "".join(one.errors)
+        with process("one") as again:
+            third = again.address()
+            assert again.line("the log is read")["sessions"] == len(made)
+            for key, session_id in made.items():
+                for address in (second, third):
+                    wait_until(lambda: httpx.get(f"{address}/v1/sessions/{key}").status_code == 200, key)  # noqa: B023
+                    assert httpx.get(f"{address}/v1/sessions/{key}").json()["session_id"] == session_id
+            two.tell()
+            assert two.exit_code() == 0
+            wait_until(lambda: owned(third) == PARTITIONS, "the last has all")
+            again.tell()
+            assert again.exit_code() == 0
