@@ -19,6 +19,7 @@ from lastseen.config import duration_ms
 from lastseen.http import health, metrics
 from lastseen.http.application import Guard, build, door_of
 from lastseen.http.guard import OPEN_PATHS, guard
+from lastseen.http.limit_heads import bounded_protocol
 from lastseen.http.limits import Limits
 from lastseen.http.metrics import Requests
 from lastseen.service_settings import ServiceSettings
@@ -44,8 +45,7 @@ def answer_callers(
 
     `ready` is told the paths of the routes when requests are answered.
     """
-    drain_s = 0.0 if settings.drain_time is None else duration_ms("drain_time", settings.drain_time) / 1000
-    server = _Server(app, drain_s, duration_ms("shutdown_timeout", settings.shutdown_timeout) / 1000, ready)
+    server = _Server(app, settings, ready)
     stop.then(server.tell)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(server.serve(sockets=[listening]))
@@ -61,7 +61,20 @@ def application(engine: Engine, guard: Guard, stop: StopSignals) -> FastAPI:
 def guard_of(settings: ServiceSettings) -> Guard:
     """What stands before the routes. Raises `InvalidSetting` where the service would be open to anybody, or the token
     file is no good."""
-    limits = Limits(
+    return guard(
+        host=settings.host,
+        token_file=settings.token_file,
+        hosts=settings.allowed_hosts,
+        origins=settings.allowed_origins,
+        limits=limits_of(settings),
+        open_paths=OPEN_PATHS | {"/metrics"} if settings.open_metrics else OPEN_PATHS,
+        write=_log_request if settings.access_log else _pass_over,
+    )
+
+
+def limits_of(settings: ServiceSettings) -> Limits:
+    """The bounds of what callers may ask for."""
+    return Limits(
         max_body_bytes=settings.max_request_bytes,
         max_waiting_body_bytes=max(settings.max_request_bytes, Limits().max_waiting_body_bytes),
         request_s=duration_ms("request_timeout", settings.request_timeout) / 1000,
@@ -69,15 +82,6 @@ def guard_of(settings: ServiceSettings) -> Guard:
         max_streams=settings.max_streams,
         requests_per_s=settings.requests_per_s,
         burst=settings.burst,
-    )
-    return guard(
-        host=settings.host,
-        token_file=settings.token_file,
-        hosts=settings.allowed_hosts,
-        origins=settings.allowed_origins,
-        limits=limits,
-        open_paths=OPEN_PATHS | {"/metrics"} if settings.open_metrics else OPEN_PATHS,
-        write=_log_request if settings.access_log else _pass_over,
     )
 
 
@@ -100,15 +104,18 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 class _Server(uvicorn.Server):
     """uvicorn's server, which leaves signals to the service, and ends streams when it stops."""
 
-    def __init__(self, app: FastAPI, drain_s: float, patience_s: float, ready: Callable[[Sequence[str]], None]) -> None:
+    def __init__(self, app: FastAPI, settings: ServiceSettings, ready: Callable[[Sequence[str]], None]) -> None:
+        protocol = bounded_protocol(limits_of(settings))
         super().__init__(
             uvicorn.Config(
-                app, http="httptools", ws="none", lifespan="on", log_config=None, access_log=False,
+                app, http=protocol, ws="none", lifespan="on", log_config=None, access_log=False,
                 server_header=False, proxy_headers=False, timeout_keep_alive=IDLE_CONNECTION_S,
             )
         )  # fmt: skip
         self._app = app
-        self._drain_s, self._patience_s = drain_s, patience_s
+        drain = settings.drain_time
+        self._drain_s = 0.0 if drain is None else duration_ms("drain_time", drain) / 1000
+        self._patience_s = duration_ms("shutdown_timeout", settings.shutdown_timeout) / 1000
         self._told, self._told_s = 0, 0.0
         self._ready = ready
 

@@ -72,16 +72,20 @@ class Running:
     def line(self, event: str) -> dict[str, Any]:
         """The log line of an event, once it is there."""
 
-        def found() -> dict[str, Any] | None:
-            return next((line for line in self.lines() if line["event"] == event), None)
+        found: dict[str, Any] = self.until(
+            lambda: next((line for line in self.lines() if line["event"] == event), None), f"a log line {event}"
+        )
+        return found
 
-        def looked() -> dict[str, Any] | None:
-            line = found()
-            assert line or self.process.poll() is None, f"it ended: {''.join(self.errors)}"
-            return line
+    def until(self, is_so: Callable[[], object], what: str) -> Any:
+        """Wait until something is so; returns it. Fails at once if the process ends before."""
 
-        line: dict[str, Any] = wait_until(looked, f"a log line {event}")
-        return line
+        def looked() -> object:
+            found = is_so()
+            assert found or self.process.poll() is None, f"it ended: {''.join(self.errors)}"
+            return found
+
+        return wait_until(looked, what)
 
     def address(self) -> str:
         """Where it listens, once it does."""

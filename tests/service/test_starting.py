@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -22,7 +23,7 @@ FIRST_ANSWER_S = 3.0
 
 def test_dev_answers_within_three_seconds(tmp_path: Path) -> None:
     with Running(tmp_path, "--port", "0", "--demo", "--speed", "60", command="dev") as service:
-        shown = wait_until(
+        shown = service.until(
             lambda: [line for line in service.output if "/v1/sessions" in line], "the table of addresses"
         )
         address = shown[0].split()[-1].removesuffix("/v1/sessions")
@@ -40,7 +41,7 @@ def test_dev_answers_within_three_seconds(tmp_path: Path) -> None:
 
 def test_dev_keeps_nothing_if_told_so(tmp_path: Path) -> None:
     with Running(tmp_path, "--port", "0", "--ephemeral", command="dev") as service:
-        wait_until(lambda: "listening" in "".join(service.errors), "it listens")
+        service.until(lambda: "listening" in "".join(service.errors), "it listens")
         service.tell()
         assert service.exit_code() == 0
     assert list(tmp_path.iterdir()) == []
@@ -89,7 +90,7 @@ def test_tokens_are_asked_for_and_metrics_may_be_open(tmp_path: Path) -> None:
         assert httpx.get(f"{address}/v1/sessions", headers={"Authorization": f"Bearer {secret}"}).status_code == 200
         assert httpx.get(f"{address}/metrics").status_code == 200
         assert httpx.get(f"{address}/livez").status_code == 200
-        wait_until(lambda: [line for line in service.lines() if line["event"] == "request"][3:], "four access lines")
+        service.until(lambda: [line for line in service.lines() if line["event"] == "request"][3:], "four access lines")
         told = [line for line in service.lines() if line["event"] == "request"]
         assert [line["status"] for line in told[:2]] == [401, 200]
         assert (told[1]["caller"], told[1]["route"]) == ("ana", "/v1/sessions")
@@ -98,11 +99,21 @@ def test_tokens_are_asked_for_and_metrics_may_be_open(tmp_path: Path) -> None:
         assert httpx.get(f"{service.address()}/metrics").status_code == 401
 
 
+def test_a_head_without_end_is_cut_off(tmp_path: Path) -> None:
+    with Running(tmp_path, *ARGUMENTS) as service:
+        parts = urlsplit(service.address())
+        with socket.create_connection((parts.hostname or "", parts.port or 80), timeout=30) as caller:
+            caller.sendall(b"GET /v1/sessions HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 60_000)
+            assert caller.recv(1000).startswith(b"HTTP/1.1 431 ")
+
+
 def test_figures_are_logged_every_so_often(tmp_path: Path) -> None:
     with Running(tmp_path, *ARGUMENTS, "--set", "statistics_interval=50ms") as service:
         address = service.address()
         assert httpx.post(f"{address}/v1/sessions", json={"key": "discord:guild:ana"}).status_code == 201
-        wait_until(lambda: [line for line in service.lines() if line.get("active_sessions") == 1], "figures with Ana")
+        service.until(
+            lambda: [line for line in service.lines() if line.get("active_sessions") == 1], "figures with Ana"
+        )
         assert "discord:guild:ana" not in "".join(service.errors)
 
 
