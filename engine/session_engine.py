@@ -124,10 +124,12 @@ class SessionEngine:
         event_id = ""
         answer: Answer | None = None
         session: Session | None = None
+        version = 0
 
         def decide() -> Sequence[Message]:
-            nonlocal event_id, answer, session
+            nonlocal event_id, answer, session, version
             session = partition.find(key)
+            version = 0 if session is None else session.version
             decided = self._decide(key, make, partition, session)
             if decided is None:
                 answer = None
@@ -147,7 +149,9 @@ class SessionEngine:
             verdict = verdict_of(answer)
             if verdict is Verdict.APPLIED:
                 return answer.session
-            if pinned or verdict is Verdict.CLOCK_SKEW:
+            # Where nothing has changed, our clock and the log's disagree, on a deadline say: to decide again is no use.
+            is_same = session is not None and partition.find(key) is session and session.version == version
+            if pinned or is_same or verdict is Verdict.CLOCK_SKEW:
                 raise refusal(verdict, key, session)
         raise VersionConflict(
             f"session key {shown(key)}: it changed {ATTEMPTS} times while this was being decided; try again"
@@ -282,5 +286,6 @@ def _report_failure(appended: Future[list[Position]]) -> None:
 
 def verdict_of(answer: Answer) -> Verdict:
     """The verdict on an event that has been folded."""
-    assert answer.outcome is not None, "the fold has passed the record, so it has an outcome"
+    if answer.outcome is None:
+        answer.lose()
     return answer.outcome.verdict

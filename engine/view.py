@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from engine.lifecycle import SessionIds
 from engine.log.port import Position
@@ -52,6 +52,10 @@ class Answer(Protocol):
 
     @property
     def session(self) -> SessionView | None: ...
+
+    def lose(self) -> NoReturn:
+        """The fold has passed the event's place without it: stop the fold and raise `LogMismatch`."""
+        ...
 
 
 class Fold(Protocol):

@@ -7,7 +7,7 @@ lock, and finds the work done if somebody else has been there. That saves a hand
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from engine.errors import EngineClosed, LastseenError, LogMismatch
 from engine.log.port import Log, Position
@@ -34,11 +34,19 @@ Witness = Callable[[Partition, Outcome], None]
 class Awaited:
     """The outcome of one event that a caller is waiting for, with the session as it was right after."""
 
-    __slots__ = ("outcome", "session")
+    __slots__ = ("_stop", "outcome", "session")
 
-    def __init__(self) -> None:
+    def __init__(self, stop: Callable[[str], NoReturn]) -> None:
+        self._stop = stop
         self.outcome: Outcome | None = None
         self.session: SessionView | None = None
+
+    def lose(self) -> NoReturn:
+        """The fold has passed the event's place without it (`view.Answer`)."""
+        self._stop(
+            "the log has put a record where another was folded before: it has lost records, or an older copy was put in"
+            " its place. Restore the log; or delete the snapshot and the history, if the loss is accepted"
+        )
 
 
 class Follower:
@@ -75,9 +83,14 @@ class Follower:
                 " everything"
             )
 
+    def _stop(self, why: str) -> NoReturn:
+        """Nothing is folded any more, and nothing shown."""
+        self._failure = LogMismatch(why)
+        raise LogMismatch(why)
+
     def expect(self, event_id: str) -> Awaited:
         """Ask for the outcome of an event that is about to be appended. Give it up with `forget`."""
-        awaited = self._awaited[event_id] = Awaited()
+        awaited = self._awaited[event_id] = Awaited(self._stop)
         return awaited
 
     def forget(self, event_id: str) -> None:
@@ -92,9 +105,16 @@ class Follower:
         folded = 0
         if to is not None:
             return self._fold_until(to.partition, to.offset + 1)
+        told = list(self._told)  # before the log is asked: others may fold on meanwhile
         for number, end_offset in enumerate(self._log.end_offsets()):
             if number not in self._view.present:
                 continue
+            if end_offset < told[number]:
+                self._stop(
+                    f"partition {number}: records up to offset {told[number]} have been folded, and the log ends at"
+                    f" {end_offset} now: it has lost records, or an older copy was put in its place. Restore the log;"
+                    " or delete the snapshot and the history, if the loss is accepted"
+                )
             folded += self._fold_until(number, end_offset)
         return folded
 
@@ -139,12 +159,11 @@ class Follower:
             self.is_torn = True
             raise
         if len(outcomes) < len(records):
-            self._failure = LogMismatch(
+            self._stop(
                 f"partition {partition.number}: expected the record at offset {partition.checkpoint} and found"
                 f" {records[len(outcomes)].offset}: records are missing from the log, so its state can no longer be"
                 " known. Restore the log, or start from a snapshot that was taken after the gap."
             )
-            raise LogMismatch(*self._failure.args)
         return len(outcomes)
 
     def _answer(self, partition: Partition, outcomes: Sequence[Outcome]) -> None:

@@ -136,7 +136,8 @@ class Pruner:
         """
         self.runs += 1
         done = Plan()
-        self._recent = {key: at_ms for key, at_ms in self._recent.items() if now_ms - at_ms < RETRY_MS}
+        # A clock that was set back must not keep quiet about what it has announced in its future.
+        self._recent = {key: at_ms for key, at_ms in self._recent.items() if 0 <= now_ms - at_ms < RETRY_MS}
         while True:
             plan = self.plan(now_ms, BATCH + len(self._recent))
             found = len(plan.due)

@@ -1,0 +1,54 @@
+"""The simulated group of owners: who owns which partition, and who still believes so."""
+
+from __future__ import annotations
+
+
+class Member:
+    """One node's duties (`sharing.Duties`): what it believes to own, which may be out of date."""
+
+    def __init__(self, node: int, group: Group) -> None:
+        self._node = node
+        self._group = group
+        self.believed: frozenset[int] = frozenset()
+
+    def hear(self) -> None:
+        """The node learns what it owns now."""
+        self.believed = self._group.share_of(self._node)
+
+    def owned(self) -> frozenset[int]:
+        """The partitions that this node believes to own."""
+        return self.believed
+
+    def owner_of(self, partition: int) -> str | None:
+        """Nobody gives an address here."""
+        return None
+
+    def known_owner(self, partition: int) -> str | None:
+        """Nobody gives an address here."""
+        return None
+
+    def close(self) -> None:
+        """Give up what is owned."""
+        self.believed = frozenset()
+
+
+class Group:
+    """Gives each partition to one node."""
+
+    def __init__(self, partitions: int) -> None:
+        self.owners: list[int] = [0] * partitions
+        self.members: dict[int, Member] = {}
+
+    def join(self, node: int) -> Member:
+        """A node takes part; it hears at once what it owns."""
+        member = self.members[node] = Member(node, self)
+        member.hear()
+        return member
+
+    def share_of(self, node: int) -> frozenset[int]:
+        """What a node owns in truth."""
+        return frozenset(number for number, owner in enumerate(self.owners) if owner == node)
+
+    def assign(self, owners: list[int]) -> None:
+        """Other owners from now on; who does not hear of it is a zombie."""
+        self.owners = owners

@@ -1,0 +1,81 @@
+"""The simulated topics of facts and states, and each node's way to them, which may fail before, amid or after a write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from engine.errors import LogUnavailable
+from engine.log.sharing import Notice
+
+
+class Topics:
+    """Facts and states by partition, in the order in which they were written."""
+
+    def __init__(self, partitions: int) -> None:
+        self.facts: list[list[Notice]] = [[] for _ in range(partitions)]
+        self.states: list[list[Notice]] = [[] for _ in range(partitions)]
+
+
+class Way:
+    """One node's way to the topics (`sharing.Outlet`)."""
+
+    def __init__(self, topics: Topics, happened: Callable[[str], None]) -> None:
+        self._topics = topics
+        self._happened = happened
+        self._seen: dict[int, int] = {}
+        self._strange: dict[int, list[Notice]] = {}
+        self.armed: str | None = None
+        """When the next write fails: `before`, `amid` or `after`, of facts or of states."""
+
+    def _fail(self, when: str) -> None:
+        if self.armed == when:
+            self.armed = None
+            self._happened("facts not acknowledged")
+            raise LogUnavailable("the brokers are out of reach")
+
+    def publish_facts(self, partition: int, notices: Sequence[Notice]) -> None:
+        """Append facts (`sharing.Outlet`)."""
+        self._fail("before facts")
+        if self.armed == "amid facts":
+            self._topics.facts[partition] += notices[: len(notices) // 2]
+            self._fail("amid facts")
+        self._topics.facts[partition] += notices
+        self._fail("after facts")
+
+    def last_fact(self, partition: int) -> bytes | None:
+        """The newest fact (`sharing.Outlet`)."""
+        facts = self._topics.facts[partition]
+        return facts[-1].value if facts else None
+
+    def had_facts(self, partition: int) -> bool:
+        """Whether there ever was one (`sharing.Outlet`)."""
+        return bool(self._topics.facts[partition])
+
+    def publish_states(self, partition: int, notices: Sequence[Notice]) -> None:
+        """Replace states (`sharing.Outlet`)."""
+        self._fail("before states")
+        self._look(partition)
+        self._topics.states[partition] += notices
+        self._seen[partition] = len(self._topics.states[partition])
+        self._fail("after states")
+
+    def _look(self, partition: int) -> None:
+        states = self._topics.states[partition]
+        if partition in self._seen:
+            self._strange.setdefault(partition, []).extend(states[self._seen[partition] :])
+        self._seen[partition] = len(states)
+
+    def distrust(self, partition: int) -> None:
+        """Take all states for somebody else's (`sharing.Outlet`)."""
+        self._seen[partition] = 0
+        self._strange[partition] = []
+
+    def written_by_others(self, partition: int) -> Iterator[Sequence[Notice]]:
+        """What others have written since this was asked last (`sharing.Outlet`)."""
+        self._look(partition)
+        found = self._strange.pop(partition, [])
+        for start in range(0, len(found), 3):
+            yield found[start : start + 3]
+
+    def close(self) -> None:
+        """Let go (`sharing.Outlet`)."""
