@@ -13,7 +13,7 @@ OK, FOUND, INVALID, REFUSED, UNAVAILABLE, INTERRUPTED, UNREAD = 0, 1, 2, 3, 4, 1
 
 EXIT_CODES = {
     OK: "done; what was checked is right",
-    FOUND: "`rebuild` or `log copy` found a difference, `verify` or `topics check` a fault",
+    FOUND: "`rebuild` or `log copy` found a difference, `verify`, `doctor` or `topics check` a fault",
     INVALID: "wrong usage, or input that is not in form; nothing was written",
     REFUSED: "nothing is there under this key, or the session's state or the clock forbids it",
     UNAVAILABLE: "the log or the snapshot is missing, locked, damaged, or another one than was meant; or the"

@@ -9,6 +9,7 @@ import typer
 from lastseen.cli import (
     checking,
     configuring,
+    doctoring,
     importing,
     keeping,
     logs,
@@ -43,6 +44,7 @@ app.command("stats")(keeping.stats)
 app.command("prune")(keeping.prune)
 app.command("rebuild")(checking.rebuild)
 app.command("verify")(checking.verify)
+app.command("doctor")(doctoring.doctor)
 app.add_typer(importing.app, name="import")
 app.add_typer(logs.app, name="log")
 app.add_typer(topics.app, name="topics")

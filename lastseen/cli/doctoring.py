@@ -1,0 +1,65 @@
+"""`lastseen doctor`: how a log, its snapshot and this machine stand, and what to do next."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from lastseen.cli.configuring import Assignments, ConfigFile, ProfileName
+from lastseen.cli.exits import FOUND
+from lastseen.cli.options import Form, Output
+from lastseen.cli.printing import put_json, put_rows, say
+
+_COLUMNS = {"check": "what", "severity": "how", "says": "found", "next_step": "next step"}
+
+
+def doctor(
+    log: Annotated[
+        str | None,
+        typer.Option(
+            "--log", metavar="URL",
+            help="The log: sqlite:///relative.db, sqlite:////absolute.db or kafka://host:9092/topic.",
+        ),
+    ] = None,
+    config: ConfigFile = None,
+    profile: ProfileName = None,
+    assignments: Assignments = None,
+    is_json: Annotated[bool, typer.Option("--json", help="The same as -o json.")] = False,
+    output: Output = Form.TABLE,
+) -> None:  # fmt: skip
+    """Look at the log, its snapshot and this machine, as `lastseen serve` would be configured here and now.
+
+    It says of each thing how it stands, and what to do next: whether the log is there and fit, clocks, how far the
+    snapshot is behind, its digest, room on the disk, memory, and the service, if one answers at the address. It only
+    reads, and may be used beside a service that runs. The exit code is 1 where there is a warning or an error.
+    """
+    from engine.clock import SystemClock
+    from lastseen.configuration import configure
+    from lastseen.doctor import Severity, Subject, examine
+
+    configuration = configure({"log": log, "profile": profile}, assignments or [], config=config)
+    settings, engine = configuration.service, configuration.engine
+    subject = Subject(
+        settings.log, engine["snapshot"], engine["max_body_bytes"], engine["max_memory_bytes"], settings.token_file,
+        None if "api" not in settings.roles or not settings.port else f"http://{_reached(settings.host)}:{settings.port}",
+    )  # fmt: skip
+    found = list(examine(subject, SystemClock().now_ms()))
+    is_well = not any(each.severity in (Severity.WARNING, Severity.ERROR) for each in found)
+    rows = [each._asdict() for each in found]
+    if is_json or output is Form.JSON:
+        put_json({"ok": is_well, "findings": rows})
+    else:
+        put_rows(rows, output, _COLUMNS)
+    if not is_well:
+        say("lastseen: what is a warning or an error above needs attention")
+        raise typer.Exit(FOUND)
+
+
+def _reached(host: str) -> str:
+    """Where this machine reaches what listens on `host`."""
+    if host in ("0.0.0.0", ""):
+        return "127.0.0.1"
+    if host == "::":
+        return "[::1]"
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
