@@ -253,15 +253,24 @@ def test_a_service_whose_clock_is_wrong_is_named(log: Path, by_ms: int, severity
     assert "/lastseen" not in found["producers"]["says"]
 
 
-def test_imported_history_has_times_of_its_own(tmp_path: Path) -> None:
-    old, path = tmp_path / "old.db", tmp_path / "copy.db"
-    with lastseen.open_engine(f"sqlite:///{old}", clock=lastseen.ManualClock(), background=False) as engine:
+def imported(folder: Path, at_ms: int) -> Path:
+    """A log that was copied from one that was written at another time."""
+    old, path = folder / "old.db", folder / "copy.db"
+    with lastseen.open_engine(f"sqlite:///{old}", clock=lastseen.ManualClock(at_ms), background=False) as engine:
         engine.open("key")
         engine.touch("key")
     result = CliRunner().invoke(app, ["log", "copy", f"sqlite:///{old}", f"sqlite:///{path}"])
     assert result.exit_code == 0, result.stderr
+    return path
+
+
+def test_imported_history_has_times_of_its_own(tmp_path: Path) -> None:
+    path = imported(tmp_path, SystemClock().now_ms() - 60 * MIN)
     assert findings(path)["producers"]["severity"] == "ok"
 
+
+def test_history_that_is_being_imported(tmp_path: Path) -> None:
+    path = imported(tmp_path, 1_700_000_000_000)
     with closing(sqlite3.connect(path)) as connection, connection:
         # As if it were still going on: the record that ends it, and those after it, are gone.
         (end,) = connection.execute(
