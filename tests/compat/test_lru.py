@@ -286,6 +286,27 @@ def test_difference_a_replaced_value_restarts_its_clocks(opened: Open, clock: Ma
     assert sessions.get("a") is None
 
 
+def test_a_replaced_value_makes_the_session_the_youngest(opened: Open, clock: ManualClock) -> None:
+    sessions = opened(session_ttl_ms=10 * S, inactive_ttl_ms=None)
+    sessions["a"] = 1
+    clock.advance(S)
+    sessions["b"] = 1
+    clock.advance(S)
+    sessions["a"] = 2
+    assert sessions["b"] == 1
+    clock.advance(9 * S)
+    assert (len(sessions), sessions.cleanup(), list(sessions)) == (1, 1, ["a"])
+
+
+def test_where_both_limits_are_reached_at_once_the_absolute_one_is_named(opened: Open, clock: ManualClock) -> None:
+    sessions = opened(session_ttl_ms=MIN, inactive_ttl_ms=MIN)
+    sessions["a"] = 1
+    clock.advance(MIN)
+    sessions.cleanup()
+    evictions = sessions.statistics()["evictions"]
+    assert (evictions["session_ttl"], evictions["inactive_ttl"]) == (1, 0)
+
+
 def test_a_replaced_value_keeps_its_messages(opened: Open) -> None:
     sessions = opened()
     sessions["a"] = 1
