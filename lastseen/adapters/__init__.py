@@ -1,0 +1,1 @@
+"""lastseen in the place of a web framework's own sessions."""
