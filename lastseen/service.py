@@ -22,6 +22,7 @@ from lastseen.opening import open_engine
 from lastseen.service_address import address_of, bound_socket, listen
 from lastseen.service_figures import logged_figures
 from lastseen.service_signals import Stopped, StopSignals
+from lastseen.service_tls import check_tls
 
 _logger = logging.getLogger("lastseen.service")
 LOOK_EVERY_S = 0.1
@@ -59,6 +60,7 @@ def serve(
             from lastseen.service_http import answer_callers, application, guard_of
 
             guard = guard_of(settings)
+            scheme = "https" if check_tls(settings) else "http"
             bound = bound_socket(settings.host, settings.port)
             stack.callback(bound.close)
         try:
@@ -80,7 +82,7 @@ def serve(
                 time.sleep(LOOK_EVERY_S)
         else:
             listen(bound)
-            address = address_of(bound, settings.host)
+            address = address_of(bound, settings.host, scheme)
 
             def tell(paths: Sequence[str]) -> None:
                 _logger.info("listening", extra={"address": address, "roles": settings.roles})
@@ -107,6 +109,11 @@ def _warn(configuration: Configuration) -> None:
         _logger.warning("the log is in memory: all is lost when this process ends")
     elif log.startswith("kafka:") and configuration.engine["snapshot"] in (None, IN_MEMORY):
         _logger.warning("the snapshot is in memory: each start reads the whole log; name a file with --snapshot")
+    if "api" in settings.roles and settings.tls_cert_file is None and settings.token_file is not None:
+        from lastseen.http.guard_origins import is_loopback
+
+        if not is_loopback(settings.host):
+            _logger.warning("no TLS: tokens are readable on the network, unless something before the service does it")
     if configuration.value("view") == "owned" and configuration.value("address") is None and "api" in settings.roles:
         _logger.warning("view = owned without an address: callers are not told who has the sessions not held here")
 

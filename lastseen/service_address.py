@@ -18,11 +18,11 @@ _REASONS = {
 def bound_socket(host: str, port: int) -> socket.socket:
     """A socket at an address, which does not listen yet. Raises `CannotListen`."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise _cannot(host, port, error) from error
+    # Of a name with several addresses, one of IPv4: that is what callers who know no name try first.
+    family, kind, protocol, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
     bound = socket.socket(family, kind, protocol)
     try:
         # A port that this service has just left may be taken again, though the system still remembers connections.
@@ -44,11 +44,11 @@ def listen(bound: socket.socket) -> None:
         raise _cannot(host, port, error) from error
 
 
-def address_of(bound: socket.socket, host: str) -> str:
+def address_of(bound: socket.socket, host: str, scheme: str = "http") -> str:
     """What callers use: `http://127.0.0.1:8321`."""
     port = bound.getsockname()[1]
     name = host.strip("[]")
-    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+    return f"{scheme}://[{name}]:{port}" if ":" in name else f"{scheme}://{name}:{port}"
 
 
 def _cannot(host: str, port: int, error: OSError) -> CannotListen:

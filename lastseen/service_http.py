@@ -110,6 +110,7 @@ class _Server(uvicorn.Server):
             uvicorn.Config(
                 app, http=protocol, ws="none", lifespan="on", log_config=None, access_log=False,
                 server_header=False, proxy_headers=False, timeout_keep_alive=IDLE_CONNECTION_S,
+                ssl_certfile=settings.tls_cert_file, ssl_keyfile=settings.tls_key_file,
             )
         )  # fmt: skip
         self._app = app

@@ -39,6 +39,10 @@ class ServiceSettings:
     that on disk, `pruner` announces what is due, `facts` tells others in the topics beside a log on Kafka."""
     token_file: str | None = None
     """The file of the tokens that callers must have; it holds their hashes only."""
+    tls_cert_file: str | None = None
+    """The PEM file of a certificate and those that it rests on: with it the service speaks TLS itself."""
+    tls_key_file: str | None = None
+    """The PEM file of its key, without a password; not needed if the key is in the same file."""
     allowed_hosts: tuple[str, ...] = ()
     """The names by which callers may address this service, beside those of the loopback."""
     allowed_origins: tuple[str, ...] = ()
@@ -138,6 +142,10 @@ def _check_token_file(name: str, value: object) -> None:
         raise InvalidSetting(
             f"{name}: this is a token, not a file: give the path that `lastseen token create` wrote to"
         )
+    _check_file(name, value)
+
+
+def _check_file(name: str, value: object) -> None:
     if value is not None and (not isinstance(value, str) or not value):
         raise InvalidSetting(f"{name} = {shown(value)}: give the path of a file")
 
@@ -178,6 +186,8 @@ _CHECKS: dict[str, Callable[[str, object], None]] = {
     "port": _whole(0, 65_535),
     "roles": _check_roles,
     "token_file": _check_token_file,
+    "tls_cert_file": _check_file,
+    "tls_key_file": _check_file,
     "allowed_hosts": _check_hosts,
     "allowed_origins": _check_origins,
     "max_request_bytes": _whole(1024, 1 << 30),

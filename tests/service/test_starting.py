@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import socket
+import ssl
+import subprocess
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,7 +15,11 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from engine.errors import InvalidSetting
+from infra.kafka.access import Certificate
+from lastseen.service_settings import ServiceSettings
 from lastseen.service_signals import Stopped, StopSignals
+from lastseen.service_tls import check_tls
 from lastseen.token_file import TokenFile
 from tests.service.running import Running, wait_until
 
@@ -105,6 +111,39 @@ def test_a_head_without_end_is_cut_off(tmp_path: Path) -> None:
         with socket.create_connection((parts.hostname or "", parts.port or 80), timeout=30) as caller:
             caller.sendall(b"GET /v1/sessions HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 60_000)
             assert caller.recv(1000).startswith(b"HTTP/1.1 431 ")
+
+
+def test_it_speaks_tls_with_a_certificate(tmp_path: Path) -> None:
+    made = Certificate.make(tmp_path / "tls")
+    pair = ("--set", "tls_cert_file=tls/node.pem", "--set", "tls_key_file=tls/node.key")
+    with Running(tmp_path, *ARGUMENTS, *pair) as service:
+        address = service.address()
+        assert address.startswith("https://127.0.0.1:")
+        trusted = ssl.create_default_context(cafile=str(made.authority))
+        answer = httpx.get(f"{address}/v1/sessions", verify=trusted)
+        assert answer.status_code == 200
+        assert "strict-transport-security" in answer.headers
+        service.tell()
+        assert service.exit_code() == 0
+    for wrong in (("node.pem", "ca.key"), ("node.pem", "nowhere.key"), ("node.csr", "node.key")):
+        settings = ServiceSettings(
+            tls_cert_file=f"{tmp_path}/tls/{wrong[0]}", tls_key_file=f"{tmp_path}/tls/{wrong[1]}"
+        )
+        with pytest.raises(InvalidSetting, match="cannot be used"):
+            check_tls(settings)
+    with pytest.raises(InvalidSetting, match="give tls_cert_file too"):
+        check_tls(ServiceSettings(tls_key_file="a.key"))
+    assert not check_tls(ServiceSettings())
+
+
+def test_a_locked_key_is_refused_and_not_asked_for(tmp_path: Path) -> None:
+    Certificate.make(tmp_path)
+    subprocess.run(
+        ["openssl", "rsa", "-aes256", "-passout", "pass:hunter2", "-in", "node.key", "-out", "locked.key"],
+        cwd=tmp_path, check=True, capture_output=True,
+    )  # fmt: skip
+    with pytest.raises(InvalidSetting, match="without a password"):
+        check_tls(ServiceSettings(tls_cert_file=f"{tmp_path}/node.pem", tls_key_file=f"{tmp_path}/locked.key"))
 
 
 def test_figures_are_logged_every_so_often(tmp_path: Path) -> None:
