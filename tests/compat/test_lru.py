@@ -25,6 +25,8 @@ S, MIN, HOUR = 1_000, 60_000, 3_600_000
 T0 = 1_700_000_000_000
 PATIENCE_S = 20
 ROOMY, CRAMPED = 2**50, 1
+"""Memory limits: hardly used, and far exceeded."""
+NEVER_MS = 10**15
 SECTION = """{"maxSessions": 2, "maxMessagesPerSession": 3, "sessionTtlMs": 4000, "inactiveTtlMs": 2000,
               "cleanupIntervalMs": 1000}"""
 Open = Callable[..., LruSessions]
@@ -37,12 +39,12 @@ def clock() -> ManualClock:
 
 @pytest.fixture(params=["memory", "sqlite"])
 def opened(request: pytest.FixtureRequest, clock: ManualClock, tmp_path: Path) -> Iterator[Open]:
-    """Opens sessions in memory, and on a log; closes them at the end."""
+    """Opens sessions in memory, and on a log, that tests clean up themselves; closes them at the end."""
     url = "memory://" if request.param == "memory" else f"sqlite:///{tmp_path / 'sessions.db'}"
     every: list[LruSessions] = []
 
     def open_one(*limits: Any, **others: Any) -> LruSessions:
-        others = {"url": url, "clock": clock, "max_memory_bytes": ROOMY, **others}
+        others = {"url": url, "clock": clock, "max_memory_bytes": ROOMY, "cleanup_interval_ms": NEVER_MS, **others}
         every.append(LruSessions(*limits, **others))
         return every[-1]
 
@@ -54,7 +56,8 @@ def opened(request: pytest.FixtureRequest, clock: ManualClock, tmp_path: Path) -
 @pytest.fixture
 def logged(clock: ManualClock, tmp_path: Path) -> Iterator[LruSessions]:
     """Sessions on a log."""
-    with LruSessions(url=f"sqlite:///{tmp_path / 'logged.db'}", clock=clock, max_memory_bytes=ROOMY) as sessions:
+    url = f"sqlite:///{tmp_path / 'logged.db'}"
+    with LruSessions(url=url, clock=clock, max_memory_bytes=ROOMY, cleanup_interval_ms=NEVER_MS) as sessions:
         yield sessions
 
 
@@ -580,7 +583,7 @@ def test_difference_every_operation_is_o_1(
             monkeypatch.setattr(
                 "lastseen.compat.lru._opened", lambda url, limits, clock: LoggedSessions(engine, limits, clock)
             )
-        with LruSessions(population, clock=clock, max_memory_bytes=ROOMY) as sessions:
+        with LruSessions(population, clock=clock, max_memory_bytes=ROOMY, cleanup_interval_ms=NEVER_MS) as sessions:
             for number in range(population):
                 sessions[f"key-{number}"] = number
             with suppress(KeyError):
