@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lastseen.app import Engine
-from lastseen.http import activity, answers, past, sessions, touches
+from lastseen.http import activity, answers, past, sessions, stream, touches
 from lastseen.http.caller import ANYONE
 from lastseen.http.door import Door
 from lastseen.http.failures import answer_failures, answering
@@ -85,7 +85,13 @@ def door_of(app: FastAPI) -> Door:
 
 def operations_of(door: Door) -> list[Operation]:
     """Every operation of the API, those that are asked for most first: routes are tried in this order."""
-    return [*activity.operations(door), *touches.operations(door), *sessions.operations(door), *past.operations(door)]
+    return [
+        *activity.operations(door),
+        *touches.operations(door),
+        *sessions.operations(door),
+        *past.operations(door),
+        *stream.operations(door),
+    ]
 
 
 def _publish_description(app: FastAPI, described: Sequence[Operation]) -> None:

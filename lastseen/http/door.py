@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import threading
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import ParamSpec, TypeVar
@@ -36,8 +35,7 @@ class Door:
         self._limiter: anyio.CapacityLimiter | None = None
         self._batch: TouchBatch | None = None
         self._waiting = 0
-        self.is_stopping = threading.Event()
-        """Set when streams are to end."""
+        self._stoppers: list[Callable[[], None]] = []
         self._closers: list[Callable[[], Awaitable[None] | None]] = []
 
     async def call(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -72,7 +70,12 @@ class Door:
 
         A server that waits for open requests would otherwise wait for streams, which never end by themselves.
         """
-        self.is_stopping.set()
+        for stop in self._stoppers:
+            stop()
+
+    def at_stop(self, stopper: Callable[[], None]) -> None:
+        """Call this when streams are to end; from any thread, and perhaps more than once."""
+        self._stoppers.append(stopper)
 
     def at_close(self, closer: Callable[[], Awaitable[None] | None]) -> None:
         """Call this when the application ends, before the engine is shut down."""

@@ -1,0 +1,190 @@
+"""From one subscription of the engine to many listeners in the event loop.
+
+A listener that falls behind, or that joins late, is not told what it missed from here: it is told *that* it missed
+something, and makes it good from the log (`Engine.facts_between`). So memory is bounded, and nothing is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+from engine.errors import EngineClosed, LastseenError
+from lastseen.app import Engine
+from projections.facts import Fact, encode
+from projections.subscriptions import Subscription
+
+T = TypeVar("T")
+QUEUED = 2_000
+"""Facts that may wait for one listener."""
+GATHERED = 500
+"""Facts handed to the event loop at a time."""
+
+
+class Told:
+    """A fact, encoded once for all who listen, and only if somebody does."""
+
+    __slots__ = ("_bytes", "_source", "fact")
+
+    def __init__(self, fact: Fact, source: str) -> None:
+        self.fact = fact
+        self._source = source
+        self._bytes: bytes | None = None
+
+    @property
+    def text(self) -> bytes:
+        """The fact as a CloudEvent, on one line."""
+        if self._bytes is None:
+            self._bytes = encode(self.fact, self._source)
+        return self._bytes
+
+
+class Listener:
+    """What waits for one listener. To be used in the event loop."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[Told] = deque()
+        self.has_missed = False
+        """Whether facts went by that are not in `waiting`."""
+        self.is_over = False
+        """Whether nothing more will come."""
+        self._news = asyncio.Event()
+
+    def offer(self, told: list[Told]) -> None:
+        """Take facts; where there is no room, take note that some were missed."""
+        if len(self.waiting) + len(told) > QUEUED:
+            self.waiting.clear()
+            self.has_missed = True
+        elif not self.has_missed:
+            self.waiting.extend(told)
+        self._news.set()
+
+    def miss(self) -> None:
+        """Facts have been lost on the way here."""
+        self.waiting.clear()
+        self.has_missed = True
+        self._news.set()
+
+    def end(self) -> None:
+        """Nothing more will come."""
+        self.is_over = True
+        self._news.set()
+
+    def catch_up(self) -> None:
+        """What comes from now on is kept again; what was missed before, the listener fetches from the log."""
+        self.has_missed = False
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Wait for news; whether there are any."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._news.wait(), timeout_s)
+        is_news = self._news.is_set()
+        self._news.clear()
+        return is_news
+
+
+class Fanout:
+    """The listeners of one application. To be used in one event loop; `stop` from anywhere."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.source = f"/lastseen/{engine.log_identity}"
+        """The source that facts name, whoever tells them."""
+        self._listeners: set[Listener] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._subscription: Subscription | None = None
+        self._is_stopped = False
+
+    def __len__(self) -> int:
+        return len(self._listeners)
+
+    def join(self) -> Listener:
+        """A new listener: it hears of every record that is folded from now on. Raises `EngineClosed`."""
+        if self._is_stopped:
+            raise EngineClosed("this service is shutting down: listen to another instance, or try again in a moment")
+        self._loop = asyncio.get_running_loop()
+        if self._subscription is None:
+            self._hear_from_now_on()
+        listener = Listener()
+        self._listeners.add(listener)
+        return listener
+
+    def _hear_from_now_on(self) -> None:
+        self._subscription = self._engine.subscribe()
+        hear = threading.Thread(target=self._hear, args=(self._subscription,), name="lastseen-stream", daemon=True)
+        hear.start()
+
+    def leave(self, listener: Listener) -> None:
+        """Hand it nothing more. Without listeners nothing is heard, and the engine has nothing to tell."""
+        self._listeners.discard(listener)
+        if not self._listeners and self._subscription is not None:
+            self._subscription.close()
+            self._subscription = None
+
+    def stop(self) -> None:
+        """End all, and take no more. May be called from any thread, and again."""
+        self._is_stopped = True
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop has ended, and its listeners with it
+                self._loop.call_soon_threadsafe(self._end_all)
+
+    def _end_all(self) -> None:
+        for listener in self._listeners:
+            listener.end()
+
+    # ── in the thread ──
+
+    def _hear(self, subscription: Subscription) -> None:
+        while True:
+            told = []
+            try:
+                fact = subscription.get()
+                while fact is not None:
+                    told.append(Told(fact, self.source))
+                    fact = subscription.get(0) if len(told) < GATHERED else None
+            except LastseenError:
+                # We fell behind. What was dropped, each listener fetches; what comes now we want to hear again.
+                self._tell(self._hear_again, subscription)
+                return
+            if not told:
+                self._tell(self._has_ended, subscription)
+                return
+            if not self._tell(self._deliver, told):
+                return
+
+    def _tell(self, what: Callable[[T], None], about: T) -> bool:
+        assert self._loop is not None
+        try:
+            self._loop.call_soon_threadsafe(what, about)
+        except RuntimeError:  # the loop has ended: nobody listens any more
+            return False
+        return True
+
+    # ── in the loop ──
+
+    def _deliver(self, told: list[Told]) -> None:
+        for listener in self._listeners:
+            listener.offer(told)
+
+    def _hear_again(self, subscription: Subscription) -> None:
+        if self._subscription is not subscription:
+            return
+        subscription.close()
+        self._subscription = None
+        listeners = list(self._listeners)
+        try:
+            if listeners:
+                self._hear_from_now_on()
+        except EngineClosed:
+            self._end_all()
+        for listener in listeners:
+            listener.miss()
+
+    def _has_ended(self, subscription: Subscription) -> None:
+        if self._subscription is subscription:
+            self._subscription = None
+            self._end_all()

@@ -1,0 +1,282 @@
+"""The stream of facts: what an `EventSource` hears, and that it misses nothing and hears nothing twice."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+from served import PATIENCE_S, Served
+
+import lastseen
+from lastseen import Engine
+
+Problem = Callable[[httpx.Response], dict[str, Any]]
+STREAM = "/v1/events/stream"
+
+
+class Event(NamedTuple):
+    """One event, as the HTML standard has a client see it."""
+
+    id: str
+    fact: dict[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """What happened."""
+        kind: str = self.fact["data"]["kind"]
+        return kind
+
+
+class EventSource:
+    """An `EventSource` by the book (HTML, section 9.2.6): fields, ids that stay, events without data not dispatched."""
+
+    def __init__(self, client: httpx.Client, header: str = "", **params: str) -> None:
+        headers = {"Last-Event-ID": header} if header else {}
+        self._stream = client.stream("GET", STREAM, params=params, headers=headers)
+        self.answer = self._stream.__enter__()
+        self.last_event_id = header
+        self.retry_ms: int | None = None
+        self.comments = 0
+        self._events = self._read() if self.answer.status_code == 200 else iter(())
+
+    def _read(self) -> Iterator[Event]:
+        fields: dict[str, str] = {}
+        for line in self.answer.iter_lines():
+            if line.startswith(":"):
+                self.comments += 1
+            elif line:
+                name, _, value = line.partition(":")
+                fields[name] = value.removeprefix(" ")
+            else:
+                self.last_event_id = fields.get("id", self.last_event_id)
+                self.retry_ms = int(fields["retry"]) if "retry" in fields else self.retry_ms
+                if "data" in fields:
+                    yield Event(self.last_event_id, json.loads(fields["data"]))
+                fields = {}
+
+    def take(self, count: int) -> list[Event]:
+        """The next events."""
+        return [next(self._events) for _ in range(count)]
+
+    def rest(self) -> list[Event]:
+        """Everything until the server ends the stream."""
+        return list(self._events)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._stream.__exit__(None, None, None)
+
+
+@pytest.fixture
+def listen(client: httpx.Client) -> Iterator[Callable[..., EventSource]]:
+    """Opens streams that the test need not close."""
+    opened: list[EventSource] = []
+
+    def begin(header: str = "", **params: str) -> EventSource:
+        source = EventSource(client, header, **params)
+        opened.append(source)
+        return source
+
+    yield begin
+    for source in opened:
+        source.close()
+
+
+def test_facts_are_heard_as_they_happen(listen: Callable[..., EventSource], engine: Engine) -> None:
+    engine.open("before")
+    source = listen()
+    assert source.answer.headers["content-type"].startswith("text/event-stream")
+    engine.open("a b", attributes={"owner": "ana"})
+    engine.touch("a b")
+    engine.rotate("a b")
+    heard = source.take(4)
+    assert source.retry_ms == 1_000
+    assert [event.kind for event in heard] == ["created", "touched", "ended", "created"]
+    first = heard[0].fact
+    assert (first["subject"], first["type"], first["id"]) == ("a b", "lastseen.fact.created.v1", "0-1-0")
+    assert first["data"]["state"]["owner"] == "ana"
+    assert len({event.id for event in heard}) == 4
+
+
+def test_who_connects_again_goes_on_behind_any_event(listen: Callable[..., EventSource], engine: Engine) -> None:
+    source = listen()
+    for key in ("a", "b"):
+        engine.open(key)
+        engine.rotate(key)
+        engine.close(key)
+    heard = source.take(8)
+    source.close()
+    engine.open("c")
+    for place, event in enumerate(heard):
+        again = listen(event.id)
+        rest = again.take(8 - place)
+        assert [each.fact["id"] for each in rest] == [each.fact["id"] for each in heard[place + 1 :]] + ["0-6-0"]
+        assert [each.fact for each in rest[:-1]] == [each.fact for each in heard[place + 1 :]]
+        again.close()
+
+
+def test_from_the_beginning(listen: Callable[..., EventSource], engine: Engine) -> None:
+    engine.open("a")
+    engine.close("a")
+    for source in (listen("0"), listen(last_event_id="0")):
+        assert [event.kind for event in source.take(2)] == ["created", "ended"]
+
+
+def test_across_a_restart_nothing_is_missed_and_nothing_comes_twice(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'log.db'}"
+    heard: list[str] = []
+    last_event_id, written = "", 0
+    for life in range(3):
+        with lastseen.open_engine(url, partitions=3) as engine, Served(engine) as served, served.client() as client:
+            source = EventSource(client, last_event_id)
+            for _ in range(20):
+                engine.open(f"key-{written}")
+                written += 1
+            heard += [event.fact["subject"] for event in source.take(13)]
+            last_event_id = source.last_event_id
+            if life == 2:
+                rest = written - len(heard)
+                heard += [event.fact["subject"] for event in source.take(rest)]
+            source.close()
+        with lastseen.open_engine(url) as engine:  # meanwhile another process goes on
+            engine.open(f"key-{written}")
+            written += 1
+    assert sorted(heard) == sorted(f"key-{number}" for number in range(written - 1))
+
+
+def test_who_connects_again_and_again_under_load_hears_each_fact_once(
+    listen: Callable[..., EventSource], engine: Engine
+) -> None:
+    total = 600
+
+    def write() -> None:
+        for number in range(total // 3):
+            engine.open(f"key-{number}")
+            engine.touch(f"key-{number}")
+            engine.close(f"key-{number}")
+
+    last_event_id, heard = listen().last_event_id or "0", list[str]()
+    writer = threading.Thread(target=write)
+    writer.start()
+    while len(heard) < total:
+        source = listen(last_event_id)
+        heard += [event.fact["id"] for event in source.take(min(1 + len(heard) % 37, total - len(heard)))]
+        last_event_id = source.last_event_id
+        source.close()
+    writer.join()
+    assert heard == [f"0-{offset}-0" for offset in range(total)]
+
+
+def test_filters(listen: Callable[..., EventSource], engine: Engine) -> None:
+    only_a, only_ends = listen(prefix="a/"), listen(type="ended,suspended")
+    for key in ("b/1", "a/1"):
+        engine.open(key)
+        engine.suspend(key)
+        engine.close(key)
+    assert [(event.fact["subject"], event.kind) for event in only_a.take(3)] == [
+        ("a/1", "created"), ("a/1", "suspended"), ("a/1", "ended"),
+    ]  # fmt: skip
+    assert [(event.fact["subject"], event.kind) for event in only_ends.take(4)] == [
+        ("b/1", "suspended"), ("b/1", "ended"), ("a/1", "suspended"), ("a/1", "ended"),
+    ]  # fmt: skip
+
+
+def test_what_a_filter_kept_back_is_not_told_again(
+    listen: Callable[..., EventSource], engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lastseen.http.stream.HEARTBEAT_S", 0.05)
+    monkeypatch.setattr("lastseen.http.stream.LONGEST_S", 1.0)
+    source = listen(prefix="mine")
+    engine.open("theirs")
+    assert source.rest() == []
+    assert source.comments > 1
+    assert source.last_event_id.endswith(":0+1"), "a heartbeat told of the place behind it"
+
+
+def test_a_listener_that_is_slow_hears_everything(
+    listen: Callable[..., EventSource], engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lastseen.http.fanout.QUEUED", 5)
+    monkeypatch.setattr("projections.subscriptions.QUEUED_FACTS", 50)
+    source = listen()
+    keys = [f"key-{number}" for number in range(60)]
+    for key in keys:
+        engine.open(key)
+    for _ in range(20):
+        assert all(not isinstance(each, Exception) for each in engine.touch_many(keys))
+    heard = source.take(60 + 20 * 60)
+    assert [event.fact["data"]["offset"] for event in heard] == list(range(60 + 20 * 60))
+
+
+def test_a_stream_ends_in_good_order_when_the_service_does(served: Served, engine: Engine) -> None:
+    with served.client() as client:
+        source = EventSource(client)
+        engine.open("a")
+        assert [event.kind for event in source.take(1)] == ["created"]
+        stopping = threading.Thread(target=served.stop)
+        stopping.start()
+        assert source.rest() == []
+        stopping.join(PATIENCE_S)
+        assert not stopping.is_alive()
+
+
+def test_a_stream_is_cut_after_a_while_and_goes_on(
+    listen: Callable[..., EventSource], engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lastseen.http.stream.LONGEST_S", 0.0)
+    source = listen()
+    assert source.rest() == []
+    engine.open("a")
+    monkeypatch.undo()
+    assert [event.fact["subject"] for event in listen(source.last_event_id).take(1)] == ["a"]
+
+
+def test_listeners_that_hang_up_leave_nothing_behind(
+    listen: Callable[..., EventSource], engine: Engine, client: httpx.Client
+) -> None:
+    for _ in range(3):
+        source = listen()
+        engine.open(f"key-{engine.count()}")
+        source.take(1)
+        source.close()
+    give_up_at = time.monotonic() + PATIENCE_S
+    while engine._subscriptions._all:
+        engine.touch("key-0")  # only who writes finds that nobody reads
+        assert time.monotonic() < give_up_at, "the engine still has somebody to tell"
+        time.sleep(0.01)  # waits: for the server to notice, polled with a deadline
+
+
+@pytest.mark.parametrize(
+    ("last_event_id", "status", "kind"),
+    [
+        ("nonsense", 422, "invalid-parameter"),
+        ("0123abcd:1+x", 422, "invalid-parameter"),
+        ("0123abcd:5", 409, "another-log"),
+        ("0123abcd:5,6", 409, "another-log"),
+    ],
+)
+def test_ids_that_are_none_of_ours(
+    client: httpx.Client, problem: Problem, last_event_id: str, status: int, kind: str
+) -> None:
+    refused = problem(client.get(STREAM, headers={"Last-Event-ID": last_event_id}))
+    assert (refused["status"], refused["type"]) == (status, f"/problems/{kind}")
+    assert problem(client.get(STREAM, params={"last_event_id": last_event_id}))["status"] == status
+
+
+def test_there_are_only_so_many_streams(
+    listen: Callable[..., EventSource], engine: Engine, problem: Problem, client: httpx.Client,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("lastseen.http.stream.MAX_STREAMS", 1)
+    source = listen()
+    engine.open("a")
+    source.take(1)
+    refused = client.get(STREAM)
+    assert problem(refused)["type"] == "/problems/too-many-streams"
+    assert refused.headers["retry-after"] == "5"
