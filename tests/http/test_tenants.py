@@ -1,0 +1,92 @@
+"""With a token of tenant A, nothing that is asked for reads, changes, shows or even looks up what is tenant B's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asgi_caller import request
+from tenant_requests import THEIRS, Requests
+from tenant_worlds import NAMES, OURS, SECRET, World
+
+REQUESTS = 10_000
+TWIN = "tenantC:"
+TIMED = ("/metrics", "/readyz", "/livez")
+"""They say how long things took, and are asked without a comparison."""
+
+
+async def both(worlds: tuple[World, World], scope: dict[str, Any], body: bytes) -> tuple[Any, Any]:
+    """Ask for the same in both worlds."""
+    return await worlds[0].ask(scope, body), await worlds[1].ask(scope, body)
+
+
+def test_ten_thousand_requests_do_not_tell_whether_another_tenant_has_sessions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lastseen.http.door.POSITION_WAIT_S", 0.001)
+    with pytest.MonkeyPatch.context() as patch:
+        worlds = World(tmp_path / "b", THEIRS, "bob", patch), World(tmp_path / "c", TWIN, "cyd", patch)
+        try:
+            asyncio.run(compare(worlds, 20_260_101))
+        finally:
+            for world in worlds:
+                world.engine.shutdown()
+
+
+async def use_an_idempotency_key(world: World) -> None:
+    """The other tenant opens a session with a key that A will send, too."""
+    body = json.dumps({"key": f"{world.other}plain"}).encode()
+    fields = [("idempotency-key", "theirs"), ("content-type", "application/json"), ("content-length", str(len(body)))]
+    opened = await world.ask(request("POST", "/v1/sessions", fields=fields), body, world.other_token)
+    assert opened.status == 200
+
+
+async def compare(worlds: tuple[World, World], seed: int) -> None:
+    """Ask both worlds for the same, over and over, and hold the answers against each other."""
+    real, twin = worlds
+    for world in worlds:
+        await use_an_idempotency_key(world)
+    before = [world.foreign() for world in worlds]
+    # Not those of sessions that have ended: docs/security.md says what they tell, to whom they are known already.
+    ids = [life.session_id for _, lives in before[0][1:] for life in lives if life.ended_at_ms is None]
+    assert len(ids) == len(NAMES) - 1
+    requests = Requests(seed, real.app.openapi(), ids)
+    for world in worlds:
+        world.looked_up.clear()
+    statuses: Counter[int] = Counter()
+    served: Counter[str] = Counter()
+    for number in range(REQUESTS):
+        template, scope, body = requests.one()
+        seen = await both(worlds, scope, body)
+        told = (
+            f"seed {seed}, request {number}: {scope['method']} {scope['raw_path']!r} {scope['query_string']!r} {body!r}"
+        )
+        if not template.startswith(TIMED):
+            assert seen[0].status == seen[1].status, f"{told}: {seen[0].body!r} and {seen[1].body!r}"
+            assert seen[0].body == seen[1].body, told
+            assert sorted(seen[0].fields) == sorted(seen[1].fields), told
+        assert SECRET + THEIRS not in seen[0].body.decode(), told
+        assert template != "/metrics" or seen[0].status >= 400, "figures are those of all tenants"
+        assert real.looked_up == twin.looked_up, f"{told}: more work for the one than for the other"
+        assert not [key for key in real.looked_up if not key.startswith(OURS)], f"{told}: looked up"
+        real.looked_up.clear()
+        twin.looked_up.clear()
+        statuses[seen[0].status] += 1
+        served[template] += seen[0].status < 300
+        if seen[0].body.startswith(b"{"):
+            requests.learn(json.loads(seen[0].body))
+        if number % 50 == 0:
+            for world in worlds:
+                world.clock.advance(7)
+    assert [world.foreign() for world in worlds] == before, "what is theirs is as it was"
+    for world in worlds:
+        assert {key.startswith(OURS) for key in world.written_keys() if key is not None} == {True}
+        await door_of(world.app).close()
+    assert statuses[200] > 300, "requests that are all refused would prove little"
+    assert statuses[403] > 1_000
+    assert requests.paths - set(served) == set(), "every route is tried"
+    assert not [status for status in statuses if status == 500]
