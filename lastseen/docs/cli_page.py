@@ -16,9 +16,10 @@ _OPENING = """\
 Data goes to stdout, messages and progress go to stderr. `-o json` prints one value, `-o jsonl` one value a line.
 `--log` is taken from the environment, `LASTSEEN_LOG`, where it is not given.
 
-All commands but `replay`, `log` and `topics` work beside the service that writes the log: they look at a copy of its
-snapshot and continue that from the log. They write nothing, except that `prune` appends to the log. While a log is open
-for import, they look at it as at the end of the history that was imported so far.
+`serve` and `dev` are the service. `ls`, `show`, `history`, `explain`, `stats`, `prune`, `rebuild` and `verify` work
+beside one that writes the log: they look at a copy of its snapshot and continue that from the log. They write nothing,
+except that `prune` appends to the log. While a log is open for import, they look at it as at the end of the history
+that was imported so far.
 """
 
 
