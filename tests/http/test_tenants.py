@@ -13,6 +13,8 @@ from asgi_caller import request
 from tenant_requests import THEIRS, Requests
 from tenant_worlds import NAMES, OURS, SECRET, World
 
+from lastseen.http.application import door_of
+
 REQUESTS = 10_000
 TWIN = "tenantC:"
 TIMED = ("/metrics", "/readyz", "/livez")
