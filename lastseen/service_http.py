@@ -31,7 +31,7 @@ IDLE_CONNECTION_S = 75
 """How long a connection may stay open between two requests: longer than a load balancer keeps it."""
 LOOK_EVERY_S = 0.05
 LAST_WORDS_S = 2.0
-"""How long streams and batches may take to end once the last answer is given, or nobody is waited for."""
+"""How long the application may take to end once nobody is waited for."""
 
 
 def answer_callers(
@@ -144,14 +144,11 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more callers, end the streams, and wait for the answers that are due, but not for ever."""
         _logger.info("stopping", extra={"connections": len(self.server_state.connections)})
-        loop = asyncio.get_running_loop()
-        # Both run once nobody can come in any more: uvicorn stops listening before it first waits.
-        ending = loop.create_task(door_of(self._app).close())
-        waiting = loop.create_task(self._hang_up())
+        waiting = asyncio.get_running_loop().create_task(self._hang_up())
+        # It runs once nobody can come in any more: uvicorn stops listening before it first waits.
+        asyncio.get_running_loop().call_soon(door_of(self._app).stop_streams)
         await super().shutdown(sockets)
         waiting.cancel()
-        with suppress(TimeoutError):
-            await asyncio.wait_for(ending, LAST_WORDS_S)
         if self.force_exit:  # uvicorn has skipped this
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.lifespan.shutdown(), LAST_WORDS_S)

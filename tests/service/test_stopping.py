@@ -8,6 +8,8 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -236,3 +238,37 @@ def test_a_caller_who_never_ends_is_waited_for_only_so_long(tmp_path: Path) -> N
         slow.close()
         assert service.line("hung up on callers")["connections"] == 1
         assert "error" not in {line["level"] for line in service.lines()}
+
+
+def test_streams_end_in_good_order_and_go_on_at_the_next_service(tmp_path: Path) -> None:
+    def events(stream: httpx.Response) -> Iterator[tuple[str, str]]:
+        event_id = ""
+        for line in stream.iter_lines():
+            name, _, value = line.partition(": ")
+            if name == "id":
+                event_id = value
+            elif name == "data":
+                yield event_id, json.loads(value)["subject"]
+
+    last_event_id = None
+    heard: list[str] = []
+    for cycle in range(2):
+        with Running(tmp_path, *ARGUMENTS) as service:
+            address = service.address()
+            sent = {} if last_event_id is None else {"Last-Event-ID": last_event_id}
+            with httpx.stream("GET", f"{address}/v1/events/stream", headers=sent, timeout=DEADLINE_S) as stream:
+                assert stream.status_code == 200
+                for number in range(3):
+                    made = httpx.post(f"{address}/v1/sessions", json={"key": f"key:{cycle}:{number}"})
+                    assert made.status_code == 201
+                told = events(stream)
+                for event_id, key in islice(told, 3):
+                    last_event_id = event_id
+                    heard.append(key)
+                service.tell()
+                # The end of the stream is an end, not a break: httpx would raise.
+                assert list(told) == []
+            assert service.exit_code(10) == 0
+            assert "hung up on callers" not in {line["event"] for line in service.lines()}
+            assert "error" not in {line["level"] for line in service.lines()}
+    assert heard == [f"key:{cycle}:{number}" for cycle in range(2) for number in range(3)]
