@@ -108,7 +108,10 @@ class Guard:
             else:
                 if self._rates is not None:
                     exchange.more += self._rates.take(caller.name, size or 0, began_s)
-                await self._serve_in_turn(scope, receive, exchange, size)
+                if scope["path"] in self._stream_paths:
+                    await self._serve_stream(scope, receive, exchange, self._still_known(head, caller))
+                else:
+                    await self._serve_in_turn(scope, receive, exchange, size)
         except Problem as problem:
             if size is None or size > SMALL_BODY_BYTES:
                 problem.headers.update(CLOSE)  # nobody reads the rest of it
@@ -133,17 +136,38 @@ class Guard:
             raise no_such_token()
         return caller
 
+    def _still_known(self, head: dict[bytes, bytes], caller: Caller) -> Callable[[], bool] | None:
+        tokens = self._tokens
+        if tokens is None:
+            return None
+        secret = bearer_token(head)
+
+        def is_known() -> bool:
+            try:
+                return tokens.caller(secret) == caller
+            except Problem:  # the tokens cannot be read: fail closed
+                return False
+
+        return is_known
+
+    async def _serve_stream(
+        self, scope: Scope, receive: Receive, exchange: Exchange, is_known: Callable[[], bool] | None
+    ) -> None:
+        """Serve a stream for as long as its token is good: the request was let in once, and may go on for days."""
+        if self.streams >= self._limits.max_streams:
+            raise _no_room("event streams are open", self._limits.max_streams)
+        self.streams += 1
+        exchange.is_known = is_known
+        try:
+            await self._app(scope, receive, exchange.send)
+        except BaseException:
+            if not exchange.has_lost_its_token:
+                raise
+        finally:
+            self.streams -= 1
+
     async def _serve_in_turn(self, scope: Scope, receive: Receive, exchange: Exchange, size: int | None) -> None:
         """Serve a request if there is room for it. One that is worked on keeps its place until the work is done."""
-        if scope["path"] in self._stream_paths:
-            if self.streams >= self._limits.max_streams:
-                raise _no_room("event streams are open", self._limits.max_streams)
-            self.streams += 1
-            try:
-                await self._app(scope, receive, exchange.send)
-            finally:
-                self.streams -= 1
-            return
         if self.requests >= self._limits.max_requests:
             raise _no_room("requests are worked on", self._limits.max_requests)
         self.requests += 1

@@ -8,6 +8,7 @@ and counts against the limit on requests until then.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from engine.errors import OutcomeUnknown
@@ -17,13 +18,18 @@ from lastseen.http.problems import Problem, problem_of
 if TYPE_CHECKING:
     from starlette.types import Message, Scope, Send
 
+
+class TokenGone(Exception):
+    """The token of an open stream was revoked, or has expired: nothing more is told."""
+
+
 _READS = frozenset(["GET", "HEAD", "OPTIONS"])
 
 
 class Exchange:
     """The sending side of one request."""
 
-    __slots__ = ("_answering", "_is_over", "_send", "_task", "_timer", "more", "scope", "status")
+    __slots__ = ("_answering", "_is_over", "_send", "_task", "_timer", "is_known", "more", "scope", "status")
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self.scope = scope
@@ -32,6 +38,8 @@ class Exchange:
         """Header fields that the answer gets besides."""
         self.status = 0
         """Of the answer; 0 before it has begun."""
+        self.is_known: Callable[[], bool] | None = None
+        """Asked before each piece of a stream: whether its caller may hear it still."""
         self._is_over = False
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[object] | None = None
@@ -43,9 +51,17 @@ class Exchange:
             return  # the caller was told that it took too long
         if message["type"] == "http.response.start":
             message = self._dressed(message)
+        elif self.is_known is not None and not self.is_known():
+            await self._end_stream()
         await self._send(message)
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self.end()
+
+    async def _end_stream(self) -> None:
+        if not self._is_over:
+            self._is_over = True
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        raise TokenGone
 
     def _dressed(self, message: Message) -> Message:
         self.status = message["status"]
@@ -71,6 +87,11 @@ class Exchange:
     def was_too_slow(self) -> bool:
         """Whether the caller was told that the answer takes too long."""
         return self._answering is not None
+
+    @property
+    def has_lost_its_token(self) -> bool:
+        """Whether this is a stream that was ended since its caller may not hear it any more."""
+        return self._is_over and self.is_known is not None
 
     @property
     def was_cut(self) -> bool:

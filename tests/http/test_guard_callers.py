@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asgi_caller import Answer, once, request
+from asgi_caller import Answer, once, receiver, request, sender, until
 
 import lastseen
 from engine.errors import InvalidSetting
@@ -316,3 +316,36 @@ def test_other_protocols_get_no_further() -> None:
 
     asyncio.run(talk())
     assert sent == [{"type": "websocket.close", "code": 1008}]
+
+
+@pytest.mark.parametrize("end", ["revoked", "expired", "unreadable", "made anew"])
+def test_an_open_stream_tells_nothing_more_once_its_token_is_gone(place: Place, end: str) -> None:
+    news: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def stream(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        while True:
+            await send({"type": "http.response.body", "body": await news.get(), "more_body": True})
+
+    async def story() -> None:
+        answer = Answer()
+        door = Guard(stream, tokens=place.tokens, write=place.lines.append)
+        asked = request(path="/v1/events/stream", token=place.tenant)
+        task = asyncio.create_task(door(asked, receiver([]), sender(answer)))
+        await news.put(b"one")
+        await until(lambda: answer.body == b"one")
+        if end == "expired":
+            place.clock.advance(60_000)
+        elif end == "unreadable":
+            place.file.path.write_bytes(b"")
+        else:
+            place.file.revoke("tenant")
+        if end == "made anew":
+            place.file.create("tenant", ["read"], "tenantB:", NOW_MS)
+        place.steady.now_s += 1
+        await news.put(b"two")
+        await task
+        assert (answer.body, answer.is_complete, door.streams) == (b"one", True, 0)
+
+    asyncio.run(story())
+    assert (place.lines[-1]["caller"], place.lines[-1]["status"]) == ("tenant", 200)
