@@ -22,12 +22,18 @@ from lastseen.config import Settings, policy
 from lastseen.opening import open_engine
 
 if TYPE_CHECKING:
+    from lastseen.async_client import AsyncClient
     from lastseen.async_engine import AsyncEngine, open_async
+    from lastseen.client import Client
+    from lastseen.client_errors import ServiceError
+    from lastseen.client_session import RemoteSession
     from lastseen.emitter import Emitter
 
 __version__ = "0.1.0"
 __all__ = [
+    "AsyncClient",
     "AsyncEngine",
+    "Client",
     "Clock",
     "Emitter",
     "EmitterFull",
@@ -37,6 +43,8 @@ __all__ = [
     "NotDelivered",
     "Policy",
     "Position",
+    "RemoteSession",
+    "ServiceError",
     "SessionView",
     "Settings",
     "Status",
@@ -50,8 +58,12 @@ __all__ = [
 
 
 _LAZY = {
+    "AsyncClient": "lastseen.async_client",
     "AsyncEngine": "lastseen.async_engine",
+    "Client": "lastseen.client",
     "Emitter": "lastseen.emitter",
+    "RemoteSession": "lastseen.client_session",
+    "ServiceError": "lastseen.client_errors",
     "open_async": "lastseen.async_engine",
 }
 """What only some services need is loaded when it is asked for, and where it is."""

@@ -1,0 +1,235 @@
+"""`lastseen.AsyncClient`: the engine's methods over HTTP, as coroutines. The twin of `lastseen.Client`."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable, Coroutine
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
+
+import httpx
+
+from engine.clock import SystemClock
+from engine.errors import EngineClosed
+from engine.identifiers import new_session_id
+from engine.session import SessionView, Status
+from lastseen import client_calls as calls
+from lastseen.async_hold import AsyncHold
+from lastseen.client import CONNECTIONS, PAGE, TIMEOUT_S
+from lastseen.client_call import Call, Lost, Reply
+from lastseen.client_events import PATH, PATIENCE_S, SILENCE_S, Course, is_stream, listening
+from lastseen.client_exchange import Pause, Send, carry_out
+from lastseen.client_session import RemoteSession
+from lastseen.client_wire import (
+    MAX_ANSWER_BYTES,
+    Remote,
+    line_of,
+    lost_by,
+    pool_options,
+    reply_of,
+    request_options,
+    takes_from,
+    timeout_of,
+    too_large,
+    url_of,
+)
+from projections.facts import Fact
+from projections.live_view import Sort
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def _doing(make: Callable[_P, Call[_R]]) -> Callable[Concatenate[AsyncClient, _P], Coroutine[Any, Any, _R]]:
+    """The coroutine that makes a call and carries it out."""
+
+    async def do(self: AsyncClient, /, *args: _P.args, **options: _P.kwargs) -> _R:
+        return await self._do(make(*args, **options))
+
+    takes_from(do, make)
+    return do
+
+
+class AsyncClient(Remote):
+    """A service of lastseen, reached over HTTP from an event loop. All is as in `Client`, its methods are coroutines.
+
+    A call that is cancelled may have been carried out. To be used in one loop; as an async context manager, or with
+    `shutdown`.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        token: str | None = None,
+        *,
+        timeout: float = TIMEOUT_S,
+        connections: int = CONNECTIONS,
+        reads_own_writes: bool = True,
+        verify: ssl.SSLContext | bool = True,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """As for `Client`. Raises `InvalidSetting`."""
+        super().__init__(line_of(address, token, timeout, reads_own_writes))
+        self._http = httpx.AsyncClient(transport=transport, **pool_options(connections, verify))
+
+    open = _doing(calls.open)
+    create = _doing(calls.create)
+    rotate = _doing(calls.rotate)
+    touch = _doing(calls.touch)
+    update = _doing(calls.update)
+    touch_many = _doing(calls.touch_many)
+    suspend = _doing(calls.suspend)
+    resume = _doing(calls.resume)
+    take_lease = _doing(calls.take_lease)
+    release = _doing(calls.release)
+    close = _doing(calls.close)
+
+    def hold(
+        self, key: str, *, holder: str | None = None, lease_ms: int = 60_000, session_id: str | None = None
+    ) -> AsyncHold:
+        """Keep a busy session from idling out or being evicted: use as `async with client.hold(key): …`.
+
+        The lease is renewed while the block runs, and lapses by itself, after at most `lease_ms`, if the process dies.
+        """
+        name = holder or f"client#{new_session_id()[:8]}"
+
+        async def take() -> SessionView:
+            # A hold only shows its session, and a remote one shows the same.
+            return cast(SessionView, await self.take_lease(key, name, lease_ms, session_id))
+
+        return AsyncHold(take, lambda: self.release(key, name, session_id), SystemClock(), name, lease_ms)
+
+    get = _doing(calls.get)
+    messages = _doing(calls.messages)
+    messages_as_of = _doing(calls.messages_as_of)
+    history = _doing(calls.history)
+    lives = _doing(calls.lives)
+    explain = _doing(calls.explain)
+    as_of = _doing(calls.as_of)
+    statistics = _doing(calls.statistics)
+    list = _doing(calls.list)
+
+    async def sessions(
+        self, *, sort: Sort = "lru", status: Status | str | None = None, prefix: str = "", owner: str | None = None
+    ) -> AsyncIterator[RemoteSession]:
+        """All live sessions, fetched page by page while you iterate; what changes meanwhile may be seen or not."""
+        cursor: str | None = None
+        while True:
+            page = await self.list(sort=sort, status=status, prefix=prefix, owner=owner, limit=PAGE, cursor=cursor)
+            for session in page.sessions:
+                yield session
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    def events(
+        self, last_event_id: str | None = None, *, prefix: str = "", kinds: tuple[str, ...] = (),
+        patience_s: float = PATIENCE_S,
+    ) -> AsyncEventStream:  # fmt: skip
+        """Facts as they happen: an async iterator that connects again by itself, without a gap or a repeat.
+
+        From now on, or behind the fact that had `last_event_id`; `"0"` is the beginning of the log. Raises
+        `LogUnavailable` after `patience_s` without a connection.
+        """
+        return AsyncEventStream(self, Course(self._line, last_event_id, listening(prefix, kinds), patience_s))
+
+    async def shutdown(self) -> None:
+        """Close the connections. May be called again."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.shutdown()
+
+    async def _do(self, call: Call[_R]) -> _R:
+        if self._http.is_closed:
+            raise EngineClosed("this client has been shut down: make another")
+        exchange = carry_out(call, self._line)
+        answer: Reply | Lost | None = None
+        while True:
+            try:
+                step = exchange.send(answer)
+            except StopIteration as over:
+                result: _R = over.value
+                return result
+            if isinstance(step, Pause):
+                await asyncio.sleep(step.seconds)
+                answer = None
+            else:
+                answer = await self._send(step)
+
+    async def _send(self, send: Send) -> Reply | Lost:
+        try:
+            async with asyncio.timeout(send.timeout_s):
+                response = await self._http.send(self._http.build_request(**request_options(send)), stream=True)
+                try:
+                    content = bytearray()
+                    async for chunk in response.aiter_bytes():
+                        content += chunk
+                        if len(content) > MAX_ANSWER_BYTES:
+                            raise too_large()
+                finally:
+                    await response.aclose()
+        except (httpx.HTTPError, TimeoutError) as error:
+            return lost_by(error)
+        return reply_of(response, bytes(content))
+
+
+class AsyncEventStream(AsyncIterator[Fact]):
+    """Facts of a service. Iterate over it; `close` it, or use it as a context manager, when you have heard enough."""
+
+    def __init__(self, client: AsyncClient, course: Course) -> None:
+        self._client = client
+        self._course = course
+        self._facts = self._listen()
+
+    @property
+    def last_event_id(self) -> str | None:
+        """The id of the fact that was told last: give it to `events` to go on behind that."""
+        return self._course.reader.last_event_id
+
+    async def __anext__(self) -> Fact:
+        try:
+            return await anext(self._facts)
+        except asyncio.CancelledError:
+            # That ended the connection. The next call opens another, behind what was told: nothing is missed.
+            self._course.reader.broke_off()
+            self._facts = self._listen()
+            raise
+
+    async def close(self) -> None:
+        """Stop listening."""
+        await self._facts.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _listen(self) -> Any:
+        course, line, http = self._course, self._client._line, self._client._http
+        url = url_of(line.address, line.address.path + PATH).copy_merge_params(course.query)
+        while True:
+            try:
+                async with http.stream(
+                    "GET", url, headers=course.headers(), timeout=timeout_of(line.timeout_s, SILENCE_S)
+                ) as response:
+                    if is_stream(response.status_code, response.headers):
+                        async for chunk in response.aiter_bytes():
+                            course.connected()
+                            for fact in course.reader.feed(chunk):
+                                yield fact
+                        wait_s = course.lost("the service ended it")
+                    else:
+                        wait_s = course.refused(reply_of(response, await response.aread()))
+            except httpx.HTTPError as error:
+                wait_s = course.lost(lost_by(error).why)
+            await asyncio.sleep(wait_s)

@@ -1,0 +1,394 @@
+"""One contract for every way to an engine: the same calls, the same results, the same errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from client_doors import DOORS, door, shown
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.errors import (
+    AlreadyDone,
+    InvalidEvent,
+    InvalidKey,
+    InvalidSetting,
+    LastseenError,
+    SessionEnded,
+    SessionExists,
+    SessionNotFound,
+    SessionSuspended,
+    StaleSession,
+    TooManyHolders,
+    VersionConflict,
+)
+from lastseen import ManualClock, Position, Status, Verdict, policy
+
+S, MIN = 1_000, 60_000
+T0 = 1_700_000_000_000
+KEY = "discord:guild1:chan2:ana"
+ODD_KEYS = ["a/b/touch", "a?b#c%2F", "ключ 🗝", ".", "..", "a\\b", "%", "+ +", "'\";--", "/", "x" * 512, "🗝" * 512]
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(T0)
+
+
+@pytest.fixture(params=DOORS)
+def there(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Iterator[Any]:
+    """Any way to an engine with an idle limit of 30 minutes."""
+    with door(request.param, tmp_path, clock) as way:
+        yield way
+
+
+# ── beginning ──
+
+
+def test_a_session_is_opened_once(there: Any) -> None:
+    session = there.open(KEY, attributes={"owner": "ana", "deep": {"n": [1, None, "ü"]}}, policy=policy(max_age="1h"))
+    assert session.key == KEY
+    assert session.status is Status.ACTIVE
+    assert session.version == 1
+    assert session.owner == "ana"
+    assert session.attributes == {"owner": "ana", "deep": {"n": [1, None, "ü"]}}
+    assert session.policy == policy(max_age="1h")
+    assert session.created_at_ms == session.last_active_at_ms == T0
+    assert session.deadline_ms == T0 + 60 * MIN
+    assert session.deadline_reason == "max_age"
+    assert session.holders == {}
+    assert session.position == Position(0, 0)
+    assert session.partition == 0
+    assert shown(there.open(KEY, attributes={"owner": "bob"})) == shown(session)
+    assert shown(there.get(KEY)) == shown(session)
+    assert there.open(KEY).session_id == session.session_id
+
+
+def test_creating_what_is_there_is_refused(there: Any) -> None:
+    assert there.create(KEY, attributes={"n": 1}).version == 1
+    with pytest.raises(SessionExists):
+        there.create(KEY)
+
+
+def test_any_key_will_do(there: Any) -> None:
+    for key in ODD_KEYS:
+        there.open(key)
+        assert there.touch(key).key == key
+        assert there.get(key).version == 2
+        assert [entry.key for entry in there.history(key)] == [key, key]
+        there.close(key)
+        assert there.get(key) is None
+
+
+def test_a_rotation_carries_over(there: Any) -> None:
+    before = there.open(KEY, attributes={"n": 1})
+    with pytest.raises(VersionConflict):
+        there.rotate(KEY, if_version=7)
+    after = there.rotate(KEY, reason="reset", session_id=before.session_id, if_version=1)
+    assert after.session_id != before.session_id
+    assert after.attributes == {"n": 1}
+    assert there.rotate(KEY, attributes={}).attributes == {}
+    assert [life.reason for life in there.lives(KEY)] == ["reset", "rotated", None]
+    with pytest.raises(SessionEnded):
+        there.rotate(KEY, session_id=before.session_id)
+    with pytest.raises(SessionNotFound):
+        there.rotate("nobody")
+
+
+# ── living ──
+
+
+def test_touching(there: Any, clock: ManualClock) -> None:
+    session = there.open(KEY)
+    clock.advance(5 * MIN)
+    touched = there.touch(KEY)
+    assert touched.version == 2
+    assert touched.last_active_at_ms == T0 + 5 * MIN
+    assert touched.deadline_ms == T0 + 35 * MIN
+    assert there.touch(KEY, session_id=session.session_id, if_version=2).version == 3
+    assert there.touch(KEY, policy=policy(idle_ttl="1h")).deadline_ms == T0 + 65 * MIN
+    assert there.touch(KEY, attributes={"n": {"a": 1}}).attributes == {"n": {"a": 1}}
+    assert there.update(KEY, {"n": {"a": None, "b": 2}}, if_version=5).attributes == {"n": {"b": 2}}
+    assert there.touch(KEY, wait="appended") is None
+    assert there.touch(KEY, message={"text": "hello"}).version == 8
+    with pytest.raises(VersionConflict):
+        there.touch(KEY, if_version=3)
+    with pytest.raises(VersionConflict):
+        there.update(KEY, {}, if_version=3)
+    with pytest.raises(StaleSession):
+        there.touch(KEY, session_id="x" * 22)
+    with pytest.raises(SessionNotFound):
+        there.touch("nobody")
+    with pytest.raises(InvalidSetting):
+        there.touch(KEY, wait="long")
+
+
+def test_messages_are_kept(there: Any) -> None:
+    there.open(KEY, policy=policy(max_messages=2))
+    for n in range(3):
+        there.touch(KEY, message={"n": n, "text": "ü"})
+    assert [(m.offset, json.loads(m.value)["n"]) for m in there.messages(KEY)] == [(2, 1), (3, 2)]
+    assert {m.value for m in there.messages(KEY)} == {b'{"n":1,"text":"\xc3\xbc"}', b'{"n":2,"text":"\xc3\xbc"}'}
+    assert [json.loads(m.value)["n"] for m in there.messages_as_of(KEY, Position(0, 2))] == [0, 1]
+    assert list(there.messages("nobody")) == []
+
+
+def test_touching_many(there: Any) -> None:
+    there.open("a")
+    there.open("parked")
+    there.suspend("parked")
+    answers = there.touch_many(["a", "nobody", "parked", "a", ""])
+    assert [type(answer) for answer in answers if isinstance(answer, LastseenError)] == [
+        SessionNotFound, SessionSuspended, InvalidKey,
+    ]  # fmt: skip
+    assert [(answers[n].key, answers[n].version, answers[n].position) for n in (0, 3)] == [("a", 3, Position(0, 4))] * 2
+    assert answers[0].session_id == there.get("a").session_id
+    assert there.touch_many(["a"], wait="appended") == [None]
+
+
+def test_parking(there: Any, clock: ManualClock) -> None:
+    session = there.open(KEY)
+    parked = there.suspend(KEY, reason="lunch", session_id=session.session_id, if_version=1)
+    assert parked.status is Status.SUSPENDED
+    assert parked.deadline_ms is None
+    with pytest.raises(AlreadyDone):
+        there.suspend(KEY)
+    with pytest.raises(SessionSuspended):
+        there.touch(KEY)
+    with pytest.raises(SessionSuspended):
+        there.take_lease(KEY, "job", MIN)
+    clock.advance(100 * MIN)
+    assert there.resume(KEY).status is Status.ACTIVE
+    with pytest.raises(AlreadyDone):
+        there.resume(KEY)
+    with pytest.raises(SessionNotFound):
+        there.suspend("nobody")
+
+
+def test_holding(there: Any, clock: ManualClock) -> None:
+    session = there.open(KEY)
+    with there.hold(KEY, holder="job", lease_ms=50 * MIN, session_id=session.session_id) as held:
+        assert held.holder == "job"
+        assert held.session.holders == {"job": T0 + 50 * MIN}
+        clock.advance(40 * MIN)
+        assert there.get(KEY).deadline_ms == T0 + 50 * MIN
+    assert there.get(KEY) is None  # without the lease it has been idle for too long
+    there.open(KEY)
+    for n in range(16):
+        there.take_lease(KEY, f"job-{n}", MIN)
+    with pytest.raises(TooManyHolders):
+        there.take_lease(KEY, "one more", MIN)
+    assert len(there.release(KEY, "job-0").holders) == 15
+    with pytest.raises(AlreadyDone):
+        there.release(KEY, "job-0")
+
+
+# ── ending ──
+
+
+def test_ending(there: Any, clock: ManualClock) -> None:
+    first = there.open(KEY)
+    with pytest.raises(VersionConflict):
+        there.close(KEY, if_version=9)
+    assert there.close(KEY, reason="logout", session_id=first.session_id, if_version=1) is None
+    assert there.get(KEY) is None
+    with pytest.raises(SessionEnded):
+        there.touch(KEY, session_id=first.session_id)
+    with pytest.raises(SessionNotFound):
+        there.close(KEY)
+    second = there.open(KEY)
+    with pytest.raises(SessionEnded):
+        there.close(KEY, session_id=first.session_id)
+    clock.advance(30 * MIN)
+    assert there.get(KEY) is None
+    with pytest.raises(SessionEnded):
+        there.touch(KEY)
+    with pytest.raises(SessionEnded):
+        there.close(KEY, session_id=second.session_id)
+
+
+# ── the past ──
+
+
+def test_why(there: Any, clock: ManualClock) -> None:
+    there.open(KEY)
+    clock.advance(MIN)
+    there.touch(KEY)
+    with pytest.raises(SessionExists):
+        there.create(KEY)
+    alive = there.explain(KEY)
+    assert (alive.status, alive.reason, alive.partition, alive.offset) == ("active", "idle", 0, 1)
+    assert "30 min from now" in alive.sentence
+    there.close(KEY, reason="logout")
+    ended = there.explain(KEY)
+    assert (ended.status, ended.reason, ended.offset) == ("ended", "logout", 2)
+    assert there.explain("nobody").status == "unknown"
+    entries = there.history(KEY)
+    assert [(e.offset, e.name, e.verdict, e.at_ms) for e in entries] == [
+        (0, "created", Verdict.APPLIED, T0), (1, "touched", Verdict.APPLIED, T0 + MIN),
+        (2, "closed", Verdict.APPLIED, T0 + MIN),
+    ]  # fmt: skip
+    assert [entry.offset for entry in there.history(KEY, after_offset=0, limit=1)] == [1]
+    (life,) = there.lives(KEY)
+    assert (life.began_offset, life.ended_offset, life.reason) == (0, 2, "logout")
+    assert there.lives(KEY, after_offset=0) == []
+    assert there.history("nobody") == []
+
+
+def test_what_was(there: Any, clock: ManualClock) -> None:
+    there.open(KEY, attributes={"n": 1})
+    clock.advance(MIN)
+    there.update(KEY, {"n": 2})
+    there.close(KEY)
+    assert there.as_of(KEY, T0).attributes == {"n": 1}
+    assert there.as_of(KEY, Position(0, 1)).attributes == {"n": 2}
+    assert there.as_of(KEY, T0 - 1) is None
+    assert there.as_of(KEY, Position(0, 2)) is None
+    for nonsense in ("yesterday", 1.5, None, True):
+        with pytest.raises(InvalidSetting):
+            there.as_of(KEY, nonsense)
+
+
+# ── listing ──
+
+
+def test_listing(there: Any, clock: ManualClock) -> None:
+    for n in range(7):
+        there.open(f"key-{n}", attributes={"owner": "ana" if n % 2 else "bob"})
+        clock.advance(S)
+    there.touch("key-0")
+    there.suspend("key-3")
+    by_use = [f"key-{n}" for n in (1, 2, 3, 4, 5, 6, 0)]
+    assert [session.key for session in there.list().sessions] == by_use
+    assert [s.key for s in there.list(sort="created", limit=2).sessions] == ["key-0", "key-1"]
+    assert [s.key for s in there.list(status="suspended").sessions] == ["key-3"]
+    assert [s.key for s in there.list(status=Status.SUSPENDED).sessions] == ["key-3"]
+    assert [s.key for s in there.list(owner="ana", sort="deadline").sessions] == ["key-1", "key-5", "key-3"]
+    assert [s.key for s in there.list(prefix="key-6").sessions] == ["key-6"]
+    assert there.list(prefix="none").sessions == []
+    seen, cursor = [], None
+    while True:
+        page = there.list(limit=3, cursor=cursor)
+        seen += [session.key for session in page.sessions]
+        cursor = page.cursor
+        if cursor is None:
+            break
+    assert seen == by_use
+    for wrong in ({"sort": "size"}, {"status": "gone"}, {"limit": 0}, {"cursor": "nonsense"}):
+        with pytest.raises(InvalidSetting):
+            there.list(**wrong)
+
+
+# ── what is refused ──
+
+
+def test_what_is_out_of_bounds_is_refused(there: Any) -> None:
+    for key in ("", "x" * 513, "a\nb", "\x7f", "\ud800", 7, None):
+        for method in ("open", "create", "touch", "get", "close", "suspend", "explain", "messages", "lives"):
+            with pytest.raises(InvalidKey):
+                getattr(there, method)(key)
+    there.open(KEY)
+    for attributes in ({"text": "x" * 17_000}, {"object": object()}, ["a list"], {1.5: object()}):
+        with pytest.raises(InvalidEvent):
+            there.update(KEY, attributes)
+        with pytest.raises(InvalidEvent):
+            there.open("another", attributes=attributes)
+    with pytest.raises(InvalidEvent):
+        there.touch(KEY, message="x" * 70_000)
+    deep: Any = []
+    for _ in range(40):
+        deep = [deep]
+    with pytest.raises(InvalidEvent):
+        there.touch(KEY, message=deep)
+    for reason in ("Not A Word", "", "x" * 100):
+        with pytest.raises(InvalidEvent):
+            there.close(KEY, reason=reason)
+    for lease_ms in (0, -1, 2**60):
+        with pytest.raises(InvalidEvent):
+            there.take_lease(KEY, "job", lease_ms)
+    with pytest.raises(InvalidEvent):
+        there.take_lease(KEY, "a\nb", MIN)
+    assert there.get(KEY).version == 1
+
+
+# ── anything, in any order ──
+
+COMMANDS = (
+    "open",
+    "create",
+    "touch",
+    "update",
+    "say",
+    "suspend",
+    "resume",
+    "lease",
+    "release",
+    "close",
+    "rotate",
+    "turn",
+)
+
+
+def do_one(way: Any, clock: ManualClock, choose: Random) -> Any:
+    """A command drawn at random; what it said, or the name of the error."""
+    key, command = f"key-{choose.randrange(4)}", choose.choice(COMMANDS)
+    n, holder = choose.randrange(5), choose.choice("ab")
+    limits = choose.choice([None, policy(idle_ttl="5m", suspend_ttl="3m"), policy(max_age="8m", max_messages=2)])
+    version = choose.choice([None, None, 1, 2])
+    try:
+        match command:
+            case "open" | "create" | "rotate":
+                return shown(getattr(way, command)(key, attributes={"n": n, "owner": holder}, policy=limits))
+            case "touch":
+                return shown(way.touch(key, policy=limits, if_version=version))
+            case "update":
+                return shown(way.update(key, {"n": n or None, holder: {"x": n}}, if_version=version))
+            case "say":
+                return shown(way.touch(key, message=[n]))
+            case "suspend" | "resume":
+                return shown(getattr(way, command)(key, if_version=version))
+            case "lease":
+                return shown(way.take_lease(key, holder, (n + 1) * MIN))
+            case "release":
+                return shown(way.release(key, holder))
+            case "close":
+                return way.close(key, if_version=version)
+            case _:
+                return clock.advance(choose.choice([1, S, MIN, 4 * MIN]))
+    except LastseenError as error:
+        return type(error).__name__
+
+
+def test_any_story_is_the_same_by_every_way(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        ways = []
+        for kind in DOORS:
+            folder, clock = tmp_path / kind, ManualClock(T0)
+            folder.mkdir()
+            ways.append((stack.enter_context(door(kind, folder, clock)), clock))
+
+        @given(seed=st.integers(0, 2**32))
+        @settings(max_examples=8)
+        def tell(seed: int) -> None:
+            first, *others = [story(way, clock, Random(seed)) for way, clock in ways]
+            assert others == [first, first, first]
+
+        tell()
+
+
+def story(way: Any, clock: ManualClock, choose: Random) -> Any:
+    """What is said while some commands are done, and all that is known after them."""
+    said = [do_one(way, clock, choose) for _ in range(40)]
+    keys = [f"key-{n}" for n in range(4)]
+    sessions = [shown(session) for session in way.list(limit=1_000).sessions]
+    past = [[each._replace(session_id=None, event_id=None, source=None) for each in way.history(key)] for key in keys]
+    why = [{**asdict(way.explain(key)), "session_id": None} for key in keys]
+    messages = [[(m.offset, m.at_ms, m.value) for m in way.messages(key)] for key in keys]
+    return said, sessions, past, why, messages
