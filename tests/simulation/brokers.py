@@ -1,4 +1,4 @@
-"""The simulated log: partitions with clocks of their own, a network that delays and reorders, and each node's way to it.
+"""The simulated log: partitions with clocks of their own, a network that delays and reorders, and the ways to it.
 
 A node's way to the log (`Line`) can be armed with one fault, which hits its next append. What really stands in the log
 is known here alone; what callers were told is theirs to say.
@@ -205,7 +205,7 @@ class Line:
             return records[start : start + limit]
         return [record for record in records if record.offset >= from_offset][:limit]
 
-    def wait(self, position: Position, timeout_s: float) -> bool:
+    def wait(self, position: Position, timeout_s: float) -> bool:  # noqa: ARG002 - the port's
         """Whether there is a record at `position` (`port.Log`)."""
         self._check_open()
         return self._brokers.ends()[position.partition] > position.offset
@@ -225,11 +225,11 @@ class Line:
 
     # ── what machines share ──
 
-    def join(self, group: str | None, member: str | None, address: str | None, changed: Callable[[], None]) -> Member:
+    def join(self, *_: object) -> Member:
         """Take a share of the duties (`sharing.SharedLog`)."""
         return self._brokers.group.join(self._node)
 
-    def await_growth(self, ends: Sequence[int], timeout_s: float) -> list[int]:
+    def await_growth(self, ends: Sequence[int], timeout_s: float) -> list[int]:  # noqa: ARG002
         """The ends as far as they are known here: some records may not be known yet (`sharing.SharedLog`)."""
         self._check_open()
         known = self._brokers.ends()

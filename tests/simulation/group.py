@@ -19,11 +19,11 @@ class Member:
         """The partitions that this node believes to own."""
         return self.believed
 
-    def owner_of(self, partition: int) -> str | None:
+    def owner_of(self, partition: int) -> str | None:  # noqa: ARG002
         """Nobody gives an address here."""
         return None
 
-    def known_owner(self, partition: int) -> str | None:
+    def known_owner(self, partition: int) -> str | None:  # noqa: ARG002
         """Nobody gives an address here."""
         return None
 

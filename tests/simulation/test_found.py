@@ -49,7 +49,7 @@ def stand() -> Iterator[Stand]:
 
 
 def test_a_pruner_whose_clock_was_set_back_announces_what_is_due(stand: Stand) -> None:
-    """Seed 90: it had announced the session by a clock that was ahead, and kept quiet until its clock was there again."""
+    """Seed 90: it had announced it by a clock that was ahead, and kept quiet until its clock was there again."""
     stand.engine.open("ana")
     stand.own.by_ms = 59_000
     stand.true.advance(30_000)
@@ -62,7 +62,7 @@ def test_a_pruner_whose_clock_was_set_back_announces_what_is_due(stand: Stand) -
 
 
 def test_a_log_that_is_shorter_than_what_was_folded_stops_the_follower(stand: Stand) -> None:
-    """Seed 7: a refresh went well, and what the log got afterwards would have been folded on top of what it had lost."""
+    """Seed 7: a refresh went well, and what came afterwards would have been folded on top of what was lost."""
     for key in ("ana", "ben", "cyd"):
         stand.engine.open(key)
     stand.lose(2)

@@ -1,4 +1,4 @@
-"""The simulated topics of facts and states, and each node's way to them, which may fail before, amid or after a write."""
+"""The simulated topics of facts and states, and each node's way to them, which may fail at any point of a write."""
 
 from __future__ import annotations
 

@@ -1,0 +1,124 @@
+"""The end of a history: faults stop, and within the pruner's interval all must be as it should be."""
+
+from __future__ import annotations
+
+from projections.pruner import RETRY_MS
+from tests.simulation.evidence import Pass
+from tests.simulation.node import Node
+from tests.simulation.reference import state_of
+from tests.simulation.world import World
+
+
+def come_to_rest(world: World) -> None:
+    """Heal everything, let the owners do their duties twice, and write down how every replica sees the world."""
+    _heal(world)
+    # What a pruner announced by a clock that was a little fast, it announces again after its own second.
+    _pass(world, 2 * RETRY_MS + 1)
+    dues = [
+        due[0]
+        for reference in world.references
+        for session_id in reference.partition.by_id
+        if (due := reference.chronicle.deadline(session_id, len(reference.folded))) is not None
+    ]
+    if dues:
+        # To the very millisecond of the next deadline, however long that takes.
+        _pass(world, max(min(dues) - world.brokers.now_ms, 0))
+    _publish(world)
+    _write_down(world)
+
+
+def _heal(world: World) -> None:
+    brokers = world.brokers
+    brokers.deliver_all()
+    ahead_ms = max((skew for skew in brokers.skews_ms), default=0)
+    brokers.skews_ms = [0] * world.plan.partitions
+    if world.plan.steady:
+        # Log time cannot go back: true time comes up to it first.
+        latest = [records[-1].timestamp_ms for records in brokers.records if records]
+        brokers.let_pass(max(max(latest, default=0) - brokers.now_ms, 0))
+    elif ahead_ms > 0:
+        brokers.let_pass(ahead_ms)
+    for node in world.nodes:
+        if node.engine is None:
+            world.start(node)
+        node.heal()
+    brokers.group.assign([number % world.plan.nodes for number in range(world.plan.partitions)])
+    for member in brokers.group.members.values():
+        member.hear()
+
+
+def _pass(world: World, after_ms: int) -> None:
+    world.brokers.let_pass(after_ms)
+    for node in world.nodes:
+        world.attempt(node, lambda engine: engine.refresh())
+    world.follow()
+    now_ms = world.brokers.now_ms
+    wakes = [
+        wake for node in world.nodes if (wake := node.running._views.next_deadline(node.running.owned())) is not None
+    ]
+    for node in world.nodes:
+        world.prune(node)
+    for node in world.nodes:
+        world.attempt(node, lambda engine: engine.refresh())
+        world.look(node)
+    world.follow()
+    ends = [len(reference.folded) for reference in world.references]
+    live = [(ref.chronicle, each) for ref in world.references for each in ref.partition.by_id]
+    spared = sum(
+        chronicle.suspended_at(each, 2**62) is not None
+        or any(until > now_ms for until in chronicle.leases(each, 2**62).values())
+        for chronicle, each in live
+    )
+    most = world.plan.settings["max_sessions"]
+    world.evidence.passes.append(Pass(now_ms, ends, min(wakes, default=None), len(live), most, spared))
+
+
+def _publish(world: World) -> None:
+    for _ in range(2):
+        # Twice, a second apart: what a zombie wrote last is found at the next look.
+        world.brokers.let_pass(1_000)
+        for node in world.nodes:
+            world.attempt(node, lambda engine: engine._share.publish())
+
+
+def _write_down(world: World) -> None:
+    for node in world.nodes:
+        _indexes(world, node)
+        keys = world.plan.keys
+        for key in keys:
+            world.read(node, key)
+        node.die()
+        world.start(node)
+        for reference, partition in zip(world.references, node.running._views.partitions, strict=True):
+            if state_of(partition) != state_of(reference.partition):
+                world.evidence.restored.append((node.number, f"partition {partition.number} at the end"))
+        for key in keys:
+            _past(world, node, key)
+
+
+def _indexes(world: World, node: Node) -> None:
+    for partition in node.running._views.partitions:
+        by_key = {**partition.active, **partition.parked}
+        by_id = {session.key: session for session in partition.by_id.values()}
+        owned = {session.key for sessions in partition.by_owner.values() for session in sessions.values()}
+        if len(by_key) != len(partition.active) + len(partition.parked) or by_key != by_id:
+            world.evidence.crowds.append(f"node {node.number}: {sorted(by_key)} by key, {sorted(by_id)} by id")
+        if owned != {session.key for session in by_id.values() if session.owner is not None}:
+            world.evidence.crowds.append(f"node {node.number}: {sorted(owned)} by owner")
+
+
+def _past(world: World, node: Node, key: str) -> None:
+    evidence = world.evidence
+
+    def look(engine: object) -> None:
+        entries = node.running.history(key)
+        evidence.histories.append((node.number, key, [(entry.offset, int(entry.verdict)) for entry in entries]))
+        lives = node.running.lives(key)
+        rows = [(life.session_id, life.ended_offset, life.ended_at_ms, life.reason) for life in lives]
+        evidence.lives.append((node.number, key, rows))
+        session = node.running.get(key)
+        if session is not None:
+            told = [message.event_id for message in node.running.messages(key)]
+            evidence.messages.append((node.number, session.session_id, told))
+
+    world.attempt(node, look)

@@ -1,0 +1,61 @@
+"""What others are told, duplicates dropped, are the effects of the log, complete and in order; states are states."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from tests.simulation.oracle import Effect, Oracle
+from tests.simulation.reference import Reference
+from tests.simulation.world import World
+
+SAYS = "facts, duplicates dropped, equal the applied effects in order"
+
+
+def check(world: World) -> Iterator[str]:
+    """The topics against the second opinion, and against each fact made right after its record was folded."""
+    if world.evidence.passes:
+        for reference, facts, states in zip(
+            world.references, world.brokers.topics.facts, world.brokers.topics.states, strict=True
+        ):
+            yield from _facts(reference, [fact.value or b"" for fact in facts])
+            yield from _states(reference, dict(states))
+
+
+def _facts(reference: Reference, facts: list[bytes]) -> Iterator[str]:
+    told: list[bytes] = []
+    last = (-1, -1)
+    for fact in facts:
+        what = json.loads(fact)["data"]
+        if (what["offset"], what["k"]) > last:
+            told.append(fact)
+            last = what["offset"], what["k"]
+    number = reference.partition.number
+    if told != (wanted := [fact for folded in reference.folded for fact in folded.facts]):
+        missing = [json.loads(fact)["id"] for fact in wanted if fact not in told]
+        yield f"partition {number}: {len(told)} facts instead of {len(wanted)}; missing: {missing[:5]}"
+    oracle = Oracle()
+    oracle.judge_all(folded.said for folded in reference.folded)
+    effects = [_effect(json.loads(fact)) for fact in told]
+    for effect, expected in zip(effects, oracle.effects, strict=False):
+        if effect != expected:
+            yield f"partition {number}: others are told {effect}, and it was {expected}"
+            return
+
+
+def _effect(fact: dict[str, Any]) -> Effect:
+    what = fact["data"]
+    return Effect(
+        what["offset"], what["k"], what["kind"], fact["subject"], what["session_id"], what["at_ms"], what["reason"],
+        what["state"],
+    )  # fmt: skip
+
+
+def _states(reference: Reference, newest: dict[str, bytes | None]) -> Iterator[str]:
+    told = {key: json.loads(value)["data"] for key, value in newest.items() if value is not None}
+    end, chronicle = len(reference.folded), reference.chronicle
+    live = {chronicle.keys[each]: chronicle.state(each, end) for each in reference.partition.by_id}
+    if told != live:
+        unlike = sorted(key for key in told.keys() | live.keys() if told.get(key) != live.get(key))
+        yield f"partition {reference.partition.number}: the states of {unlike} are not what they are said to be"

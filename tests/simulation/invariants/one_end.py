@@ -1,0 +1,25 @@
+"""A session ends at most once, and everybody tells the same end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tests.simulation.world import World
+
+SAYS = "a session has at most one effective end"
+
+
+def check(world: World) -> Iterator[str]:
+    """In what the fold said, and in what every node's history says."""
+    ends = {}
+    for reference in world.references:
+        for session_id, found in reference.chronicle.ends.items():
+            if len(found) > 1:
+                yield f"session {session_id} ended {len(found)} times: {found}"
+            ends[session_id] = found[0]
+    for node, key, lives in world.evidence.lives:
+        for session_id, offset, at_ms, reason in lives:
+            end = ends.get(session_id)
+            if (offset, at_ms, reason) != ((None, None, None) if end is None else tuple(end)):
+                told = offset, at_ms, reason
+                yield f"node {node}: {session_id} of {key} ended {told} in its history, {end} in the log"

@@ -1,0 +1,155 @@
+"""Plausible bugs, each one small change of one source file. The text that is replaced stands there exactly once."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Mutant(NamedTuple):
+    """One bug."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    kills: int | str
+    """The invariant that must notice, or the tests."""
+
+
+SESSION, LIFECYCLE, PARTITION = "engine/session.py", "engine/lifecycle.py", "projections/partition.py"
+SNAPSHOT, PUBLISHER, PRUNER = "projections/snapshot.py", "projections/publisher.py", "projections/pruner.py"
+FOLLOWER, DEADLINES, LOOP = "projections/follower.py", "projections/deadlines.py", "engine/session_engine.py"
+FOLD_TESTS, WHEEL_TESTS = "tests/properties/test_fold.py", "tests/properties/test_deadline_wheel.py"
+TOUCH_TESTS, OWN_TESTS = "tests/properties/test_plain_touch.py", "tests/properties/test_own_events.py"
+
+# fmt: off
+MUTANTS = (
+    # ── time ──
+    Mutant("a session ends a millisecond early", PARTITION,
+           "if due_ms is not None and at_ms >= due_ms:", "if due_ms is not None and at_ms >= due_ms - 1:", 5),
+    Mutant("`>` for `>=` at the deadline", PARTITION,
+           "if due_ms is not None and at_ms >= due_ms:", "if due_ms is not None and at_ms > due_ms:", 6),
+    Mutant("a read shows a session at its deadline", SESSION,
+           "return due is not None and at_ms >= due", "return due is not None and at_ms > due", 6),
+    Mutant("the wall clock in the fold", PARTITION,
+           "at_ms = sent_at_ms if imports else timestamp_ms",
+           "at_ms = sent_at_ms if imports else __import__('time').time_ns() // 1_000_000", 13),
+    Mutant("the producer's clock in the fold", PARTITION,
+           "at_ms = sent_at_ms if imports else timestamp_ms", "at_ms = sent_at_ms", 1),
+    Mutant("a jumping clock is believed", LIFECYCLE,
+           "return -MAX_AHEAD_MS <= at_ms - sent_at_ms <= MAX_BEHIND_MS",
+           "return at_ms - sent_at_ms <= MAX_BEHIND_MS", 16),
+    Mutant("activity moves back with the log's clock", LIFECYCLE,
+           "if at_ms > session.last_active_at_ms:", "if at_ms:", 5),
+    Mutant("touch precision is forgotten in the deadline", SESSION,
+           "self.last_active_at_ms + policy.idle_ttl_ms + policy.touch_precision_ms",
+           "self.last_active_at_ms + policy.idle_ttl_ms", 5),
+    Mutant("parked time ages a session", LIFECYCLE,
+           "session.parked_ms += max(at_ms - suspended_at_ms, 0)", "session.parked_ms += 0", 5),
+    # ── verdicts ──
+    Mutant("a hold is ignored", SESSION, "if self.leases:", "if self.leases and policy.max_age_ms is not None:", 10),
+    Mutant("a lapsed lease protects, a live one does not", LIFECYCLE,
+           "lambda session, event, at_ms, ids: any(until_ms > at_ms for until_ms in _leases(session).values()),",
+           "lambda session, event, at_ms, ids: any(until_ms <= at_ms for until_ms in _leases(session).values()),", 10),
+    Mutant("a suspended session is evicted", LIFECYCLE,
+           '"expired (capacity, memory)", ENDED, Verdict.SUSPENDED,', '"expired (capacity, memory)", ENDED, ENDED,', 10),
+    Mutant("a suspended session keeps its leases", LIFECYCLE,
+           "session.suspended_at_ms = at_ms\n    session.leases = None", "session.suspended_at_ms = at_ms", 14),
+    Mutant("a stale id is accepted", LIFECYCLE,
+           "if session.session_id != named:\n        return Verdict.STALE_SESSION",
+           "if False:\n        return Verdict.ENDED", 1),
+    Mutant("an id may be used again once its session has ended", PARTITION,
+           "return session_id in self.by_id or session_id in self.endings", "return session_id in self.by_id", 11),
+    Mutant("a second session begins under a key", LIFECYCLE,
+           "return Verdict.EXISTS if session is not None else _guarded(rule, None, event, at_ms, ids)",
+           "return _guarded(rule, None, event, at_ms, ids)", 8),
+    Mutant("if_version is ignored", LIFECYCLE,
+           "if data.if_version is not None and data.if_version != session.version:", "if False:", 1),
+    Mutant("a seventeenth holder", LIFECYCLE, ">= MAX_HOLDERS", "> MAX_HOLDERS", 1),
+    Mutant("an ended session stays under its key", PARTITION,
+           "if self.active.pop(session.key, None) is None:", "if self.active.get(session.key) is None:", 7),
+    Mutant("an event under another record key is taken", "engine/codec.py",
+           "return plain if plain[0].subject == key else Verdict.MALFORMED", "return plain", 12),
+    Mutant("max_hold is ignored", LIFECYCLE,
+           "lease_ms = min(lease_ms, session.policy.max_hold_ms)", "lease_ms = max(lease_ms, 1)", 14),
+    # ── order and deadlines ──
+    Mutant("a touch does not move a session in the LRU order", PARTITION,
+           "self.active.move_to_end(session.key)", "session.key", 9),
+    Mutant("a shortened deadline is not filed", DEADLINES,
+           "elif session.wake_ms is None or due_ms < session.wake_ms:", "elif session.wake_ms is None:", 17),
+    Mutant("new limits are not filed", PARTITION,
+           "                self.deadlines.file(session, at_ms)\n            return verdict, session, settled, ending",
+           "                pass\n            return verdict, session, settled, ending", 17),
+    Mutant("one session too many is kept", PRUNER,
+           "len(plan.due) - self._max_sessions", "len(plan.due) - self._max_sessions - 1", 9),
+    Mutant("the pruner plans to end held sessions", PRUNER, "if session.held_at(now_ms):", "if False:", 9),
+    Mutant("a pruner keeps quiet until its clock is back where it was", PRUNER,
+           "if 0 <= now_ms - at_ms < RETRY_MS}", "if now_ms - at_ms < RETRY_MS}", 17),
+    Mutant("the wheel reports the sessions of a second in any order", DEADLINES,
+           "heapq.heappush(self._imminent, (due_ms, session.born_offset, session))",
+           "self._imminent.append((due_ms, session.born_offset, session))", WHEEL_TESTS),
+    # ── snapshot ──
+    Mutant("deadlines are forgotten on restore", PARTITION,
+           "self.deadlines.file(session, session.last_active_at_ms)", "session.key", 17),
+    Mutant("leases are forgotten on restore", SNAPSHOT, "                row.leases,", "                None,", 4),
+    Mutant("parked time is forgotten on restore", SNAPSHOT, "                row.parked_ms,", "                0,", 4),
+    Mutant("the LRU order is forgotten on restore", PARTITION,
+           "in_lru_order = sorted(sessions, key=lambda session: session.last_active_offset)",
+           "in_lru_order = list(sessions)", 4),
+    Mutant("endings are forgotten on restore", SNAPSHOT,
+           "partition.endings = Endings(endings, stored.endings_total)",
+           "partition.endings = Endings((), stored.endings_total)", 4),
+    Mutant("the digest is forgotten on restore", PARTITION,
+           "self.checkpoint, self.digest = checkpoint, digest", "self.checkpoint = checkpoint", 3),
+    Mutant("what a full disk refused is not written later", SNAPSHOT,
+           "self._give_back(changed, gone, batch, bodies, view_lock)\n                if isinstance(error, SnapshotError):",
+           "if isinstance(error, SnapshotError):", 4),
+    Mutant("the history gives an end to earlier sessions too", "projections/history.py",
+           "WHERE key = ? AND began_offset = ?\"", "WHERE key = ? AND began_offset <= ?\"", 2),
+    # ── facts ──
+    Mutant("a fact shows the session as it is later", "projections/facts.py",
+           "copy = None if session is None else session.__copy__()", "copy = session", 14),
+    Mutant("the outbox is forgotten on restore", SNAPSHOT,
+           "self._outbox.restore(partition.number, stored.outbox_floor, letters)",
+           "self._outbox.restore(partition.number, stored.outbox_floor, [])", 14),
+    Mutant("a new owner begins after the last fact", PUBLISHER,
+           "return place_of(last).offset", "return place_of(last).offset + 1", 14),
+    Mutant("overwritten states are not mended", PUBLISHER, "        self._mend_states(number)\n", "", 14),
+    Mutant("facts count as told although the brokers did not answer", PUBLISHER,
+           "                    self._next.pop(number, None)\n                    raise",
+           "                    self._next[number] = self._view.partitions[number].checkpoint\n"
+           "                    raise", 14),
+    # ── the loop and the log ──
+    Mutant("acknowledged before it is committed", LOOP,
+           "            self._log.append(messages)\n        else:",
+           "            self._log.append_soon(messages)\n        else:", 1),
+    Mutant("a void record is answered as if it had taken effect", LOOP,
+           "if verdict is Verdict.APPLIED:\n                return answer.session",
+           "if verdict is not Verdict.CLOCK_SKEW:\n                return answer.session", 19),
+    Mutant("suspended sessions are not shown", "projections/live_view.py",
+           "if session is None or session.is_due(now_ms):",
+           "if session is None or session.is_due(now_ms) or session.suspended_at_ms:", 15),
+    Mutant("a gap is stepped over", FOLLOWER,
+           "if record.offset != partition.checkpoint:", "if record.offset < partition.checkpoint:", 18),
+    Mutant("a log that got shorter goes unnoticed", FOLLOWER, "if end_offset < told[number]:", "if False:", 18),
+    Mutant("a snapshot that is ahead of the log is believed", SNAPSHOT,
+           "if checkpoint > end_offset:", "if checkpoint > end_offset + 1_000_000:", 18),
+    # ── shortcuts ──
+    Mutant("a plain touch may hide control characters", "engine/plain_touch.py",
+           "if not (raw.id + raw.source + raw.subject).isprintable() or", "if", TOUCH_TESTS),
+    Mutant("an own expiry is remembered with another reason", "engine/own_events.py",
+           "data.reason = reason", "data.reason = 'idle'", OWN_TESTS),
+    Mutant("settling forgets which session it was", LIFECYCLE,
+           "was_settled = settled is not None and settled.session_id == named",
+           "was_settled = False and named", FOLD_TESTS),
+)
+# fmt: on
+
+FAST = (
+    "a session ends a millisecond early", "`>` for `>=` at the deadline", "the wall clock in the fold",
+    "a hold is ignored", "a stale id is accepted", "an id may be used again once its session has ended",
+    "deadlines are forgotten on restore", "the digest is forgotten on restore",
+    "a new owner begins after the last fact", "acknowledged before it is committed", "a gap is stepped over",
+    "a void record is answered as if it had taken effect",
+)  # fmt: skip
+"""Those that `make test` tries."""
