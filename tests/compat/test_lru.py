@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+import re
 import sys
 import threading
 import time
@@ -685,3 +686,11 @@ def test_the_page_lists_every_difference() -> None:
     names = {name.removeprefix("test_difference_") for name in globals() if name.startswith("test_difference_")}
     listed = {line.split("`")[1] for line in page.splitlines() if line.startswith("- `")}
     assert listed == names
+
+
+def test_the_pages_code_runs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "compat-lru.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(block, {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
 import sys
 import threading
 import time
@@ -577,3 +578,11 @@ def test_testable_with_a_fake_clock_on_its_own_engine(tmp_path: Path, clock: Man
         clock.advance(6 * MIN)
         assert made.get_session("conv-1") is None
         eventually(lambda: made.get_metrics()["totalCleaned"] == 1)
+
+
+def test_the_pages_code_runs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "compat-manager.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(block, {})
