@@ -28,8 +28,9 @@ _SECRETS = re.compile(r"""\bls_[A-Za-z0-9_-]{16,}|(?<=\bBearer )[\w.~+/=-]+|(?<=
 _BREAKS = {code: f"\\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
 """What JSON leaves as it is, and some programs and terminals take for the end of a line, or worse."""
 _CONTROL = {code: f"\\x{code:02x}" for code in range(0x20)} | _BREAKS
-QUIET = ("uvicorn", "kafka", "asyncio", "httpx", "httpcore")
-"""Libraries whose every step is of no interest here, and that may log what they send."""
+QUIET = {"uvicorn": logging.WARNING, "asyncio": logging.WARNING, "httpx": logging.WARNING, "kafka": logging.CRITICAL}
+"""Libraries whose every step is of no interest here, and that may log what they send. What fails in Kafka the engine
+says itself, once; its client says each attempt three times."""
 
 
 def set_up(level: str, form: str, stream: TextIO | None = None) -> None:
@@ -52,8 +53,8 @@ def set_up(level: str, form: str, stream: TextIO | None = None) -> None:
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level.upper())
-    for name in QUIET:
-        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    for name, least in QUIET.items():
+        logging.getLogger(name).setLevel(logging.WARNING if root.level == logging.DEBUG else max(least, root.level))
 
 
 def _add_time(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lastseen.cli.configuring import Assignments, ConfigFile, ProfileName
+from lastseen.cli.exits import code_of
 
 if TYPE_CHECKING:
     from lastseen.configuration import Configuration
@@ -115,29 +118,42 @@ def dev(
         defaults={"profile": Given("development", own), "statistics_interval": Given(None, own)},
         fixed={name: Given(value, own) for name, value in (fixed | nothing).items()},
     )
-    _run(configuration, demo_speed=speed if demo else None, ephemeral=ephemeral)
+    companions = []
+    if demo:
+        from lastseen.service_demo import demonstration
+
+        companions.append(demonstration(speed))
+
+    def show(standing: Standing) -> None:
+        _show_addresses(standing, None if ephemeral else Path(DEV_LOG), is_demo=demo)
+
+    _run(configuration, ready=show, companions=companions)
 
 
-def _run(configuration: Configuration, demo_speed: float | None = None, ephemeral: bool | None = None) -> None:
+def _run(configuration: Configuration, **more: Any) -> None:
     from lastseen.service import check_serving, serve
 
     check_serving()
     from lastseen.log_lines import set_up
 
-    set_up(configuration.service.log_level, configuration.service.log_format)
-    if ephemeral is None:
-        serve(configuration)
-        return
-    companions = []
-    if demo_speed is not None:
-        from lastseen.service_demo import demonstration
+    service = configuration.service
+    set_up(service.log_level, service.log_format)
+    with _told_as_json() if service.log_format == "json" else nullcontext():
+        serve(configuration, **more)
 
-        companions.append(demonstration(demo_speed))
 
-    def show(standing: Standing) -> None:
-        _show_addresses(standing, None if ephemeral else Path(DEV_LOG), is_demo=demo_speed is not None)
+@contextmanager
+def _told_as_json() -> Iterator[None]:
+    """Whoever reads JSON lines is told in one, too, why the service could not go on."""
+    import logging
 
-    serve(configuration, ready=show, companions=companions)
+    from engine.errors import LastseenError
+
+    try:
+        yield
+    except LastseenError as error:
+        logging.getLogger("lastseen.service").error("%s", error, extra={"error": type(error).__name__})
+        raise typer.Exit(code_of(error)) from error
 
 
 def _show_addresses(standing: Standing, log: Path | None, *, is_demo: bool) -> None:

@@ -86,7 +86,7 @@ def test_dev_keeps_to_itself(served: list[tuple[Configuration, dict[str, Any]]],
     ],
 )
 def test_what_cannot_be_served_is_refused(arguments: list[str], says: str, tmp_path: Path) -> None:
-    result = run("serve", *arguments)
+    result = run("serve", "--log-format", "lines", *arguments)
     assert result.exit_code == 2, result.output
     assert says in result.stderr
     assert list(tmp_path.iterdir()) == []

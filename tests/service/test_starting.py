@@ -68,14 +68,33 @@ def test_dev_keeps_nothing_if_told_so(tmp_path: Path) -> None:
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        with Running(tmp_path, "--log", "sqlite:///log.db", "--port", str(port)) as service:
+        says = (
+            f"cannot listen on 127.0.0.1:{port}: it is taken by another program: stop that one, or choose another port"
+            " with --port"
+        )
+        arguments = ("--log", "sqlite:///log.db", "--port", str(port))
+        with Running(tmp_path, *arguments) as service:
             assert service.exit_code() == 4
-            said = "".join(service.errors)
-    assert said == (
-        f"lastseen: cannot listen on 127.0.0.1:{port}: it is taken by another program: stop that one, or choose another"
-        " port with --port\n"
-    )
+            (line,) = service.lines()
+            assert (line["event"], line["error"], line["level"]) == (says, "CannotListen", "error")
+        with Running(tmp_path, *arguments, "--log-format", "lines") as service:
+            assert service.exit_code() == 4
+            assert service.errors == [f"lastseen: {says}\n"]
+        with Running(tmp_path, "--port", str(port), command="dev") as service:
+            assert service.exit_code() == 4
+            assert service.errors == [f"lastseen: {says}\n"]
     assert list(tmp_path.iterdir()) == [], "the log was opened for nothing"
+
+
+def test_a_log_out_of_reach_is_told_and_a_signal_ends_the_attempt(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it listens, and never says a word
+        port = silent.getsockname()[1]
+        with Running(tmp_path, "--log", f"kafka://127.0.0.1:{port}/sessions", "--port", "0") as service:
+            silent.settimeout(30)
+            silent.accept()[0].close()  # by now it tries to open the log
+            service.tell()
+            assert service.exit_code(10) == 0
+            assert service.lines()[-1]["event"] == "told to stop while starting"
 
 
 def test_another_address_than_this_machine_s(tmp_path: Path) -> None:
