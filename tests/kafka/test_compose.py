@@ -7,19 +7,32 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
 
 from infra.kafka.docker import image
 from infra.kafka.jars import kafka_version
+from lastseen.config import duration_ms
+from lastseen.configuration import Configuration, configure
+from lastseen.service_settings import ServiceSettings
 
 ROOT = Path(__file__).resolve().parents[2]
-ENGINE = ROOT / "infra" / "docker" / "run_engine.py"
 COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
 DOCKERFILE = (ROOT / "infra" / "docker" / "Dockerfile").read_text(encoding="utf-8")
 _PARTS = re.split(r"^  ([\w-]+):\n", COMPOSE.split("\nservices:\n")[1].split("\nvolumes:\n")[0], flags=re.MULTILINE)
 SERVICES = dict(zip(_PARTS[1::2], _PARTS[2::2], strict=True))
+MADE: dict[str, Any] = yaml.safe_load(COMPOSE)["services"]
+OURS = ["topics", "tokens", "engine-1", "engine-2"]
+PATIENCE_S = 20
+LASTSEEN = str(Path(sys.executable).with_name("lastseen"))
+"""The command, as it is installed beside this Python."""
 
 
 def compose_is_here() -> bool:
@@ -43,17 +56,18 @@ def test_every_image_has_a_version() -> None:
 
 
 def test_its_services_are_these() -> None:
-    assert list(SERVICES) == ["kafka", "topics", "engine-1", "engine-2", "prometheus", "grafana", "kafka-ui"]
+    assert list(SERVICES) == ["kafka", *OURS, "prometheus", "grafana", "kafka-ui"]
 
 
 def test_who_depends_on_another_waits_for_its_health() -> None:
     waits = re.findall(r"^      ([\w-]+): \{condition: (\w+)\}", COMPOSE, flags=re.MULTILINE)
-    assert {name for name, _ in waits} == {"kafka", "topics", "engine-1", "engine-2", "prometheus"}
+    assert {name for name, _ in waits} == {"kafka", *OURS, "prometheus"}
     for name, condition in waits:
-        assert condition == ("service_completed_successfully" if name == "topics" else "service_healthy"), name
+        ends = name in ("topics", "tokens")
+        assert condition == ("service_completed_successfully" if ends else "service_healthy"), name
         checked = "healthcheck:" in SERVICES[name] or "HEALTHCHECK" in DOCKERFILE
         assert checked, name
-    assert COMPOSE.count("depends_on:") == len(SERVICES) - 1
+    assert {name for name, each in MADE.items() if "depends_on" not in each} == {"kafka", "tokens"}
 
 
 def test_nothing_is_open_to_the_network() -> None:
@@ -69,7 +83,7 @@ def test_what_is_mounted_and_copied_is_there() -> None:
         for sources in re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, flags=re.MULTILINE)
         for name in sources.split()
     ]
-    assert len(mounted) == 3
+    assert len(mounted) == 4
     assert [path for path in mounted + copied if not (ROOT / path).exists()] == []
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert [path for path in copied if f"!{path}" not in ignored] == []
@@ -94,16 +108,98 @@ def test_compose_takes_it() -> None:
         assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_containers_engine_works_until_it_is_asked_to_stop(tmp_path: Path) -> None:
-    environment = os.environ | {"LASTSEEN_LOG": f"sqlite:///{tmp_path}/log.db"}
-    command = [sys.executable, str(ENGINE)]
-    assert subprocess.run([*command, "--is-healthy"], cwd=tmp_path, check=False).returncode == 1
-    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as engine:
-        assert json.loads(engine.stdout.readline())["live"] == 0
-        assert subprocess.run([*command, "--is-healthy"], cwd=tmp_path, check=False).returncode == 0
+def test_prometheus_reads_the_rules_and_asks_every_engine() -> None:
+    settings: Any = yaml.safe_load((ROOT / "infra/prometheus/prometheus.yml").read_text(encoding="utf-8"))
+    (place,) = settings["rule_files"]
+    assert f"./infra/prometheus/rules.yml:{place}:ro" in MADE["prometheus"]["volumes"]
+    (job,) = [each for each in settings["scrape_configs"] if each["job_name"] == "lastseen"]
+    asked = [target for each in job["static_configs"] for target in each["targets"]]
+    assert asked == [f"{name}:{ServiceSettings().port}" for name in OURS if name.startswith("engine-")]
+    for name in OURS[2:]:
+        assert configuration_of(name).service.open_metrics, "Prometheus has no token"
 
-        engine.send_signal(signal.SIGTERM)
 
-        assert engine.wait() == 0
-    assert subprocess.run([*command, "--is-healthy"], cwd=tmp_path, check=False).returncode == 1
-    assert (tmp_path / "snapshot.db").exists()
+def test_our_containers_may_do_nothing_that_they_need_not() -> None:
+    for name in OURS:
+        made = MADE[name]
+        assert (made["read_only"], made["tmpfs"], made["cap_drop"]) == (True, ["/tmp"], ["ALL"]), name
+        assert made["security_opt"] == ["no-new-privileges:true"], name
+
+
+def image_environment() -> dict[str, str]:
+    """What the image's process finds, beside what a container adds."""
+    last = DOCKERFILE.rpartition("FROM ")[2]
+    lines = re.findall(r"^ENV ((?:.*\\\n)*.*)$", last, flags=re.MULTILINE)
+    return dict(re.findall(r"(\w+)=(\S+)", " ".join(lines).replace("\\\n", " ")))
+
+
+def configuration_of(name: str) -> Configuration:
+    """How a container of ours is configured."""
+    environment = image_environment() | MADE[name].get("environment", {})
+    return configure(environment={key: str(value) for key, value in environment.items() if key != "PATH"})
+
+
+def test_services_take_their_configuration() -> None:
+    members = set()
+    for name in ("engine-1", "engine-2"):
+        configuration = configuration_of(name)
+        settings, engine = configuration.service, configuration.engine
+        assert f'"{settings.log}"' in SERVICES["topics"], "the topics of another log"
+        members.add(engine["member"])
+        assert engine["address"] == f"http://{name}:{settings.port}"
+        mounts = dict(reversed(each.split(":")[:2]) for each in MADE[name]["volumes"])
+        assert str(Path(engine["snapshot"]).parent) in mounts
+        assert settings.token_file is not None
+        assert mounts[str(Path(settings.token_file).parent)] == "tokens"
+        patience_s = duration_ms("shutdown_timeout", settings.shutdown_timeout) / 1000
+        assert float(MADE[name]["stop_grace_period"].removesuffix("s")) > patience_s + 10
+        assert [each.rpartition(":")[2] for each in MADE[name]["ports"]] == [str(settings.port)]
+    assert len(members) == 2
+    assert f"EXPOSE {settings.port}" in DOCKERFILE
+
+
+def command_of(container: str) -> list[str]:
+    """The command of a container, with what is in this environment in the place of what is in the image."""
+    return ["sh", "-c", MADE[container]["command"][2].replace("$$", "$").replace("lastseen token", f"{LASTSEEN} token")]
+
+
+def test_the_image_serves_until_it_is_asked_to_stop(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    environment = {
+        **os.environ, **image_environment(), "PATH": os.environ["PATH"], "LASTSEEN_PORT": port,
+        "LASTSEEN_LOG": f"sqlite:///{tmp_path}/log.db", "LASTSEEN_SNAPSHOT": f"{tmp_path}/sessions.snapshot",
+        "LASTSEEN_TOKEN_FILE": f"{tmp_path}/tokens.json", "LASTSEEN_OPEN_METRICS": "true",
+    }  # fmt: skip
+    make_token = command_of("tokens")
+    made = subprocess.run(make_token, env=environment, capture_output=True, text=True, check=True)
+    again = subprocess.run(make_token, env=environment, capture_output=True, text=True, check=True)
+    assert (made.stdout[:3], again.stdout) == ("ls_", ""), "told once, and the next start leaves it alone"
+    (check,) = re.findall(r"HEALTHCHECK .*\n +CMD (\[.*\])$", DOCKERFILE, flags=re.MULTILINE)
+    _, *probe_arguments = json.loads(check.replace(":8321/", f":{port}/"))
+
+    def is_healthy() -> bool:
+        return subprocess.run([sys.executable, *probe_arguments], capture_output=True, check=False).returncode == 0
+
+    (command,) = re.findall(r"^CMD (\[.*\])$", DOCKERFILE, flags=re.MULTILINE)
+    assert not is_healthy()
+    with subprocess.Popen([LASTSEEN, *json.loads(command)[1:]], cwd=tmp_path, env=environment) as service:
+        try:
+            give_up_s = time.monotonic() + PATIENCE_S
+            while not is_healthy():
+                assert service.poll() is None
+                assert time.monotonic() < give_up_s
+
+            address = f"http://127.0.0.1:{port}"
+            assert httpx.get(f"{address}/v1/sessions").status_code == 401
+            told = httpx.get(f"{address}/v1/sessions", headers={"Authorization": f"Bearer {made.stdout.strip()}"})
+            assert told.status_code == 200
+            assert "lastseen_sessions" in httpx.get(f"{address}/metrics").text
+
+            service.send_signal(signal.SIGTERM)
+            assert service.wait(PATIENCE_S) == 0
+        finally:
+            service.kill()
+    assert (tmp_path / "sessions.snapshot").exists()
+    assert {each.name.partition(".")[0] for each in tmp_path.iterdir()} <= {"log", "sessions", "tokens"}
