@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -64,17 +65,30 @@ def build(engine: Engine, *, guard: Guard = Unguarded, operations: Sequence[APIR
     answer_failures(app)
     described = operations_of(door)
     for operation in described:
-        app.add_api_route(
-            operation.path, answering(operation.handler), methods=[operation.method], response_class=Response,
-            status_code=min(operation.answers), response_model=None, name=operation.name,
-            operation_id=operation.name, openapi_extra=describe(operation),
-        )  # fmt: skip
+        app.router.routes.append(route_of(operation))
     for router in operations:
         app.include_router(router)
     _publish_description(app, described)
     app.add_middleware(RawKeyPaths)
     app.add_middleware(guard)
     return app
+
+
+def route_of(operation: Operation) -> APIRoute:
+    """The route of an operation: FastAPI's in OpenAPI, and without its reading of requests and writing of answers."""
+    handler = answering(operation.handler)
+    route = APIRoute(
+        operation.path, handler, methods=[operation.method], response_class=Response, response_model=None,
+        status_code=min(operation.answers), name=operation.name, operation_id=operation.name,
+        openapi_extra=describe(operation),
+    )  # fmt: skip
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        response = await handler(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+    route.app = answer
+    return route
 
 
 def door_of(app: FastAPI) -> Door:
