@@ -12,7 +12,6 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from typing import NamedTuple
 
 from engine.errors import InvalidSetting
 from lastseen.app import Engine
@@ -29,15 +28,6 @@ LOOK_EVERY_S = 0.1
 """How often a process that does not listen looks whether it was told to stop."""
 
 
-class Standing(NamedTuple):
-    """A service that takes callers."""
-
-    address: str | None
-    """What callers use, `http://127.0.0.1:8321`; `None` if it does not listen."""
-    paths: Sequence[str]
-    """The paths of its routes."""
-
-
 Companion = Callable[[Engine], AbstractContextManager[object]]
 """Something that runs beside the service while it stands, and is left before the engine shuts down."""
 
@@ -45,12 +35,13 @@ Companion = Callable[[Engine], AbstractContextManager[object]]
 def serve(
     configuration: Configuration,
     *,
-    ready: Callable[[Standing], None] = lambda _: None,
+    ready: Callable[[str | None], None] = lambda _: None,
     companions: Sequence[Companion] = (),
 ) -> None:
     """Run the service until it is told to stop by SIGTERM, SIGINT or SIGHUP. In the main thread only.
 
-    `ready` is called when it takes callers. Raises `CannotListen`, `InvalidSetting`, and what `open_engine` raises.
+    `ready` is told the address when it takes callers (`http://127.0.0.1:8321`; `None` if it does not listen).
+    Raises `CannotListen`, `InvalidSetting`, and what `open_engine` raises.
     """
     settings = configuration.service
     stop = StopSignals()
@@ -76,7 +67,7 @@ def serve(
         for companion in companions:
             stack.enter_context(companion(engine))
         if bound is None:
-            ready(Standing(None, ()))
+            ready(None)
             _logger.info("started", extra={"roles": settings.roles})
             while not stop.count:
                 time.sleep(LOOK_EVERY_S)
@@ -84,9 +75,9 @@ def serve(
             listen(bound)
             address = address_of(bound, settings.host, scheme)
 
-            def tell(paths: Sequence[str]) -> None:
+            def tell() -> None:
                 _logger.info("listening", extra={"address": address, "roles": settings.roles})
-                ready(Standing(address, paths))
+                ready(address)
 
             answer_callers(application(engine, guard, stop), settings, bound, stop, tell)
     _logger.info("stopped")

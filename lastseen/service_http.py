@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from typing import Any
@@ -39,11 +39,11 @@ def answer_callers(
     settings: ServiceSettings,
     listening: socket.socket,
     stop: StopSignals,
-    ready: Callable[[Sequence[str]], None],
+    ready: Callable[[], None],
 ) -> None:
     """Answer on a socket until the service is told to stop, and all answers are given.
 
-    `ready` is told the paths of the routes when requests are answered.
+    `ready` is called when requests are answered.
     """
     server = _Server(app, settings, ready)
     stop.then(server.tell)
@@ -104,7 +104,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 class _Server(uvicorn.Server):
     """uvicorn's server, which leaves signals to the service, and ends streams when it stops."""
 
-    def __init__(self, app: FastAPI, settings: ServiceSettings, ready: Callable[[Sequence[str]], None]) -> None:
+    def __init__(self, app: FastAPI, settings: ServiceSettings, ready: Callable[[], None]) -> None:
         protocol = bounded_protocol(limits_of(settings))
         super().__init__(
             uvicorn.Config(
@@ -139,7 +139,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to answer, and say so."""
         await super().startup(sockets)
-        self._ready([str(path) for route in self._app.routes if (path := getattr(route, "path", None))])
+        self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more callers, end the streams, and wait for the answers that are due, but not for ever."""

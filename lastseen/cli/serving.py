@@ -14,18 +14,16 @@ from lastseen.cli.exits import code_of
 
 if TYPE_CHECKING:
     from lastseen.configuration import Configuration
-    from lastseen.service import Standing
 
 DEV_LOG = "lastseen-dev.db"
 _ADDRESSES = {
     "/v1/sessions": "sessions",
     "/v1/events/stream": "events, as they happen",
-    "/v1/statistics": "figures",
     "/metrics": "metrics",
     "/readyz": "health",
     "/openapi.json": "the API, described",
 }
-"""What a newcomer may want to look at, where the service has it."""
+"""What a newcomer may want to look at."""
 
 
 def serve(
@@ -124,8 +122,8 @@ def dev(
 
         companions.append(demonstration(speed))
 
-    def show(standing: Standing) -> None:
-        _show_addresses(standing, None if ephemeral else Path(DEV_LOG), is_demo=demo)
+    def show(address: str | None) -> None:
+        _show_addresses(address, None if ephemeral else Path(DEV_LOG), is_demo=demo)
 
     _run(configuration, ready=show, companions=companions)
 
@@ -156,12 +154,12 @@ def _told_as_json() -> Iterator[None]:
         raise typer.Exit(code_of(error)) from error
 
 
-def _show_addresses(standing: Standing, log: Path | None, *, is_demo: bool) -> None:
+def _show_addresses(address: str | None, log: Path | None, *, is_demo: bool) -> None:
     import sys
 
     from lastseen.cli.printing import put_table
 
-    rows = [[what, f"{standing.address}{path}"] for path, what in _ADDRESSES.items() if path in standing.paths]
+    rows = [[what, f"{address}{path}"] for path, what in _ADDRESSES.items()]
     rows.append(["the log", "in memory: it ends with this command" if log is None else str(log)])
     if is_demo:
         rows.append(["demonstration", "recorded chat: sessions come and go"])

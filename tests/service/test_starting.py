@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import ssl
@@ -43,6 +44,11 @@ def test_dev_shows_sessions_that_live(tmp_path: Path) -> None:
         live = wait_until(lambda: httpx.get(f"{address}/v1/sessions").json()["sessions"], "people in the channel")
         assert live[0]["key"].startswith("irc:#ubuntu:")
         assert live[0]["policy"]["idle_ttl_ms"] == 30_000
+        shown = re.findall(r"http://\S+", "".join(service.output))
+        assert len(shown) > 3
+        for each in shown:
+            with httpx.stream("GET", each) as answer:
+                assert answer.status_code == 200, each
         service.tell(signal.SIGINT)
         assert service.exit_code() == 0
         assert "lastseen-dev.db" in "".join(service.output)
