@@ -64,6 +64,8 @@ class World:
             operations=[health.router(self.engine, lambda: False), metrics.router(self.engine)],
         )
         self.looked_up: list[str] = []
+        self.visited, self.is_by_owner = 0, False
+        """How many sessions listings have gone through, and whether one of them was by owner."""
         for tenant, name in ((OURS, "ana"), (other, owner)):
             self._ids.seed = "" if tenant == OURS else tenant
             self._populate(tenant, name)
@@ -102,6 +104,15 @@ class World:
             return view.partitions[asked(view, key)]
 
         views = self.engine._views
+        visit_all = views._all
+
+        def visit(owner: str | None = None) -> Any:
+            self.is_by_owner = self.is_by_owner or owner is not None
+            for found in visit_all(owner):
+                self.visited += 1
+                yield found
+
+        views._all = visit  # type: ignore[method-assign]
         views.number_of = number_of.__get__(views)  # type: ignore[method-assign]
         views.partition_of = partition_of.__get__(views)  # type: ignore[method-assign]
 
