@@ -125,6 +125,17 @@ class LruSessions(MutableMapping[str, Any]):
         if not self._store.drop(key):
             raise KeyError(key)
 
+    def pop(self, key: str, *default: Any) -> Any:
+        """Remove a session and return its value. One event on a log, where the mapping's own would be two."""
+        found = self._store.read(key)
+        is_hit = found is not None and self._store.drop(key)
+        self.counted(is_hit)
+        if found is not None and is_hit:
+            return found.value
+        if not default:
+            raise KeyError(key)
+        return default[0]
+
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and self._store.read(key) is not None
 

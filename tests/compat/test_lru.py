@@ -182,6 +182,15 @@ def test_map_like_get_set_has_delete_size_iteration(opened: Open) -> None:
     assert len(sessions) == 0
 
 
+def test_pop_is_one_event_on_a_log(logged: LruSessions) -> None:
+    logged["a"] = 1
+    assert logged.pop("a") == 1
+    assert logged.pop("a", 2) == 2
+    with pytest.raises(KeyError):
+        logged.pop("a")
+    assert engine_of(logged).statistics()["applied"] == {"created": 1, "closed": 1}
+
+
 def test_a_value_is_replaced_and_not_merged(opened: Open) -> None:
     sessions = opened()
     sessions["a"] = {"x": 1, "y": {"z": 2}}

@@ -155,6 +155,14 @@ class SessionsAgainstNaive(RuleBasedStateMachine):
         except KeyError:
             assert session is None
 
+    @rule(key=keys)
+    def pop(self, key: str) -> None:
+        session = self.model.find(key)
+        self.model.count(session is not None)
+        assert self.sessions.pop(key, "none") == ("none" if session is None else session["value"])
+        if session is not None:
+            self.model.sessions.remove(session)
+
     @rule(key=keys, message=messages)
     def append(self, key: str, message: Any) -> None:
         session = self.model.use(key)
