@@ -104,7 +104,7 @@ def once(app: Any, scope: dict[str, Any], body: Iterable[bytes] = ()) -> Answer:
     return asyncio.run(call(app, scope, body))
 
 
-async def until(condition: Callable[[], bool], seconds: float = 5) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
     """Let others run until the condition holds."""
     async with asyncio.timeout(seconds):
         while not condition():
