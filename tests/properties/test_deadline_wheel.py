@@ -225,3 +225,16 @@ def test_whoever_was_reported_and_lives_on_is_still_next() -> None:
     wheel.live = []
     assert wheel.deadlines.next_ms() is None
     assert len(wheel.deadlines) == 0
+
+
+def test_whoever_was_filed_twice_under_one_time_is_reported_once() -> None:
+    """Its limit was shortened after it was looked at far ahead, and lengthened again to what it was."""
+    wheel = Wheel()
+    session = wheel.admit(1, START_MS, Policy(idle_ttl_ms=30 * MIN))
+    assert wheel.deadlines.due(START_MS + DAY, 9) == [session]
+    for limit_min in (5, 30):
+        session.policy = Policy(idle_ttl_ms=limit_min * MIN)
+        wheel.deadlines.file(session, START_MS)
+
+    assert wheel.deadlines.due(START_MS + DAY, 9) == [session]
+    assert wheel.deadlines.due(START_MS + DAY, 9) == [session], "nor later"
