@@ -7,7 +7,7 @@ the attribute `messages` says which list counts. So a list is replaced, or forgo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -30,12 +30,12 @@ from engine.events import TIMED_REASONS
 from engine.identifiers import new_session_id
 from engine.session import Policy, SessionView, Status
 from lastseen.app import Engine
+from lastseen.compat.listing import every
 from lastseen.compat.lru_limits import LruLimits
 from lastseen.compat.lru_store import Found
 
 ATTEMPTS = 8
 """How often a call looks again where others change the same session."""
-PAGE = 10_000
 VALUE, MESSAGES = "value", "messages"
 _REASONS = {"capacity": "capacity", "memory": "memory", "session_ttl": "max_age", "inactive_ttl": "idle"}
 """Causes of the predecessor, and the engine's reasons."""
@@ -119,7 +119,7 @@ class LoggedSessions:
 
     def items(self) -> list[tuple[str, Any]]:
         """Every session, least recently used first, untouched."""
-        return [(view.key, _value(view)) for view in self._live()]
+        return [(view.key, _value(view)) for view in every(self.engine, "lru")]
 
     def count(self) -> int:
         """How many are there. Those that are due and not announced yet are looked at, the others are not."""
@@ -179,7 +179,7 @@ class LoggedSessions:
 
     def with_messages(self) -> list[str]:
         """The sessions whose messages were set, least recently used first."""
-        return [view.key for view in self._live() if view.attributes.get(MESSAGES) is not None]
+        return [view.key for view in every(self.engine, "lru") if view.attributes.get(MESSAGES) is not None]
 
     def sweep(self) -> int:
         """Remove what is over or too much; returns how many."""
@@ -188,7 +188,7 @@ class LoggedSessions:
     def relieve(self, count: int) -> int:
         """Remove so many, least recently used first; parked and held ones stay. Costs a look at each session."""
         gone = 0
-        for view in self._live():
+        for view in every(self.engine, "lru"):
             if gone == count:
                 break
             if view.status is Status.ACTIVE and not view.holders:
@@ -211,15 +211,6 @@ class LoggedSessions:
             return self.engine.get(key)
         except InvalidKey:
             return None
-
-    def _live(self) -> Iterator[SessionView]:
-        cursor = None
-        while True:
-            page = self.engine.list(sort="lru", limit=PAGE, cursor=cursor)
-            yield from page.sessions
-            cursor = page.cursor
-            if cursor is None:
-                return
 
 
 def _value(view: SessionView) -> Any:

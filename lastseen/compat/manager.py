@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
 from types import TracebackType
 from typing import Self, TypedDict
 
@@ -30,6 +29,7 @@ from engine.events import TIMED_REASONS
 from engine.session import Policy, SessionView
 from lastseen.app import Engine
 from lastseen.compat.interval import Interval
+from lastseen.compat.listing import every
 from lastseen.compat.manager_limits import METRICS_INTERVAL_MS, PRODUCTION, Thresholds, checked_ms, preset
 from lastseen.compat.manager_metrics import (
     REPLACED,
@@ -47,7 +47,6 @@ ATTEMPTS = 8
 """How often `create_session` looks again, where others create and delete under the same id."""
 ID_CHARACTERS = 8
 """How much of an id a log line shows."""
-PAGE = 10_000
 DEFAULT_URL = "sqlite:///lastseen.db"
 _GONE = (SessionNotFound, SessionEnded)
 _CHANGED = (SessionExists, StaleSession, VersionConflict, *_GONE)
@@ -174,7 +173,7 @@ class SessionManager:
         """End every session; returns how many were there."""
         self.cleanup()
         cleared = 0
-        for view in self._live():
+        for view in every(self.engine, "created"):
             try:
                 self.engine.close(view.key, session_id=view.session_id)
             except (StaleSession, *_GONE):
@@ -195,16 +194,7 @@ class SessionManager:
 
     def get_all_sessions(self) -> list[tuple[str, Conversation]]:
         """Every live session with its id, oldest first. Costs a look at each."""
-        return [(view.key, _conversation(view)) for view in self._live()]
-
-    def _live(self) -> Iterator[SessionView]:
-        cursor = None
-        while True:
-            page = self.engine.list(sort="created", limit=PAGE, cursor=cursor)
-            yield from page.sessions
-            cursor = page.cursor
-            if cursor is None:
-                return
+        return [(view.key, _conversation(view)) for view in every(self.engine, "created")]
 
     def get_session_count(self) -> int:
         """How many sessions live. Costs a look at those that are due, not at those that live."""

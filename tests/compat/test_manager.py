@@ -16,7 +16,7 @@ import pytest
 import lastseen
 from lastseen import Engine, ManualClock, errors
 from lastseen.compat import interval as interval_module
-from lastseen.compat import manager as manager_module
+from lastseen.compat import listing
 from lastseen.compat.manager import SessionManager
 from lastseen.compat.manager_limits import PRESETS, Thresholds
 from projections.pruner import Plan
@@ -221,7 +221,7 @@ def test_info_with_age(manager: SessionManager, clock: ManualClock) -> None:
 
 
 def test_all_sessions(manager: SessionManager, monkeypatch: pytest.MonkeyPatch, clock: ManualClock) -> None:
-    monkeypatch.setattr(manager_module, "PAGE", 2)
+    monkeypatch.setattr(listing, "PAGE", 2)
     for number in range(5):
         manager.create_session(f"conv-{number}", f"chat-{number}")
         clock.advance(1)
