@@ -10,7 +10,8 @@ from engine.errors import InvalidSetting, shown
 
 _SCHEMES = {"http": 80, "https": 443}
 _token = re.compile(r"[!-~]{1,4096}")
-_path = re.compile(r"(/[A-Za-z0-9._~-]+)*/?")
+_host = re.compile(r"[A-Za-z0-9._:-]{1,253}")
+_path = re.compile(r"(/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)*/?")
 
 
 class Address(NamedTuple):
@@ -29,16 +30,16 @@ class Address(NamedTuple):
 def address_of(text: object, scheme: str | None = None) -> Address:
     """The address that a text names; without a scheme it gets `scheme`, if there is one. Raises `InvalidSetting`."""
     try:
-        if not isinstance(text, str):
-            raise ValueError
+        if not isinstance(text, str) or not text.isprintable():
+            raise ValueError  # the parser below leaves line ends out
         whole = text if "://" in text or scheme is None else f"{scheme}://{text}"
         parts = urlsplit(whole)
-        if parts.scheme not in _SCHEMES or not parts.hostname or parts.query or parts.fragment:
+        if parts.scheme not in _SCHEMES or not _host.fullmatch(parts.hostname or "") or parts.query or parts.fragment:
             raise ValueError
         if "@" in parts.netloc or not _path.fullmatch(parts.path):
             raise ValueError
         port = _SCHEMES[parts.scheme] if parts.port is None else parts.port
-        return Address(parts.scheme, parts.hostname, port, parts.path.rstrip("/"))
+        return Address(parts.scheme, parts.hostname or "", port, parts.path.rstrip("/"))
     except ValueError:
         # What is shown must not be somebody's password.
         seen = text if not isinstance(text, str) or "@" not in text else "an address with credentials in it"

@@ -1,0 +1,92 @@
+"""What a client takes for an address, a token, a time; and that it tells nobody its token."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from engine.errors import EngineClosed, InvalidSetting
+from lastseen import AsyncClient, Client
+from lastseen.client_address import address_of
+
+SECRET = "lst_verysecret"
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("http://127.0.0.1:8321", "http://127.0.0.1:8321"),
+        ("https://sessions.example", "https://sessions.example:443"),
+        ("http://sessions.example/", "http://sessions.example:80"),
+        ("https://gateway/lastseen/", "https://gateway:443/lastseen"),
+        ("http://[::1]:8321", "http://[::1]:8321"),
+    ],
+)
+def test_an_address_names_a_service(text: str, wanted: str) -> None:
+    assert str(address_of(text)) == wanted
+
+
+WRONG = [
+    "", "127.0.0.1:8321", "localhost", "ftp://host", "http://", "http://host:99999", "http://host:port",
+    "http://u:hunter2@host", "http://host/?a=b", "http://host/#f", "http://host/a b", "http://host/../x?", None, 8321,
+    "file:///etc/passwd", "http://[::1", "http://ho st", "http://höst", "http://host\n",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize("text", WRONG)
+def test_anything_else_is_refused(kind: Any, text: Any) -> None:
+    with pytest.raises(InvalidSetting, match="address") as refused:
+        kind(text)
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize("token", ["", "two words", f"{SECRET}\n", f"{SECRET}ü", 7])
+def test_a_token_that_cannot_be_sent_is_refused_and_not_shown(kind: Any, token: Any) -> None:
+    with pytest.raises(InvalidSetting, match="token") as refused:
+        kind("http://host", token)
+    assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize(
+    "options",
+    [{"timeout": 0}, {"timeout": -1}, {"timeout": "10s"}, {"timeout": True}, {"timeout": float("nan")},
+     {"connections": 0}, {"connections": "many"}],
+)  # fmt: skip
+def test_so_are_options_out_of_bounds(kind: Any, options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidSetting):
+        kind("http://host", **options)
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_a_client_does_not_show_its_token(kind: Any) -> None:
+    assert SECRET not in repr(kind("http://host", SECRET))
+
+
+def test_the_environment_has_no_say(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine host login somebody password else")
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.invalid:1")
+    asked: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(200, json={"live": 0})
+
+    with Client("http://host", SECRET, transport=httpx.MockTransport(answer)) as client:
+        assert not any("proxy" in str(pattern.pattern) for pattern in client._http._mounts)
+        assert client.statistics() == {"live": 0}
+    assert asked[0].headers["authorization"] == f"Bearer {SECRET}"
+
+
+def test_a_client_that_is_shut_down_says_so() -> None:
+    client = Client("http://host")
+    client.shutdown()
+    client.shutdown()
+    with pytest.raises(EngineClosed):
+        client.get("key")

@@ -1,0 +1,401 @@
+"""How a client gets an answer, step by step: what it sends again, how long it waits, where it lets itself be sent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from engine import errors
+from engine.errors import (
+    AlreadyDone,
+    InvalidEvent,
+    LastseenError,
+    LogUnavailable,
+    NotOwner,
+    OutcomeUnknown,
+    SessionEnded,
+    SessionExists,
+    SessionNotFound,
+    VersionConflict,
+)
+from lastseen import ServiceError
+from lastseen import client_calls as calls
+from lastseen.client_address import address_of
+from lastseen.client_call import Call, Lost, Reply
+from lastseen.client_exchange import Line, Pause, Send, carry_out
+from lastseen.http.problems import Problem, document, problem_of
+
+KEY = "telegram:42"
+ID = "h3Zq0mJ5Tn2b8c1xYw9KfA"
+SECRET = "lst_verysecret"
+RESET, REFUSED = Lost("ReadError", True), Lost("ConnectError", False)
+SESSION = {
+    "key": KEY, "session_id": ID, "status": "active", "version": 3, "owner": None, "created_at_ms": 1,
+    "last_active_at_ms": 2, "deadline_ms": None, "deadline_reason": None, "holders": {}, "position": [0, 7],
+    "policy": {"idle_ttl_ms": None, "max_age_ms": None, "suspend_ttl_ms": None, "touch_precision_ms": 0,
+               "max_hold_ms": None, "max_messages": None},
+    "attributes": {},
+}  # fmt: skip
+PLAIN: list[Call[Any]] = [calls.touch(KEY), calls.open(KEY), calls.get(KEY), calls.take_lease(KEY, "job", 1000)]
+PINNED: list[Call[Any]] = [
+    calls.suspend(KEY, session_id=ID), calls.resume(KEY, session_id=ID), calls.update(KEY, {"n": 1}, session_id=ID),
+    calls.rotate(KEY, session_id=ID), calls.touch(KEY, attributes={"n": 1}, if_version=2, session_id=ID),
+]  # fmt: skip
+UNSAFE: list[Call[Any]] = [
+    calls.close(KEY), calls.close(KEY, if_version=2), calls.suspend(KEY), calls.resume(KEY), calls.rotate(KEY),
+    calls.update(KEY, {"n": 1}), calls.update(KEY, {"n": 1}, if_version=2), calls.touch(KEY, message="hello"),
+    calls.touch(KEY, message="hello", session_id=ID),
+]  # fmt: skip
+
+
+def session(**members: Any) -> Reply:
+    """A success."""
+    return Reply(200, {"position": "0:7"}, json.dumps({**SESSION, **members}).encode())
+
+
+def problem(of: LastseenError | Problem, **headers: str) -> Reply:
+    """A refusal, as the service makes it."""
+    stated = problem_of(of) if isinstance(of, LastseenError) else of
+    told = {name.lower(): value for name, value in stated.headers.items()}
+    return Reply(stated.status, {"content-type": "application/problem+json", **told, **headers}, document(stated))
+
+
+class Driven:
+    """A call, carried out by a script of answers on a clock that pauses turn."""
+
+    def __init__(self, call: Call[Any], script: list[Reply | Lost], timeout_s: float = 10, **options: Any) -> None:
+        self.now_s = 1_000.0
+        self.sent: list[Send] = []
+        self.pauses: list[float] = []
+        self.line = options.pop("line", None) or Line(
+            address_of(options.pop("address", "http://one:8321")), SECRET, timeout_s, now_s=lambda: self.now_s,
+            jitter=lambda: 0.5, **options,
+        )  # fmt: skip
+        self.result: Any = None
+        self.error: LastseenError | None = None
+        try:
+            self._drive(call, list(script))
+        except LastseenError as error:
+            self.error = error
+        assert SECRET not in f"{self.error!r} {self.line!r} {self.error and self.error.__cause__!r}"
+
+    def _drive(self, call: Call[Any], script: list[Reply | Lost]) -> None:
+        exchange = carry_out(call, self.line)
+        answer: Reply | Lost | None = None
+        while True:
+            try:
+                step = exchange.send(answer)
+            except StopIteration as over:
+                self.result = over.value
+                assert not script, "it was over before all was said"
+                return
+            if isinstance(step, Pause):
+                self.pauses.append(step.seconds)
+                self.now_s += step.seconds
+                answer = None
+            else:
+                self.sent.append(step)
+                answer = script.pop(0) if len(script) > 1 or not self.repeats_last(script) else script[0]
+
+    def repeats_last(self, script: list[Reply | Lost]) -> bool:
+        """Whether the last answer is given for ever."""
+        return bool(script) and isinstance(script[0], Lost) and script[0].why == "for ever"
+
+
+def for_ever(may_have_acted: bool) -> Lost:
+    """No answer, now and later."""
+    return Lost("for ever", may_have_acted)
+
+
+# ── sending again ──
+
+
+@pytest.mark.parametrize("call", [*PLAIN, *PINNED], ids=lambda call: call.path)
+def test_what_is_harmless_is_sent_again(call: Call[Any]) -> None:
+    driven = Driven(call, [RESET, REFUSED, session()])
+    assert driven.result.version == 3
+    assert len(driven.sent) == 3
+    assert len({(sent.path, sent.content, tuple(sent.headers.items())) for sent in driven.sent}) == 1
+
+
+@pytest.mark.parametrize("call", UNSAFE, ids=lambda call: call.path)
+def test_what_may_do_harm_is_not(call: Call[Any]) -> None:
+    driven = Driven(call, [RESET])
+    assert isinstance(driven.error, OutcomeUnknown)
+    assert len(driven.sent) == 1
+
+
+@pytest.mark.parametrize("call", UNSAFE, ids=lambda call: call.path)
+def test_what_was_never_sent_is_always_sent_again(call: Call[Any]) -> None:
+    unavailable = problem(errors.LogUnavailable("locked"))
+    success = Reply(204, {}, b"") if call.path.endswith("close") else session()
+    driven = Driven(call, [REFUSED, unavailable, success])
+    assert driven.error is None
+    assert len(driven.sent) == 3
+
+
+def test_creating_is_sent_again_with_its_key() -> None:
+    driven = Driven(calls.create(KEY), [RESET, session()])
+    first, second = (sent.headers["Idempotency-Key"] for sent in driven.sent)
+    assert first == second
+    assert len(first) >= 22
+    assert Driven(calls.create(KEY), [session()]).sent[0].headers["Idempotency-Key"] != first
+
+
+EXISTS, ENDED = problem(SessionExists("there")), problem(SessionEnded("gone"))
+
+
+def test_a_session_that_exists_may_be_our_own() -> None:
+    assert isinstance(Driven(calls.create(KEY), [EXISTS]).error, SessionExists)
+    assert isinstance(Driven(calls.create(KEY), [REFUSED, EXISTS]).error, SessionExists)
+    assert isinstance(Driven(calls.create(KEY), [RESET, EXISTS]).error, OutcomeUnknown)
+
+
+@pytest.mark.parametrize("said", [SessionEnded, SessionNotFound, errors.StaleSession])
+def test_closing_what_is_closed_is_success_if_it_may_have_been_us(said: type[LastseenError]) -> None:
+    call = calls.close(KEY, session_id=ID)
+    assert Driven(call, [RESET, problem(said("gone"))]).error is None
+    assert isinstance(Driven(call, [problem(said("gone"))]).error, said)
+    assert isinstance(Driven(call, [REFUSED, problem(said("gone"))]).error, said)
+
+
+def test_suspending_what_is_suspended_reads_it_again() -> None:
+    already = problem(AlreadyDone("it is"))
+    driven = Driven(calls.suspend(KEY, session_id=ID), [RESET, already, session(status="suspended")])
+    assert driven.result.status.value == "suspended"
+    assert [sent.method for sent in driven.sent] == ["POST", "POST", "GET"]
+    assert isinstance(Driven(calls.suspend(KEY, session_id=ID), [already]).error, AlreadyDone)
+    gone = Driven(calls.release(KEY, "job"), [RESET, already, ENDED])
+    assert isinstance(gone.error, SessionEnded)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (calls.rotate(KEY, session_id=ID), SessionEnded("gone")),
+        (calls.touch(KEY, policy=None, attributes={}, if_version=2, session_id=ID), VersionConflict("changed")),
+        (calls.suspend(KEY, if_version=2, session_id=ID), VersionConflict("changed")),
+        (calls.close(KEY, if_version=2, session_id=ID), VersionConflict("changed")),
+    ],
+)
+def test_what_may_be_our_doing_or_somebody_elses_is_unknown(call: Call[Any], said: LastseenError) -> None:
+    assert isinstance(Driven(call, [RESET, problem(said)]).error, OutcomeUnknown)
+    assert type(Driven(call, [problem(said)]).error) is type(said)
+
+
+def test_a_refusal_is_not_sent_again() -> None:
+    for refusal in (SessionNotFound("no"), InvalidEvent("no"), errors.ClockSkew("no"), errors.LogCorrupt("no")):
+        driven = Driven(calls.touch(KEY), [problem(refusal)])
+        assert type(driven.error) is type(refusal)
+        assert str(driven.error) == "no"
+
+
+# ── pauses and times ──
+
+
+def test_pauses_grow_and_are_bounded() -> None:
+    driven = Driven(calls.get(KEY), [for_ever(False)], timeout_s=100)
+    assert isinstance(driven.error, LogUnavailable)
+    assert driven.pauses[:3] == pytest.approx([0.0375, 0.075, 0.15])
+    assert max(driven.pauses) == 1.5
+    assert len(driven.sent) == 12
+
+
+def test_all_is_over_after_the_timeout() -> None:
+    for call, kind in ((calls.get(KEY), LogUnavailable), (calls.touch(KEY), OutcomeUnknown)):
+        driven = Driven(call, [for_ever(True)], timeout_s=1)
+        assert type(driven.error) is kind
+        assert sum(driven.pauses) < 1
+        assert driven.sent[0].timeout_s == 1
+        assert all(sent.timeout_s <= 1.000001 - sum(driven.pauses[:n]) for n, sent in enumerate(driven.sent))
+    assert type(Driven(calls.touch(KEY), [for_ever(False)]).error) is LogUnavailable
+
+
+def test_an_answer_that_does_not_come_leaves_time_for_another_try() -> None:
+    assert Driven(calls.get(KEY), [session()], timeout_s=10).sent[0].timeout_s == 5
+    assert Driven(calls.rotate(KEY), [session()], timeout_s=10).sent[0].timeout_s == 10
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_the_service_is_given_the_time_it_asks_for(status: int) -> None:
+    busy = problem(Problem(status, "too-many-requests", "slow down", headers={"Retry-After": "3"}))
+    for call in (calls.get(KEY), calls.rotate(KEY)):
+        driven = Driven(call, [busy, session()])
+        assert driven.pauses == pytest.approx([3 * 1.125])  # and a little more, lest all come back together
+    late = problem(Problem(status, "too-many-requests", "slow down", headers={"Retry-After": "60"}))
+    driven = Driven(calls.get(KEY), [late])
+    assert isinstance(driven.error, ServiceError)
+    assert (driven.error.status, driven.error.kind) == (status, "too-many-requests")
+    assert driven.pauses == []
+
+
+@pytest.mark.parametrize("said", ["nonsense", "-1", "Wed, 21 Oct 2015 07:28:00 GMT", "9" * 400])
+def test_a_time_that_makes_no_sense_is_no_time(said: str) -> None:
+    driven = Driven(calls.get(KEY), [problem(LogUnavailable("locked"), **{"retry-after": said}), session()])
+    assert driven.pauses == pytest.approx([0.0375])
+
+
+def test_an_unknown_outcome_at_the_service_is_one_here() -> None:
+    unknown = problem(OutcomeUnknown("perhaps"))
+    assert isinstance(Driven(calls.rotate(KEY), [unknown]).error, OutcomeUnknown)
+    assert Driven(calls.touch(KEY), [unknown, session()]).result.version == 3
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_a_proxy_that_gives_up_tells_nothing_of_the_outcome(status: int) -> None:
+    proxy = Reply(status, {"content-type": "text/html"}, b"<h1>Bad gateway</h1>")
+    assert isinstance(Driven(calls.rotate(KEY), [proxy]).error, OutcomeUnknown)
+    assert Driven(calls.touch(KEY), [proxy, session()]).result.version == 3
+    assert Driven(calls.get(KEY), [proxy, session()]).result.version == 3
+
+
+# ── answers that are none ──
+
+NONSENSE = [
+    b"", b"{}", b"[]", b"null", b"<html>welcome</html>", b"\xff\xfe", b"[" * 100_000, json.dumps(SESSION)[:-5].encode(),
+    json.dumps({**SESSION, "version": "3"}).encode(), json.dumps({**SESSION, "key": "another"}).encode(),
+    json.dumps({**SESSION, "status": "asleep"}).encode(),
+    json.dumps({**SESSION, "policy": {"idle_ttl_ms": "x"}}).encode(),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", NONSENSE)
+def test_a_lying_service_is_found_out(content: bytes) -> None:
+    lie = Reply(200, {}, content)
+    read = Driven(calls.get(KEY), [lie])
+    assert type(read.error) is ServiceError
+    assert read.error.status == 200
+    assert type(Driven(calls.touch(KEY), [lie]).error) is OutcomeUnknown
+
+
+LISTS: list[Callable[[], Call[Any]]] = [
+    calls.list, calls.statistics, lambda: calls.history(KEY), lambda: calls.lives(KEY), lambda: calls.messages(KEY),
+    lambda: calls.explain(KEY),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("make", LISTS)
+@pytest.mark.parametrize("content", [b"", b"[]", b'"x"', b'{"records":[{"verdict":"maybe"}],"lives":7,"messages":[1]}'])
+def test_so_is_one_that_lies_of_more(make: Callable[[], Call[Any]], content: bytes) -> None:
+    if make is calls.statistics and content.startswith(b"{"):
+        content = b"7"  # any object will do there
+    assert type(Driven(make(), [Reply(200, {}, content)]).error) is ServiceError
+
+
+def test_a_verdict_that_is_none_is_found_out() -> None:
+    row = {
+        "key": KEY, "offset": 1, "partition": 0, "at_ms": 1, "verdict": "maybe", "name": None, "session_id": None,
+        "event_id": None, "source": None, "reason": None,
+    }  # fmt: skip
+    answer = Reply(200, {}, json.dumps({"records": [row]}).encode())
+    assert type(Driven(calls.history(KEY), [answer]).error) is ServiceError
+
+
+def test_touches_are_counted() -> None:
+    applied = {"result": "applied", "session_id": ID, "version": 2, "last_active_at_ms": 1, "deadline_ms": None, "position": [0, 1]}  # fmt: skip  # noqa: E501
+    answer = Reply(200, {}, json.dumps({"results": [applied]}).encode())
+    assert Driven(calls.touch_many(["a"]), [answer]).result[0].version == 2
+    assert type(Driven(calls.touch_many(["a", "b"]), [answer]).error) is OutcomeUnknown
+
+
+@pytest.mark.parametrize("status", [301, 307, 400, 404, 405, 418, 500])
+def test_what_is_none_of_ours_has_its_status(status: int) -> None:
+    driven = Driven(calls.get(KEY), [Reply(status, {"location": "http://evil:1/"}, b"elsewhere")])
+    assert isinstance(driven.error, ServiceError)
+    assert (driven.error.status, driven.error.kind) == (status, None)
+    assert len(driven.sent) == 1
+
+
+def test_a_problem_of_https_own_keeps_its_kind() -> None:
+    driven = Driven(calls.get(KEY), [problem(Problem(403, "forbidden", "another token"))])
+    assert isinstance(driven.error, ServiceError)
+    assert (driven.error.status, driven.error.kind) == (403, "forbidden")
+    assert "another token" in str(driven.error)
+
+
+def test_every_error_of_the_engine_comes_back_as_itself() -> None:
+    left_out = {"shown", "EmitterFull", "NotDelivered", "LastseenError"}
+    for name in set(errors.__all__) - left_out:
+        kind: type[LastseenError] = getattr(errors, name)
+        driven = Driven(calls.explain(KEY), [problem(kind("because"))], timeout_s=0.01)
+        assert type(driven.error) is kind, name
+
+
+def test_errors_of_other_names_are_none_of_the_engines() -> None:
+    for name in ("shown", "__builtins__", "LastseenError", "SystemExit"):
+        stated = Problem(409, "refused-somehow", "because", members={"error": name})
+        assert type(Driven(calls.get(KEY), [problem(stated)]).error) is ServiceError
+
+
+# ── owners ──
+
+
+def owned_by(address: str | None) -> Reply:
+    return problem(NotOwner("not here", address))
+
+
+def test_the_owners_address_is_followed() -> None:
+    driven = Driven(calls.rotate(KEY), [owned_by("http://two:9000"), session()])
+    assert [str(sent.address) for sent in driven.sent] == ["http://one:8321", "http://two:9000"]
+    assert driven.pauses == []
+    assert all(sent.headers["Authorization"] == f"Bearer {SECRET}" for sent in driven.sent)
+
+
+def test_an_address_without_a_scheme_has_ours() -> None:
+    driven = Driven(calls.get(KEY), [owned_by("two:9000"), session()], address="https://one/base")
+    assert [str(sent.address) for sent in driven.sent] == ["https://one:443/base", "https://two:9000/base"]
+    assert driven.sent[1].path == "/base/v1/sessions/telegram%3A42"
+
+
+@pytest.mark.parametrize(
+    "address", ["http://two:9000", "ftp://two", "https://u:p@two", "javascript:alert(1)", "https://", "https://two/?q"]
+)
+def test_the_token_does_not_follow_just_anywhere(address: str) -> None:
+    driven = Driven(calls.get(KEY), [owned_by(address)], address="https://one")
+    assert isinstance(driven.error, NotOwner)
+    assert len(driven.sent) == 1
+
+
+def test_owners_that_name_each_other_are_left_after_a_while() -> None:
+    script = [owned_by(f"http://{name}:1") for name in ("two", "one", "two")] + [owned_by("http://one:1"), session()]
+    driven = Driven(calls.get(KEY), script)
+    assert driven.result.version == 3
+    assert len(driven.pauses) == 1  # the fourth time it is given a moment
+
+
+def test_an_owner_that_is_not_known_yet_is_waited_for() -> None:
+    driven = Driven(calls.rotate(KEY), [owned_by(None), owned_by(None), session()])
+    assert driven.result.version == 3
+    assert len(driven.pauses) == 2
+
+
+# ── reading one's own writes ──
+
+
+def test_what_was_seen_is_asked_for() -> None:
+    first = Driven(calls.touch(KEY), [session()])
+    line = first.line
+    line.seen.add("2:5,0:3")
+    line.seen.add("nonsense, 1:1x, :")
+    second = Driven(calls.get(KEY), [session()], line=line)
+    assert second.sent[0].query == {"min_position": "2:5,0:7"}
+    assert "min_position" not in Driven(calls.touch(KEY), [session()], line=line).sent[0].query
+    line.seen.forget()
+    assert Driven(calls.list(), [Reply(200, {}, b'{"sessions":[],"cursor":null}')], line=line).sent[0].query == {
+        "sort": "lru", "limit": "100",
+    }  # fmt: skip
+
+
+def test_it_need_not_be() -> None:
+    line = Driven(calls.touch(KEY), [session()], reads_own_writes=False).line
+    assert Driven(calls.get(KEY), [session()], line=line).sent[0].query == {}
+
+
+def test_no_more_is_asked_for_than_the_service_takes() -> None:
+    line = Driven(calls.touch(KEY), [session()]).line
+    line.seen.add(",".join(f"{n}:{10**17}" for n in range(200)))
+    (sent,) = Driven(calls.get(KEY), [session()], line=line).sent
+    assert sent.query["min_position"].count(",") == 99
