@@ -26,6 +26,7 @@ from lastseen.start import holds_owned, load
 from lastseen.upkeep import FOLLOW_EVERY_S, Upkeep
 from projections.bodies import Body, BodyId, Message
 from projections.follower import Follower
+from projections.guards import Guarded, guarded
 from projections.live_view import LiveView, Page, Sort
 from projections.pruner import Plan, Pruner
 from projections.subscriptions import Subscription, Subscriptions
@@ -217,15 +218,6 @@ class Engine(PastReads, Observed):
         self._follower.catch_up(position)
         return True
 
-    def lag(self) -> dict[int, int]:
-        """For each partition held here, how many records the log has that are not folded yet. Raises `LogError`."""
-        self._check_open()
-        ends = self._log.end_offsets()
-        return {
-            partition.number: max(ends[partition.number] - partition.checkpoint, 0)
-            for partition in self._views.present_partitions()
-        }
-
     # ── what machines share ──
 
     def owner_of(self, key: str) -> str | None:
@@ -251,6 +243,16 @@ class Engine(PastReads, Observed):
         if dry_run:
             return self._pruner.plan(self._now_ms(), limit=2**62)
         return self._pruner.run(self._now_ms())
+
+    def carry_out(self, plan: Plan) -> None:
+        """Announce what a plan says, and nothing else. Each is judged by the fold like any other record: a session that
+        was used since, or has ended, is not ended by it. Raises `LogError`."""
+        self._check_open()
+        self._pruner.execute(plan, self._now_ms())
+
+    def guarded(self, limit: int, prefix: str = "") -> Guarded:
+        """Sessions that would be over by now, were they not suspended or held. Costs a look at every live session."""
+        return guarded(self._views, self._now_ms(), limit, prefix)
 
     def _prune_in_background(self) -> int:
         if self._is_importing():

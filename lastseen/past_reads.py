@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from engine.codec import check_key
@@ -15,6 +15,7 @@ from projections.facts import Fact
 from projections.history import Entry, History, Life
 from projections.live_view import LiveView
 from projections.past_facts import PastFacts
+from projections.refold import differences
 
 
 class PastReads:
@@ -92,6 +93,17 @@ class PastReads:
         self._check_open()
         self._history.flush(self._views.present_partitions(), self._views.lock)
         return PastFacts(partition, self._log, self._history).between(from_offset, to_offset)
+
+    def refold(self, progress: Callable[[int, int], None] | None = None) -> Sequence[str]:
+        """Fold the log anew, and compare with what this engine folded; returns sentences on what differs.
+
+        Reads the whole log, and takes the memory of another live view meanwhile. `progress` is told how many records
+        are folded and how many there are. Raises `LogError`.
+        """
+        self._check_open()
+        with self._views.lock:
+            wanted = {part.number: (part.checkpoint, part.digest) for part in self._views.present_partitions()}
+        return differences(self._log, wanted, progress)
 
     def _past(self, key: str, at: int | Position) -> tuple[Past, tuple[Session, SessionView] | None]:
         self._written_history(key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from stage import KEY, MIN, T0, Stage
+from stage import KEY, MIN, T0, S, Stage
 
 from lastseen import Position, errors, policy
 
@@ -13,9 +13,9 @@ def test_a_position_is_reached_when_it_is_folded(on_disk: Stage) -> None:
     assert reader.reached(0) == Position(0, -1)
     position = writer.open(KEY).position
     assert writer.reached(writer.partition_of(KEY)) == position
-    assert (reader.has_reached(position), reader.lag()) == (False, {0: 1})
+    assert not reader.has_reached(position)
     assert reader.wait_for(position, 1)
-    assert (reader.has_reached(position), reader.lag()) == (True, {0: 0})
+    assert reader.has_reached(position)
     assert reader.get(KEY) is not None
 
 
@@ -42,3 +42,46 @@ def test_the_last_life_of_a_key_ends_at_its_deadline_before_a_record_says_so(sta
     said = engine.last_life(KEY)
     assert said is not None
     assert (said.ended_at_ms, said.reason, said.ended_offset) == (T0 + 5 * MIN, "idle", 1)
+
+
+def test_a_plan_is_carried_out_as_it_stands(stage: Stage) -> None:
+    engine = stage.open(max_sessions=2)
+    for number in range(4):
+        engine.open(f"key-{number}")
+        stage.clock.advance(S)
+    plan = engine.prune(dry_run=True)
+    assert [due.key for due in plan.due] == ["key-0", "key-1"]
+    engine.touch("key-1")
+    engine.carry_out(plan)
+    assert [session.key for session in engine.list().sessions] == ["key-2", "key-3", "key-1"]
+
+
+def test_what_a_guard_keeps_alive_is_named(stage: Stage) -> None:
+    engine = stage.open()
+    for key in ("busy", "parked", "fresh", "other"):
+        engine.open(key, policy=policy(idle_ttl="5m"))
+    engine.suspend("parked")
+    engine.suspend("other")
+    engine.take_lease("busy", "job", 60 * MIN)
+    stage.clock.advance(4 * MIN)
+    engine.take_lease("fresh", "job", 60 * MIN)
+    assert engine.guarded(10).total == 0
+    stage.clock.advance(MIN)
+    guarded = engine.guarded(2)
+    assert [(each.key, each.guard, each.over_since_ms) for each in guarded.first] == [
+        ("busy", "held", T0 + 5 * MIN), ("fresh", "held", T0 + 5 * MIN),
+    ]  # fmt: skip
+    assert guarded.total == 4
+    assert [each.key for each in engine.guarded(9, prefix="p").first] == ["parked"]
+
+
+def test_a_refold_of_the_log_says_where_the_view_differs(stage: Stage) -> None:
+    engine = stage.open()
+    for number in range(5):
+        engine.open(f"key-{number}")
+    told: list[tuple[int, int]] = []
+    assert engine.refold(lambda done, total: told.append((done, total))) == []
+    assert told[-1] == (5, 5)
+    engine._views.partitions[0].digest = bytes(32)
+    (sentence,) = engine.refold()
+    assert "partition 0" in sentence
