@@ -84,6 +84,7 @@ def poison(world: World, draw: Random) -> None:
     if draw.random() < 0.2:  # a right event under a wrong record key
         verdict, value = "malformed", good
         key = draw.choice([other for other in world.plan.keys if other != key])
+        number = partition_of(key, world.plan.partitions)
     world.brokers.rotten[value] = verdict
     world.brokers.land([Message(number, key, value)])
     world.evidence.happened["poison"] += 1
