@@ -58,6 +58,7 @@ class EventReader:
         self._line = b""
         self._after_return = False
         self._lines: list[bytes] = []
+        self._size = 0
         self._id: str | None = None
 
     def broke_off(self) -> None:
@@ -71,26 +72,31 @@ class EventReader:
         if chunk:
             self._after_return = chunk.endswith(b"\r")
         *lines, self._line = (self._line + chunk).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-        if len(self._line) + sum(map(len, self._lines)) > LONGEST_EVENT:
-            raise ServiceError(
-                f"an event of the stream is longer than {LONGEST_EVENT} bytes: no service sends such", 200
-            )
+        self._bound(len(self._line))
         for line in lines:
             if line:
                 self._take(line)
                 continue
-            told, self._lines = b"\n".join(self._lines), []
+            told, self._lines, self._size = b"\n".join(self._lines), [], 0
             fact = _fact(told) if told else None
             if self._id is not None:
                 self.last_event_id, self._id = self._id, None
             if fact is not None:
                 yield fact
 
+    def _bound(self, more: int) -> None:
+        if self._size + more > LONGEST_EVENT:
+            raise ServiceError(
+                f"an event of the stream is longer than {LONGEST_EVENT} bytes: see whether the address is right", 200
+            )
+
     def _take(self, line: bytes) -> None:
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if name == b"data":
             self._lines.append(value)
+            self._size += len(value) + 1
+            self._bound(0)
         elif name == b"id" and b"\0" not in value:
             self._id = value.decode("utf-8", "replace")
         elif name == b"retry" and value.isdigit() and len(value) <= 6:
