@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,8 @@ import lastseen.log_lines
 import lastseen.service
 from lastseen.cli.program import app
 from lastseen.configuration import Configuration
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -90,3 +95,20 @@ def test_what_cannot_be_served_is_refused(arguments: list[str], says: str, tmp_p
     assert result.exit_code == 2, result.output
     assert says in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_its_libraries_the_service_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "uvicorn" else found(name))
+    result = run("serve")
+    assert result.exit_code == 2
+    assert result.stderr == "lastseen: the service needs uvicorn: install lastseen[service]\n"
+
+
+def test_the_commands_load_no_server_before_they_need_one() -> None:
+    heavy = ("fastapi", "uvicorn", "structlog", "starlette")
+    code = (
+        f"import sys, lastseen.cli.program, lastseen.service;print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]", "`lastseen ls` would wait for it"
