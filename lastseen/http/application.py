@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lastseen.app import Engine
-from lastseen.http import activity, answers, past, sessions, stream, touches
+from lastseen.http import activity, answers, figures, long_work, past, pruning, sessions, snapshots, stream, touches
 from lastseen.http.caller import ANYONE
 from lastseen.http.door import Door
 from lastseen.http.failures import answer_failures, answering
@@ -24,6 +24,8 @@ from lastseen.http.operation import Operation, components_of, describe
 Guard = Callable[[ASGIApp], ASGIApp]
 """Wraps the application: finds out who calls, puts that into `scope["state"]["caller"]`, refuses whom it must."""
 
+_NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False}
+"""FastAPI's own would put paths and queries, and so session keys, into traces: `lastseen.http.tracing` does not."""
 _ABOUT = """\
 Who is live, until when, and why. Times are UTC in milliseconds. Errors are problem details (RFC 9457): compare `type`,
 read `detail`. An answer's `Position` names the records that it reflects; given as `min_position` to another instance,
@@ -59,7 +61,7 @@ def build(engine: Engine, *, guard: Guard = Unguarded, operations: Sequence[APIR
 
     app = FastAPI(
         title="lastseen", description=_ABOUT, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False,
-        lifespan=lifespan,
+        lifespan=lifespan, telemetry=_NO_TELEMETRY,
     )  # fmt: skip
     app.state.door = door
     answer_failures(app)
@@ -99,13 +101,12 @@ def door_of(app: FastAPI) -> Door:
 
 def operations_of(door: Door) -> list[Operation]:
     """Every operation of the API, those that are asked for most first: routes are tried in this order."""
+    work = long_work.LongWork(door)
     return [
-        *activity.operations(door),
-        *touches.operations(door),
-        *sessions.operations(door),
-        *past.operations(door),
-        *stream.operations(door),
-    ]
+        *activity.operations(door), *touches.operations(door), *sessions.operations(door), *past.operations(door),
+        *stream.operations(door), *pruning.operations(door), *figures.operations(door),
+        *snapshots.operations(door, work), *long_work.operations(work),
+    ]  # fmt: skip
 
 
 def _publish_description(app: FastAPI, described: Sequence[Operation]) -> None:

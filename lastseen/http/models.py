@@ -130,6 +130,18 @@ class Touches(Struct, forbid_unknown_fields=True):
     wait: Literal["applied", "appended", "none"] = "applied"
 
 
+class NoQuery(Struct, forbid_unknown_fields=True):
+    """There is nothing to say in the query."""
+
+
+class Pruning(Struct, forbid_unknown_fields=True):
+    """With `apply`, the plan to carry out; without it, a plan is made."""
+
+    apply: Annotated[str, Meta(min_length=1, max_length=100, description="The `plan` of an earlier answer.")] | None = (
+        None
+    )
+
+
 # ── what they get ──
 
 
