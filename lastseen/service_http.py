@@ -14,6 +14,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
+from lastseen import tracing
 from lastseen.app import Engine
 from lastseen.config import duration_ms
 from lastseen.http import health, metrics
@@ -52,10 +53,16 @@ def answer_callers(
 
 
 def application(engine: Engine, guard: Guard, stop: StopSignals) -> FastAPI:
-    """The API of an engine, with what those who run it ask for: health and metrics."""
+    """The API of an engine, with what those who run it ask for: health, metrics, and traces where they are set up."""
     requests = Requests()
     operations = [health.router(engine, lambda: stop.count > 0), metrics.router(engine, requests)]
-    return build(engine, guard=requests.metered(guard), operations=operations)
+    outermost = requests.metered(guard)
+    if tracing.is_on():
+        from lastseen.http.tracing import traced
+
+        tracing.trace_commands(engine)
+        outermost = traced(outermost)
+    return build(engine, guard=outermost, operations=operations)
 
 
 def guard_of(settings: ServiceSettings) -> Guard:
