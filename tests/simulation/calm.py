@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from projections.facts import encode
 from projections.pruner import RETRY_MS
-from tests.simulation.evidence import Pass
+from tests.simulation.evidence import Body, Pass
 from tests.simulation.node import Node
 from tests.simulation.reference import state_of
 from tests.simulation.world import World
@@ -84,6 +85,7 @@ def _publish(world: World) -> None:
 def _write_down(world: World) -> None:
     for node in world.nodes:
         _indexes(world, node)
+        _heard(world, node)
         keys = world.plan.keys
         for key in keys:
             world.read(node, key)
@@ -91,7 +93,7 @@ def _write_down(world: World) -> None:
             node.die()
             world.start(node)
         for reference, partition in zip(world.references, node.running._views.partitions, strict=True):
-            if state_of(partition) != state_of(reference.partition):
+            if state_of(partition, node.running._statistics) != reference.state():
                 world.evidence.restored.append((node.number, f"partition {partition.number} at the end"))
         for key in keys:
             _past(world, node, key)
@@ -108,6 +110,19 @@ def _indexes(world: World, node: Node) -> None:
             world.evidence.crowds.append(f"node {node.number}: {sorted(owned)} by owner")
 
 
+def _heard(world: World, node: Node) -> None:
+    """Those who listen in the process hear what others are told, in the order of each partition."""
+    heard: dict[int, list[bytes]] = {}
+    while (fact := node.heard.get(timeout_s=0)) is not None:
+        reference = world.references[fact.id.partition]
+        heard.setdefault(fact.id.partition, []).append(encode(fact, reference.source))
+    for number, reference in enumerate(world.references):
+        wanted = [fact for folded in reference.folded[node.heard_from[number] :] for fact in folded.facts]
+        if heard.get(number, []) != wanted:
+            counts = f"{len(heard.get(number, []))} facts heard, not {len(wanted)}"
+            world.evidence.heard.append(f"node {node.number}, partition {number}: {counts}")
+
+
 def _past(world: World, node: Node, key: str) -> None:
     evidence = world.evidence
 
@@ -120,6 +135,7 @@ def _past(world: World, node: Node, key: str) -> None:
         session = node.running.get(key)
         if session is not None:
             told = [message.event_id for message in node.running.messages(key)]
-            evidence.messages.append((node.number, session.session_id, told))
+            found = Body(node.number, session.partition, session.session_id, dict(session.attributes), told)
+            evidence.bodies.append(found)
 
     world.attempt(node, look)

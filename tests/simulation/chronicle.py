@@ -28,6 +28,7 @@ class Entry(NamedTuple):
     at_ms: int
     name: str
     data: dict[str, Any]
+    event_id: str
 
 
 class End(NamedTuple):
@@ -169,6 +170,25 @@ class Chronicle:
                 given = entry.data["attributes"]["owner"]
                 owner = given if isinstance(given, str) and 1 <= len(given) <= 512 else None
         return owner
+
+    def attributes(self, session_id: str, before: int) -> dict[str, Any]:
+        """What its services keep with it: each touch may set names, and delete them."""
+        attributes: dict[str, Any] = {}
+        for entry in self.past(session_id, before):
+            given = entry.data.get("attributes") or {}
+            gone = [name for name, value in given.items() if value is None and entry.name == "touched"]
+            attributes = {name: value for name, value in (attributes | given).items() if name not in gone}
+        return attributes
+
+    def messages(self, session_id: str, before: int) -> list[str]:
+        """The events whose messages are kept with it: the newest, each once."""
+        kept: list[str] = []
+        for entry in self.past(session_id, before):
+            if entry.data.get("message") is not None and entry.event_id not in kept:
+                kept.append(entry.event_id)
+                most = self.policy(session_id, entry.offset + 1)["max_messages"]
+                kept = kept if most is None else kept[-most:]
+        return kept
 
     def deadline(self, session_id: str, before: int) -> tuple[int, str] | None:
         """When a session is due, and by which limit."""

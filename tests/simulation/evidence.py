@@ -64,6 +64,17 @@ class Stop(NamedTuple):
     """What it took in that it should not have."""
 
 
+class Body(NamedTuple):
+    """What a node keeps with a session."""
+
+    node: int
+    partition: int
+    session_id: str
+    attributes: dict[str, Any]
+    messages: list[str]
+    """The ids of the messages' events."""
+
+
 @dataclass
 class Evidence:
     """All of it."""
@@ -86,7 +97,6 @@ class Evidence:
     """Node, key, and its sessions in the history as (id, end's offset, end's time, reason)."""
     crowds: list[str] = field(default_factory=list)
     """Where a node's indexes disagree on who is live."""
-    messages: list[tuple[int, str, list[str]]] = field(default_factory=list)
-    """Node, session, and the ids of its messages' events."""
-    untold: list[str] = field(default_factory=list)
-    """Where states told to others are not the states."""
+    bodies: list[Body] = field(default_factory=list)
+    heard: list[str] = field(default_factory=list)
+    """Where those who listen in a node's process heard something else than others are told."""

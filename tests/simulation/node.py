@@ -58,6 +58,8 @@ class Answer(NamedTuple):
     appended: list[Appended]
     checkpoints: list[int]
     """How far the node had folded when it answered."""
+    many: dict[str, str]
+    """Of a call about many keys: by key the kind of its result."""
 
 
 class Node:
@@ -65,9 +67,11 @@ class Node:
 
     def __init__(
         self, number: int, brokers: Brokers, folder: Path, draw: Random, settings: dict[str, Any],
+        keys: tuple[str, ...],
         happened: Callable[[str], None],
     ) -> None:  # fmt: skip
         self.number = number
+        self.keys = keys
         self.brokers = brokers
         self.disk = Disk(folder, draw)
         self.clock = NodeClock(brokers)
@@ -98,6 +102,8 @@ class Node:
         publisher._monotonic_s = lambda: self.brokers.now_ms / 1000
         engine._pressure = self.pressure  # type: ignore[assignment]
         self.engine = engine
+        self.heard = engine.subscribe()
+        self.heard_from = [partition.checkpoint for partition in engine._views.partitions]
         return engine
 
     @property
@@ -156,7 +162,9 @@ class Node:
         view = result[0] if result else None
         seen = (view.session_id, view.version) if isinstance(view, SessionView) else None
         reached = [partition.checkpoint for partition in self.running._views.partitions]
-        return Answer(self.number, command, key, wait, pinned, seen, error, appended, reached)
+        several = zip(self.keys, view, strict=True) if isinstance(view, list) else ()
+        many = {each: type(result).__name__ for each, result in several}
+        return Answer(self.number, command, key, wait, pinned, seen, error, appended, reached, many)
 
     def heal(self) -> None:
         """All that was wrong with this node is right again; it runs."""

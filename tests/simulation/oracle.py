@@ -112,7 +112,7 @@ class Oracle:
         assert said.event is not None
         assert said.key is not None
         data = said.event["data"]
-        entry = Entry(said.offset, said.at_ms, said.name, data)
+        entry = Entry(said.offset, said.at_ms, said.name, data, said.event["id"])
         if said.name == "closed":
             self._end_by(said, str(session_id))
             return

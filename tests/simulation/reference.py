@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from msgspec import to_builtins
+
 from engine.session import Session
 from engine.verdicts import Verdict
 from projections.facts import effect_of, encode, facts_of
 from projections.partition import EMPTY_DIGEST, Outcome, Partition
+from projections.statistics import Statistics
 from tests.simulation.brokers import Brokers
 from tests.simulation.chronicle import Chronicle, End, Entry, Said, read
 
@@ -23,7 +26,7 @@ def fields(session: Session) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def state_of(partition: Partition) -> dict[str, Any]:
+def state_of(partition: Partition, statistics: Statistics) -> dict[str, Any]:
     """A partition's whole state, as values that can be compared."""
     return {
         "checkpoint": partition.checkpoint,
@@ -34,6 +37,7 @@ def state_of(partition: Partition) -> dict[str, Any]:
         "ids": sorted(partition.by_id),
         "owners": {owner: sorted(owned) for owner, owned in partition.by_owner.items()},
         "endings": (partition.endings.total, partition.endings.newest(1_000)),
+        "counts": to_builtins(statistics.counts[partition.number]),
     }
 
 
@@ -63,7 +67,8 @@ class Reference:
         """The digest before each offset."""
         self.chronicle = Chronicle()
         """What took effect, according to the engine's own verdicts."""
-        self._source = source
+        self.statistics = Statistics(number + 1)
+        self.source = source
 
     def follow(self, brokers: Brokers) -> None:
         """Fold what is new."""
@@ -73,8 +78,9 @@ class Reference:
             said = read(record.offset, record.timestamp_ms, record.key, record.value, label)
             before = self._at(said.key)
             outcome = self.partition.fold(record)
+            self.statistics.follow(self.partition, [outcome])
             effect = effect_of(outcome)
-            facts = [] if effect is None else [encode(fact, self._source) for fact in facts_of(number, effect)]
+            facts = [] if effect is None else [encode(fact, self.source) for fact in facts_of(number, effect)]
             size = len(self.partition)
             self.folded.append(Folded(said, outcome.verdict, outcome, before, self._at(said.key), size, facts))
             self.digests.append(self.partition.digest)
@@ -90,12 +96,16 @@ class Reference:
             self.chronicle.ends_with(outcome.ended.session_id, end)
         if outcome.verdict is not Verdict.APPLIED or said.event is None or said.key is None:
             return
-        entry = Entry(said.offset, said.at_ms, said.name, said.event["data"])
+        entry = Entry(said.offset, said.at_ms, said.name, said.event["data"], said.event["id"])
         session_id = entry.data.get("session_id")
         if said.name == "created":
             self.chronicle.begins(session_id, said.key, entry)
         elif session_id is not None and said.name not in ("expired", "closed"):
             self.chronicle.takes_effect(session_id, entry)
+
+    def state(self) -> dict[str, Any]:
+        """The whole state, as values that can be compared."""
+        return state_of(self.partition, self.statistics)
 
     def at(self, key: str, before: int) -> dict[str, Any] | None:
         """The session that was live under a key before an offset, due or not."""

@@ -29,12 +29,12 @@ class World:
         self.evidence = Evidence()
         self.brokers = Brokers(plan.partitions, plan.steady)
         draw = Random(plan.seed + 1)
-        self.nodes = [
-            Node(
-                number, self.brokers, folder / str(number), Random(draw.getrandbits(32)), plan.settings, self._happened
-            )
-            for number in range(plan.nodes)
-        ]
+        self.nodes: list[Node] = []
+        for number in range(plan.nodes):
+            chance = Random(draw.getrandbits(32))
+            place = folder / str(number)
+            node = Node(number, self.brokers, place, chance, plan.settings, plan.keys, self._happened)
+            self.nodes.append(node)
         self.references = [Reference(n, f"/lastseen/{self.brokers.identity}") for n in range(plan.partitions)]
         self._events = 0
         self.step = 0
@@ -103,7 +103,7 @@ class World:
         node.line.read_limit = self.plan.read_limit
         self.follow()
         for partition, reference in zip(engine._views.partitions, self.references, strict=True):
-            known, wanted = state_of(partition), state_of(reference.partition)
+            known, wanted = state_of(partition, engine._statistics), reference.state()
             unlike = [
                 f"{name}: {known[name]} instead of {wanted[name]}" for name in wanted if known[name] != wanted[name]
             ]

@@ -31,6 +31,8 @@ def check(world: World) -> Iterator[str]:
                 yield f"node {answer.node}, {answer.command} of {answer.key}: {says}"
         elif answer.error is not None and not isinstance(answer.error, LogUnavailable | OutcomeUnknown):
             yield f"node {answer.node}, touch many: {answer.error!r}"
+        elif answer.error is None and answer.wait == "applied":
+            yield from _many(answer, verdicts)
 
 
 def _judged(answer: Answer, verdicts: dict[str, str]) -> Iterator[str]:
@@ -58,6 +60,15 @@ def _judged(answer: Answer, verdicts: dict[str, str]) -> Iterator[str]:
             yield f"was told that nothing was written, and its record is {found[-1]}"
     elif error is not None and not isinstance(error, OutcomeUnknown | InvalidEvent):
         yield f"got {error!r}"
+
+
+def _many(answer: Answer, verdicts: dict[str, str]) -> Iterator[str]:
+    """Of a call about many keys, each result by itself."""
+    for message in (message for each in answer.appended for message in each.messages):
+        verdict = verdicts.get(json.loads(message.value)["id"], "not in the log")
+        wanted = "SessionView" if verdict == "applied" else ERRORS.get(verdict)
+        if answer.many[message.key] != wanted:
+            yield f"node {answer.node}, touch many: {message.key} got {answer.many[message.key]}, and it is {verdict}"
 
 
 def _named(answer: Answer) -> str | None:

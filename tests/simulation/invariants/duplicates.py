@@ -25,9 +25,9 @@ def check(world: World) -> Iterator[str]:
                 before = last_of_key.get(folded.said.key)
                 yield from _judged(folded, is_next=before is not None and before.outcome.record.value == value)
             last_of_key[folded.said.key] = folded
-    for node, session_id, told in world.evidence.messages:
-        if len(told) != len(set(told)):
-            yield f"node {node}: a message of {session_id} is kept twice: {told}"
+    for body in world.evidence.bodies:
+        if len(body.messages) != len(set(body.messages)):
+            yield f"node {body.node}: a message of {body.session_id} is kept twice: {body.messages}"
 
 
 def _judged(folded: Folded, is_next: bool) -> Iterator[str]:

@@ -15,6 +15,7 @@ SAYS = "facts, duplicates dropped, equal the applied effects in order"
 
 def check(world: World) -> Iterator[str]:
     """The topics against the second opinion, and against each fact made right after its record was folded."""
+    yield from world.evidence.heard
     if world.evidence.passes:
         for reference, facts, states in zip(
             world.references, world.brokers.topics.facts, world.brokers.topics.states, strict=True
