@@ -209,5 +209,9 @@ class CannotListen(LastseenError):
     """The service cannot listen where it was told to: another program does, or the address is not this machine's."""
 
 
+class ExportError(LastseenError):
+    """A file cannot be written as an export, or is no whole and sound one of what is wanted."""
+
+
 class EngineClosed(LastseenError):
     """The engine, or its log, has been closed."""

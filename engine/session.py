@@ -219,6 +219,16 @@ class SessionView:
         return self._session.last_active_at_ms
 
     @property
+    def suspended_at_ms(self) -> int | None:
+        """The log time at which it was suspended; `None` if it is active."""
+        return self._session.suspended_at_ms
+
+    @property
+    def parked_ms(self) -> int:
+        """Time that it spent suspended before; it does not count towards `max_age_ms`."""
+        return self._session.parked_ms
+
+    @property
     def holders(self) -> dict[str, int]:
         """Who holds it, and the log time until which."""
         return dict(self._session.leases or {})

@@ -118,8 +118,8 @@ class SessionEngine:
         if spares is not None and self._is_led:
             # Who has nothing to write need not wait for those who have.
             with self._view.lock:
-                now_ms, session = self._clock.now_ms(), partition.find(key)
-                if session is not None and spares(session, now_ms) and make(now_ms, session, partition) is None:
+                now_ms, live = self._clock.now_ms(), partition.find(key)
+                if live is not None and spares(live, now_ms) and make(now_ms, live, partition) is None:
                     return None
         event_id = ""
         answer: Answer | None = None

@@ -22,13 +22,13 @@ from engine.clock import EARLIEST_MS, iso_from_ms, ms_from_iso
 from engine.codec import envelope, remember
 from engine.errors import ClockSkew
 from engine.events import MAX_RECORD_BYTES
-from engine.log.port import Log, Message, Record
+from engine.log.port import Message, Record
 from engine.partitioner import partition_of
 from engine.session import Session
 from engine.verdicts import Verdict
 from lastseen.copied_event import with_log_time
 from lastseen.likeness import Ledger
-from lastseen.log_pages import in_order_of_time
+from lastseen.log_pages import Pages, in_order_of_time
 from projections.partition import Outcome, Partition
 
 SOURCE = "/copy"
@@ -80,7 +80,7 @@ class CopyFigures:
 class CopyScript:
     """The records that a history becomes, message by message."""
 
-    def __init__(self, source: Log, ends: Sequence[int], partitions: int, latest_ms: int, is_open: bool) -> None:
+    def __init__(self, source: Pages, ends: Sequence[int], partitions: int, latest_ms: int, is_open: bool) -> None:
         self.figures = CopyFigures()
         self.source_partitions = [Partition(number) for number in range(source.partitions)]
         self.ledger = Ledger(source.partitions)

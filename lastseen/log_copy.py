@@ -13,7 +13,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,9 +20,9 @@ from urllib.parse import unquote, urlsplit
 
 from engine import lifecycle
 from engine.clock import Clock, SystemClock
-from engine.errors import InvalidSetting, LogMismatch
+from engine.errors import InvalidSetting
 from engine.log import open_log
-from engine.log.port import Log, Message, Position
+from engine.log.port import Log
 from lastseen.app import Progress
 from lastseen.copy_script import CopyFigures, CopyScript, opening_of
 from lastseen.likeness import (
@@ -35,13 +34,11 @@ from lastseen.likeness import (
     statistic_differences,
     told_endings,
 )
-from lastseen.log_pages import PAGE_RECORDS, records
+from lastseen.log_pages import Pages, records
 from lastseen.reader import existing_log_path
+from lastseen.script_writer import ScriptWriter, foreign
 from projections.partition import Outcome, Partition
 
-BATCH_RECORDS = 2_000
-BATCH_BYTES = 4 * 1024 * 1024
-"""What is appended at a time, at most."""
 PROGRESS_EVERY = 4_096
 MOST_NAMED = 10
 """Differences of one kind that are named; of the rest only the number is told."""
@@ -103,7 +100,7 @@ def copy_between(
         existing_log_path(source_url)
     source = open_log(source_url, clock)
     try:
-        target = open_log(target_url, clock, partitions=source.partitions if _is_made(target_url) else None)
+        target = open_log(target_url, clock, partitions=source.partitions if is_made(target_url) else None)
         try:
             return copy_log(source, target, leave_open=leave_open, clock=clock, progress=progress)
         finally:
@@ -112,14 +109,14 @@ def copy_between(
         source.close()
 
 
-def _is_made(url: str) -> bool:
+def is_made(url: str) -> bool:
     """Whether opening the log at `url` makes it."""
     path = Path(unquote(urlsplit(url).path[1:]))
     return url.startswith("memory:") or (url.startswith("sqlite:") and not (path.is_file() and path.stat().st_size))
 
 
 def copy_log(
-    source: Log, target: Log, *, leave_open: bool = False, clock: Clock | None = None,
+    source: Pages, target: Log, *, leave_open: bool = False, clock: Clock | None = None,
     progress: Progress | None = None,
 ) -> Copied:  # fmt: skip
     """Copy the history of `source`, up to its present ends, into `target`, or go on where an earlier run was cut off.
@@ -137,7 +134,7 @@ def copy_log(
     found = target.end_offsets()
     ends = _ends_of(source, target, found)
     script = CopyScript(source, ends, target.partitions, clock.now_ms() + lifecycle.MAX_AHEAD_MS, leave_open)
-    writer = _Writer(target, found)
+    writer = ScriptWriter(target, found, "copy of this log")
     for message in script.write():
         writer.put(message)
         if script.figures.records % PROGRESS_EVERY == 0:
@@ -168,90 +165,26 @@ def copy_log(
     )
 
 
-def _ends_of(source: Log, target: Log, found: Sequence[int]) -> list[int]:
+def _ends_of(source: Pages, target: Log, found: Sequence[int]) -> list[int]:
     """Up to where the source is copied: its present ends, or those that the copy began with."""
     if not any(found):
         return source.end_offsets()
     opening = opening_of(target.read(0, 0, 1)[0]) if found[0] else None
     if opening is None:
-        raise _foreign("it holds records, and is no copy")
+        raise foreign("copy of this log", "it holds records, and is no copy")
     if opening.copy_of != source.identity:
-        raise _foreign("it holds a copy of another log")
+        raise foreign("copy of this log", "it holds a copy of another log")
     now = source.end_offsets()
     if len(opening.ends) != len(now) or any(end > present for end, present in zip(opening.ends, now, strict=True)):
-        raise _foreign("it holds more of this log than the log holds itself")
+        raise foreign("copy of this log", "it holds more of this log than the log holds itself")
     return opening.ends
-
-
-class _Writer:
-    """Brings a script to the target: compares what is there, appends what is not."""
-
-    def __init__(self, log: Log, found: Sequence[int]) -> None:
-        self._log = log
-        self._found = list(found)
-        self._next = [0] * len(found)
-        """Where the next message of each partition will stand."""
-        self._there = [records(log, number, end, _page(len(found))) for number, end in enumerate(found)]
-        self._waiting: list[Message] = []
-        self._places: list[Position] = []
-        self._waiting_bytes = 0
-        self._under_way: tuple[Future[list[Position]], list[Position]] | None = None
-        """While the log writes one batch, the script writes the next."""
-
-    def put(self, message: Message) -> None:
-        """The next message of the script."""
-        number, key, value = message
-        place = Position(number, self._next[number])
-        self._next[number] += 1
-        if place.offset < self._found[number]:
-            record = next(self._there[number])
-            if (record.key, record.value) != (key, value):
-                raise _foreign(f"its record at offset {place.offset} of partition {number} is not the one of this copy")
-            return
-        self._waiting.append(message)
-        self._places.append(place)
-        self._waiting_bytes += len(value)
-        is_first = place == (0, 0)  # says what this is a copy of: it must be there before any other
-        if is_first or len(self._waiting) >= BATCH_RECORDS or self._waiting_bytes >= BATCH_BYTES:
-            self._hand_over()
-
-    def finish(self) -> None:
-        """Wait for everything; raises `LogMismatch` where the target holds more than the script."""
-        self._hand_over()
-        self._wait()
-        ends = self._log.end_offsets()
-        if ends != self._next:
-            number = next(each for each, end in enumerate(ends) if end != self._next[each])
-            raise _foreign(f"partition {number} goes on after the copy's last record, to offset {ends[number] - 1}")
-
-    def _hand_over(self) -> None:
-        self._wait()
-        if self._waiting:
-            self._under_way = self._log.append_soon(self._waiting), self._places
-            self._waiting, self._places, self._waiting_bytes = [], [], 0
-
-    def _wait(self) -> None:
-        under_way, self._under_way = self._under_way, None
-        if under_way is not None and under_way[0].result() != under_way[1]:
-            raise _foreign("somebody else has written to it meanwhile")
-
-
-def _page(partitions: int) -> int:
-    return max(PAGE_RECORDS // partitions, 16)
-
-
-def _foreign(what: str) -> LogMismatch:
-    return LogMismatch(
-        f"the target can take no copy of this log: {what}. Give a log that is empty, or the one in which this copy was"
-        " interrupted; or make a new one"
-    )
 
 
 # ── verification ──
 
 
 def _differences(
-    script: CopyScript, source: Log, ends: Sequence[int], target: Log, expected: Sequence[tuple[int, bytes]],
+    script: CopyScript, source: Pages, ends: Sequence[int], target: Log, expected: Sequence[tuple[int, bytes]],
     progress: Progress,
 ) -> Iterator[Difference]:  # fmt: skip
     """Read the target back, fold it, and say in what it differs from the script and from the source."""
@@ -275,13 +208,13 @@ def _differences(
     )
 
 
-def _folded(log: Log, partitions: Iterable[Partition], ends: Sequence[int]) -> Iterator[tuple[Partition, Outcome]]:
+def _folded(log: Pages, partitions: Iterable[Partition], ends: Sequence[int]) -> Iterator[tuple[Partition, Outcome]]:
     for partition, end in zip(partitions, ends, strict=True):
         for record in records(log, partition.number, end):
             yield partition, partition.fold(record)
 
 
-def _told(log: Log, ends: Sequence[int], buckets: set[int]) -> Any:
+def _told(log: Pages, ends: Sequence[int], buckets: set[int]) -> Any:
     ledger = Ledger(log.partitions)
     folded = _folded(log, [Partition(number) for number in range(log.partitions)], ends)
     return told_endings(((ledger, *each) for each in folded), buckets)

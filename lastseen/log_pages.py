@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from engine.clock import EARLIEST_MS
 from engine.errors import LogMismatch
-from engine.log.port import Log, Record
+from engine.log.port import Record
 from engine.verdicts import Verdict
 from projections.partition import Outcome, Partition
 
@@ -17,7 +17,7 @@ PAGE_RECORDS = 2_000
 FEWEST = 16
 
 
-def records(log: Log, partition: int, end: int, page: int = PAGE_RECORDS) -> Iterator[Record]:
+def records(log: Pages, partition: int, end: int, page: int = PAGE_RECORDS) -> Iterator[Record]:
     """The records of a partition from its beginning to `end`. Raises `LogMismatch` where one is missing."""
     offset = 0
     while offset < end:
@@ -34,6 +34,28 @@ def records(log: Log, partition: int, end: int, page: int = PAGE_RECORDS) -> Ite
             )
 
 
+class Pages(Protocol):
+    """What can be read like a log."""
+
+    @property
+    def identity(self) -> str:
+        """Names this very log (`engine.log.port.Log`)."""
+        ...
+
+    @property
+    def partitions(self) -> int:
+        """How many it has, numbered from 0."""
+        ...
+
+    def read(self, partition: int, from_offset: int, max_records: int) -> list[Record]:
+        """The records from `from_offset` on (`engine.log.port.Log`)."""
+        ...
+
+    def end_offsets(self) -> list[int]:
+        """The offset after the last record of each partition (`engine.log.port.Log`)."""
+        ...
+
+
 class Moment(NamedTuple):
     """An outcome in its place among those of all partitions. Sorts by time, and never comes to compare outcomes."""
 
@@ -44,7 +66,7 @@ class Moment(NamedTuple):
     outcome: Outcome
 
 
-def in_order_of_time(log: Log, partitions: Sequence[Partition], ends: Sequence[int]) -> Iterator[Moment]:
+def in_order_of_time(log: Pages, partitions: Sequence[Partition], ends: Sequence[int]) -> Iterator[Moment]:
     """Fold every record before `ends` into `partitions`, and give the outcomes as they followed each other in time.
 
     The order depends on the records alone. Raises the log's errors.
@@ -54,7 +76,7 @@ def in_order_of_time(log: Log, partitions: Sequence[Partition], ends: Sequence[i
     return lines[0] if len(lines) == 1 else heapq.merge(*lines)
 
 
-def _outcomes(log: Log, partition: Partition, end: int, page: int) -> Iterator[Moment]:
+def _outcomes(log: Pages, partition: Partition, end: int, page: int) -> Iterator[Moment]:
     latest_ms = EARLIEST_MS
     number, fold = partition.number, partition.fold
     for record in records(log, partition.number, end, page):

@@ -10,6 +10,7 @@ from lastseen.cli import (
     checking,
     configuring,
     doctoring,
+    exporting,
     importing,
     keeping,
     logs,
@@ -45,6 +46,9 @@ app.command("prune")(keeping.prune)
 app.command("rebuild")(checking.rebuild)
 app.command("verify")(checking.verify)
 app.command("doctor")(doctoring.doctor)
+importing.app.command("history")(exporting.import_history)
+importing.app.command("sessions")(exporting.import_sessions)
+app.add_typer(exporting.app, name="export")
 app.add_typer(importing.app, name="import")
 app.add_typer(logs.app, name="log")
 app.add_typer(topics.app, name="topics")

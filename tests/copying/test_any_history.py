@@ -12,7 +12,7 @@ from stories import Recording, everything, story
 
 from engine.clock import ManualClock
 from engine.log.memory import MemoryLog
-from lastseen import log_copy
+from lastseen import log_copy, script_writer
 from lastseen.log_copy import copy_log
 from tests.properties.histories import KEYS, Told, history
 
@@ -113,7 +113,7 @@ def test_interrupted_anywhere_it_comes_to_the_same_log(
     copy_log(source, whole, clock=clock)
     torn = Torn(clock, others)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(log_copy, "BATCH_RECORDS", 7)
+        patch.setattr(script_writer, "BATCH_RECORDS", 7)
         for cut in cuts:
             torn.patience = cut
             try:

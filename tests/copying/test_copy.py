@@ -21,7 +21,8 @@ from engine.log.port import Message
 from lastseen import Engine, copied_event, copy_script, log_copy, open_engine
 from lastseen.config import Settings
 from lastseen.copy_script import CopyScript
-from lastseen.log_copy import BATCH_RECORDS, Copied, copy_between, copy_log
+from lastseen.log_copy import Copied, copy_between, copy_log
+from lastseen.script_writer import BATCH_RECORDS
 from lastseen.reader import reading
 from lastseen.replay import replay
 
@@ -268,7 +269,7 @@ def test_a_copy_that_has_been_used_is_refused() -> None:
     copy_log(source, target, clock=clock)
     target.append([Message(1, "ana", b"{}")])
     before = everything(target)
-    with pytest.raises(errors.LogMismatch, match="partition 1 goes on after the copy's last record"):
+    with pytest.raises(errors.LogMismatch, match="partition 1 goes on after its last record"):
         copy_log(source, target, clock=clock)
     assert everything(target) == before
 
@@ -277,7 +278,7 @@ def test_an_interrupted_copy_that_somebody_wrote_to_is_refused() -> None:
     source, clock = busy_log(), ManualClock(NOON_MS + 32 * MINUTE_MS)
     target = torn(source, 20, clock)
     target.append([Message(0, "ana", b"{}")])
-    with pytest.raises(errors.LogMismatch, match="its record at offset 20 of partition 0 is not the one of this copy"):
+    with pytest.raises(errors.LogMismatch, match="its record at offset 20 of partition 0 is another"):
         copy_log(source, target, clock=clock)
 
 

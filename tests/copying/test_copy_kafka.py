@@ -17,7 +17,7 @@ from engine.clock import SystemClock
 from engine.log import open_log
 from engine.log.kafka_place import place_of
 from engine.log.kafka_topic import Wanted, create
-from lastseen import log_copy
+from lastseen import log_copy, script_writer
 from lastseen.log_copy import copy_between
 from lastseen.replay import replay
 
@@ -64,7 +64,7 @@ def test_interrupted_on_the_way_to_kafka_it_goes_on(
     kafka_broker: SharedBroker, chat: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = topic(kafka_broker, 3)
-    monkeypatch.setattr(log_copy, "BATCH_RECORDS", 100)
+    monkeypatch.setattr(script_writer, "BATCH_RECORDS", 100)
     monkeypatch.setattr(log_copy, "PROGRESS_EVERY", 10)
 
     def interrupt(done: int, total: int) -> None:

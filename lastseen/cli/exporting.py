@@ -1,0 +1,101 @@
+"""`lastseen export`, and `lastseen import` of what it has made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lastseen.cli.exits import FOUND
+from lastseen.cli.options import DEFAULT_LOG, Form, LogUrl, Output
+from lastseen.cli.printing import UNTRUSTED, put_figures, say
+from lastseen.cli.progress import progress_bar
+
+MOST_TOLD = 20
+"""Skipped rows that are told by name; JSON has all."""
+File = Annotated[
+    Path, typer.Argument(metavar="FILE", help="Ends in .jsonl (JSON Lines), or .parquet (a folder of Parquet files).")
+]
+app = typer.Typer(help="Write sessions or history to files.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def export() -> None:
+    """Write sessions or history to files."""
+
+
+@app.command("history")
+def export_history(file: File, log: LogUrl = DEFAULT_LOG, output: Output = Form.TABLE) -> None:
+    """Write every record of a log with its verdict.
+
+    The log may be in use. Interrupted, it goes on where it was when it is started again.
+    """
+    from lastseen.exchange import history
+
+    with progress_bar("exporting", "records") as progress:
+        exported = history.export_history(log, file, progress)
+    figures = exported.as_dict()
+    put_figures(figures, output, {name.replace("_", " "): f"{count:,}" for name, count in figures.items()}, "Export")
+    if exported.later:
+        say(f"the log has taken {exported.later:,} records since the export began: they are not in it")
+
+
+@app.command("sessions")
+def export_sessions(file: File, log: LogUrl = DEFAULT_LOG, output: Output = Form.TABLE) -> None:
+    """Write the sessions that live now, with their attributes and messages.
+
+    The log may be in use. Interrupted, it goes on where it was if the log is where it was, and begins anew otherwise.
+    """
+    from lastseen.exchange import sessions
+
+    with progress_bar("exporting", "sessions") as progress:
+        figures = sessions.export_sessions(log, file, progress).as_dict()
+    put_figures(figures, output, {name.replace("_", " "): f"{count:,}" for name, count in figures.items()}, "Export")
+
+
+def import_history(file: File, log: LogUrl = DEFAULT_LOG, output: Output = Form.TABLE) -> None:
+    """Bring an exported history into an empty log, with its times, and verify what came of it.
+
+    It becomes what `lastseen log copy` makes of the log itself, in any number of partitions. Interrupted, it goes on
+    where it was when it is started again.
+    """
+    from lastseen.exchange import history
+
+    with progress_bar("importing and verifying", "records") as progress:
+        copied = history.import_history(file, log, progress=progress)
+    figures = copied.as_dict()
+    shown = {
+        "records of the export": f"{copied.figures.records:,}",
+        "records in the log": f"{copied.written:,}",
+        "found there already": f"{copied.found:,}",
+        "sessions live": f"{copied.live:,}",
+        "differences": copied.differing,
+    }
+    put_figures(figures, output, shown, f"Import of {file.name}")
+    if copied.differing:
+        say(f"lastseen: it differs from the export in {copied.differing:,} things; do not use it before you know why")
+        raise typer.Exit(FOUND)
+
+
+def import_sessions(file: File, log: LogUrl = DEFAULT_LOG, output: Output = Form.TABLE) -> None:
+    """Bring exported sessions into an empty log, with their times.
+
+    Rows that are no sound sessions are skipped, and told. Started again it appends what is missing, and nothing twice.
+    """
+    from lastseen.exchange import sessions
+
+    with progress_bar("importing", "sessions") as progress:
+        imported = sessions.import_sessions(file, log, progress=progress)
+    for key, why in imported.skipped[:MOST_TOLD]:
+        say(f"skipped {key.translate(UNTRUSTED)}: {why.translate(UNTRUSTED)}")
+    if len(imported.skipped) > MOST_TOLD:
+        say(f"and {len(imported.skipped) - MOST_TOLD:,} more were skipped; -o json names all")
+    figures = imported.as_dict()
+    shown = {
+        "sessions imported": f"{imported.sessions:,}",
+        "rows skipped": f"{len(imported.skipped):,}",
+        "records of the import": f"{imported.records:,}",
+        "records appended now": f"{figures['records_appended']:,}",
+    }
+    put_figures(figures, output, shown, f"Import of {file.name}")

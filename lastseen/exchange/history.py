@@ -1,0 +1,162 @@
+"""A log's history as a file, and back: every record with its verdict, and nothing lost on the way.
+
+The rows follow the log, partition by partition, up to the ends that it had when the export began. So an export that was
+cut off goes on after its last row. An import copies the file as `lastseen log copy` copies a log: with its times, into
+any number of partitions, verified at the end.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine import events
+from engine.clock import Clock, SystemClock
+from engine.errors import ExportError
+from engine.log import open_log
+from engine.log.port import Record
+from lastseen.app import Progress
+from lastseen.exchange.table import Header, Reader, Row, reader, writer
+from lastseen.log_copy import Copied, copy_log, is_made
+from lastseen.log_pages import records
+from lastseen.reader import existing_log_path
+from projections.partition import Outcome, Partition
+
+PROGRESS_EVERY = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export came to."""
+
+    rows: int
+    found: int
+    """Rows that an earlier run had written."""
+    later: int
+    """Records that the log has taken since the export began; they are not in it."""
+
+    def as_dict(self) -> dict[str, int]:
+        """All of it as plain JSON values."""
+        return {"rows": self.rows, "rows_found": self.found, "records_later": self.later}
+
+
+def export_history(url: str, path: Path, progress: Progress = lambda done, total: None) -> Exported:
+    """Write the history of the log at `url` to `path`, or go on where an earlier run was cut off.
+
+    Raises `ExportError`, `InvalidSetting` for another ending than .jsonl or .parquet, and the log's errors.
+    """
+    if url.startswith("sqlite:"):
+        existing_log_path(url)
+    log = open_log(url, SystemClock())
+    try:
+        ends = log.end_offsets()
+        with closing(writer(path, Header("history", log.identity, tuple(ends)))) as file:
+            found, total = file.rows, sum(file.header.ends)
+            if not file.is_finished:
+                done = 0
+                for number, end in enumerate(file.header.ends):
+                    partition = Partition(number)
+                    for record in records(log, number, end):
+                        outcome = partition.fold(record)
+                        done += 1
+                        if done > found:
+                            file.put(_row(outcome))
+                        if done % PROGRESS_EVERY == 0:
+                            progress(done, total)
+                file.finish()
+            progress(total, total)
+            return Exported(file.rows, found, sum(ends) - total)
+    finally:
+        log.close()
+
+
+def _row(outcome: Outcome) -> Row:
+    record, event, verdict, at_ms = outcome[:4]
+    return {
+        "partition": record.partition, "offset": record.offset, "timestamp_ms": record.timestamp_ms, "at_ms": at_ms,
+        "key": record.key, "verdict": verdict.label, "type": None if event is None else event.type,
+        "session_id": event.data.session_id if isinstance(event, events.SessionEvent) else None,
+        "event_id": None if event is None else event.id, "source": None if event is None else event.source,
+        "value": record.value,
+    }  # fmt: skip
+
+
+def import_history(
+    path: Path, url: str, *, clock: Clock | None = None, progress: Progress = lambda done, total: None
+) -> Copied:
+    """Bring an exported history into the log at `url`, which is empty or holds the beginning of this very import.
+
+    Raises `ExportError`, and what `copy_log` raises.
+    """
+    clock = clock or SystemClock()
+    file = reader(path)
+    if file.header.kind != "history":
+        raise ExportError(f"{path} is an export of {file.header.kind}: import it with lastseen import sessions")
+    with _as_log(path, file) as source:
+        target = open_log(url, clock, partitions=source.partitions if is_made(url) else None)
+        try:
+            return copy_log(source, target, clock=clock, progress=progress)
+        finally:
+            target.close()
+
+
+class RecordedLog:
+    """An export that can be read like the log that it was made of (`log_pages.Pages`)."""
+
+    def __init__(self, header: Header, connection: sqlite3.Connection) -> None:
+        self.identity = header.log
+        self.partitions = len(header.ends)
+        self._ends = list(header.ends)
+        self._connection = connection
+
+    def read(self, partition: int, from_offset: int, max_records: int) -> list[Record]:
+        """The records from `from_offset` on."""
+        found = self._connection.execute(
+            'SELECT "offset", timestamp_ms, key, value FROM records WHERE partition = ? AND "offset" >= ? LIMIT ?',
+            (partition, from_offset, max_records),
+        )
+        return [Record(partition, *row) for row in found]
+
+    def end_offsets(self) -> list[int]:
+        """The offset after the last record of each partition."""
+        return list(self._ends)
+
+
+@contextmanager
+def _as_log(path: Path, file: Reader) -> Iterator[RecordedLog]:
+    """The export on a disk in a form that can be read from any place."""
+    with (
+        tempfile.TemporaryDirectory(prefix="lastseen-") as folder,
+        closing(sqlite3.connect(Path(folder) / "records.db", isolation_level=None)) as connection,
+    ):
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute(
+            'CREATE TABLE records (partition INTEGER, "offset" INTEGER, timestamp_ms INTEGER, key TEXT, value BLOB,'
+            ' PRIMARY KEY (partition, "offset")) WITHOUT ROWID'
+        )
+        connection.execute("BEGIN")
+        connection.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", _checked(path, file))
+        connection.execute("COMMIT")
+        yield RecordedLog(file.header, connection)
+
+
+def _checked(path: Path, file: Reader) -> Iterator[tuple[Any, ...]]:
+    """The rows, of which none may be missing, twice there, or of the wrong type."""
+    places = ((number, offset) for number, end in enumerate(file.header.ends) for offset in range(end))
+    for row, place in zip(file.rows(), places, strict=False):
+        found, key, value = (row["partition"], row["offset"]), row["key"], row["value"]
+        is_sound = isinstance(key, str | None) and isinstance(value, bytes | None)
+        if found != place or not is_sound or type(row["timestamp_ms"]) is not int:
+            raise ExportError(
+                f"{path}: where partition {place[0]}, offset {place[1]} should be, is {found}: export again"
+            )
+        yield (*place, row["timestamp_ms"], key, value)
+    if file.count != sum(file.header.ends):
+        raise ExportError(
+            f"{path} has {file.count} rows, and the log had {sum(file.header.ends)} records: export again"
+        )

@@ -1,0 +1,130 @@
+"""What an export holds: its header, its columns, and how a file of either kind is found, continued and read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from engine.errors import ExportError, InvalidSetting
+
+FORMAT = 1
+Kind = Literal["history", "sessions"]
+Type = Literal["int", "text", "bytes", "json"]
+COLUMNS: dict[Kind, dict[str, Type]] = {
+    "history": {
+        "partition": "int", "offset": "int", "timestamp_ms": "int", "at_ms": "int", "key": "text", "verdict": "text",
+        "type": "text", "session_id": "text", "event_id": "text", "source": "text", "value": "bytes",
+    },
+    "sessions": {
+        "partition": "int", "born_offset": "int", "key": "text", "session_id": "text", "status": "text",
+        "version": "int", "owner": "text", "created_at_ms": "int", "last_active_at_ms": "int", "last_offset": "int",
+        "suspended_at_ms": "int", "parked_ms": "int", "deadline_ms": "int", "deadline_reason": "text",
+        "policy": "json", "holders": "json", "attributes": "json", "messages": "json",
+    },
+}  # fmt: skip
+"""Times are log times in milliseconds; `timestamp_ms` is when the log took a record, `at_ms` the time that counts."""
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What an export is of."""
+
+    kind: Kind
+    log: str
+    """The log's identity."""
+    ends: tuple[int, ...]
+    """Up to where each partition was read."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The header as plain JSON values."""
+        return {"lastseen_export": self.kind, "format": FORMAT, "log": self.log, "ends": list(self.ends)}
+
+
+def header_of(path: Path, found: Any) -> Header:
+    """The header that a file begins with. Raises `ExportError`."""
+    try:
+        kind, form = found["lastseen_export"], found["format"]
+        if kind in COLUMNS and form == FORMAT:
+            return Header(kind, str(found["log"]), tuple(map(int, found["ends"])))
+    except (TypeError, KeyError, ValueError):
+        raise ExportError(f"{path} is no export of lastseen: give a file that `lastseen export` has made") from None
+    raise ExportError(f"{path} is an export of {kind} in format {form}, which this lastseen does not know: use a newer")
+
+
+class Writer(Protocol):
+    """An export under way."""
+
+    header: Header
+    """As it stands in the file: that of the run that began it."""
+    rows: int
+    """Rows that are written already: the next `put` is the row after them."""
+    is_finished: bool
+    """Whether an earlier run has come to the end."""
+
+    def put(self, row: Row) -> None:
+        """Write the next row."""
+        ...
+
+    def finish(self) -> None:
+        """Say that this was all, and see it to the disk."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the file; what was put is kept, and an export that was not finished can be continued."""
+        ...
+
+
+class Reader(Protocol):
+    """A finished export."""
+
+    header: Header
+    count: int
+    """How many rows it has."""
+
+    def rows(self) -> Iterator[Row]:
+        """The rows in order. Raises `ExportError` where they are damaged."""
+        ...
+
+
+def writer(path: Path, header: Header) -> Writer:
+    """Begin an export, or go on with one of the same log that was cut off. Raises `ExportError`, `InvalidSetting`."""
+    if path.suffix == ".jsonl":
+        from lastseen.exchange.json_lines import JsonLinesWriter
+
+        return JsonLinesWriter(path, header)
+    if path.suffix == ".parquet":
+        from lastseen.exchange.parquet import ParquetWriter
+
+        return ParquetWriter(path, header)
+    raise _unknown(path)
+
+
+def reader(path: Path) -> Reader:
+    """Read an export. Raises `ExportError`, `InvalidSetting`."""
+    if not path.exists():
+        raise InvalidSetting(f"there is no file {path}: name an export")
+    if path.suffix == ".jsonl":
+        from lastseen.exchange.json_lines import JsonLinesReader
+
+        return JsonLinesReader(path)
+    if path.suffix == ".parquet":
+        from lastseen.exchange.parquet import ParquetReader
+
+        return ParquetReader(path)
+    raise _unknown(path)
+
+
+def _unknown(path: Path) -> InvalidSetting:
+    return InvalidSetting(f"{path}: give a name that ends in .jsonl or .parquet, which says how it is written")
+
+
+def continued(path: Path, begun: Header, wanted: Header) -> Header:
+    """The header of a file that is to be continued. Raises `ExportError` where it is another export's."""
+    if (begun.kind, begun.log) != (wanted.kind, wanted.log):
+        raise ExportError(f"{path} is an export of {begun.kind} of log {begun.log}: give another name, or delete it")
+    if len(begun.ends) != len(wanted.ends) or any(a > b for a, b in zip(begun.ends, wanted.ends, strict=True)):
+        raise ExportError(f"{path} holds more of this log than the log holds itself: give another name, or delete it")
+    return begun
