@@ -308,6 +308,40 @@ def test_two_gateways_that_reset_a_session_at_once_get_the_same_fresh_one(stage:
     assert store.engine.statistics()["created"] == 2
 
 
+def test_a_session_that_another_gateway_uses_meanwhile_is_not_reset(stage: GatewayStage) -> None:
+    store = stage.open(IDLE)
+    old = store.get_or_create_session(source())
+    stage.clock.advance(2 * HOUR)
+
+    def used_meanwhile(**_: Any) -> SessionResetPolicy:
+        store.update_session(KEY)
+        return IDLE
+
+    store.config.get_reset_policy = used_meanwhile
+    assert store.get_or_create_session(source()).session_id == old.session_id
+
+
+def test_a_mark_does_not_hide_that_the_session_was_used_meanwhile(
+    stage: GatewayStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = stage.open()
+    store.get_or_create_session(source())
+    touch, used_ms = store.engine.touch, T0 + HOUR
+
+    def used_first(key: str, **given: Any) -> Any:
+        if stage.clock.now_ms() < used_ms:
+            stage.clock.set(used_ms)
+            touch(key)
+            stage.clock.advance(HOUR)
+        return touch(key, **given)
+
+    monkeypatch.setattr(store.engine, "touch", used_first)
+    assert store.mark_resume_pending(KEY)
+    (entry,) = store.list_sessions()
+    assert entry.resume_pending
+    assert entry.updated_at == datetime.fromtimestamp(used_ms / 1000, UTC)
+
+
 def test_a_message_that_gives_no_platform_is_refused() -> None:
     with pytest.raises(ValueError, match="telepathy"):
         SessionSource(platform="telepathy", chat_id="1")  # type: ignore[arg-type]

@@ -228,6 +228,7 @@ def test_a_reset_is_told_once(stage: GatewayStage) -> None:
     again = stage.open(IDLE, quick=False)
     told = again.get_or_create_session(source())
     assert told.is_fresh_reset
+    assert not again.get_or_create_session(source()).is_fresh_reset
     told.is_fresh_reset = False  # as the gateway does
     again._save()
     assert not again.get_or_create_session(source()).is_fresh_reset

@@ -231,6 +231,41 @@ class Interrupted:
         return getattr(self.log, name)
 
 
+def test_a_log_that_holds_an_import_with_other_options_is_refused(tmp_path: Path, clock: lastseen.ManualClock) -> None:
+    path = store_file(tmp_path, STORE)
+    run(path, clock)
+    before = rows(tmp_path)
+    with pytest.raises(LogMismatch, match="record at offset 1 of partition 0 is another"):
+        run(path, clock, policy=lastseen.policy(suspend_ttl="1d"))
+    assert rows(tmp_path) == before
+
+
+def test_a_log_of_this_machine_gets_all_of_it_in_one_append(
+    tmp_path: Path, clock: lastseen.ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway_import, "BATCH_RECORDS", 3)
+    monkeypatch.setattr(gateway_import, "open_log", lambda *given: Interrupted(open_log(*given), 1))
+    assert run(store_file(tmp_path, STORE), clock).appended == 11
+
+
+def test_the_order_of_use_is_that_of_the_times_and_not_of_the_file(tmp_path: Path, clock: lastseen.ManualClock) -> None:
+    entries = {KEYS[number]: old(number, T0 - (5 - number) * 40 * DAY) for number in (4, 0, 3, 1, 2)}
+    run(store_file(tmp_path, entries), clock)
+    with SessionStore(tmp_path, GatewayConfig(), url=f"sqlite:///{tmp_path / 'new.db'}", clock=clock) as store:
+        assert [session.key for _, session in store.engine._views.in_lru_order()] == KEYS[:5]
+        assert store.prune_old_entries(90) == 3
+
+
+def test_an_entry_that_was_used_before_it_began_began_when_it_was_used(
+    tmp_path: Path, clock: lastseen.ManualClock
+) -> None:
+    run(store_file(tmp_path, {KEYS[0]: old(0, T0 - 300 * DAY)}), clock)
+    with lastseen.open_engine(f"sqlite:///{tmp_path / 'new.db'}", background=False, clock=clock) as engine:
+        session = engine.get(KEYS[0])
+        assert session is not None
+        assert (session.created_at_ms, session.last_active_at_ms) == (T0 - 300 * DAY, T0 - 300 * DAY)
+
+
 def test_an_import_that_was_cut_off_goes_on(
     tmp_path: Path, clock: lastseen.ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
