@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,15 +12,18 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import APIRouter
+from kafka_fixtures import SharedBroker
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
 from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
+from typer.testing import CliRunner
 
 import lastseen
 from engine.errors import LogUnavailable
 from engine.log.port import Message
 from lastseen import Engine, ManualClock
+from lastseen.cli.program import app
 from lastseen.http import metrics
 from lastseen.http.application import Unguarded, build
 from lastseen.http.caller import Caller
@@ -374,3 +379,30 @@ def test_the_line_for_the_log(engine: Engine, clock: ManualClock) -> None:
     }  # fmt: skip
     engine.shutdown()
     assert statistics_line(engine)["lag_records"] is None
+
+
+def test_on_kafka_the_lag_is_known_without_asking_a_broker(kafka_broker: SharedBroker) -> None:
+    url = f"kafka://{kafka_broker.address}/metrics-{uuid.uuid4().hex}"
+    assert CliRunner().invoke(app, ["topics", "create", "--log", url, "--partitions", "2"]).exit_code == 0
+    settings: dict[str, Any] = {"background": False, "prune": False, "facts": False}
+    with lastseen.open_engine(url, **settings) as one, lastseen.open_engine(url, **settings) as two:
+        service = Service(two)
+        assert service.told()("follower_lag_records") == 0
+
+        def is_asked() -> list[int]:
+            raise AssertionError("a scrape asks no broker")
+
+        asks, two._log.log._lookup.end_offsets = two._log.log._lookup.end_offsets, is_asked  # type: ignore[attr-defined]
+        for number in range(10):
+            one.open(f"key-{number}")
+        give_up_s = time.monotonic() + 10
+        while service.told()("follower_lag_records") < 10:
+            assert time.monotonic() < give_up_s
+        assert service.told()("follower_lag_seconds") > 0
+        two._log.log._lookup.end_offsets = asks  # type: ignore[attr-defined]
+        two.refresh()
+        told = service.told()
+
+    assert (told("follower_lag_records"), told("follower_lag_seconds")) == (0, 0)
+    assert told("sessions_created_total") == 10
+    assert abs(told("log_clock_skew_seconds")) < 5
