@@ -1,0 +1,35 @@
+"""Node.js for the tests: the one on the path, else the one that apt-get brings, else word of what is missing."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+
+OLDEST = 18
+"""The first with `fetch`."""
+
+
+def node() -> str:
+    """The program. Fails the test, saying what to install, where there is none and none may be installed."""
+    found = _new_enough()
+    if found is None and (apt := shutil.which("apt-get")) is not None:
+        sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
+        for arguments in (["update"], ["install", "-y", "--no-install-recommends", "nodejs"]):
+            subprocess.run(
+                [*sudo, "env", "DEBIAN_FRONTEND=noninteractive", apt, *arguments],
+                stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=300,
+            )  # fmt: skip
+        found = _new_enough()
+    assert found is not None, f"Node.js {OLDEST} or newer runs the JavaScript example: apt-get install nodejs"
+    return found
+
+
+def _new_enough() -> str | None:
+    program = shutil.which("node")
+    if program is None:
+        return None
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False, timeout=30).stdout
+    version = re.match(r"v(\d+)\.", said)
+    return program if version and int(version[1]) >= OLDEST else None
