@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -14,7 +15,9 @@ import pytest
 from client_doors import DOORS, door, shown
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from served import Served
 
+import lastseen
 from engine.errors import (
     AlreadyDone,
     InvalidEvent,
@@ -29,7 +32,7 @@ from engine.errors import (
     TooManyHolders,
     VersionConflict,
 )
-from lastseen import ManualClock, Position, Status, Verdict, policy
+from lastseen import AsyncClient, Client, ManualClock, Position, Status, Verdict, policy
 
 S, MIN = 1_000, 60_000
 T0 = 1_700_000_000_000
@@ -284,6 +287,27 @@ def test_listing(there: Any, clock: ManualClock) -> None:
     for wrong in ({"sort": "size"}, {"status": "gone"}, {"limit": 0}, {"cursor": "nonsense"}):
         with pytest.raises(InvalidSetting):
             there.list(**wrong)
+
+
+@pytest.mark.parametrize("kind", ["client", "async client"])
+def test_all_pages_are_gone_through(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("client", "async_client"):
+        monkeypatch.setattr(f"lastseen.{module}.PAGE", 3)
+    keys = [f"key-{n}" for n in range(8)]
+    with lastseen.open_engine(f"sqlite:///{tmp_path / 'log.db'}", background=False) as engine, Served(engine) as served:
+        for key in [*keys, "other"]:
+            engine.open(key)
+
+        async def gone_through() -> list[str]:
+            async with AsyncClient(served.address) as client:
+                return [session.key async for session in client.sessions(sort="created", prefix="key-")]
+
+        if kind == "client":
+            with Client(served.address) as client:
+                assert [session.key for session in client.sessions(sort="created", prefix="key-")] == keys
+                assert client.position == "0:8"
+        else:
+            assert asyncio.run(gone_through()) == keys
 
 
 # ── what is refused ──

@@ -47,7 +47,8 @@ PINNED: list[Call[Any]] = [
 UNSAFE: list[Call[Any]] = [
     calls.close(KEY), calls.close(KEY, if_version=2), calls.suspend(KEY), calls.resume(KEY), calls.rotate(KEY),
     calls.update(KEY, {"n": 1}), calls.update(KEY, {"n": 1}, if_version=2), calls.touch(KEY, message="hello"),
-    calls.touch(KEY, message="hello", session_id=ID),
+    calls.touch(KEY, message="hello", session_id=ID), calls.touch(KEY, attributes={"n": 1}),
+    calls.touch(KEY, if_version=2),
 ]  # fmt: skip
 
 
@@ -283,6 +284,12 @@ def test_so_is_one_that_lies_of_more(make: Callable[[], Call[Any]], content: byt
     if make is calls.statistics and content.startswith(b"{"):
         content = b"7"  # any object will do there
     assert type(Driven(make(), [Reply(200, {}, content)]).error) is ServiceError
+
+
+def test_more_touches_than_the_service_takes_are_refused() -> None:
+    assert calls.touch_many(["a"] * 10_000).repeats
+    with pytest.raises(errors.InvalidSetting, match="10001 keys"):
+        calls.touch_many(["a"] * 10_001)
 
 
 def test_a_verdict_that_is_none_is_found_out() -> None:
