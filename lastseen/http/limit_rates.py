@@ -24,7 +24,6 @@ class Rates:
         `now_s` is of any clock that runs steadily. A request larger than the whole bucket waits until it is full.
         """
         level, at_s = self._buckets.get(caller, (self._burst, now_s))
-        now_s = max(now_s, at_s)
         level = min(level + (now_s - at_s) * self._per_s, self._burst)
         cost = min(1.0 + body_bytes // BYTES_A_UNIT, self._burst)
         if level < cost:

@@ -318,7 +318,7 @@ def test_other_protocols_get_no_further() -> None:
     assert sent == [{"type": "websocket.close", "code": 1008}]
 
 
-@pytest.mark.parametrize("end", ["revoked", "expired", "unreadable", "made anew"])
+@pytest.mark.parametrize("end", ["revoked", "expired", "unreadable", "made anew", "changed"])
 def test_an_open_stream_tells_nothing_more_once_its_token_is_gone(place: Place, end: str) -> None:
     news: asyncio.Queue[bytes] = asyncio.Queue()
 
@@ -338,13 +338,16 @@ def test_an_open_stream_tells_nothing_more_once_its_token_is_gone(place: Place, 
             place.clock.advance(60_000)
         elif end == "unreadable":
             place.file.path.write_bytes(b"")
+        elif end == "changed":
+            text = place.file.path.read_text("utf-8")
+            place.file.path.write_text(text.replace("tenantA:", "tenantC:"), "utf-8")
         else:
             place.file.revoke("tenant")
         if end == "made anew":
             place.file.create("tenant", ["read"], "tenantB:", NOW_MS)
         place.steady.now_s += 1
         await news.put(b"two")
-        await task
+        await asyncio.wait_for(task, 10)
         assert (answer.body, answer.is_complete, door.streams) == (b"one", True, 0)
 
     asyncio.run(story())

@@ -54,6 +54,12 @@ def post(fields: Iterable[tuple[str, str]] = (), **more: Any) -> dict[str, Any]:
     return request("POST", fields=fields, **more)
 
 
+async def unread() -> AsyncIterator[bytes]:
+    """A body that must not be asked for."""
+    raise AssertionError("it is not to be read")
+    yield b""
+
+
 CHUNKED = [("Transfer-Encoding", "chunked")]
 
 
@@ -70,10 +76,6 @@ def test_a_body_reaches_the_application_whole_and_is_let_go_of() -> None:
 
 @pytest.mark.parametrize("length", ["1001", "999999999999999999"])
 def test_a_body_that_says_to_be_too_large_is_not_read(length: str) -> None:
-    async def unread() -> AsyncIterator[bytes]:
-        raise AssertionError("it is not to be read")
-        yield b""
-
     guard = guarded(echo)
     answer = asyncio.run(call(guard, post([("Content-Length", length)]), unread()))
     assert (answer.status, answer.slug, answer["connection"]) == (413, "body-too-large", "close")
@@ -125,7 +127,9 @@ def test_all_bodies_together_have_a_bound() -> None:
         tasks = [asyncio.create_task(call(guard, post(CHUNKED), [b"x" * 1000])) for _ in range(2)]
         await until(lambda: len(app.begun) == 2)
         for fields in (CHUNKED, [("Content-Length", "600")]):
-            third = await call(guard, post(fields), [b"x" * 300, b"x" * 300])
+            body = [b"x" * 300, b"x" * 300] if fields is CHUNKED else unread()
+            async with asyncio.timeout(20):
+                third = await call(guard, post(fields), body)
             assert (third.status, third.slug, third["retry-after"]) == (503, "overloaded", "1")
         assert guard.held_body_bytes == 2000
         app.go_on.set()
@@ -235,9 +239,10 @@ def test_a_caller_that_does_not_take_its_answer_is_hung_up_on() -> None:
                 is_blocked.set()
                 await asyncio.Event().wait()
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(5) as patience:
             await guard(request(), receiver([]), blocked)
         assert is_blocked.is_set()
+        assert not patience.expired(), "the guard hangs up by itself"
         assert guard.requests == 0
 
     asyncio.run(story())
