@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from lastseen.durations import Durations
 from lastseen.http.caller import Scope as May
 from lastseen.http.caller import caller_of
-from lastseen.http.guard import NOBODY
+from lastseen.http.guard import NOBODY, STREAM_PATHS
 from lastseen.http.guard_access import UNKNOWN_ROUTE
 from lastseen.http.problems import Problem
 from lastseen.metrics import OTHER, EngineCollector
@@ -87,16 +87,12 @@ class Meter:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        status, is_stream = 0, False
+        status = 0
 
         async def watched(message: Message) -> None:
-            nonlocal status, is_stream
+            nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                is_stream = any(
-                    name == b"content-type" and value.startswith(b"text/event-stream")
-                    for name, value in message.get("headers", ())
-                )
             await send(message)
 
         self._requests.under_way += 1
@@ -105,10 +101,10 @@ class Meter:
             await self._app(scope, receive, watched)
         finally:
             self._requests.under_way -= 1
-            elapsed_ns = None if is_stream else perf_counter_ns() - began_ns
+            elapsed_ns = perf_counter_ns() - began_ns
             route = getattr(scope.get("route"), "path", UNKNOWN_ROUTE)
             # The server answers 500 for an application that raised before it answered.
-            self._requests.count(scope["method"], route, status or 500, elapsed_ns)
+            self._requests.count(scope["method"], route, status or 500, None if route in STREAM_PATHS else elapsed_ns)
 
 
 def router(engine: Observed, requests: Requests | None = None) -> APIRouter:

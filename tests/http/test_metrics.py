@@ -28,7 +28,7 @@ from lastseen.http import metrics
 from lastseen.http.application import Unguarded, build
 from lastseen.http.caller import Caller
 from lastseen.http.caller import Scope as May
-from lastseen.http.guard import NOBODY
+from lastseen.http.guard import NOBODY, STREAM_PATHS
 from lastseen.statistics_line import statistics_line
 
 SECRET = "telegram:ana-maria"
@@ -265,7 +265,9 @@ def test_requests_by_route_and_status(service: Service, engine: Engine) -> None:
     assert told("http_requests_under_way") == 1, "the one that asks"
 
 
-def test_an_event_stream_has_no_duration_and_a_crash_is_a_500(engine: Engine) -> None:
+def test_an_event_stream_has_no_duration_and_a_crash_is_a_500(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {path for route in build(engine).routes if (path := getattr(route, "path", None))} >= STREAM_PATHS
+    monkeypatch.setattr(metrics, "STREAM_PATHS", {"/stream"})
     more = APIRouter()
 
     @more.get("/stream")
