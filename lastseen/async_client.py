@@ -109,6 +109,7 @@ class AsyncClient(Remote):
     as_of = _doing(calls.as_of)
     statistics = _doing(calls.statistics)
     list = _doing(calls.list)
+    prune = _doing(calls.prune)
 
     async def sessions(
         self, *, sort: Sort = "lru", status: Status | str | None = None, prefix: str = "", owner: str | None = None

@@ -121,6 +121,7 @@ class Client(Remote):
     as_of = _doing(calls.as_of)
     statistics = _doing(calls.statistics)
     list = _doing(calls.list)
+    prune = _doing(calls.prune)
 
     def sessions(
         self, *, sort: Sort = "lru", status: Status | str | None = None, prefix: str = "", owner: str | None = None

@@ -12,7 +12,7 @@ from engine.log.port import Position
 from engine.verdicts import Verdict
 from lastseen.client_call import Reply
 from lastseen.client_errors import Stated, error_of
-from lastseen.client_session import RemotePage, RemoteSession
+from lastseen.client_session import RemotePage, RemotePlan, RemoteSession
 from projections.bodies import Message
 from projections.explain import Explanation
 from projections.history import Entry, Life
@@ -110,6 +110,7 @@ _records = msgspec.json.Decoder(_Records)
 _lives = msgspec.json.Decoder(_Lives)
 _messages = msgspec.json.Decoder(_Messages)
 _explanation = msgspec.json.Decoder(Explanation)
+_plan = msgspec.json.Decoder(RemotePlan)
 _object = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -190,6 +191,11 @@ def messages(reply: Reply) -> list[Message]:
 def explanation(reply: Reply) -> Explanation:
     """Why."""
     return _explanation.decode(reply.content)
+
+
+def plan(reply: Reply) -> RemotePlan:
+    """What is to end, or has ended."""
+    return _plan.decode(reply.content)
 
 
 def plain_object(reply: Reply) -> dict[str, Any]:

@@ -66,6 +66,8 @@ class Call(Generic[R]):
     """After an unknown outcome, refusals that say that it is done."""
     then: Call[R] | None = None
     """What gets the result where it was done so; nothing, if there is none."""
+    follow: Callable[[R], Call[R] | None] | None = None
+    """The call that a result leads to; its result is the result. It has a time of its own."""
     unclear_by: Errors = ()
     """After an unknown outcome, refusals that may be our own doing or somebody else's."""
 

@@ -27,7 +27,7 @@ from engine.session_engine import Wait
 from lastseen import client_answers as answers
 from lastseen.client_answers import TouchedSession
 from lastseen.client_call import Call, body
-from lastseen.client_session import RemotePage, RemoteSession
+from lastseen.client_session import RemotePage, RemotePlan, RemoteSession
 from lastseen.http.key_paths import SESSIONS, path_of
 from projections.bodies import Message
 from projections.explain import Explanation
@@ -241,6 +241,24 @@ def as_of(key: str, at: int | Position) -> Call[RemoteSession | None]:
 def statistics() -> Call[dict[str, Any]]:
     """Counters and gauges as plain JSON values."""
     return Call("GET", "/v1/statistics", answers.plain_object, is_read=True, repeats=True)
+
+
+# ── upkeep ──
+
+
+def prune(*, dry_run: bool = False) -> Call[RemotePlan]:
+    """End the sessions that are due or too many; with `dry_run`, only say which. At most 10,000 at a time.
+
+    Returns the plan; once it was carried out, with the `outcome` of each session.
+    """
+    return Call("POST", "/v1/prune", answers.plan, repeats=True, follow=None if dry_run else _carried_out)
+
+
+def _carried_out(plan: RemotePlan) -> Call[RemotePlan] | None:
+    if not plan.due:
+        return None
+    # The service carries a plan out once. Where nobody knows whether it has, nobody is to be told another plan's end.
+    return Call("POST", "/v1/prune", answers.plan, content=body(apply=plan.plan))
 
 
 # ── what they are made of ──

@@ -130,7 +130,8 @@ def carry_out(call: Call[R], line: Line) -> Exchange[R]:
         outcome = _judge(call, line, address, answer)
         if outcome.error is None:
             result: R = outcome.result
-            return result
+            after = None if call.follow is None else call.follow(result)
+            return result if after is None else (yield from carry_out(after, line))
         error = outcome.error
         if outcome.may_have_acted:
             unheard = str(error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -61,7 +60,39 @@ class RemotePage(NamedTuple):
         return bool(self.sessions)
 
 
-def sessions_in(pages: Iterator[RemotePage]) -> Iterator[RemoteSession]:
-    """The sessions of some pages, one after the other."""
-    for page in pages:
-        yield from page.sessions
+class PlannedEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """A session that a plan ends, or has ended."""
+
+    key: str
+    session_id: str
+    partition: int
+    reason: str
+    """`idle`, `max_age`, `suspend_ttl` or `capacity`."""
+    deadline_ms: int
+    version: int
+    outcome: Literal["ended", "kept"] | None = None
+    """Of a plan that was carried out: whether it ended, or was used meanwhile. Else `None`."""
+
+
+class SparedSession(msgspec.Struct, frozen=True, kw_only=True):
+    """A session that is older than those that end, and is spared."""
+
+    key: str
+    session_id: str
+    partition: int
+    guard: str
+    """What spares it: `suspended`, or `held` by a job."""
+    over_since_ms: int | None = None
+    """When its idle limit would have ended it."""
+
+
+class RemotePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a pass of the pruner would end, soonest due first, and what it spares; or what it has ended."""
+
+    plan: str
+    """The service's name for it."""
+    due: list[PlannedEnd]
+    due_total: int
+    """How many are due, if that is more than one plan ends."""
+    spared: list[SparedSession]
+    spared_total: int

@@ -289,6 +289,32 @@ def test_listing(there: Any, clock: ManualClock) -> None:
             there.list(**wrong)
 
 
+def test_counting(there: Any) -> None:
+    there.open("a")
+    there.open("b")
+    there.close("b", reason="logout")
+    report = there.statistics()
+    assert (report["live"], report["created"], report["ended"]) == (1, 2, {"logout": 1})
+
+
+def test_pruning(there: Any, clock: ManualClock) -> None:
+    for key in ("a", "b", "held"):
+        there.open(key)
+    there.open("parked")
+    there.suspend("parked")
+    there.take_lease("held", "job", 50 * MIN)
+    assert there.prune().due == []
+    clock.advance(40 * MIN)
+    plan = there.prune(dry_run=True)
+    wanted = {("a", "idle", T0 + 30 * MIN, 1), ("b", "idle", T0 + 30 * MIN, 1)}
+    assert {(each.key, each.reason, each.deadline_ms, each.version) for each in plan.due} == wanted
+    assert there.statistics()["live"] == 4
+    done = there.prune()
+    assert {(each.key, each.reason, each.deadline_ms, each.version) for each in done.due} == wanted
+    assert there.statistics()["live"] == 2
+    assert there.prune().due == []
+
+
 @pytest.mark.parametrize("kind", ["client", "async client"])
 def test_all_pages_are_gone_through(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("client", "async_client"):

@@ -194,6 +194,32 @@ def test_a_refusal_is_not_sent_again() -> None:
         assert str(driven.error) == "no"
 
 
+def planned(*due: str) -> Reply:
+    rows = [
+        {
+            "key": key,
+            "session_id": ID,
+            "partition": 0,
+            "reason": "idle",
+            "deadline_ms": 1,
+            "version": 1,
+            "outcome": None,
+        }
+        for key in due
+    ]
+    plan = {"plan": "p1", "applied": False, "due": rows, "due_total": len(rows), "spared": [], "spared_total": 0}
+    return Reply(200, {}, json.dumps(plan).encode())
+
+
+def test_a_plan_is_made_and_carried_out_once() -> None:
+    driven = Driven(calls.prune(), [RESET, planned("a"), REFUSED, planned("a")])
+    assert [sent.content for sent in driven.sent] == [None, None, b'{"apply":"p1"}', b'{"apply":"p1"}']
+    assert len(driven.result.due) == 1
+    assert len(Driven(calls.prune(), [planned()]).sent) == 1
+    assert len(Driven(calls.prune(dry_run=True), [planned("a")]).sent) == 1
+    assert isinstance(Driven(calls.prune(), [planned("a"), RESET]).error, OutcomeUnknown)
+
+
 # ── pauses and times ──
 
 
