@@ -3,7 +3,7 @@
 It begins with what can go wrong at once (tokens, address), opens the engine, which reads the log as far as it goes, and
 only then takes callers. It ends the other way round: no more callers, those in flight get their answers, streams end,
 the snapshot is flushed, the partitions are handed over. What was acknowledged is in the log already, so that none of
-this can lose it; being told to stop a second time only cuts the waiting short.
+this can lose it; being told to stop a second time only cuts the waiting short, and so does a log out of reach.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from lastseen.config import duration_ms
 from lastseen.configuration import IN_MEMORY, Configuration
 from lastseen.opening import open_engine
 from lastseen.service_address import address_of, bound_socket, listen
+from lastseen.service_end import LastResort
 from lastseen.service_figures import logged_figures
 from lastseen.service_signals import Stopped, StopSignals
 from lastseen.service_tls import check_tls
@@ -45,7 +46,7 @@ def serve(
     """
     settings = configuration.service
     stop = StopSignals()
-    with stop.watched(), ExitStack() as stack:
+    with stop.watched(), ExitStack() as end, ExitStack() as stack:
         bound = None
         if "api" in settings.roles:
             from lastseen.service_http import answer_callers, application, guard_of
@@ -60,6 +61,9 @@ def serve(
         except Stopped:
             _logger.info("told to stop while starting")
             return
+        patience_s = duration_ms("shutdown_timeout", settings.shutdown_timeout) / 1000
+        last_resort = LastResort(stop, 2 * patience_s)  # for the callers, and as long again for the engine
+        end.callback(last_resort.over)
         stack.callback(_logger.info, "no more callers; the engine is shutting down")
         every = settings.statistics_interval
         every_s = None if every is None else duration_ms("statistics_interval", every) / 1000
@@ -71,6 +75,7 @@ def serve(
             _logger.info("started", extra={"roles": settings.roles})
             while not stop.count:
                 time.sleep(LOOK_EVERY_S)
+            last_resort.begin()
         else:
             listen(bound)
             address = address_of(bound, settings.host, scheme)
@@ -79,7 +84,7 @@ def serve(
                 _logger.info("listening", extra={"address": address, "roles": settings.roles})
                 ready(address)
 
-            answer_callers(application(engine, guard, stop), settings, bound, stop, tell)
+            answer_callers(application(engine, guard, stop), settings, bound, stop, tell, last_resort.begin)
     _logger.info("stopped")
 
 

@@ -41,12 +41,13 @@ def answer_callers(
     listening: socket.socket,
     stop: StopSignals,
     ready: Callable[[], None],
+    stopping: Callable[[], None],
 ) -> None:
     """Answer on a socket until the service is told to stop, and all answers are given.
 
-    `ready` is called when requests are answered.
+    `ready` is called when requests are answered, `stopping` when no more are taken.
     """
-    server = _Server(app, settings, ready)
+    server = _Server(app, settings, ready, stopping)
     stop.then(server.tell)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(server.serve(sockets=[listening]))
@@ -111,7 +112,9 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 class _Server(uvicorn.Server):
     """uvicorn's server, which leaves signals to the service, and ends streams when it stops."""
 
-    def __init__(self, app: FastAPI, settings: ServiceSettings, ready: Callable[[], None]) -> None:
+    def __init__(
+        self, app: FastAPI, settings: ServiceSettings, ready: Callable[[], None], stopping: Callable[[], None]
+    ) -> None:
         protocol = bounded_protocol(limits_of(settings))
         super().__init__(
             uvicorn.Config(
@@ -125,7 +128,7 @@ class _Server(uvicorn.Server):
         self._drain_s = 0.0 if drain is None else duration_ms("drain_time", drain) / 1000
         self._patience_s = duration_ms("shutdown_timeout", settings.shutdown_timeout) / 1000
         self._told, self._told_s = 0, 0.0
-        self._ready = ready
+        self._ready, self._stopping = ready, stopping
 
     def tell(self, count: int) -> None:
         """The service was told to stop, for the `count`-th time. Called in a signal's handler: sets flags only."""
@@ -150,6 +153,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more callers, end the streams, and wait for the answers that are due, but not for ever."""
+        self._stopping()
         _logger.info("stopping", extra={"connections": len(self.server_state.connections)})
         waiting = asyncio.get_running_loop().create_task(self._hang_up())
         # It runs once nobody can come in any more: uvicorn stops listening before it first waits.
@@ -169,5 +173,7 @@ class _Server(uvicorn.Server):
         connections = list(self.server_state.connections)
         if connections:
             _logger.warning("hung up on callers", extra={"connections": len(connections)})
+            # What is cut off now would be told as an error of the application, with all its steps.
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         for connection in connections:
             connection.transport.abort()

@@ -66,7 +66,8 @@ class ServiceSettings:
     drain_time: int | str | None = None
     """How long the service still answers once it is told to stop, while `/readyz` says that it is leaving."""
     shutdown_timeout: int | str = "20s"
-    """How long requests in flight may take to end after that."""
+    """How long requests in flight may take to end after that; the engine has as long again for its own end, if the log
+    does not answer."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least important log lines that are written."""
     log_format: Literal["json", "lines"] = "json"

@@ -82,7 +82,7 @@ class Running:
 
         def looked() -> object:
             found = is_so()
-            assert found or self.process.poll() is None, f"it ended: {''.join(self.errors)}"
+            assert found or self.process.poll() is None or is_so(), f"it ended: {''.join(self.errors)}"
             return found
 
         return wait_until(looked, what)

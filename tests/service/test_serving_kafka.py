@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -12,7 +13,7 @@ import pytest
 
 from engine.log.kafka_place import place_of
 from engine.log.kafka_topic import Wanted, create
-from tests.kafka_fixtures import SharedBroker
+from tests.kafka_fixtures import OwnBroker, SharedBroker
 from tests.service.running import Running, wait_until
 
 PARTITIONS = 4
@@ -66,3 +67,23 @@ def test_who_stops_hands_its_partitions_over(tmp_path: Path, url: str) -> None:
             wait_until(lambda: owned(third) == PARTITIONS, "the last has all")
             again.tell()
             assert again.exit_code() == 0
+
+
+def test_a_log_out_of_reach_does_not_keep_it_from_ending(tmp_path: Path, own_kafka_broker: OwnBroker) -> None:
+    broker = own_kafka_broker()
+    url = f"kafka://{broker.address}/outage"
+    create(place_of(url), Wanted(1))
+    with Running(tmp_path, "--log", url, "--port", "0", "--set", "shutdown_timeout=2s") as service:
+        address = service.address()
+        assert httpx.post(f"{address}/v1/sessions", json={"key": "ana"}).status_code == 201
+        broker.kill()
+        with ThreadPoolExecutor(1) as caller:
+            touched = caller.submit(httpx.post, f"{address}/v1/sessions/ana/touch", timeout=60)
+            service.until(lambda: httpx.get(f"{address}/readyz").status_code == 503, "it knows")
+            told_s = time.monotonic()
+            service.tell()
+            assert service.exit_code() == 4
+            assert time.monotonic() - told_s < 10
+            assert isinstance(touched.exception(), httpx.RemoteProtocolError), "nothing was promised"
+        assert "error" not in {line["level"] for line in service.lines()}
+        service.line("ended without the log's answer: nothing acknowledged is lost, the next owner goes on")

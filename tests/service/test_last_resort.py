@@ -1,0 +1,44 @@
+"""The end that comes anyway: when it does, and when it does not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+import lastseen.service_end
+from lastseen.service_end import EXIT_CODE, LastResort
+from lastseen.service_signals import StopSignals
+
+
+def test_it_ends_what_does_not_end() -> None:
+    ended, codes = threading.Event(), []
+    last_resort = LastResort(StopSignals(), 0.05, lambda code: (codes.append(code), ended.set()))
+    last_resort.begin()
+    last_resort.begin()
+    assert ended.wait(10)
+    last_resort.over()
+    assert codes == [EXIT_CODE]
+
+
+def test_what_ends_in_time_is_left_alone() -> None:
+    codes: list[int] = []
+    last_resort = LastResort(StopSignals(), 60, codes.append)
+    last_resort.begin()
+    last_resort.over()
+    assert codes == []
+
+
+def test_told_twice_it_hurries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lastseen.service_end, "HURRY_S", 0.05)
+    stop, ended = StopSignals(), threading.Event()
+    last_resort = LastResort(stop, 3600, lambda _: ended.set())
+    with stop.watched():
+        last_resort.begin()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert not ended.wait(0.3)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert ended.wait(10)
+    last_resort.over()
