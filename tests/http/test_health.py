@@ -14,8 +14,10 @@ import pytest
 import lastseen
 from engine.errors import LogUnavailable, SnapshotError
 from lastseen import Engine, ManualClock
+from lastseen.docs.operations_page import operations_page
 from lastseen.http import health
 from lastseen.http.application import build
+from lastseen.readiness import checks
 
 S = 1_000
 
@@ -65,6 +67,11 @@ def test_all_is_well(probes: Probes) -> None:
     assert lines[-1] == "ready"
     assert answer.headers["cache-control"] == "no-store"
     assert (probes.ask("/readyz").text, probes.ask("/livez").text) == ("ready\n", "ok\n")
+
+
+def test_every_check_is_explained(engine: Engine) -> None:
+    for check in checks(engine):
+        assert f"| `{check.name}` |" in operations_page()
 
 
 def test_one_that_is_leaving_is_not_asked_any_more_and_still_lives(probes: Probes) -> None:
