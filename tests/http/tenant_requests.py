@@ -41,13 +41,15 @@ class Requests:
         ]
         self.paths = {path for _, path, _ in self._operations}
         self._foreign_ids = foreign_ids
-        self._learnt: dict[str, list[Any]] = {"cursor": ["WzAsMCwwXQ=="], "session_id": [], "place": ["0:0", "0:3"]}
+        self._learnt: dict[str, list[Any]] = {"cursor": ["WzAsMCwwXQ=="], "session_id": [], "plan": []}
 
     def learn(self, answer: Any) -> None:
         """Take from an answer what later requests may use."""
         if isinstance(answer, dict):
             if answer.get("cursor"):
                 self._learnt["cursor"].append(str(answer["cursor"]))
+            if answer.get("plan"):
+                self._learnt["plan"].append(answer["plan"])
             if answer.get("session_id"):
                 self._learnt["session_id"].append(answer["session_id"])
 
@@ -145,7 +147,7 @@ class Requests:
             "lease_ms": lambda: 60_000,
             "reason": lambda: "logout",
             "if_exists": lambda: draw.choice(["open", "refuse"]),
-            "dry_run": lambda: draw.choice([True, False]),
+            "apply": lambda: draw.choice([*self._learnt["plan"][-3:], "x" * 22]),
             "verbose": lambda: "true",
         }
         return choices[name]() if name in choices else draw.choice([THEIRS, True, 1, "x", None, self.key()])

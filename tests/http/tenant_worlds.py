@@ -7,6 +7,7 @@ its requests cause, must be equal too, or B's sessions have shown.
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from engine.session import Policy
 from lastseen import Engine
 from lastseen.http import health, metrics
 from lastseen.http.application import build
-from lastseen.http.guard import Guard
+from lastseen.http.guard import Guard, Tokens
 from lastseen.http.guard_tokens import LiveTokens
 from lastseen.token_file import TokenFile
 from projections.live_view import LiveView
@@ -47,7 +48,9 @@ class Ids:
 class World:
     """One service: an engine, its application behind the guard, and the sessions of A and of another tenant."""
 
-    def __init__(self, folder: Path, other: str, owner: str, patch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, folder: Path, other: str, owner: str, patch: pytest.MonkeyPatch, known: Tokens | None = None
+    ) -> None:
         self.other, self.owner = other, owner
         self._patch, self._ids = patch, Ids()
         self.clock = lastseen.ManualClock(START_MS)
@@ -57,7 +60,7 @@ class World:
         self.token, _ = tokens.create("a", ["read", "touch", "manage"], OURS, START_MS)
         self.other_token, _ = tokens.create("b", ["read", "touch", "manage"], other, START_MS)
         self.engine: Engine = lastseen.open_engine("memory://", clock=self.clock, background=False, idle_ttl=None)
-        live = LiveTokens(tokens, clock=self.clock)
+        live = known or LiveTokens(tokens, clock=self.clock)
         self.app = build(
             self.engine,
             guard=lambda app: Guard(app, tokens=live, write=dict),
@@ -77,6 +80,7 @@ class World:
         """From now on ids are this world's."""
         self._patch.setattr(identifiers._random, "take", self._ids.take)
         self._patch.setattr(identifiers.os, "urandom", self._ids.take)
+        self._patch.setattr(secrets, "token_bytes", self._ids.take)
 
     def _populate(self, tenant: str, owner: str) -> None:
         engine, kept = self.engine, {"owner": owner, "secret": SECRET + tenant}

@@ -14,6 +14,8 @@ from tenant_requests import THEIRS, Requests
 from tenant_worlds import NAMES, OURS, SECRET, World
 
 from lastseen.http.application import door_of
+from lastseen.http.caller import Caller, Scope
+from lastseen.http.guard import Tokens
 
 REQUESTS = 10_000
 TWIN = "tenantC:"
@@ -26,14 +28,30 @@ async def both(worlds: tuple[World, World], scope: dict[str, Any], body: bytes) 
     return await worlds[0].ask(scope, body), await worlds[1].ask(scope, body)
 
 
+class RunsItsOwn:
+    """Knows every token as tenant A's that runs the service. None such can be made; the routes would hold out."""
+
+    def caller(self, secret: bytes) -> Caller:
+        """Who sends it."""
+        assert secret
+        return Caller("a", frozenset([Scope.ADMIN]), OURS)
+
+
+CALLERS = [pytest.param(None, REQUESTS, id="tenant"), pytest.param(RunsItsOwn(), 1_500, id="tenant that is admin")]
+
+
+@pytest.mark.parametrize(("known", "requests"), CALLERS)
 def test_ten_thousand_requests_do_not_tell_whether_another_tenant_has_sessions(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: Tokens | None, requests: int
 ) -> None:
     monkeypatch.setattr("lastseen.http.door.POSITION_WAIT_S", 0.001)
     with pytest.MonkeyPatch.context() as patch:
-        worlds = World(tmp_path / "b", THEIRS, "bob", patch), World(tmp_path / "c", TWIN, "cyd", patch)
+        worlds = (
+            World(tmp_path / "b", THEIRS, "bob", patch, known),
+            World(tmp_path / "c", TWIN, "cyd", patch, known),
+        )
         try:
-            asyncio.run(compare(worlds, 20_260_101))
+            asyncio.run(compare(worlds, 20_260_101, requests))
         finally:
             for world in worlds:
                 world.engine.shutdown()
@@ -44,10 +62,10 @@ async def use_an_idempotency_key(world: World) -> None:
     body = json.dumps({"key": f"{world.other}plain"}).encode()
     fields = [("idempotency-key", "theirs"), ("content-type", "application/json"), ("content-length", str(len(body)))]
     opened = await world.ask(request("POST", "/v1/sessions", fields=fields), body, world.other_token)
-    assert opened.status == 200
+    assert opened.status in (200, 403)
 
 
-async def compare(worlds: tuple[World, World], seed: int) -> None:
+async def compare(worlds: tuple[World, World], seed: int, count: int) -> None:
     """Ask both worlds for the same, over and over, and hold the answers against each other."""
     real, twin = worlds
     for world in worlds:
@@ -61,7 +79,7 @@ async def compare(worlds: tuple[World, World], seed: int) -> None:
         world.looked_up.clear()
     statuses: Counter[int] = Counter()
     served: Counter[str] = Counter()
-    for number in range(REQUESTS):
+    for number in range(count):
         template, scope, body = requests.one()
         seen = await both(worlds, scope, body)
         told = (
@@ -91,7 +109,7 @@ async def compare(worlds: tuple[World, World], seed: int) -> None:
     for world in worlds:
         assert {key.startswith(OURS) for key in world.written_keys() if key is not None} == {True}
         await door_of(world.app).close()
-    assert statuses[200] > 300, "requests that are all refused would prove little"
-    assert statuses[403] > 1_000
+    assert statuses[200] > count // 10, "requests that are all refused would prove little"
+    assert statuses[403] > count // 10
     assert requests.paths - set(served) == set(), "every route is tried"
     assert not [status for status in statuses if status == 500]
