@@ -18,7 +18,7 @@ from tests.simulation.brokers import Brokers
 from tests.simulation.evidence import Evidence, Look, Planned, Read
 from tests.simulation.node import Answer, Node
 from tests.simulation.plan import Plan
-from tests.simulation.reference import Reference, state_of
+from tests.simulation.reference import Folded, Reference, state_of
 
 
 class World:
@@ -63,6 +63,15 @@ class World:
     def reference_of(self, key: str) -> Reference:
         """The reference of a key's partition."""
         return self.references[partition_of(key, self.plan.partitions)]
+
+    def first_copies(self) -> dict[str, Folded]:
+        """By event id, the first record that holds it: the one that its author hears of."""
+        first: dict[str, Folded] = {}
+        for reference in self.references:
+            for folded in reference.folded:
+                if folded.said.event is not None:
+                    first.setdefault(folded.said.event["id"], folded)
+        return first
 
     def live(self, key: str) -> dict[str, Any] | None:
         """The session under a key, as the log has it."""

@@ -20,11 +20,7 @@ ERRORS = {
 
 def check(world: World) -> Iterator[str]:
     """Every answer of a single command."""
-    verdicts: dict[str, str] = {}
-    for reference in world.references:
-        for folded in reference.folded:
-            if folded.said.event is not None:
-                verdicts.setdefault(folded.said.event["id"], folded.verdict.label)
+    verdicts = {event_id: folded.verdict.label for event_id, folded in world.first_copies().items()}
     for answer in world.evidence.answers:
         if answer.command != "touch many":
             for says in _judged(answer, verdicts):
@@ -52,7 +48,8 @@ def _judged(answer: Answer, verdicts: dict[str, str]) -> Iterator[str]:
     elif isinstance(error, Refused):
         if "applied" in found:
             yield f"was refused ({error!r}), and took effect: {found}"
-        is_last = answer.pinned and answer.command != "rotate"
+        # A command that may be decided again can be refused later for another reason; these cannot.
+        is_last = answer.command in ("open", "create") or (answer.pinned and answer.command != "rotate")
         if found and (is_last or isinstance(error, ClockSkew)) and ERRORS.get(str(found[-1])) != type(error).__name__:
             yield f"was refused with {error!r}, and its record is {found[-1]}"
     elif isinstance(error, LogUnavailable):

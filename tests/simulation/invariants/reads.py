@@ -24,11 +24,7 @@ def check(world: World) -> Iterator[str]:
                 wanted = {"id": session_id, "version": version, "deadline": due and due[0]}
         if read.seen != wanted:
             yield f"node {read.node} at {before} of partition {read.partition} shows {read.seen}, not {wanted}"
-    places: dict[str, int] = {}
-    for reference in world.references:
-        for folded in reference.folded:
-            if folded.said.event is not None:
-                places.setdefault(folded.said.event["id"], folded.said.offset)
+    places = {event_id: folded.said.offset for event_id, folded in world.first_copies().items()}
     for answer in world.evidence.answers:
         if answer.view is not None:
             yield from _own_write(world, answer, places)
