@@ -20,6 +20,7 @@ _BY_NAME: dict[str, type[LastseenError]] = {
 _BY_SLUG: dict[str, type[LastseenError]] = {
     **{kind.slug: error for error, kind in KINDS if error is not LastseenError},
     "invalid-body": errors.InvalidEvent,
+    "too-deep": errors.InvalidEvent,
 }
 
 

@@ -203,8 +203,8 @@ def _prospects(answer: Reply, stated: Stated | None, error: LastseenError) -> tu
         return answer.status in (502, 503, 504), answer.status >= 500
     if isinstance(error, OutcomeUnknown):
         return True, True
-    # With Retry-After the service says that nothing was done, and that it may soon be possible.
-    return answer.status == 503 and "retry-after" in answer.headers, answer.status == 500
+    # 408: the request came too slowly. With Retry-After the service says that nothing was done, and may be done soon.
+    return answer.status == 408 or (answer.status == 503 and "retry-after" in answer.headers), answer.status == 500
 
 
 def _request(call: Call[Any], line: Line, address: Address, left_s: float) -> Send:

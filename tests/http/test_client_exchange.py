@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from engine import errors
 from engine.errors import (
@@ -69,6 +71,8 @@ class Driven:
 
     def __init__(self, call: Call[Any], script: list[Reply | Lost], timeout_s: float = 10, **options: Any) -> None:
         self.now_s = 1_000.0
+        self.is_whole = options.pop("is_whole", True)
+        """Whether all of the script is to be needed."""
         self.sent: list[Send] = []
         self.pauses: list[float] = []
         self.line = options.pop("line", None) or Line(
@@ -91,7 +95,7 @@ class Driven:
                 step = exchange.send(answer)
             except StopIteration as over:
                 self.result = over.value
-                assert not script, "it was over before all was said"
+                assert not script or not self.is_whole, "it was over before all was said"
                 return
             if isinstance(step, Pause):
                 self.pauses.append(step.seconds)
@@ -271,6 +275,11 @@ def test_an_unknown_outcome_at_the_service_is_one_here() -> None:
     assert Driven(calls.touch(KEY), [unknown, session()]).result.version == 3
 
 
+def test_a_request_that_came_too_slowly_is_sent_again() -> None:
+    slow = problem(Problem(408, "upload-too-slow", "send it again"))
+    assert Driven(calls.rotate(KEY), [slow, session()]).result.version == 3
+
+
 @pytest.mark.parametrize("status", [502, 503, 504])
 def test_a_proxy_that_gives_up_tells_nothing_of_the_outcome(status: int) -> None:
     proxy = Reply(status, {"content-type": "text/html"}, b"<h1>Bad gateway</h1>")
@@ -432,3 +441,40 @@ def test_no_more_is_asked_for_than_the_service_takes() -> None:
     line.seen.add(",".join(f"{n}:{10**17}" for n in range(200)))
     (sent,) = Driven(calls.get(KEY), [session()], line=line).sent
     assert sent.query["min_position"].count(",") == 99
+
+
+# ── whatever is answered ──
+
+PAGE = b"<html>"
+GARBAGE, TOO_BUSY = Reply(200, {}, PAGE), Problem(429, "too-many-requests", "no", headers={"Retry-After": "1"})
+MAY_HAVE_ACTED = [RESET, GARBAGE, problem(OutcomeUnknown("?")), Reply(502, {}, PAGE), Reply(500, {}, PAGE)]
+HAS_NOT = [
+    REFUSED, problem(LogUnavailable("locked")), problem(TOO_BUSY), owned_by(None), owned_by("http://two:1"), EXISTS,
+    ENDED, problem(VersionConflict("changed")), problem(AlreadyDone("it is")), Reply(307, {}, b""),
+]  # fmt: skip
+EVERY_CALL = [*PLAIN, *PINNED, *UNSAFE, calls.create(KEY), calls.close(KEY, session_id=ID), calls.release(KEY, "job")]
+
+
+@given(
+    call=st.sampled_from(EVERY_CALL),
+    script=st.lists(st.sampled_from([*MAY_HAVE_ACTED, *HAS_NOT]), max_size=12),
+    timeout_s=st.sampled_from([0.01, 0.5, 10.0]),
+)
+def test_no_call_goes_on_for_ever_or_does_harm(call: Call[Any], script: list[Any], timeout_s: float) -> None:
+    success = Reply(204, {}, b"") if call.path.endswith("close") else session()
+    driven = Driven(call, [*script, *[success] * 20], timeout_s, is_whole=False)
+    heard = [*script, *[success] * 20][: len(driven.sent)]
+    assert sum(driven.pauses) < 2 * timeout_s  # a call that reads again has a time of its own
+    assert len(driven.sent) <= 2 * (12 + 3)
+    posts = [answer for sent, answer in zip(driven.sent, heard, strict=True) if sent.method == "POST"]
+    lost = [n for n, answer in enumerate(posts) if answer in MAY_HAVE_ACTED]
+    if call in UNSAFE:
+        assert lost in ([], [len(posts) - 1]), "nothing is sent after what may have been done"
+    if lost and isinstance(driven.error, LastseenError):
+        # What nobody knows is not told as something else.
+        assert type(driven.error) not in (LogUnavailable, NotOwner, ServiceError) or answered(posts[lost[-1] + 1 :])
+
+
+def answered(after: list[Reply | Lost]) -> bool:
+    """Whether a later answer was a refusal, and so an answer to all."""
+    return any(isinstance(each, Reply) and each.status in (307, 404, 409, 410, 412) for each in after)
