@@ -12,7 +12,9 @@ from lastseen.docs.cli_page import cli_page
 from lastseen.docs.configuration_page import configuration_page
 from lastseen.docs.errors_page import errors_page
 from lastseen.docs.event_schemas import event_schemas
+from lastseen.docs.http_api import openapi
 from lastseen.docs.lifecycle_page import lifecycle_page
+from lastseen.docs.operations_page import operations_page
 
 COMMAND = "python -m lastseen.docs"
 
@@ -25,6 +27,8 @@ def generated() -> dict[str, str]:
         "docs/errors.md": errors_page(),
         "docs/cli.md": cli_page(),
         "docs/configuration.md": configuration_page(),
+        "docs/operations.md": operations_page(),
+        "docs/openapi.json": openapi(),
         **schemas,
     }
 

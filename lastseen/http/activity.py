@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
-from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
 from engine.session import SessionView
-from lastseen.http import answers, models
+from lastseen.http import answers, models, queries
 from lastseen.http.asking import body_of, query_of
 from lastseen.http.caller import Scope, caller_of
 from lastseen.http.door import Door
@@ -21,13 +20,7 @@ from lastseen.http.sessions import asked_version, policy_of
 _NO_BODY = models.Touch()
 
 
-class Waiting(Struct, forbid_unknown_fields=True):
-    """What a touch waits for."""
-
-    wait: Literal["applied", "appended", "none"] = "applied"
-
-
-_APPLIED = Waiting()
+_APPLIED = queries.Waiting()
 
 
 class Activity:
@@ -41,7 +34,7 @@ class Activity:
         """Activity; with nothing to carry, together with all others of the moment."""
         key = key_in(request.path_params["key"])
         caller_of(request, Scope.TOUCH, key)
-        waiting = query_of(request, Waiting) if request.scope["query_string"] else _APPLIED
+        waiting = query_of(request, queries.Waiting) if request.scope["query_string"] else _APPLIED
         touch = await body_of(request, models.Touch) if await request.body() else _NO_BODY
         is_plain = touch.attributes is None and touch.message is None and touch.policy is None
         if is_plain and waiting.wait == "applied" and "if-match" not in request.headers:
@@ -127,8 +120,8 @@ def operations(door: Door) -> list[Operation]:
             "POST", path("touch"), "touchSession", activity.touch, Scope.TOUCH, "Report activity",
             {**changed, 202: Answer("It is on its way; nobody has waited for what becomes of it.", models.Accepted)},
             "The idle clock restarts. With `wait=appended` the answer comes once the log has it, with `wait=none` at"
-            " once.", body=models.Touch, body_example={"message": {"role": "user", "text": "hello"}}, query=Waiting,
-            headers=versioned, problems=refused, tag="activity",
+            " once.", body=models.Touch, body_example={"message": {"role": "user", "text": "hello"}},
+            query=queries.Waiting, headers=versioned, problems=refused, tag="activity",
         ),
         Operation(
             "POST", path("suspend"), "suspendSession", activity.suspend, Scope.MANAGE, "Park a session", changed,

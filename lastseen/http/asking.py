@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 
 from lastseen.http.problems import Problem
 
 T = TypeVar("T", bound=msgspec.Struct)
+V = TypeVar("V")
 
 _decoders: dict[type[Any], msgspec.json.Decoder[Any]] = {}
 
@@ -39,12 +41,41 @@ def decoded(content: bytes, kind: type[T]) -> T:
     try:
         found: T = decoder.decode(content)
     except msgspec.ValidationError as error:
+        if "`float`" in str(error):
+            return _with_whole_numbers(content, kind)
         raise Problem(422, "invalid-body", f"the body breaks a rule: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Problem(422, "invalid-body", f"the body is no JSON: {error}") from None
     except RecursionError:
         raise Problem(422, "invalid-body", "the body is nested too deeply: 16 levels are the limit") from None
     return found
+
+
+_FREE = ("attributes", "message")
+"""Fields whose values are the caller's own."""
+
+
+def _with_whole_numbers(content: bytes, kind: type[T]) -> T:
+    """The same where a whole number was written as `5.0`, which JSON does not tell from `5`. Raises `Problem` 422."""
+
+    def whole(value: Any) -> Any:
+        return int(value) if isinstance(value, float) and value.is_integer() else value
+
+    raw = msgspec.json.decode(content)
+    for name, value in raw.items():
+        if isinstance(value, dict) and name not in _FREE:
+            raw[name] = {inner: whole(each) for inner, each in value.items()}
+        elif name not in _FREE:
+            raw[name] = whole(value)
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        raise Problem(422, "invalid-body", f"the body breaks a rule: {error}") from None
+
+
+def or_none(value: V | UnsetType) -> V | None:
+    """What a query says, or nothing. In a query `null` is a text like any other, so `None` is no value there."""
+    return None if value is UNSET else value
 
 
 def query_of(request: Request, kind: type[T]) -> T:

@@ -10,6 +10,7 @@ from typing import ParamSpec, TypeVar
 import anyio
 import anyio.to_thread
 
+from engine.errors import InvalidSetting
 from engine.log.port import Position
 from engine.session import SessionView
 from lastseen.app import Engine
@@ -52,7 +53,10 @@ class Door:
 
     async def reach(self, positions: list[Position]) -> None:
         """Wait until this instance shows what stands at these positions. Raises `Problem` 503 where that takes long."""
-        missing = [position for position in positions if not self.engine.has_reached(position)]
+        try:
+            missing = [position for position in positions if not self.engine.has_reached(position)]
+        except InvalidSetting as error:
+            raise Problem(409, "another-log", f"min_position is of another log than this service's: {error}") from None
         if not missing:
             return
         if self._waiting >= POSITION_WAITERS:

@@ -6,7 +6,7 @@ import re
 
 from lastseen.http.problems import Problem
 
-_form = re.compile(r'(W/)?"([!#-~\x80-\xff]*)"')
+_form = re.compile(r'(W/)?"([!#-~\x80-\xff]*)"|([0-9]+)')
 _version = re.compile(r"0|[1-9][0-9]{0,15}")
 
 
@@ -28,7 +28,8 @@ def tags_in(name: str, text: str) -> list[str] | None:
         if match is None:
             raise Problem(422, "invalid-parameter", f'{name}: give the ETag of an earlier answer, such as "7"')
         if match[1] is None:
-            found.append(match[2])
+            # Many clients leave the quotes off a number.
+            found.append(match[2] if match[3] is None else match[3])
     return found
 
 

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from engine.errors import LastseenError
-from lastseen.http import answers, models, models_service
+from lastseen.http import answers, models_service, queries
 from lastseen.http.asking import query_of
 from lastseen.http.caller import Caller, Scope, caller_of
 from lastseen.http.door import Door
@@ -42,13 +42,13 @@ class Figures:
     async def statistics(self, request: Request) -> Response:
         """Counters and gauges."""
         for_all_keys(caller_of(request, Scope.READ))
-        query_of(request, models.NoQuery)
+        query_of(request, queries.Nothing)
         return answers.of_value(await self._door.call(self._engine.statistics))
 
     async def projections(self, request: Request) -> Response:
         """Every projection."""
         for_all_keys(caller_of(request, Scope.READ))
-        query_of(request, models.NoQuery)
+        query_of(request, queries.Nothing)
         return await self._door.call(self._projections)
 
     def _projections(self) -> Response:
@@ -109,11 +109,11 @@ def operations(door: Door) -> list[Operation]:
         Operation(
             "GET", "/v1/statistics", "readStatistics", figures.statistics, Scope.READ, "Counters and gauges",
             {200: Answer("What has happened so far, counted.", dict[str, Any])}, only_all, tag="service",
-            query=models.NoQuery,
+            query=queries.Nothing,
         ),
         Operation(
             "GET", "/v1/projections", "readProjections", figures.projections, Scope.READ, "How each projection stands",
             {200: Answer("Phase, lag and last error of each.", models_service.Projections, ("Position",))}, only_all,
-            tag="service", query=models.NoQuery,
+            tag="service", query=queries.Nothing,
         ),
     ]  # fmt: skip

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from engine.errors import LastseenError
-from lastseen.http import answers, models, models_service
+from lastseen.http import answers, models_service, queries
 from lastseen.http.asking import query_of
 from lastseen.http.caller import Scope, caller_of
 from lastseen.http.door import Door
@@ -88,13 +88,13 @@ class LongWork:
     async def list(self, request: Request) -> Response:
         """All that are remembered, newest first."""
         for_all_keys(caller_of(request, Scope.ADMIN))
-        query_of(request, models.NoQuery)
+        query_of(request, queries.Nothing)
         return answers.of_value({"operations": list(reversed(self._all.values()))})
 
     async def get(self, request: Request) -> Response:
         """One."""
         for_all_keys(caller_of(request, Scope.ADMIN))
-        query_of(request, models.NoQuery)
+        query_of(request, queries.Nothing)
         operation = self._all.get(request.path_params["id"])
         if operation is None:
             raise Problem(
@@ -117,12 +117,12 @@ def operations(long_work: LongWork) -> list[Operation]:
     return [
         Operation(
             "GET", PATH, "listOperations", long_work.list, Scope.ADMIN, "Long work of this instance",
-            {200: Answer("Newest first.", models_service.LongOperations)}, tag="service", query=models.NoQuery,
+            {200: Answer("Newest first.", models_service.LongOperations)}, tag="service", query=queries.Nothing,
         ),
         Operation(
             "GET", f"{PATH}/{{id}}", "getOperation", long_work.get, Scope.ADMIN, "One piece of long work",
             {200: Answer("How far it is, or what came of it.", models_service.LongOperation)}, tag="service",
             problems=(404,),
-            query=models.NoQuery,
+            query=queries.Nothing,
         ),
     ]  # fmt: skip

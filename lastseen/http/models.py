@@ -130,10 +130,6 @@ class Touches(Struct, forbid_unknown_fields=True):
     wait: Literal["applied", "appended", "none"] = "applied"
 
 
-class NoQuery(Struct, forbid_unknown_fields=True):
-    """There is nothing to say in the query."""
-
-
 class Pruning(Struct, forbid_unknown_fields=True):
     """With `apply`, the plan to carry out; without it, a plan is made."""
 

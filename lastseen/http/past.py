@@ -3,48 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import msgspec
-from msgspec import Meta, Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lastseen.http import answers, models
-from lastseen.http.asking import query_of
+from lastseen.http import answers, models, queries
+from lastseen.http.asking import or_none, query_of
 from lastseen.http.caller import Scope, caller_of
 from lastseen.http.door import Door
 from lastseen.http.key_paths import SESSIONS, key_in
-from lastseen.http.moments import AS_OF, moment_of
+from lastseen.http.moments import moment_of
 from lastseen.http.operation import Answer, Operation
-from lastseen.http.sessions import MinPosition, reach
-
-MAX_PAGE = 1_000
-
-
-class PastPage(Struct, forbid_unknown_fields=True):
-    """Which page of a key's past."""
-
-    after: Annotated[int, Meta(ge=-1, le=2**53, description="Go on after this offset: the cursor of a page.")] = -1
-    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = 100
-    of: Annotated[
-        Literal["records", "lives"],
-        Meta(description="Every record with its verdict, or how each session began and ended."),
-    ] = "records"
-    min_position: MinPosition | None = None
-
-
-class Explaining(Struct, forbid_unknown_fields=True):
-    """How to explain."""
-
-    min_position: MinPosition | None = None
-
-
-class Reading(Struct, forbid_unknown_fields=True):
-    """Which messages to read."""
-
-    as_of: AS_OF | None = None
-    min_position: MinPosition | None = None
+from lastseen.http.sessions import reach
 
 
 class PastOf:
@@ -56,17 +28,17 @@ class PastOf:
 
     async def history(self, request: Request) -> Response:
         """A page of records, or of lives."""
-        key, asked = await self._asked(request, PastPage)
+        key, asked = await self._asked(request, queries.PastPage)
         return await self._door.call(self._lives if asked.of == "lives" else self._history, key, asked)
 
-    def _history(self, key: str, asked: PastPage) -> Response:
+    def _history(self, key: str, asked: queries.PastPage) -> Response:
         # One more than asked for tells whether there is another page.
         found = self._engine.history(key, after_offset=asked.after, limit=asked.limit + 1)
         rows = [entry._asdict() | {"verdict": entry.verdict.label} for entry in found[: asked.limit]]
         cursor = rows[-1]["offset"] if len(found) > asked.limit else None
         return answers.of_value({"records": rows, "cursor": cursor})
 
-    def _lives(self, key: str, asked: PastPage) -> Response:
+    def _lives(self, key: str, asked: queries.PastPage) -> Response:
         found = self._engine.lives(key, after_offset=asked.after, limit=asked.limit + 1)
         rows = [life._asdict() for life in found[: asked.limit]]
         cursor = rows[-1]["began_offset"] if len(found) > asked.limit else None
@@ -74,13 +46,13 @@ class PastOf:
 
     async def explain(self, request: Request) -> Response:
         """Why."""
-        key, _ = await self._asked(request, Explaining)
+        key, _ = await self._asked(request, queries.Explaining)
         return answers.of_value(asdict(await self._door.call(self._engine.explain, key)))
 
     async def messages(self, request: Request) -> Response:
         """The newest messages, now or then."""
-        key, asked = await self._asked(request, Reading)
-        found = await self._door.call(self._messages, key, asked.as_of)
+        key, asked = await self._asked(request, queries.Looking)
+        found = await self._door.call(self._messages, key, or_none(asked.as_of))
         return answers.of_value({"messages": found})
 
     def _messages(self, key: str, as_of: str | None) -> list[dict[str, Any]]:
@@ -108,16 +80,19 @@ def operations(door: Door) -> list[Operation]:
         Operation(
             "GET", f"{SESSIONS}/{{key}}/history", "readHistory", past.history, Scope.READ,
             "Every record of a key, or each of its sessions", {200: Answer("One page.", models.HistoryPage)},
-            "In the order of the log, each record with its verdict.", query=PastPage, tag="past",
+            "In the order of the log, each record with its verdict.", query=queries.PastPage, tag="past",
+            problems=(409,),
         ),
         Operation(
             "GET", f"{SESSIONS}/{{key}}/explain", "explainSession", past.explain, Scope.READ,
             "Why a session lives, and until when; or why it ended", {200: Answer("Why.", models.Explanation)},
-            "Answers for any key: one that no record names is `unknown`.", query=Explaining, tag="past",
+            "Answers for any key: one that no record names is `unknown`.", query=queries.Explaining, tag="past",
+            problems=(409,),
         ),
         Operation(
             "GET", f"{SESSIONS}/{{key}}/messages", "readMessages", past.messages, Scope.READ,
             "The newest messages of a session", {200: Answer("The messages, oldest first.", models.Messages)},
-            "Of the live one, or with `as_of` of the one that lived then.", query=Reading, tag="past",
+            "Of the live one, or with `as_of` of the one that lived then.", query=queries.Looking, tag="past",
+            problems=(404, 409),
         ),
     ]  # fmt: skip

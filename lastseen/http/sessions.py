@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from msgspec import Meta, Struct
+from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
 from engine.errors import SessionExists
 from engine.log.port import Position
 from engine.session import Policy, SessionView
-from lastseen.http import answers, models
-from lastseen.http.asking import body_of, query_of
+from lastseen.http import answers, models, queries
+from lastseen.http.asking import body_of, or_none, query_of
 from lastseen.http.caller import Scope, caller_of
 from lastseen.http.door import Door
 from lastseen.http.etags import check_match, etag_of, tags_in, version_asked
 from lastseen.http.idempotency import Idempotency
 from lastseen.http.key_paths import SESSIONS, key_in, path_of
-from lastseen.http.moments import AS_OF, moment_of
+from lastseen.http.moments import moment_of
 from lastseen.http.operation import Answer, Operation
 from lastseen.http.positions import HEADER, position_text, positions_in, positions_text
 from lastseen.http.problems import Problem
@@ -28,49 +26,6 @@ from projections.live_view import Page
 ATTEMPTS = 4
 """How often opening looks again: between look and creation somebody else may create, and end, a session."""
 
-MinPosition = Annotated[
-    str,
-    Meta(
-        pattern="^[0-9]{1,5}:[0-9]{1,18}(,[0-9]{1,5}:[0-9]{1,18})*$",
-        max_length=2_500,
-        description="Answer only when this instance has folded these records: the `Position` of an earlier answer.",
-        examples=["0:1234"],
-    ),
-]
-
-
-class Looking(Struct, forbid_unknown_fields=True):
-    """How to look at one session."""
-
-    as_of: AS_OF | None = None
-    min_position: MinPosition | None = None
-
-
-class Listing(Struct, forbid_unknown_fields=True):
-    """Which sessions to list."""
-
-    status: Literal["active", "suspended"] | None = None
-    prefix: Annotated[str, Meta(max_length=512, description="Only keys that begin so.")] = ""
-    owner: Annotated[str, Meta(max_length=512, description="Only sessions whose attribute `owner` is this.")] | None = (
-        None
-    )
-    sort: Annotated[
-        Literal["lru", "deadline", "created"],
-        Meta(description="Least recently used first, soonest due first, or oldest first."),
-    ] = "lru"
-    limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
-    cursor: Annotated[str, Meta(min_length=1, max_length=200, description="The cursor of an earlier page.")] | None = (
-        None
-    )
-    min_position: MinPosition | None = None
-
-
-class Closing(Struct, forbid_unknown_fields=True):
-    """How to end a session."""
-
-    reason: models.Reason = "deleted"
-    session_id: models.SessionId | None = None
-
 
 def policy_of(limits: models.Limits | None) -> Policy | None:
     """The engine's policy from what a caller sent."""
@@ -79,9 +34,9 @@ def policy_of(limits: models.Limits | None) -> Policy | None:
     return Policy(**{name: getattr(limits, name) for name in limits.__struct_fields__})
 
 
-async def reach(door: Door, min_position: str | None) -> None:
+async def reach(door: Door, min_position: queries.MinPosition) -> None:
     """Wait for the positions that a caller has seen. Raises `Problem`."""
-    if min_position is not None:
+    if min_position is not UNSET:
         await door.reach(positions_in("min_position", min_position))
 
 
@@ -162,9 +117,9 @@ class Sessions:
         key = key_in(request.path_params["key"])
         caller_of(request, Scope.READ, key)
         if request.scope["query_string"]:
-            looking = query_of(request, Looking)
+            looking = query_of(request, queries.Looking)
             await reach(self._door, looking.min_position)
-            if looking.as_of is not None:
+            if looking.as_of is not UNSET:
                 return await self._door.call(self._as_of, key, looking.as_of)
         session = self._engine.get(key)
         if session is None:
@@ -191,17 +146,17 @@ class Sessions:
     async def list(self, request: Request) -> Response:
         """List live ones."""
         caller = caller_of(request, Scope.READ)
-        wanted = query_of(request, Listing)
+        wanted = query_of(request, queries.Listing)
         await reach(self._door, wanted.min_position)
         prefix = narrowed(caller.prefix, wanted.prefix)
         if prefix is None:
             return answers.of_value({"sessions": [], "cursor": None})
         return await self._door.call(self._list, wanted, prefix)
 
-    def _list(self, wanted: Listing, prefix: str) -> Response:
+    def _list(self, wanted: queries.Listing, prefix: str) -> Response:
         page: Page = self._engine.list(
-            sort=wanted.sort, status=wanted.status, prefix=prefix, owner=wanted.owner, limit=wanted.limit,
-            cursor=wanted.cursor,
+            sort=wanted.sort, status=or_none(wanted.status), prefix=prefix, owner=or_none(wanted.owner),
+            limit=wanted.limit, cursor=or_none(wanted.cursor),
         )  # fmt: skip
         places = {session.partition for session in page.sessions}
         reached = positions_text(self._engine.reached(partition) for partition in sorted(places))
@@ -214,18 +169,18 @@ class Sessions:
         """End one."""
         key = key_in(request.path_params["key"])
         caller_of(request, Scope.MANAGE, key)
-        return await self._close(request, key, query_of(request, Closing))
+        return await self._close(request, key, query_of(request, queries.Closing))
 
     async def close(self, request: Request) -> Response:
         """End one, with a body that says why."""
         key = key_in(request.path_params["key"])
         caller_of(request, Scope.MANAGE, key)
-        return await self._close(request, key, await body_of(request, Closing))
+        return await self._close(request, key, await body_of(request, queries.Closing))
 
-    async def _close(self, request: Request, key: str, closing: Closing) -> Response:
+    async def _close(self, request: Request, key: str, closing: queries.Closing) -> Response:
         version = asked_version(self._engine.get(key), request)
         await self._door.call(
-            self._engine.close, key, reason=closing.reason, session_id=closing.session_id, if_version=version
+            self._engine.close, key, reason=closing.reason, session_id=or_none(closing.session_id), if_version=version
         )
         reached = self._engine.reached(self._engine.partition_of(key))
         return answers.nothing(204, {HEADER: position_text(reached)})
@@ -260,7 +215,7 @@ def operations(door: Door) -> list[Operation]:
             "GET", f"{SESSIONS}/{{key}}", "getSession", sessions.get, Scope.READ, "Look at a session",
             {200: session, 304: Answer("It has the version that If-None-Match names.", headers=("ETag",))},
             "A peek: it never touches. A session that has ended answers 410, with when, why, and by which record.",
-            query=Looking, headers=("If-Match", "If-None-Match"), problems=(404, 410, 412),
+            query=queries.Looking, headers=("If-Match", "If-None-Match"), problems=(404, 409, 410, 412),
         ),
         Operation(
             "POST", SESSIONS, "openSession", sessions.open, Scope.TOUCH, "Open a session",
@@ -276,15 +231,15 @@ def operations(door: Door) -> list[Operation]:
         Operation(
             "GET", SESSIONS, "listSessions", sessions.list, Scope.READ, "List live sessions",
             {200: Answer("One page.", models.SessionPage, ("Position",))},
-            "Costs a look at every live session, or at those of one owner.", query=Listing,
+            "Costs a look at every live session, or at those of one owner.", query=queries.Listing, problems=(409,),
         ),
         Operation(
             "DELETE", f"{SESSIONS}/{{key}}", "deleteSession", sessions.delete, Scope.MANAGE, "End a session",
-            {204: gone}, query=Closing, headers=("If-Match",), problems=(404, 409, 410, 412),
+            {204: gone}, query=queries.Closing, headers=("If-Match",), problems=(404, 409, 410, 412),
         ),
         Operation(
             "POST", f"{SESSIONS}/{{key}}/close", "closeSession", sessions.close, Scope.MANAGE,
-            "End a session, saying why", {204: gone}, body=Closing, body_example={"reason": "logout"},
+            "End a session, saying why", {204: gone}, body=queries.Closing, body_example={"reason": "logout"},
             headers=("If-Match",), problems=(404, 409, 410, 412, 415),
         ),
     ]  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lastseen.http import answers, models, models_service
+from lastseen.http import answers, models_service, queries
 from lastseen.http.asking import query_of
 from lastseen.http.caller import Scope, caller_of
 from lastseen.http.door import Door
@@ -35,7 +35,7 @@ class Snapshots:
     async def list(self, request: Request) -> Response:
         """The snapshot in use, and its archived copies."""
         for_all_keys(caller_of(request, Scope.ADMIN))
-        query_of(request, models.NoQuery)
+        query_of(request, queries.Nothing)
         return await self._door.call(self._list)
 
     def _list(self) -> Response:
@@ -53,7 +53,7 @@ class Snapshots:
     async def create(self, request: Request) -> Response:
         """Put a copy by."""
         for_all_keys(caller_of(request, Scope.ADMIN))
-        query_of(request, models.NoQuery)
+        query_of(request, queries.Nothing)
         if self._engine.snapshot_state().path == IN_MEMORY:
             raise Problem(
                 409, "snapshot-in-memory",
@@ -68,7 +68,7 @@ class Snapshots:
     async def verify(self, request: Request) -> Response:
         """Check one."""
         for_all_keys(caller_of(request, Scope.ADMIN))
-        query_of(request, models.NoQuery)
+        query_of(request, queries.Nothing)
         name = request.path_params["name"]
         if name == CURRENT:
             return self._long_work.begin("verify", self._verify_current)
@@ -106,17 +106,17 @@ def operations(door: Door, long_work: LongWork) -> list[Operation]:
             "GET", "/v1/snapshots", "listSnapshots", snapshots.list, Scope.ADMIN, "Snapshots of this instance",
             {200: Answer("The one in use, and archived copies, newest first.", models_service.Snapshots)},
             tag="service",
-            query=models.NoQuery,
+            query=queries.Nothing,
         ),
         Operation(
             "POST", "/v1/snapshots", "createSnapshot", snapshots.create, Scope.ADMIN, "Put a copy of the snapshot by",
             begun, "Flushed, copied, and kept beside it with its digest.", tag="service", problems=(409,), links=watch,
-            query=models.NoQuery,
+            query=queries.Nothing,
         ),
         Operation(
             "POST", "/v1/snapshots/{name}/verify", "verifySnapshot", snapshots.verify, Scope.ADMIN,
             "Whether a snapshot is sound", begun,
             "An archived copy is compared with its digest; for `current` the whole log is folded anew, and compared"
-            " with what this instance shows.", tag="service", problems=(404,), links=watch, query=models.NoQuery,
+            " with what this instance shows.", tag="service", problems=(404,), links=watch, query=queries.Nothing,
         ),
     ]  # fmt: skip

@@ -6,15 +6,15 @@ import logging
 import time
 from collections.abc import AsyncIterator, Iterator
 from itertools import islice
-from typing import Annotated
 
 from fastapi.sse import EventSourceResponse
-from msgspec import Meta, Struct
+from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
 from engine.errors import LastseenError
-from lastseen.http.asking import query_of
+from lastseen.http import queries
+from lastseen.http.asking import or_none, query_of
 from lastseen.http.caller import Scope, caller_of
 from lastseen.http.door import Door
 from lastseen.http.fanout import Fanout, Listener, Told
@@ -34,35 +34,6 @@ RETRY_MS = 1_000
 """When a client connects again, unless it knows better."""
 PAGE = 500
 """Facts fetched from the log at a time."""
-KINDS = ("created", "touched", "suspended", "resumed", "held", "released", "ended")
-
-
-class Listening(Struct, forbid_unknown_fields=True):
-    """What to listen to."""
-
-    prefix: Annotated[str, Meta(max_length=512, description="Only of keys that begin so.")] = ""
-    type: (
-        Annotated[
-            str,
-            Meta(
-                pattern=f"^({'|'.join(KINDS)})(,({'|'.join(KINDS)}))*$",
-                description="Only facts of these kinds, with commas between.",
-                examples=["created,ended"],
-            ),
-        ]
-        | None
-    ) = None
-    last_event_id: (
-        Annotated[
-            str,
-            Meta(
-                max_length=20_000,
-                description="What the header Last-Event-ID says, for clients that cannot send it at first; the header"
-                " counts where both are there. `0`: all that the log holds.",
-            ),
-        ]
-        | None
-    ) = None
 
 
 class Stream:
@@ -158,7 +129,7 @@ class Streams:
     async def listen(self, request: Request) -> Response:
         """Listen."""
         caller = caller_of(request, Scope.READ)
-        asked = query_of(request, Listening)
+        asked = query_of(request, queries.Listening)
         prefix = narrowed(caller.prefix, asked.prefix)
         if prefix is None:
             caller_of(request, Scope.READ, asked.prefix)  # says why
@@ -169,12 +140,12 @@ class Streams:
                 headers={"Retry-After": "5"},
             )  # fmt: skip
         partitions = len(self._engine.checkpoints())
-        event_id = request.headers.get("last-event-id") or asked.last_event_id
+        event_id = request.headers.get("last-event-id") or or_none(asked.last_event_id)
         if event_id:
             places = Places.of(self._mark, partitions, event_id)
         else:
             places = Places(self._mark, [self._engine.reached(number).offset + 1 for number in range(partitions)])
-        kinds = frozenset(asked.type.split(",")) if asked.type else frozenset[str]()
+        kinds = frozenset(asked.type.split(",")) if asked.type is not UNSET else frozenset[str]()
         stream = Stream(self._door, self._fanout, places, prefix, kinds)
         if event_id:
             await stream.check()
@@ -193,6 +164,6 @@ def operations(door: Door) -> list[Operation]:
             "Server-sent events, for an `EventSource`. The id of an event is its place in the log: a client that"
             " connects again, here or elsewhere, before or after a restart, goes on behind the last event it has had,"
             " without a gap and without a repeat. Without an id the stream begins now.",
-            query=Listening, headers=("Last-Event-ID",), problems=(409,), tag="events",
+            query=queries.Listening, headers=("Last-Event-ID",), problems=(409,), tag="events",
         ),
     ]  # fmt: skip

@@ -83,7 +83,7 @@ def test_a_session_as_it_was(client: httpx.Client, lived: None, problem: Problem
 def test_a_position_that_the_log_has_not_is_refused(client: httpx.Client, lived: None, problem: Problem) -> None:
     for nowhere in ("0:99", "3:0"):
         refused = problem(client.get(PLACE, params={"as_of": nowhere}))
-        assert (refused["status"], refused["type"]) == (422, "/problems/invalid-parameter")
+        assert (refused["status"], refused["type"]) == (404, "/problems/no-such-record")
 
 
 def test_messages_now_and_then(client: httpx.Client, lived: None) -> None:
@@ -103,7 +103,10 @@ def test_one_that_is_due_has_ended_before_a_record_says_so(
     assert gone["ended"]["position"] is None
 
 
-def test_ones_own_write_is_read_on_another_instance(tmp_path: Path, engine: Engine, problem: Problem) -> None:
+def test_ones_own_write_is_read_on_another_instance(
+    tmp_path: Path, engine: Engine, problem: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lastseen.http.door.POSITION_WAIT_S", 0.2)
     url = f"sqlite:///{tmp_path / 'log.db'}"
     clock = ManualClock(T0)
     with (
@@ -121,5 +124,6 @@ def test_ones_own_write_is_read_on_another_instance(tmp_path: Path, engine: Engi
         later = reader.get(PLACE, params={"min_position": "0:99"})
         assert problem(later)["type"] == "/problems/position-not-reached"
         assert later.headers["retry-after"] == "1"
-        for wrong in ("1:0", "nowhere", "0:0," * 200 + "0:0"):
+        assert problem(reader.get(PLACE, params={"min_position": "1:0"}))["type"] == "/problems/another-log"
+        for wrong in ("nowhere", "0:0," * 200 + "0:0"):
             assert problem(reader.get(PLACE, params={"min_position": wrong}))["status"] == 422
