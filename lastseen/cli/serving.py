@@ -19,6 +19,7 @@ DEV_LOG = "lastseen-dev.db"
 _ADDRESSES = {
     "/v1/sessions": "sessions",
     "/v1/events/stream": "events, as they happen",
+    "/v1/statistics": "figures",
     "/metrics": "metrics",
     "/readyz": "health",
     "/openapi.json": "the API, described",
