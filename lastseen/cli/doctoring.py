@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,9 @@ from lastseen.cli.configuring import Assignments, ConfigFile, ProfileName
 from lastseen.cli.exits import FOUND
 from lastseen.cli.options import Form, Output
 from lastseen.cli.printing import put_json, put_rows, say
+
+if TYPE_CHECKING:
+    from lastseen.service_settings import ServiceSettings
 
 _COLUMNS = {"check": "what", "severity": "how", "says": "found", "next_step": "next step"}
 
@@ -42,7 +45,7 @@ def doctor(
     settings, engine = configuration.service, configuration.engine
     subject = Subject(
         settings.log, engine["snapshot"], engine["max_body_bytes"], engine["max_memory_bytes"], settings.token_file,
-        None if "api" not in settings.roles or not settings.port else f"http://{_reached(settings.host)}:{settings.port}",
+        _address(settings),
     )  # fmt: skip
     found = list(examine(subject, SystemClock().now_ms()))
     is_well = not any(each.severity in (Severity.WARNING, Severity.ERROR) for each in found)
@@ -56,10 +59,10 @@ def doctor(
         raise typer.Exit(FOUND)
 
 
-def _reached(host: str) -> str:
-    """Where this machine reaches what listens on `host`."""
-    if host in ("0.0.0.0", ""):
-        return "127.0.0.1"
-    if host == "::":
-        return "[::1]"
-    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+def _address(settings: ServiceSettings) -> str | None:
+    """Where this machine reaches the service; `None` if that cannot be known."""
+    if "api" not in settings.roles or not settings.port:
+        return None
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
+    shown = f"[{host}]" if ":" in host and not host.startswith("[") else host
+    return f"{'http' if settings.tls_cert_file is None else 'https'}://{shown}:{settings.port}"

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import sqlite3
+import ssl
 import threading
 import uuid
 from collections.abc import Iterator
@@ -21,8 +22,11 @@ from typer.testing import CliRunner, Result
 
 import lastseen
 from engine.clock import SystemClock
+from infra.kafka.access import Certificate
 from lastseen import doctor_machine, doctor_snapshot
+from lastseen.cli import doctoring
 from lastseen.cli.program import app
+from lastseen.service_settings import ServiceSettings
 from projections.snapshot_rows import PartitionRow, decode_partition, sealed, unsealed
 
 MIN = 60_000
@@ -375,6 +379,35 @@ def test_a_service_that_runs(
     assert found["service"]["severity"] == severity
     for line in text.splitlines():
         assert line.startswith("[ok]") or line in found["service"]["says"] or line.endswith("ready")
+
+
+def test_a_service_that_speaks_tls(log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Certificate.make(tmp_path / "tls")
+    monkeypatch.setattr(Answering, "text", "ready\n")
+    server = HTTPServer(("127.0.0.1", 0), Answering)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(made.keystore)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        settings = {"port": server.server_port, "host": "127.0.0.1", "tls_cert_file": made.keystore}
+        found = findings(log, *(word for name, value in settings.items() for word in ("--set", f"{name}={value}")))
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert found["service"]["says"] == f"the one at https://127.0.0.1:{server.server_port} is ready"
+
+
+@pytest.mark.parametrize(
+    ("host", "reached"),
+    [("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("::1", "[::1]"), ("[::1]", "[::1]"), ("localhost", "localhost")],
+)
+def test_where_a_service_is_reached(host: str, reached: str) -> None:
+    assert doctoring._address(ServiceSettings(host=host, port=1)) == f"http://{reached}:1"
+    assert doctoring._address(ServiceSettings(host=host, port=0)) is None
+    assert doctoring._address(ServiceSettings(host=host, roles=("view",))) is None
 
 
 def test_no_service_runs(log: Path, port: str, tmp_path: Path) -> None:
