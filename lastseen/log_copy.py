@@ -16,13 +16,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from engine import lifecycle
 from engine.clock import Clock, SystemClock
 from engine.errors import InvalidSetting
 from engine.log import open_log
 from engine.log.port import Log
+from engine.log.urls import split_url
 from lastseen.app import Progress
 from lastseen.copy_script import CopyFigures, CopyScript, opening_of
 from lastseen.likeness import (
@@ -111,7 +112,7 @@ def copy_between(
 
 def is_made(url: str) -> bool:
     """Whether opening the log at `url` makes it."""
-    path = Path(unquote(urlsplit(url).path[1:]))
+    path = Path(unquote(split_url(url).path[1:]))
     return url.startswith("memory:") or (url.startswith("sqlite:") and not (path.is_file() and path.stat().st_size))
 
 

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from engine.errors import InvalidSetting, LogUnavailable, shown
+from engine.log.urls import split_url
 from lastseen.app import Engine, Progress
 from lastseen.opening import open_engine
 from projections.archive import archives_of
@@ -24,7 +25,7 @@ _SIDE_FILES = ("", "-wal", "-shm", "-journal")
 
 def log_path(url: str) -> Path:
     """The file of the log at an `sqlite:///` URL. Raises `InvalidSetting` where the URL names no file."""
-    parts = urlsplit(url)
+    parts = split_url(url)
     path = unquote(parts.path[1:])
     if parts.scheme != "sqlite" or parts.netloc or not path:
         raise InvalidSetting(f"log URL {shown(url)}: give the file of a log, such as sqlite:///path/to/file.db")
@@ -79,7 +80,7 @@ def reading(url: str, *, progress: Progress | None = None) -> Iterator[Engine]:
 
     A topic of Kafka has neither beside it, and is folded from its beginning. Raises the log's errors.
     """
-    path = None if urlsplit(url).scheme == "kafka" else existing_log_path(url)
+    path = None if split_url(url).scheme == "kafka" else existing_log_path(url)
     with TemporaryDirectory(prefix="lastseen-") as folder:
         if path is not None:
             copy_views(path, Path(folder))

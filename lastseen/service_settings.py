@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from engine.errors import InvalidSetting, shown
+from engine.log.urls import split_url
 from lastseen.config import duration_ms
 
 ROLES = ("api", "view", "snapshot", "pruner", "facts")
@@ -101,7 +101,7 @@ def _check_log(name: str, value: object) -> None:
 
         place_of(value)
         return
-    parts = urlsplit(value) if isinstance(value, str) else None
+    parts = split_url(value) if isinstance(value, str) else None
     if parts is None or parts.scheme not in _SCHEMES or (parts.scheme == "sqlite" and len(parts.path) < 2):
         # Not shown: there may be a password in what was meant for another kind of log.
         scheme = "" if parts is None else f" {shown(parts.scheme)} is none of theirs."

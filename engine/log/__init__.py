@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from engine.clock import Clock
 from engine.errors import InvalidSetting, shown
 from engine.log.port import MAX_PARTITIONS, Log
+from engine.log.urls import split_url
 
 _NOT_HERE = {"postgresql": "PostgreSQL"}
 
@@ -30,7 +31,7 @@ def open_log(url: str, clock: Clock, *, partitions: int | None = None) -> Log:
         raise InvalidSetting(
             f"log URL {shown(url)}: give memory://, sqlite:///path/to/file.db or kafka://host:9092/topic"
         )
-    parts = urlsplit(url)
+    parts = split_url(url)
     if parts.fragment:
         raise InvalidSetting(f"log URL {shown(url)}: nothing may follow a `#`; if the file's name has one, write %23")
     chosen = _options(url, parts.query).get("partitions", partitions)

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from engine.errors import InvalidSetting, shown
 from engine.log.port import MAX_PARTITIONS
+from engine.log.urls import split_url
 
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_SSL", "SASL_PLAINTEXT")
 MECHANISMS = ("SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "PLAIN")
@@ -58,7 +59,7 @@ _CHOICES = {"security_protocol": PROTOCOLS, "sasl_mechanism": MECHANISMS, "compr
 
 def place_of(url: str, partitions: int | None = None) -> KafkaPlace:
     """The place that a URL names. Raises `InvalidSetting`, with nothing in it that could be a secret."""
-    parts = urlsplit(url)
+    parts = split_url(url)
     if "@" in url.partition("?")[0]:
         raise InvalidSetting(
             "log URL kafka://…: no user or password stands in the URL; give username= as an option, and the password in"

@@ -20,6 +20,7 @@ from lastseen.exchange.table import COLUMNS, Header, Row, continued, header_of
 BUFFER_BYTES = 1024 * 1024
 LAST_LINE_BYTES = 64
 """More than the last line takes."""
+_NO_JSON = (msgspec.DecodeError, ValueError, RecursionError)
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
@@ -116,7 +117,7 @@ class JsonLinesReader:
                         raise ValueError(f"its columns are {', '.join(row)}")
                     for name in binary:
                         row[name] = _bytes(row[name])
-                except (msgspec.DecodeError, ValueError, AttributeError, TypeError) as error:
+                except (*_NO_JSON, AttributeError, TypeError) as error:
                     raise ExportError(f"{self._path}, line {number} is damaged: {error}; export again") from None
                 done += 1
                 yield row
@@ -127,7 +128,7 @@ class JsonLinesReader:
 def _header(path: Path, line: bytes) -> Header:
     try:
         return header_of(path, _decode(line))
-    except msgspec.DecodeError:
+    except _NO_JSON:
         raise ExportError(f"{path} is no export of lastseen: give a file that `lastseen export` has made") from None
 
 
@@ -135,7 +136,7 @@ def _count_of(line: bytes) -> int | None:
     """What the last line says; `None` for any other."""
     try:
         found = _decode(line)
-    except msgspec.DecodeError:
+    except _NO_JSON:
         return None
     is_last = isinstance(found, dict) and found.keys() == {"rows"} and isinstance(found["rows"], int)
     return int(found["rows"]) if is_last else None

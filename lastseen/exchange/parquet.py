@@ -107,7 +107,7 @@ class ParquetReader:
                     for batch in file.iter_batches(READ_ROWS):
                         for row in batch.to_pylist():
                             yield {**row, **{name: msgspec.json.decode(row[name]) for name in json}}
-            except (pyarrow.ArrowException, OSError, msgspec.DecodeError) as error:
+            except (pyarrow.ArrowException, OSError, msgspec.DecodeError, ValueError, RecursionError) as error:
                 raise ExportError(f"{part} is damaged: {error}; export again") from None
 
 
@@ -120,7 +120,7 @@ def _part(part: Path) -> tuple[Header, bool, int]:
     try:
         metadata: Any = parquet.read_metadata(part)
         header = header_of(part, msgspec.json.decode(metadata.metadata[_HEADER]))
-    except (pyarrow.ArrowException, OSError, KeyError, TypeError, msgspec.DecodeError) as error:
+    except (pyarrow.ArrowException, OSError, KeyError, TypeError, msgspec.DecodeError, ValueError) as error:
         raise ExportError(f"{part} is no export of lastseen, or damaged: {error}; export again") from None
     if not parquet.read_schema(part).equals(_schema(header.kind)):
         raise ExportError(f"{part} has other columns than an export of {header.kind}: export again")

@@ -61,7 +61,12 @@ def _with_whole_numbers(content: bytes, kind: type[T]) -> T:
     def whole(value: Any) -> Any:
         return int(value) if isinstance(value, float) and value.is_integer() else value
 
-    raw = msgspec.json.decode(content)
+    try:
+        raw = msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Problem(422, "invalid-body", f"the body is no JSON: {error}") from None
+    if not isinstance(raw, dict):
+        raise Problem(422, "invalid-body", "the body is no JSON object")
     for name, value in raw.items():
         if isinstance(value, dict) and name not in _FREE:
             raw[name] = {inner: whole(each) for inner, each in value.items()}

@@ -1,0 +1,34 @@
+"""One door, so many inputs, one seed; the input that breaks it is named, and can be tried again alone."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+from random import Random
+
+from tests.fuzz.doors import DOORS
+
+MOST_BYTES = 64 * 1024 * 1024
+"""What the memory of all inputs to a door may come to at most, at any time."""
+
+
+class Broken(AssertionError):
+    """A door did not hold."""
+
+
+def fuzz(name: str, folder: Path, seed: int, count: int) -> None:
+    """Try `count` inputs at a door. Raises `Broken`, which says how to try the input again."""
+    door, _ = DOORS[name]
+    tracemalloc.start()
+    try:
+        with door(folder) as take:
+            for number in range(count):
+                try:
+                    take(Random(f"{seed}/{name}/{number}"))
+                except Exception as error:
+                    raise Broken(f"{name}: seed {seed}, input {number}: {type(error).__name__}: {error}") from error
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    if peak > MOST_BYTES:
+        raise Broken(f"{name}: seed {seed}: {peak} bytes of memory at a time")

@@ -1,0 +1,35 @@
+"""A few thousand bad inputs for every door; `make fuzz` tries a hundred thousand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.codec import decode
+from engine.verdicts import Verdict
+from tests.fuzz import doors
+from tests.fuzz.doors import DOORS
+from tests.fuzz.fuzzing import Broken, fuzz
+
+SEED, INPUTS = 20_261_121, 5_000
+
+
+@pytest.mark.parametrize("name", DOORS)
+def test_a_door_holds(name: str, tmp_path: Path) -> None:
+    fuzz(name, tmp_path, SEED, max(round(INPUTS * DOORS[name][1]), 25))
+
+
+def test_a_door_that_does_not_hold_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doors.kafka_records, "decode", lambda body, *_: body[5])
+    with pytest.raises(Broken, match=f"kafka batches: seed {SEED}, input"):
+        fuzz("kafka batches", tmp_path, SEED, 500)
+
+
+@settings(max_examples=300)
+@given(key=st.text(max_size=20), value=st.binary(max_size=200))
+def test_any_bytes_have_a_verdict_or_an_event(key: str, value: bytes) -> None:
+    decoded = decode(key, value)
+    assert isinstance(decoded, Verdict) or decoded[0].subject == key
