@@ -141,18 +141,27 @@ class Publisher:
 
     def _mend_states(self, number: int) -> None:
         """Write the states anew that somebody else has written, and that are not as they should be."""
+        with self._view.lock:
+            if self._is_behind(number):
+                return
         if not self._is_time_to_look(number):
             return
         is_right: dict[str, bool] = {}
         """By key, of what was written last."""
         for page in self._outlet.written_by_others(number):
             with self._view.lock:
+                if self._is_behind(number):  # it was dropped meanwhile: whoever takes it over looks at everything
+                    self._next.pop(number)
+                    return
                 wanted = {key: self._state(number, key) for key, _ in page}
             is_right |= {key: state_in(value) == wanted[key] for key, value in page}
         keys = [key for key, right in is_right.items() if not right]
         for start in range(0, len(keys), BATCH):
             notices = []
             with self._view.lock:
+                if self._is_behind(number):
+                    self._next.pop(number)
+                    return
                 partition = self._view.partitions[number]
                 place = FactId(number, partition.checkpoint - 1, 0)
                 for key in keys[start : start + BATCH]:
@@ -162,6 +171,13 @@ class Publisher:
                         value = encode_state(place, self._outbox.source, partition.log_time_ms, state)
                     notices.append(Notice(key, value))
             self._outlet.publish_states(number, notices)
+
+    def _is_behind(self, number: int) -> bool:
+        """Whether others have told of records that are not folded here: what is known here of states may be old.
+
+        What is not folded yet, and not told either, will be told. The caller holds the view's lock.
+        """
+        return self._view.partitions[number].checkpoint < self._next[number]
 
     def _state(self, number: int, key: str) -> dict[str, Any] | None:
         session = self._view.partitions[number].find(key)

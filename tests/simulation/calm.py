@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine.partitioner import partition_of
 from projections.facts import encode
 from projections.pruner import RETRY_MS
 from tests.simulation.evidence import Body, Pass
@@ -43,9 +44,13 @@ def _heal(world: World) -> None:
         if node.engine is None:
             world.start(node)
         node.heal()
-    brokers.group.assign([number % world.plan.nodes for number in range(world.plan.partitions)])
+    if world.plan.seed % 2:
+        # Else they stay who they are: what they did wrong, no heir puts right.
+        brokers.group.assign([number % world.plan.nodes for number in range(world.plan.partitions)])
     for member in brokers.group.members.values():
         member.hear()
+    for node in world.nodes:
+        world.attempt(node, lambda engine: engine._follow())
 
 
 def _pass(world: World, after_ms: int) -> None:
@@ -70,7 +75,8 @@ def _pass(world: World, after_ms: int) -> None:
         or any(until > now_ms for until in chronicle.leases(each, 2**62).values())
         for chronicle, each in live
     )
-    most = world.plan.settings["max_sessions"]
+    # An engine that holds only its own counts only its own.
+    most = world.plan.settings["max_sessions"] if world.plan.settings["view"] == "all" else None
     world.evidence.passes.append(Pass(now_ms, ends, min(wakes, default=None), len(live), most, spared))
 
 
@@ -85,7 +91,8 @@ def _publish(world: World) -> None:
 def _write_down(world: World) -> None:
     for node in world.nodes:
         _indexes(world, node)
-        _heard(world, node)
+        if world.plan.settings["view"] == "all":
+            _heard(world, node)
         keys = world.plan.keys
         for key in keys:
             world.read(node, key)
@@ -93,10 +100,12 @@ def _write_down(world: World) -> None:
             node.die()
             world.start(node)
         for reference, partition in zip(world.references, node.running._views.partitions, strict=True):
-            if state_of(partition, node.running._statistics) != reference.state():
+            is_held = node.holds(partition.number)
+            if is_held and state_of(partition, node.running._statistics) != reference.state():
                 world.evidence.restored.append((node.number, f"partition {partition.number} at the end"))
         for key in keys:
-            _past(world, node, key)
+            if node.holds(partition_of(key, world.plan.partitions)):
+                _past(world, node, key)
 
 
 def _indexes(world: World, node: Node) -> None:

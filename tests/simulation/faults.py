@@ -198,6 +198,21 @@ def a_zombie_stays(world: World, draw: Random) -> None:
         world.attempt(node, lambda engine: engine._share.publish())
 
 
+@fault(6)
+def an_heir_tells_at_once(world: World, draw: Random) -> None:
+    """A partition gets another owner, which publishes before it has read what the last one has told."""
+    owners = [*world.brokers.group.owners]
+    number = draw.randrange(world.plan.partitions)
+    node = world.up(draw)
+    owners[number] = node.number
+    world.brokers.group.assign(owners)
+    world.brokers.group.members[node.number].hear()
+    behind = node.running._views.partitions[number].checkpoint < world.brokers.ends()[number]
+    world.attempt(node, lambda engine: engine._share.publish())
+    if behind:
+        world.evidence.happened["heir behind"] += 1
+
+
 @fault(5)
 def a_zombie_prunes(world: World, draw: Random) -> None:
     """A pruner that has not caught up, by whatever clock it has, announces what it believes to be due."""

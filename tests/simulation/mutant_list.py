@@ -116,6 +116,8 @@ MUTANTS = (
     Mutant("a new owner begins after the last fact", PUBLISHER,
            "return place_of(last).offset", "return place_of(last).offset + 1", 14),
     Mutant("overwritten states are not mended", PUBLISHER, "        self._mend_states(number)\n", "", 14),
+    Mutant("an owner that is behind writes old states over newer ones", PUBLISHER,
+           "return self._view.partitions[number].checkpoint < self._next[number]", "return False", 14),
     Mutant("facts count as told although the brokers did not answer", PUBLISHER,
            "                    self._next.pop(number, None)\n                    raise",
            "                    self._next[number] = self._view.partitions[number].checkpoint\n"

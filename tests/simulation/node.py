@@ -96,6 +96,8 @@ class Node:
         self.line = Line(self.brokers, self.number, self._draw, self._happened)
         with process(self._remembered):
             engine = Engine(self.line, self.clock, self._settings)
+            if engine._holdings is not None:
+                engine._holdings.adjust()
         self.starts += 1
         publisher = engine._share._publisher
         assert publisher is not None
@@ -105,6 +107,10 @@ class Node:
         self.heard = engine.subscribe()
         self.heard_from = [partition.checkpoint for partition in engine._views.partitions]
         return engine
+
+    def holds(self, partition: int) -> bool:
+        """Whether it answers for a partition."""
+        return partition in self.running.held()
 
     @property
     def running(self) -> Engine:

@@ -41,6 +41,7 @@ class Plan:
 def plan_of(seed: int, actions: dict[str, int], faults: dict[str, int]) -> Plan:
     """The plan that a seed stands for; `actions` and `faults` are names with their weights."""
     draw = Random(seed)
+    view = "owned" if Random(seed + 3).random() < 0.2 else "all"
     enabled = {name: weight for name, weight in faults.items() if draw.random() < 0.45}
     weights = actions | enabled
     calm = 20 if draw.random() < 0.6 else 1
@@ -60,11 +61,12 @@ def plan_of(seed: int, actions: dict[str, int], faults: dict[str, int]) -> Plan:
             "max_sessions": draw.choice([None, 2, 3]),
             "evict_on_pressure": draw.random() < 0.5,
             "max_body_bytes": draw.choice([1, 1_000, 10**6]),
+            "view": view,
         },
         policies=[_policy(draw, calm) for _ in range(3)],
         read_limit=draw.choice([1, 2, 512]),
         keys=KEYS[: draw.choice([2, 4, 6])],
-        damage=draw.choice(DAMAGES) if draw.random() < 0.3 else None,
+        damage=draw.choice(DAMAGES) if draw.random() < 0.3 and view == "all" else None,
         steps=tuple(Step(name, draw.getrandbits(32)) for name in names),
     )
 

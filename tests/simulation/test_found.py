@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,8 +14,53 @@ from engine.errors import LogMismatch, SessionExists
 from engine.log.memory import MemoryLog
 from lastseen import Engine, ManualClock, Settings
 from tests.simulation.brokers import T0
+from tests.simulation.run import plan
+from tests.simulation.world import World
 
 MIN = 60_000
+
+
+def two_nodes(folder: Path, view: str) -> World:
+    """Two nodes on a log of one partition, and nothing that goes wrong."""
+    calm = plan(1)
+    limits = {"idle_ttl": "1h", "max_age": None, "max_sessions": None, "touch_precision": None, "view": view}
+    settings = calm.settings | limits
+    return World(replace(calm, partitions=1, nodes=2, settings=settings, read_limit=512), folder)
+
+
+def states_told(world: World) -> dict[str, int | None]:
+    """By key, the version that others are told; `None` for a tombstone."""
+    newest = dict(world.brokers.topics.states[0])
+    return {key: None if value is None else json.loads(value)["data"]["version"] for key, value in newest.items()}
+
+
+@pytest.mark.parametrize("view", ["all", "owned"])
+def test_an_owner_that_is_behind_leaves_newer_states_alone(tmp_path: Path, view: str) -> None:
+    """By hand, after the simulation had learnt of `view="owned"`: the states of live sessions were old for good, or
+    tombstones."""
+    world = two_nodes(tmp_path, view)
+    old, heir = world.nodes
+    for key in ("ben", "ana", "cyd"):
+        assert old.do(lambda engine, key=key: engine.open(key)) is None
+    heir.do(lambda engine: engine.refresh())
+    for key in ("ben", "ana", "ana"):
+        assert old.do(lambda engine, key=key: engine.touch(key)) is None
+    assert old.do(lambda engine: engine._share.publish()) is None
+    truth = {"ben": 2, "ana": 3, "cyd": 1}
+    assert states_told(world) == truth
+    world.brokers.group.assign([1])
+    for member in world.brokers.group.members.values():
+        member.hear()
+    assert heir.do(lambda engine: engine._share.publish()) is None
+    assert states_told(world) == truth, "it knows less than the last owner has told"
+    world.brokers.topics.states[0].append(world.brokers.topics.states[0][0]._replace(value=None))
+    heir.do(lambda engine: engine._follow())
+    heir.do(lambda engine: engine.refresh())
+    world.brokers.let_pass(2_000)
+    assert heir.do(lambda engine: engine._share.publish()) is None
+    assert states_told(world) == truth, "and mends them once it knows"
+    for node in world.nodes:
+        node.die()
 
 
 class Ahead:

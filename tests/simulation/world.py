@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 from engine.clock import iso_from_ms
-from engine.errors import LastseenError
+from engine.errors import LastseenError, NotOwner
 from engine.log.port import Message
 from engine.partitioner import partition_of
 from lastseen.app import Engine
@@ -112,6 +112,8 @@ class World:
         node.line.read_limit = self.plan.read_limit
         self.follow()
         for partition, reference in zip(engine._views.partitions, self.references, strict=True):
+            if not node.holds(partition.number):
+                continue
             known, wanted = state_of(partition, engine._statistics), reference.state()
             unlike = [
                 f"{name}: {known[name]} instead of {wanted[name]}" for name in wanted if known[name] != wanted[name]
@@ -125,6 +127,8 @@ class World:
         node.line.failed = False
         before = sum(self.evidence.happened.values())
         error = node.do(work)
+        if isinstance(error, NotOwner):
+            return error
         if error is not None and not may_fail and sum(self.evidence.happened.values()) == before:
             self.evidence.errors.append(f"node {node.number}: {''.join(traceback.format_exception(error)[-4:])}")
         if node.engine is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from engine.errors import ClockSkew, InvalidEvent, LogUnavailable, OutcomeUnknown, Refused
+from engine.errors import ClockSkew, InvalidEvent, LogUnavailable, NotOwner, OutcomeUnknown, Refused
 from tests.simulation.node import Answer
 from tests.simulation.world import World
 
@@ -52,6 +52,9 @@ def _judged(answer: Answer, verdicts: dict[str, str]) -> Iterator[str]:
         is_last = answer.command in ("open", "create") or (answer.pinned and answer.command != "rotate")
         if found and (is_last or isinstance(error, ClockSkew)) and ERRORS.get(str(found[-1])) != type(error).__name__:
             yield f"was refused with {error!r}, and its record is {found[-1]}"
+    elif isinstance(error, NotOwner):
+        if found:
+            yield f"was told that somebody else owns the key, and sent {found}"
     elif isinstance(error, LogUnavailable):
         if found[-1] is not None:
             yield f"was told that nothing was written, and its record is {found[-1]}"
