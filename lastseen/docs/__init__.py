@@ -15,6 +15,7 @@ from lastseen.docs.event_schemas import event_schemas
 from lastseen.docs.http_api import openapi
 from lastseen.docs.lifecycle_page import lifecycle_page
 from lastseen.docs.operations_page import operations_page
+from lastseen.docs.topics_api import asyncapi
 
 COMMAND = "python -m lastseen.docs"
 
@@ -29,6 +30,7 @@ def generated() -> dict[str, str]:
         "docs/configuration.md": configuration_page(),
         "docs/operations.md": operations_page(),
         "docs/openapi.json": openapi(),
+        "docs/asyncapi.json": asyncapi(),
         **schemas,
     }
 
