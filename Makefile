@@ -33,7 +33,7 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check kafka kafka-cluster kafka-jars test replay-check crash kafka-crash bench docs lock clean no-python
+.PHONY: help setup demo check kafka kafka-cluster kafka-jars test replay-check crash kafka-crash simulate mutants fuzz bench docs lock clean no-python
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -90,6 +90,15 @@ crash: setup ## kill -9 at random moments, 500 times
 
 kafka-crash: setup kafka-jars ## kill -9 engines and writers on one topic, 500 times
 	LASTSEEN_KAFKA_CYCLES=500 $(BIN)/python -m pytest tests/kafka/test_chaos.py
+
+simulate: setup ## histories under simulated faults (RUNS=100000 SEED=7)
+	$(BIN)/python -m tests.simulation --runs $(or $(RUNS),10000) $(if $(SEED),--seed $(SEED))
+
+mutants: setup ## seed every known bug, and see which test kills it; writes docs/mutants.md
+	$(BIN)/python -m tests.simulation.mutants
+
+fuzz: setup ## bad input for every door (INPUTS=100000 SEED=7)
+	$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),100000) $(if $(SEED),--seed $(SEED))
 
 bench: setup ## measure, side by side with bare SQLite
 	$(BIN)/python -m benchmarks
