@@ -71,5 +71,10 @@ _LAZY = {
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
+        try:
+            return getattr(import_module(_LAZY[name]), name)
+        except ModuleNotFoundError as error:
+            if error.name != "httpx":
+                raise
+            raise ModuleNotFoundError(f"{name} needs httpx: pip install 'lastseen[client]'", name="httpx") from None
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -28,12 +29,12 @@ from lastseen import client_answers as answers
 from lastseen.client_answers import TouchedSession
 from lastseen.client_call import Call, body
 from lastseen.client_session import RemotePage, RemotePlan, RemoteSession
-from lastseen.http.key_paths import SESSIONS, path_of
 from projections.bodies import Message
 from projections.explain import Explanation
 from projections.history import Entry, Life
 from projections.live_view import Sort
 
+SESSIONS = "/v1/sessions"
 MAX_TOUCHES = 10_000
 
 _GONE = (SessionNotFound, SessionEnded)
@@ -270,7 +271,9 @@ def _looking(path: str, read: Any, **options: Any) -> Call[Any]:
 
 def _path(key: str, verb: str | None = None) -> str:
     check_key(key)
-    return path_of(key) if verb is None else f"{path_of(key)}/{verb}"
+    # One segment, whatever is in the key. `.` and `..` are written out, lest they be taken for steps in the path.
+    segment = key.replace(".", "%2E") if key in (".", "..") else quote(key, safe="")
+    return f"{SESSIONS}/{segment}" if verb is None else f"{SESSIONS}/{segment}/{verb}"
 
 
 def _match(version: int | None) -> dict[str, str]:

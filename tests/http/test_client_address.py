@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,6 +14,7 @@ from engine.errors import EngineClosed, InvalidSetting
 from lastseen import AsyncClient, Client
 from lastseen.client_address import address_of
 
+ROOT = Path(__file__).resolve().parents[2]
 SECRET = "lst_verysecret"
 
 
@@ -93,3 +97,34 @@ def test_a_client_that_is_shut_down_says_so() -> None:
     client.shutdown()
     with pytest.raises(EngineClosed):
         client.get("key")
+
+
+def python(script: str) -> str:
+    """What a program prints, in a process of its own."""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_client_does_not_load_the_service() -> None:
+    loaded = python("import sys, lastseen; lastseen.Client, lastseen.AsyncClient; print(*sys.modules, sep='\\n')")
+    names = {name.partition(".")[0] for name in loaded.split()}
+    assert "httpx" in names
+    assert names & {"starlette", "fastapi", "uvicorn", "sqlalchemy", "kafka"} == set()
+
+
+def test_a_client_without_its_library_says_what_to_install() -> None:
+    script = """
+import sys
+sys.modules["httpx"] = None
+import lastseen
+lastseen.AsyncEngine, lastseen.ServiceError, lastseen.RemoteSession
+for name in ("Client", "AsyncClient"):
+    try:
+        getattr(lastseen, name)
+    except ModuleNotFoundError as error:
+        print(error)
+"""
+    assert python(script) == "".join(
+        f"{name} needs httpx: pip install 'lastseen[client]'\n" for name in ("Client", "AsyncClient")
+    )
