@@ -81,6 +81,7 @@ def _pass(world: World, after_ms: int) -> None:
 
 
 def _publish(world: World) -> None:
+    """Everybody tells what is left to tell."""
     for _ in range(2):
         # Twice, a second apart: what a zombie wrote last is found at the next look.
         world.brokers.let_pass(1_000)

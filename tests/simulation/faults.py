@@ -90,11 +90,11 @@ def poison(world: World, draw: Random) -> None:
     world.evidence.happened["poison"] += 1
 
 
-@fault(3)
+@fault(6)
 def a_leader_s_clock_jumps(world: World, draw: Random) -> None:
     """The clock by which log time is told; or it is right again."""
     number = draw.randrange(world.plan.partitions)
-    jumps = [0, 0, -900, 2_000, -15 * MIN, 15 * MIN, 2 * HOUR, -2 * HOUR]
+    jumps = [0, 0, 0, -900, 2_000, -2_000, 20_000, -20_000, -15 * MIN, 15 * MIN, 2 * HOUR, -2 * HOUR]
     world.brokers.skews_ms[number] = draw.choice(jumps)
     world.evidence.happened["leader's clock jumps"] += 1
 

@@ -22,7 +22,7 @@ AT_LEAST = 50
 FAULTS = (
     *APPEND_FAULTS, *DAMAGES, "record again", "poison", "leader's clock jumps", "slow reader", "node's clock jumps",
     "kill", "power loss", "torn snapshot", "lost snapshot", "restart", "full disk", "memory pressure", "rebalance",
-    "zombie owner", "zombie pruner", "heir behind", "facts not acknowledged", "old state",
+    "zombie owner", "zombie pruner", "heir behind", "facts not acknowledged", "outbox overflows", "old state",
 )  # fmt: skip
 CHUNK = 10
 MOST_SHOWN = 5

@@ -14,6 +14,7 @@ from lastseen.app import Engine
 from lastseen.config import Settings
 from tests.simulation.brokers import Appended, Brokers, Crash, Line
 from tests.simulation.disk import Disk, free
+from tests.simulation.plan import Plan
 from tests.simulation.seeded import process
 
 
@@ -66,12 +67,10 @@ class Node:
     """A process that is started, used, killed and started again."""
 
     def __init__(
-        self, number: int, brokers: Brokers, folder: Path, draw: Random, settings: dict[str, Any],
-        keys: tuple[str, ...],
-        happened: Callable[[str], None],
-    ) -> None:  # fmt: skip
+        self, number: int, brokers: Brokers, folder: Path, draw: Random, plan: Plan, happened: Callable[[str], None]
+    ) -> None:
         self.number = number
-        self.keys = keys
+        self.plan = plan
         self.brokers = brokers
         self.disk = Disk(folder, draw)
         self.clock = NodeClock(brokers)
@@ -83,7 +82,7 @@ class Node:
             snapshot=str(self.disk.snapshot),
             source=f"/node/{number}",
             archive_interval="10m",
-            **settings,
+            **plan.settings,
         )
         self._remembered: dict[bytes, object] = {}
         self.engine: Engine | None = None
@@ -101,6 +100,7 @@ class Node:
         self.starts += 1
         publisher = engine._share._publisher
         assert publisher is not None
+        publisher._outbox._max_kept = self.plan.outbox_limit
         publisher._monotonic_s = lambda: self.brokers.now_ms / 1000
         engine._pressure = self.pressure  # type: ignore[assignment]
         self.engine = engine
@@ -124,6 +124,7 @@ class Node:
 
     def die(self, *, power_lost: bool = False, torn: bool = False, deleted: bool = False) -> None:
         """The process is gone at once; what its disk keeps depends on what else happened."""
+        self._note_refolds()
         engine, self.engine = self.running, None
         image = self.disk.image()
         engine._snapshot.close()
@@ -137,8 +138,14 @@ class Node:
             self.disk.forget(image)
         self.disk.restore(image)
 
+    def _note_refolds(self) -> None:
+        publisher = self.running._share._publisher
+        if publisher is not None and publisher.refolded:
+            self._happened("outbox overflows")
+
     def stop(self) -> None:
         """Shut down in good order."""
+        self._note_refolds()
         engine, self.engine = self.running, None
         with process(self._remembered):
             engine.shutdown()
@@ -168,7 +175,7 @@ class Node:
         view = result[0] if result else None
         seen = (view.session_id, view.version) if isinstance(view, SessionView) else None
         reached = [partition.checkpoint for partition in self.running._views.partitions]
-        several = zip(self.keys, view, strict=True) if isinstance(view, list) else ()
+        several = zip(self.plan.keys, view, strict=True) if isinstance(view, list) else ()
         many = {each: type(result).__name__ for each, result in several}
         return Answer(self.number, command, key, wait, pinned, seen, error, appended, reached, many)
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, NamedTuple
 
+from projections.outbox import MAX_KEPT
+
 S, MIN = 1_000, 60_000
 KEYS = ("ana", "ben", "cyd", "dan", "eve", "irc:#ubuntu:é")
 DAMAGES = ("truncated", "gap", "beginning deleted", "remade", "other partitions")
@@ -33,6 +35,8 @@ class Plan:
     settings: dict[str, Any]
     policies: list[dict[str, Any]]
     read_limit: int
+    outbox_limit: int
+    """How many effects a node keeps for others; what is dropped must be folded again."""
     keys: tuple[str, ...]
     damage: str | None
     steps: tuple[Step, ...]
@@ -65,6 +69,7 @@ def plan_of(seed: int, actions: dict[str, int], faults: dict[str, int]) -> Plan:
         },
         policies=[_policy(draw, calm) for _ in range(3)],
         read_limit=draw.choice([1, 2, 512]),
+        outbox_limit=Random(seed + 4).choice([3, 20, MAX_KEPT]),
         keys=KEYS[: draw.choice([2, 4, 6])],
         damage=draw.choice(DAMAGES) if draw.random() < 0.3 and view == "all" else None,
         steps=tuple(Step(name, draw.getrandbits(32)) for name in names),

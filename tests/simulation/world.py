@@ -33,7 +33,7 @@ class World:
         for number in range(plan.nodes):
             chance = Random(draw.getrandbits(32))
             place = folder / str(number)
-            node = Node(number, self.brokers, place, chance, plan.settings, plan.keys, self._happened)
+            node = Node(number, self.brokers, place, chance, plan, self._happened)
             self.nodes.append(node)
         self.references = [Reference(n, f"/lastseen/{self.brokers.identity}") for n in range(plan.partitions)]
         self._events = 0
