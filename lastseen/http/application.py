@@ -14,7 +14,19 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from lastseen.app import Engine
-from lastseen.http import activity, answers, figures, long_work, past, pruning, sessions, snapshots, stream, touches
+from lastseen.http import (
+    activity,
+    answers,
+    figures,
+    long_work,
+    past,
+    problem_types,
+    pruning,
+    sessions,
+    snapshots,
+    stream,
+    touches,
+)
 from lastseen.http.caller import ANYONE
 from lastseen.http.door import Door
 from lastseen.http.failures import answer_failures, answering
@@ -105,7 +117,7 @@ def operations_of(door: Door) -> list[Operation]:
     return [
         *activity.operations(door), *touches.operations(door), *sessions.operations(door), *past.operations(door),
         *stream.operations(door), *pruning.operations(door), *figures.operations(door),
-        *snapshots.operations(door, work), *long_work.operations(work),
+        *snapshots.operations(door, work), *long_work.operations(work), *problem_types.operations(),
     ]  # fmt: skip
 
 

@@ -120,3 +120,16 @@ class Snapshots(Struct):
     """The snapshots of an instance."""
 
     snapshots: list[SnapshotFile]
+
+
+class ProblemType(Struct):
+    """A kind of problem."""
+
+    type: Annotated[str, Meta(examples=["/problems/session-ended"])]
+    meaning: str
+
+
+class ProblemTypes(Struct):
+    """Every kind of problem."""
+
+    problems: list[ProblemType]

@@ -22,7 +22,7 @@ from lastseen.http.models import Key, ProblemDocument
 Handler = Callable[[Request], Awaitable[Response]]
 REFERENCE = "#/components/schemas/{name}"
 
-EVERYWHERE = (400, 401, 403, 413, 421, 422, 429, 431, 500, 503, 504)
+EVERYWHERE = (400, 401, 403, 408, 413, 414, 415, 421, 422, 429, 431, 500, 503, 504)
 """Problems that any operation may answer: the guard's and the limits', and those of a log out of reach."""
 
 HEADERS: Mapping[str, dict[str, Any]] = {
@@ -68,8 +68,8 @@ class Operation:
     name: str
     """Its `operationId`."""
     handler: Handler
-    scope: Scope
-    """What a caller's token must allow."""
+    scope: Scope | None
+    """What a caller's token must allow; `None`: anybody may."""
     summary: str
     answers: Mapping[int, Answer]
     says: str = ""
@@ -114,11 +114,11 @@ def describe(operation: Operation) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": operation.name,
         "summary": operation.summary,
-        "description": f"{operation.says} Needs the scope `{operation.scope.value}`.".strip(),
+        "description": f"{operation.says} {_needed(operation.scope)}".strip(),
         "tags": [operation.tag],
         "parameters": _parameters(operation),
         "responses": _responses(operation),
-        "security": [{"token": []}, {}],
+        "security": [{}] if operation.scope is None else [{"token": []}, {}],
     }
     if operation.body is not None:
         content: dict[str, Any] = {"schema": schema_of(operation.body)}
@@ -126,6 +126,10 @@ def describe(operation: Operation) -> dict[str, Any]:
             content["example"] = operation.body_example
         described["requestBody"] = {"required": operation.needs_body, "content": {"application/json": content}}
     return described
+
+
+def _needed(scope: Scope | None) -> str:
+    return "Needs no token." if scope is None else f"Needs the scope `{scope.value}`."
 
 
 def _parameters(operation: Operation) -> list[dict[str, Any]]:
