@@ -26,6 +26,7 @@ from lastseen.client_wire import (
     Remote,
     line_of,
     lost_by,
+    no_room,
     pool_options,
     reply_of,
     request_options,
@@ -71,7 +72,9 @@ class AsyncClient(Remote):
     ) -> None:
         """As for `Client`. Raises `InvalidSetting`."""
         super().__init__(line_of(address, token, timeout, reads_own_writes))
+        self._connections = connections
         self._http = httpx.AsyncClient(transport=transport, **pool_options(connections, verify))
+        self._turns = asyncio.Semaphore(connections)
 
     open = _doing(calls.open)
     create = _doing(calls.create)
@@ -165,9 +168,12 @@ class AsyncClient(Remote):
                 answer = await self._send(step)
 
     async def _send(self, send: Send) -> Reply | Lost:
+        has_turn = False
         try:
-            async with asyncio.timeout(send.timeout_s):
-                response = await self._http.send(self._http.build_request(**request_options(send)), stream=True)
+            async with asyncio.timeout(send.timeout_s), self._turns:
+                has_turn = True
+                request = self._http.build_request(**request_options(send, send.timeout_s))
+                response = await self._http.send(request, stream=True)
                 try:
                     content = bytearray()
                     async for chunk in response.aiter_bytes():
@@ -177,7 +183,7 @@ class AsyncClient(Remote):
                 finally:
                     await response.aclose()
         except (httpx.HTTPError, TimeoutError) as error:
-            return lost_by(error)
+            return lost_by(error) if has_turn else no_room(self._connections, send.timeout_s)
         return reply_of(response, bytes(content))
 
 

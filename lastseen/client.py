@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from types import TracebackType
@@ -25,6 +26,7 @@ from lastseen.client_wire import (
     Remote,
     line_of,
     lost_by,
+    no_room,
     pool_options,
     reply_of,
     request_options,
@@ -37,7 +39,7 @@ from projections.facts import Fact
 from projections.live_view import Sort
 
 TIMEOUT_S = 10.0
-CONNECTIONS = 20
+CONNECTIONS = 10
 PAGE = 500
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -77,11 +79,14 @@ class Client(Remote):
     ) -> None:
         """`address` is the service's, such as `http://127.0.0.1:8321`; nothing is sent before the first call.
 
-        `connections` are open at most. `verify` is for certificates of one's own, `transport` for tests. Proxies and
-        passwords of the environment are not used. Raises `InvalidSetting`.
+        `connections` calls are under way at most, and others wait; streams come on top. `verify` is for certificates of
+        one's own, `transport` for tests. Proxies and passwords of the environment are not used. Raises
+        `InvalidSetting`.
         """
         super().__init__(line_of(address, token, timeout, reads_own_writes))
+        self._connections = connections
         self._http = httpx.Client(transport=transport, **pool_options(connections, verify))
+        self._turns = threading.BoundedSemaphore(connections)
 
     open = _doing(calls.open)
     create = _doing(calls.create)
@@ -177,8 +182,11 @@ class Client(Remote):
 
     def _send(self, send: Send) -> Reply | Lost:
         until_s = time.monotonic() + send.timeout_s
+        if not self._turns.acquire(timeout=send.timeout_s):
+            return no_room(self._connections, send.timeout_s)
         try:
-            response = self._http.send(self._http.build_request(**request_options(send)), stream=True)
+            left_s = max(until_s - time.monotonic(), 0.001)
+            response = self._http.send(self._http.build_request(**request_options(send, left_s)), stream=True)
             try:
                 content = bytearray()
                 for chunk in response.iter_bytes():
@@ -191,6 +199,8 @@ class Client(Remote):
                 response.close()
         except (httpx.HTTPError, TimeoutError) as error:
             return lost_by(error)
+        finally:
+            self._turns.release()
         return reply_of(response, bytes(content))
 
 

@@ -54,9 +54,8 @@ def pool_options(connections: int, verify: ssl.SSLContext | bool) -> dict[str, A
         raise InvalidSetting(f"connections = {shown(connections)}: give a whole number from 1 to 10000")
     return {
         # Shorter than servers keep idle connections: one that is closed just as it is used loses a request.
-        "limits": httpx.Limits(
-            max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=3.0
-        ),
+        # The clients bound them themselves: httpx's pool looks at all that wait, and all that are open, at each step.
+        "limits": httpx.Limits(max_connections=None, max_keepalive_connections=connections, keepalive_expiry=3.0),
         "verify": verify,
         # Neither a proxy nor a password of the environment has any business between this client and its token.
         "trust_env": False,
@@ -69,15 +68,15 @@ def url_of(address: Address, path: str) -> httpx.URL:
     return httpx.URL(scheme=address.scheme, host=address.host, port=address.port, raw_path=path.encode("ascii"))
 
 
-def request_options(send: Send) -> dict[str, Any]:
-    """A request, for `build_request`."""
+def request_options(send: Send, left_s: float) -> dict[str, Any]:
+    """A request that has so long, for `build_request`."""
     url = url_of(send.address, send.path)
     return {
         "method": send.method,
         "url": url.copy_merge_params(send.query) if send.query else url,
         "headers": send.headers,
         "content": send.content,
-        "timeout": timeout_of(send.timeout_s),
+        "timeout": timeout_of(left_s),
     }
 
 
@@ -95,6 +94,11 @@ def lost_by(error: httpx.HTTPError | TimeoutError) -> Lost:
     """What a failure means."""
     said = "" if isinstance(error, httpx.LocalProtocolError) else str(error)  # which may quote a header
     return Lost(f"{type(error).__name__} {said}".strip(), not isinstance(error, _NOT_SENT))
+
+
+def no_room(connections: int, timeout_s: float) -> Lost:
+    """All connections were in use all the time."""
+    return Lost(f"{connections} calls were under way, and none ended within {timeout_s:g} s", False)
 
 
 def too_large() -> httpx.RemoteProtocolError:

@@ -289,3 +289,24 @@ def test_a_redirection_is_not_followed(kind: str) -> None:
             client.rotate(KEY)
         assert refused.value.status == 307
         assert rude.served == 1
+
+
+@pytest.mark.parametrize("kind", ["client", "async client"])
+def test_who_gets_no_turn_has_done_nothing(kind: str) -> None:
+    with Rude(silent) as rude, client_of(kind, rude.address, timeout=0.2, connections=1) as client:
+        # As if another call were under way all the time.
+        if kind == "client":
+            assert client._turns.acquire()
+        else:
+            assert client._wait(client._twin._turns.acquire())
+        with pytest.raises(LogUnavailable, match="1 calls were under way"):
+            client.rotate(KEY)
+        assert rude.served == 0
+        if kind == "client":
+            client._turns.release()
+        else:
+            client._twin._turns.release()
+        for _ in range(3):  # a turn is given back, whatever became of the call
+            with pytest.raises(OutcomeUnknown):
+                client.rotate(KEY)
+        assert rude.served == 3
