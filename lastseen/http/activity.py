@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from starlette.requests import Request
@@ -35,9 +35,10 @@ class Activity:
         key = key_in(request.path_params["key"])
         caller_of(request, Scope.TOUCH, key)
         waiting = query_of(request, queries.Waiting) if request.scope["query_string"] else _APPLIED
-        touch = await body_of(request, models.Touch) if await request.body() else _NO_BODY
+        is_bare, is_pinned = _looked_over(request.scope["headers"])
+        touch = _NO_BODY if is_bare else await body_of(request, models.Touch)
         is_plain = touch.attributes is None and touch.message is None and touch.policy is None
-        if is_plain and waiting.wait == "applied" and "if-match" not in request.headers:
+        if is_plain and waiting.wait == "applied" and not is_pinned:
             return await self._answer(await self._door.touch(key, touch.session_id))
         touched = await self._door.call(
             self._engine.touch,
@@ -103,6 +104,17 @@ class Activity:
         if not session.is_whole:
             await self._door.call(lambda: session.attributes)
         return answers.of_session(session, self._engine.reached(session.partition))
+
+
+def _looked_over(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bool, bool]:
+    """Whether a request has no body, and whether it has an `If-Match`. Most touches have neither, and need no more."""
+    is_bare, is_pinned = True, False
+    for name, value in headers:
+        if name == b"if-match":
+            is_pinned = True
+        elif name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
+            is_bare = False
+    return is_bare, is_pinned
 
 
 def operations(door: Door) -> list[Operation]:

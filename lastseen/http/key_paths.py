@@ -33,6 +33,8 @@ class RawKeyPaths:
 
 def key_in(segment: str) -> str:
     """The key that a segment of a raw path stands for. Raises `Problem` 422 where it is no UTF-8."""
+    if "%" not in segment and segment.isascii():
+        return segment
     try:
         return unquote_to_bytes(segment.encode("latin-1")).decode("utf-8")
     except UnicodeError:
