@@ -82,9 +82,12 @@ def _pass(world: World, after_ms: int) -> None:
 
 def _publish(world: World) -> None:
     """Everybody tells what is left to tell."""
-    for _ in range(2):
-        # Twice, a second apart: what a zombie wrote last is found at the next look.
+    for number in range(2):
+        # Twice, a second apart: what a zombie wrote in between is found at the next look.
         world.brokers.let_pass(1_000)
+        for states in world.brokers.topics.states if number and world.plan.seed % 4 == 0 else ():
+            states += states[:2]
+            world.evidence.happened["old state"] += 1
         for node in world.nodes:
             world.attempt(node, lambda engine: engine._share.publish())
 

@@ -198,7 +198,7 @@ def a_zombie_stays(world: World, draw: Random) -> None:
         world.attempt(node, lambda engine: engine._share.publish())
 
 
-@fault(6)
+@fault(14)
 def an_heir_tells_at_once(world: World, draw: Random) -> None:
     """A partition gets another owner, which publishes before it has read what the last one has told."""
     owners = [*world.brokers.group.owners]

@@ -69,7 +69,7 @@ def plan_of(seed: int, actions: dict[str, int], faults: dict[str, int]) -> Plan:
         },
         policies=[_policy(draw, calm) for _ in range(3)],
         read_limit=draw.choice([1, 2, 512]),
-        outbox_limit=Random(seed + 4).choice([3, 20, MAX_KEPT]),
+        outbox_limit=Random(seed + 4).choice([3, 20] + 4 * [MAX_KEPT]),
         keys=KEYS[: draw.choice([2, 4, 6])],
         damage=draw.choice(DAMAGES) if draw.random() < 0.3 and view == "all" else None,
         steps=tuple(Step(name, draw.getrandbits(32)) for name in names),
