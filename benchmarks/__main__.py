@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import durable, kafka_topic, population
+from benchmarks import durable, http_door, kafka_topic, old_gateway, population
 from benchmarks.measure import Row
 
 RESULTS = Path(__file__).parent / "results"
@@ -33,8 +33,14 @@ NOTES = """What the rows are:
 - *64 callers* are threads, each of which waits for its own answer before it sends the next.
 - *Expiry* plans, appends, flushes and folds one `expired` record a session.
 - *Memory* is resident memory of a process that has folded as many sessions and two touches of each.
+- *HTTP* is the service's own application on uvicorn in a process of its own, with guard and limits, no tokens. The
+  empty handler is one more route of it. Callers are 32 connections of another process (one connection for batches),
+  which shares the two cores.
+- *Gateway* rows stand beside a stand-in that does what the old gateway did at each message: write all sessions as one
+  JSON file, fsync, rename.
 - *Kafka* is one node on the same machine, which shares its cores with the clients. `send()` and librdkafka append the
-  same bytes with acks=all and idempotence, 5 ms of linger and batches of 512 KiB; each acknowledgement is looked at.
+  same bytes, header included, with acks=all and idempotence, 5 ms of linger and batches of 512 KiB; each
+  acknowledgement is looked at.
 """
 
 
@@ -42,7 +48,9 @@ def main() -> int:
     """Measure everything; the exit code is 1 if a figure falls short."""
     arguments = argparse.ArgumentParser(description="Measure the engine beside its floors.")
     arguments.add_argument("--quick", action="store_true", help="fewer repetitions, a tenth of the sessions")
-    arguments.add_argument("--only", choices=["durable", "live", "expiry", "refold", "restart", "memory", "kafka"])
+    arguments.add_argument(
+        "--only", choices=["durable", "live", "expiry", "refold", "restart", "memory", "kafka", "http", "gateway"]
+    )
     arguments.add_argument("--folder", default="var", help="where the logs go: a disk like the one in production")
     chosen = arguments.parse_args()
     repetitions, many = (3, 100_000) if chosen.quick else (7, 1_000_000)
@@ -58,6 +66,8 @@ def main() -> int:
             "refold": lambda: population.refold(folder, repetitions),
             "restart": lambda: population.restart(folder, many, 3),
             "memory": lambda: population.memory(many),
+            "http": lambda: http_door.run(folder, repetitions),
+            "gateway": lambda: old_gateway.run(folder, 3, 10_000 if chosen.quick else 100_000),
             "kafka": lambda: kafka_topic.run(folder, repetitions, 60_000 if chosen.quick else 300_000),
         }
         for name, work in works.items():

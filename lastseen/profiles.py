@@ -15,9 +15,9 @@ DEFAULT_PROFILE = "production"
 PROFILES: Mapping[str, Mapping[str, object]] = MappingProxyType(
     {
         "development": MappingProxyType({"idle_ttl": "5m", "log_format": "lines", "access_log": True}),
-        "production": MappingProxyType({"idle_ttl": "30m", "log_format": "json"}),
-        "high_traffic": MappingProxyType({"idle_ttl": "15m", "log_format": "json"}),
-        "long_running": MappingProxyType({"idle_ttl": "2h", "log_format": "json"}),
+        "production": MappingProxyType({"idle_ttl": "30m", "log_format": "json", "freeze": True}),
+        "high_traffic": MappingProxyType({"idle_ttl": "15m", "log_format": "json", "freeze": True}),
+        "long_running": MappingProxyType({"idle_ttl": "2h", "log_format": "json", "freeze": True}),
     }
 )
 """Each profile, and what it sets."""
