@@ -14,7 +14,7 @@ import msgspec
 from engine import events, own_events
 from engine.clock import Clock, iso_from_ms
 from engine.codec import check_key, checked
-from engine.errors import InvalidEvent, InvalidSetting, LastseenError, VersionConflict, shown
+from engine.errors import InvalidEvent, InvalidKey, InvalidSetting, LastseenError, VersionConflict, shown
 from engine.hold import Hold
 from engine.identifiers import new_event_id, new_event_ids, new_session_id
 from engine.log.port import Log, Message
@@ -172,10 +172,13 @@ class Commands(SessionEngine):
         """Merge `attributes` into the session's (RFC 7396: `None` deletes). Counts as activity."""
         return _present(self.touch(key, attributes=attributes, session_id=session_id, if_version=if_version))
 
-    def touch_many(self, keys: Iterable[str], *, wait: Wait = "applied") -> list[SessionView | LastseenError | None]:
+    def touch_many(
+        self, keys: Iterable[str | tuple[str, str | None]], *, wait: Wait = "applied"
+    ) -> list[SessionView | LastseenError | None]:
         """Touch many sessions in one append; for each key its session, or the error that refused it.
 
-        One refusal does not keep the others from being touched.
+        A key may come with the id of the very session that is meant. One refusal does not keep the others from being
+        touched.
         """
         _check_wait(wait)
         self._check_open()
@@ -188,9 +191,10 @@ class Commands(SessionEngine):
         wanted = list(keys)  # whatever makes the keys may call the engine, and must not under its lock
         fresh_ids = iter(new_event_ids(now_ms, len(wanted)))
         with self._view.lock:
-            for key in wanted:
+            for each in wanted:
                 try:
-                    partition, session = self._touchable(key, now_ms)
+                    key, session_id = _pair(each) if type(each) is not str else (each, None)
+                    partition, session = self._touchable(key, session_id, now_ms)
                 except LastseenError as error:
                     results.append(error)
                     continue
@@ -212,11 +216,11 @@ class Commands(SessionEngine):
             results[place] = answer.session if verdict is Verdict.APPLIED else refusal(verdict, message.key)
         return results
 
-    def _touchable(self, key: str, now_ms: int) -> tuple[int, Session]:
+    def _touchable(self, key: str, session_id: str | None, now_ms: int) -> tuple[int, Session]:
         """The partition and the session of a key that can be touched. The caller holds the view's lock."""
         check_key(key)
         partition = self._view.partition_of(key)
-        session = self._live(key, partition.find(key), None, now_ms, partition)
+        session = self._live(key, partition.find(key), session_id, now_ms, partition)
         if session.suspended_at_ms is not None:
             raise refusal(Verdict.SUSPENDED, key)
         return partition.number, session
@@ -363,6 +367,16 @@ class Commands(SessionEngine):
                 f"session key {shown(key)}: with this patch its attributes would take {size} bytes of JSON, and the"
                 f" limit is {events.MAX_ATTRIBUTES_BYTES}; delete some (set them to None), or keep the rest elsewhere"
             )
+
+
+def _pair(wanted: object) -> tuple[str, str | None]:
+    """A key, and the id of the session that is meant."""
+    match wanted:
+        case (str(key), str() | None as session_id):
+            return key, session_id
+        case str():
+            return wanted, None
+    raise InvalidKey(f"{shown(wanted)} names no session: give a key, or a key and a session's id")
 
 
 def _present(view: SessionView | None) -> SessionView:

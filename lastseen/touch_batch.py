@@ -21,10 +21,11 @@ MAX_WAITING = 20_000
 """Touches that may wait or be under way at a time."""
 BATCH = 2_000
 """Touches in one append: more would keep those who come first waiting for the last."""
-_PINNED_THREADS = 4
 
 _Result = SessionView | BaseException
-_Waiter = tuple[str, "asyncio.Future[SessionView]"]
+_Wanted = tuple[str, str | None]
+"""A key, and the id of the very session that is meant, if one is."""
+_Waiter = tuple[_Wanted, "asyncio.Future[SessionView]"]
 
 
 class TouchBatch:
@@ -46,7 +47,6 @@ class TouchBatch:
         self._is_busy = False
         """Whether the worker has a batch, or is about to get one."""
         self._worker = ThreadPoolExecutor(1, "lastseen-touches")
-        self._pinned = ThreadPoolExecutor(_PINNED_THREADS, "lastseen-pinned-touches")
 
     @property
     def waiting(self) -> int:
@@ -66,13 +66,11 @@ class TouchBatch:
                 f"session key {shown(key)}: {self._max_waiting} touches wait for the log, and that is the limit;"
                 " nothing was written, try again in a moment"
             )
-        if session_id is not None:
-            return await self._touch_pinned(key, session_id)
         loop = self._loop
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
         waiter: asyncio.Future[SessionView] = loop.create_future()
-        self._waiting.append((key, waiter))
+        self._waiting.append(((key, session_id), waiter))
         if not self._is_busy:
             self._is_busy = True
             loop.call_soon(self._send)
@@ -85,24 +83,9 @@ class TouchBatch:
             if self._idle is None:
                 self._idle = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._idle)
-        # Both are idle: their threads end at once.
         self._worker.shutdown()
-        self._pinned.shutdown()
 
     # ── in the loop ──
-
-    async def _touch_pinned(self, key: str, session_id: str) -> SessionView:
-        # `touch_many` names no sessions. The engine gathers these itself, from the threads that they come in.
-        def touch() -> _Result:
-            return self._touch_one(key, session_id)
-
-        self._under_way += 1
-        running = asyncio.get_running_loop().run_in_executor(self._pinned, touch)
-        running.add_done_callback(lambda _: self._arrived(1))
-        result = await asyncio.shield(running)
-        if isinstance(result, BaseException):
-            raise result
-        return result
 
     def _send(self) -> None:
         """At the end of a turn: hand the worker what waits."""
@@ -147,34 +130,34 @@ class TouchBatch:
     # ── in the worker ──
 
     def _run(self, batch: Sequence[_Waiter]) -> None:
-        results = self._touch_all([key for key, _ in batch])
+        results = self._touch_all([wanted for wanted, _ in batch])
         assert self._loop is not None
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(self._settle, batch, results)
 
-    def _touch_all(self, keys: list[str]) -> list[_Result]:
+    def _touch_all(self, wanted: list[_Wanted]) -> list[_Result]:
         try:
-            answers = self._engine.touch_many(keys)
+            answers = self._engine.touch_many(wanted)
         except LastseenError as error:
             # A new one for each caller: they raise it in coroutines of their own.
-            return [_again(error) for _ in keys]
+            return [_again(error) for _ in wanted]
         except BaseException as error:
-            return [_unknown(error) for _ in keys]
-        return [self._whole(key, answer) for key, answer in zip(keys, answers, strict=True)]
+            return [_unknown(error) for _ in wanted]
+        return [self._whole(*each, answer) for each, answer in zip(wanted, answers, strict=True)]
 
-    def _whole(self, key: str, answer: SessionView | LastseenError | None) -> _Result:
-        if isinstance(answer, Refused) and not isinstance(answer, ClockSkew):
+    def _whole(self, key: str, session_id: str | None, answer: SessionView | LastseenError | None) -> _Result:
+        if isinstance(answer, Refused) and not isinstance(answer, ClockSkew) and session_id is None:
             # Where the session changed hands between decision and fold, `touch` decides again; `touch_many` does not.
-            return self._touch_one(key, None)
+            return self._touch_one(key)
         if isinstance(answer, LastseenError):
             return answer
         assert answer is not None, "a touch that is waited for has a session or an error"
         _fetch(answer)
         return answer
 
-    def _touch_one(self, key: str, session_id: str | None) -> _Result:
+    def _touch_one(self, key: str) -> _Result:
         try:
-            session = self._engine.touch(key, session_id=session_id)
+            session = self._engine.touch(key)
         except LastseenError as error:
             return error
         except BaseException as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from stage import HOUR, KEY, MIN, PATIENCE_S, T0, LogBetween, S, Stage
@@ -134,6 +135,17 @@ def test_touch_many_answers_for_each_key(engine: Engine, clock: ManualClock) -> 
     assert refused == [errors.SessionSuspended, errors.SessionNotFound, errors.SessionEnded, errors.InvalidKey]
     assert ends(engine) == [before[0] + 2]
     assert engine.touch_many(["live"], wait="appended") == [None]
+
+
+def test_touch_many_may_name_the_very_sessions_that_are_meant(engine: Engine) -> None:
+    old, now = engine.open("a").session_id, engine.rotate("a").session_id
+    before = ends(engine)
+    meant, any_of_them, ended, stale = engine.touch_many([("a", now), ("a", None), ("a", old), ("a", "x" * 22)])
+    assert [type(each) for each in (ended, stale)] == [errors.SessionEnded, errors.StaleSession]
+    assert [each.version for each in (meant, any_of_them)] == [2, 3]  # type: ignore[union-attr]
+    wrong: list[Any] = [("a",), ("a", now, 1), ("a", 7), 7, None, ["a", now]]
+    assert {type(each) for each in engine.touch_many(wrong)} == {errors.InvalidKey, lastseen.SessionView}
+    assert ends(engine) == [before[0] + 3], "a list of two is a pair as well"
     assert engine.touch_many([]) == []
 
 
