@@ -14,7 +14,8 @@ import msgspec
 from engine import events, own_events
 from engine.clock import Clock, iso_from_ms
 from engine.codec import check_key, checked
-from engine.errors import InvalidEvent, InvalidKey, InvalidSetting, LastseenError, VersionConflict, shown
+from engine.errors import InvalidEvent, LastseenError, VersionConflict, shown
+from engine.given import attributes_of, check_wait, key_and_id
 from engine.hold import Hold
 from engine.identifiers import new_event_id, new_event_ids, new_session_id
 from engine.log.port import Log, Message
@@ -128,7 +129,7 @@ class Commands(SessionEngine):
         Returns the session once the touch is folded; with `wait="appended"` nothing, once the log has it; with
         `wait="none"` nothing, at once. A plain touch within `touch_precision_ms` of the last is not written.
         """
-        _check_wait(wait)
+        check_wait(wait)
         if attributes is not None:
             self._check_merged(key, attributes)
         unwritten: list[SessionView] = []
@@ -150,7 +151,7 @@ class Commands(SessionEngine):
                 events.Touched, key, now_ms,
                 lambda: events.TouchedData(
                     session_id=session.session_id,
-                    attributes=None if attributes is None else _object(attributes),
+                    attributes=None if attributes is None else attributes_of(attributes),
                     message=message,
                     policy=policy,
                     if_version=if_version,
@@ -180,7 +181,7 @@ class Commands(SessionEngine):
         A key may come with the id of the very session that is meant. One refusal does not keep the others from being
         touched.
         """
-        _check_wait(wait)
+        check_wait(wait)
         self._check_open()
         results: list[SessionView | LastseenError | None] = []
         places: list[int] = []
@@ -193,7 +194,7 @@ class Commands(SessionEngine):
         with self._view.lock:
             for each in wanted:
                 try:
-                    key, session_id = _pair(each) if type(each) is not str else (each, None)
+                    key, session_id = key_and_id(each) if type(each) is not str else (each, None)
                     partition, session = self._touchable(key, session_id, now_ms)
                 except LastseenError as error:
                     results.append(error)
@@ -332,7 +333,7 @@ class Commands(SessionEngine):
             lambda: events.CreatedData(
                 session_id=new_session_id() if session_id is None else session_id,
                 policy=self._policy if policy is None else policy,
-                attributes={} if attributes is None else _object(attributes),
+                attributes={} if attributes is None else attributes_of(attributes),
                 replaces=replaces,
                 reason=reason,
                 if_version=if_version,
@@ -369,30 +370,9 @@ class Commands(SessionEngine):
             )
 
 
-def _pair(wanted: object) -> tuple[str, str | None]:
-    """A key, and the id of the session that is meant."""
-    match wanted:
-        case (str(key), str() | None as session_id):
-            return key, session_id
-        case str():
-            return wanted, None
-    raise InvalidKey(f"{shown(wanted)} names no session: give a key, or a key and a session's id")
-
-
 def _present(view: SessionView | None) -> SessionView:
     assert view is not None, "an applied record of a live session leaves a session"
     return view
-
-
-def _check_wait(wait: str) -> None:
-    if wait not in ("applied", "appended", "none"):
-        raise InvalidSetting(f"wait = {shown(wait)}: give applied, appended or none")
-
-
-def _object(attributes: object) -> dict[str, Any]:
-    if not isinstance(attributes, Mapping):
-        raise InvalidEvent(f"attributes = {shown(attributes)}: give a mapping from names to JSON values")
-    return dict(attributes)
 
 
 def _is_coalesced(session: Session, now_ms: int) -> bool:
