@@ -30,6 +30,7 @@
     │   ├── LogMismatch              another log than the checkpoint's, or cut behind it
     │   └── OutcomeUnknown           the append may or may not have happened
     ├── SnapshotError                the snapshot cannot be written or read
+    ├── ExportError                  a file is no whole and sound export, or cannot be written
     ├── CannotListen                 the service's address is taken, or not this machine's
     └── EngineClosed
 
@@ -44,6 +45,7 @@ __all__ = [
     "ClockSkew",
     "EmitterFull",
     "EngineClosed",
+    "ExportError",
     "InvalidEvent",
     "InvalidInput",
     "InvalidKey",
@@ -205,12 +207,12 @@ class SnapshotError(LastseenError):
     """The snapshot cannot be written or read."""
 
 
-class CannotListen(LastseenError):
-    """The service cannot listen where it was told to: another program does, or the address is not this machine's."""
-
-
 class ExportError(LastseenError):
     """A file cannot be written as an export, or is no whole and sound one of what is wanted."""
+
+
+class CannotListen(LastseenError):
+    """The service cannot listen where it was told to: another program does, or the address is not this machine's."""
 
 
 class EngineClosed(LastseenError):
