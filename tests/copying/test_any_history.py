@@ -12,7 +12,7 @@ from stories import Recording, everything, story
 
 from engine.clock import ManualClock
 from engine.log.memory import MemoryLog
-from lastseen import log_copy, script_writer
+from lastseen import script_writer
 from lastseen.log_copy import copy_log
 from tests.properties.histories import KEYS, Told, history
 

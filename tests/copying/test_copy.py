@@ -22,9 +22,9 @@ from lastseen import Engine, copied_event, copy_script, log_copy, open_engine
 from lastseen.config import Settings
 from lastseen.copy_script import CopyScript
 from lastseen.log_copy import Copied, copy_between, copy_log
-from lastseen.script_writer import BATCH_RECORDS
 from lastseen.reader import reading
 from lastseen.replay import replay
+from lastseen.script_writer import BATCH_RECORDS
 
 ROOT = Path(__file__).resolve().parents[2]
 SLICE = ROOT / "lastseen" / "data" / "ubuntu-irc-slice.jsonl.gz"
