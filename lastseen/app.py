@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -175,6 +175,14 @@ class Engine(PastReads, Observed):
         return self._views.list(
             self._now_ms(), sort=sort, status=status, prefix=prefix, owner=owner, limit=limit, cursor=cursor
         )
+
+    def register_prefixes(self, prefixes: Iterable[str]) -> None:
+        """Keep an index of the sessions under each of these prefixes, so that listings under one look at no others.
+
+        Looks at every live session once; what is registered already costs nothing.
+        """
+        self._check_open()
+        self._views.register(prefixes)
 
     def count(self) -> int:
         """How many sessions no record has ended yet: those that are due but not announced are counted. O(1)."""

@@ -61,6 +61,10 @@ def serve(
         except Stopped:
             _logger.info("told to stop while starting")
             return
+        if settings.token_file is not None:
+            from lastseen.token_file import TokenFile
+
+            engine.register_prefixes({token.prefix for token in TokenFile(settings.token_file).read()})
         patience_s = duration_ms("shutdown_timeout", settings.shutdown_timeout) / 1000
         last_resort = LastResort(stop, 2 * patience_s)  # for the callers, and as long again for the engine
         end.callback(last_resort.over)

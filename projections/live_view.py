@@ -8,9 +8,9 @@ from __future__ import annotations
 import base64
 import heapq
 import json
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from itertools import repeat
+from itertools import islice, repeat
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -18,10 +18,13 @@ from engine.errors import InvalidSetting, NotOwner, shown
 from engine.partitioner import partition_of
 from engine.session import AttributeSource, Session, SessionView, Status
 from projections.partition import Partition
+from projections.tenants import Prefixes, Tenants
 
 Sort = Literal["lru", "deadline", "created"]
 SORTS: tuple[Sort, ...] = ("lru", "deadline", "created")
 MAX_PAGE = 10_000
+STEP = 4_096
+"""Sessions put into a new index at a time, between which others may have the lock."""
 _NEVER_MS = 2**62
 """Sorts after every deadline."""
 
@@ -51,6 +54,7 @@ class LiveView:
         self.lock = lock
         """Held while records are folded and while the state is read. A plain lock: nobody takes it twice."""
         self._attributes = attributes
+        self._prefixes = Prefixes()
         self.present: frozenset[int] = frozenset(range(len(self.partitions)))
         """The partitions whose state is kept here; all, unless the engine holds only its own."""
         self.served: frozenset[int] = self.present
@@ -130,6 +134,35 @@ class LiveView:
             return iter(lines[0])
         return heapq.merge(*lines, key=lambda pair: (pair[1].last_active_at_ms, pair[0].number))
 
+    def register(self, prefixes: Iterable[str]) -> None:
+        """Keep an index of the live sessions under each of these prefixes: listings under one look at no others.
+
+        Costs a look at every live session, once, and nothing for prefixes that are registered already. May be called
+        from any thread, and while records are folded.
+        """
+        new = [prefix for prefix in prefixes if prefix and prefix not in self._prefixes.known]
+        if new:
+            with self.lock:
+                self._prefixes.add(new)
+            for number in range(len(self.partitions)):
+                self._index(self.partitions[number], new)
+
+    def _index(self, partition: Partition, prefixes: Iterable[str]) -> None:
+        """Put into a partition's index what lives there under these prefixes, step by step."""
+        with self.lock:
+            tenants = partition.tenants = partition.tenants or Tenants()
+            for prefix in prefixes:
+                tenants.register(prefix)
+            # What begins or ends from here on is told to the index by the partition.
+            rest = iter(list(partition.by_id.values()))
+        while step := list(islice(rest, STEP)):
+            with self.lock:
+                for session in step:
+                    if partition.is_live(session):
+                        tenants.add(session)
+        with self.lock:
+            tenants.all_whole(prefixes)
+
     def list(
         self,
         now_ms: int,
@@ -143,8 +176,9 @@ class LiveView:
     ) -> Page:
         """A page of live sessions. Sorted by `lru` (least recently used first), `deadline` (soonest) or `created`.
 
-        Costs a look at every live session (of the owner, if one is given), but no lock meanwhile. A session that moves
-        in the order between two pages may be seen twice or not at all. Raises `InvalidSetting`.
+        Costs a look at every live session (under a registered prefix, of the owner, if these are given), but no lock
+        meanwhile. A session that moves in the order between two pages may be seen twice or not at all. Raises
+        `InvalidSetting`.
         """
         if sort not in SORTS:
             raise InvalidSetting(f"sort = {shown(sort)}: give one of {', '.join(SORTS)}")
@@ -161,7 +195,7 @@ class LiveView:
         tie = attrgetter("last_active_offset" if sort == "lru" else "born_offset")
         fitting = (
             (place(session), partition.number, tie(session), partition, session)
-            for partition, session in self._all(owner)
+            for partition, session in self._all(owner, prefix)
             if (status is None or session.status is status)
             and session.key.startswith(prefix)
             and not session.is_due(now_ms)
@@ -174,13 +208,28 @@ class LiveView:
             ]
         return Page(views, _encode_cursor(page[-1][:3]) if len(rows) > limit else None)
 
-    def _all(self, owner: str | None = None) -> Iterator[tuple[Partition, Session]]:
+    def _all(self, owner: str | None = None, prefix: str = "") -> Iterator[tuple[Partition, Session]]:
+        """Every live session that can be of this owner and under this prefix; others may be among them."""
+        registered = self._prefixes.over(prefix)
         for partition in self.partitions:
+            if registered is not None:
+                self._ensure(partition, registered)
             with self.lock:
-                by_key = partition.by_id if owner is None else partition.by_owner.get(owner, {})
+                tenant = None if registered is None or partition.tenants is None else partition.tenants.find(registered)
+                if tenant is not None:
+                    by_key = tenant.sessions(owner)
+                else:
+                    by_key = partition.by_id if owner is None else partition.by_owner.get(owner, {})
                 sessions = list(by_key.values())
             for session in sessions:
                 yield partition, session
+
+    def _ensure(self, partition: Partition, prefix: str) -> None:
+        """Have a partition that was taken up since, or is being indexed at this moment, know the prefix whole."""
+        with self.lock:
+            tenant = None if partition.tenants is None else partition.tenants.find(prefix)
+        if tenant is None or not tenant.is_whole:
+            self._index(partition, self._prefixes.known)
 
 
 _PLACES: dict[Sort, Callable[[Session], int]] = {

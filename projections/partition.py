@@ -18,6 +18,7 @@ from engine.log.port import Record
 from engine.session import Ending, Policy, Session, Status
 from engine.verdicts import Verdict
 from projections.deadlines import Deadlines
+from projections.tenants import Tenants
 
 EMPTY_DIGEST = bytes(32)
 INTERNED_POLICIES = 1_024
@@ -86,6 +87,8 @@ class Partition:
         self.by_id: dict[str, Session] = {}
         self.by_owner: dict[str, dict[str, Session]] = {}
         """Owner → its live sessions by key."""
+        self.tenants: Tenants | None = None
+        """Live sessions by the prefixes of tenants; made by the view when there are any."""
         self.endings = Endings()
         self._policies: dict[Policy, Policy] = {}
         self.deadlines = Deadlines(self.is_live)
@@ -224,7 +227,7 @@ class Partition:
         self.active = OrderedDict((session.key, session) for session in in_lru_order if session.suspended_at_ms is None)
         self.parked = {session.key: session for session in in_lru_order if session.suspended_at_ms is not None}
         for session in in_lru_order:
-            if session.owner is not None:
+            if session.owner is not None or self.tenants is not None:
                 self._reindex(session, None)
             self.deadlines.file(session, session.last_active_at_ms)
 
@@ -234,6 +237,8 @@ class Partition:
             del self.parked[session.key]
         if session.owner is not None:
             self._disown(session, session.owner)
+        if self.tenants is not None:
+            self.tenants.drop(session)
         self.endings.add(session.session_id)
         return Ending(reason, at_ms, self.number, offset)
 
@@ -242,6 +247,8 @@ class Partition:
             self._disown(session, previous)
         if session.owner is not None:
             self.by_owner.setdefault(session.owner, {})[session.key] = session
+        if self.tenants is not None:
+            self.tenants.move(session, previous)
 
     def _disown(self, session: Session, owner: str) -> None:
         owned = self.by_owner[owner]

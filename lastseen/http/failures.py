@@ -15,6 +15,7 @@ from starlette.routing import Match
 
 from engine.errors import LastseenError
 from lastseen.http.answers import of_problem
+from lastseen.http.failure_pins import told_to
 from lastseen.http.operation import Handler
 from lastseen.http.problems import Problem, problem_of
 
@@ -37,7 +38,7 @@ def answering(handler: Handler) -> Handler:
         except Problem as problem:
             return of_problem(problem)
         except LastseenError as error:
-            return of_problem(problem_of(error))
+            return of_problem(problem_of(await told_to(request, error)))
         except HTTPException:
             raise
         except Exception:

@@ -151,9 +151,12 @@ class Sessions:
         prefix = narrowed(caller.prefix, wanted.prefix)
         if prefix is None:
             return answers.of_value({"sessions": [], "cursor": None})
-        return await self._door.call(self._list, wanted, prefix)
+        return await self._door.call(self._list, wanted, prefix, caller.prefix)
 
-    def _list(self, wanted: queries.Listing, prefix: str) -> Response:
+    def _list(self, wanted: queries.Listing, prefix: str, own: str) -> Response:
+        if own:
+            # Else the time that it takes would tell of the sessions of others.
+            self._engine.register_prefixes([own])
         page: Page = self._engine.list(
             sort=wanted.sort, status=or_none(wanted.status), prefix=prefix, owner=or_none(wanted.owner),
             limit=wanted.limit, cursor=or_none(wanted.cursor),

@@ -67,8 +67,8 @@ class World:
             operations=[health.router(self.engine, lambda: False), metrics.router(self.engine)],
         )
         self.looked_up: list[str] = []
-        self.visited, self.is_by_owner = 0, False
-        """How many sessions listings have gone through, and whether one of them was by owner."""
+        self.visited: list[str] = []
+        """The keys of the sessions that listings have gone through."""
         for tenant, name in ((OURS, "ana"), (other, owner)):
             self._ids.seed = "" if tenant == OURS else tenant
             self._populate(tenant, name)
@@ -110,10 +110,9 @@ class World:
         views = self.engine._views
         visit_all = views._all
 
-        def visit(owner: str | None = None) -> Any:
-            self.is_by_owner = self.is_by_owner or owner is not None
-            for found in visit_all(owner):
-                self.visited += 1
+        def visit(owner: str | None = None, prefix: str = "") -> Any:
+            for found in visit_all(owner, prefix):
+                self.visited.append(found[1].key)
                 yield found
 
         views._all = visit  # type: ignore[method-assign]
