@@ -21,6 +21,7 @@ from lastseen.http.guard_origins import Origins, allowed_hosts, check_exposure
 from lastseen.http.guard_tokens import LiveTokens
 from lastseen.http.limit_bodies import CLOSE, BodyReader, ClientGone, Replayed
 from lastseen.http.limit_rates import Rates
+from lastseen.http.limit_room import Room
 from lastseen.http.limits import Limits
 from lastseen.http.problems import Problem
 from lastseen.token_file import TokenFile
@@ -72,10 +73,18 @@ class Guard:
         self._write = write
         self._bodies = BodyReader(limits)
         self._rates = None if limits.requests_per_s is None else Rates(limits.requests_per_s, limits.burst)
-        self.requests = 0
+        self._requests = Room("requests are worked on", limits.max_requests)
+        self._streams = Room("event streams are open", limits.max_streams)
+
+    @property
+    def requests(self) -> int:
         """How many are worked on."""
-        self.streams = 0
+        return self._requests.taken
+
+    @property
+    def streams(self) -> int:
         """How many event streams are open."""
+        return self._streams.taken
 
     @property
     def held_body_bytes(self) -> int:
@@ -111,7 +120,8 @@ class Guard:
                 if scope["path"] in self._stream_paths:
                     await self._serve_stream(scope, receive, exchange, self._still_known(head, caller))
                 else:
-                    await self._serve_in_turn(scope, receive, exchange, size)
+                    with self._requests.place(caller.prefix):  # until the work is done, whoever waits for it
+                        await self._serve(scope, receive, exchange, size)
         except Problem as problem:
             if size is None or size > SMALL_BODY_BYTES:
                 problem.headers.update(CLOSE)  # nobody reads the rest of it
@@ -154,27 +164,14 @@ class Guard:
         self, scope: Scope, receive: Receive, exchange: Exchange, is_known: Callable[[], bool] | None
     ) -> None:
         """Serve a stream for as long as its token is good: the request was let in once, and may go on for days."""
-        if self.streams >= self._limits.max_streams:
-            raise _no_room("event streams are open", self._limits.max_streams)
-        self.streams += 1
-        exchange.is_known = is_known
-        try:
-            await self._app(scope, receive, exchange.send)
-        except BaseException:
-            if not exchange.has_lost_its_token:
-                raise
-        finally:
-            self.streams -= 1
-
-    async def _serve_in_turn(self, scope: Scope, receive: Receive, exchange: Exchange, size: int | None) -> None:
-        """Serve a request if there is room for it. One that is worked on keeps its place until the work is done."""
-        if self.requests >= self._limits.max_requests:
-            raise _no_room("requests are worked on", self._limits.max_requests)
-        self.requests += 1
-        try:
-            await self._serve(scope, receive, exchange, size)
-        finally:
-            self.requests -= 1
+        caller: Caller = scope["state"]["caller"]
+        with self._streams.place(caller.prefix):
+            exchange.is_known = is_known
+            try:
+                await self._app(scope, receive, exchange.send)
+            except BaseException:
+                if not exchange.has_lost_its_token:
+                    raise
 
     async def _serve(self, scope: Scope, receive: Receive, exchange: Exchange, size: int | None) -> None:
         if size == 0:
@@ -199,15 +196,6 @@ class Guard:
                 raise
             # The connection may be at its next request already, and must not pay for this one.
             _logger.exception("a request that had taken too long failed in the end")
-
-
-def _no_room(what: str, most: int) -> Problem:
-    return Problem(
-        503,
-        "overloaded",
-        f"{most} {what} already: nothing was done, try again in a second",
-        headers={"Retry-After": "1"},
-    )
 
 
 async def _answer_preflight(exchange: Exchange) -> None:
