@@ -33,7 +33,7 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check kafka kafka-cluster kafka-jars test replay-check crash kafka-crash simulate mutants fuzz bench docs lock clean no-python
+.PHONY: help setup demo check kafka kafka-cluster kafka-jars browser test replay-check crash kafka-crash simulate mutants fuzz bench docs lock clean no-python
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -78,7 +78,10 @@ kafka-cluster: setup ## run three Kafka brokers on loopback until Ctrl-C
 kafka-jars: setup ## make ready what the tests run Kafka with: a container engine, or Java and the jars
 	$(BIN)/python -m infra.kafka jars
 
-test: check kafka-jars ## check, then every test
+browser: setup ## make ready the browser of the tests
+	$(BIN)/python -m infra.browser
+
+test: check kafka-jars browser ## check, then every test
 	$(BIN)/python -m pytest --ignore=tests/style
 
 replay-check: setup ## replay the whole recording against the naive model (LASTSEEN_CHAT_FILE=...)
