@@ -81,7 +81,15 @@ class SqliteLog:
         self.commits = 0
         """Transactions committed by this process."""
         self._writer = threading.Thread(target=self._write_all, name="lastseen-log-writer", daemon=True)
-        self._writer.start()
+        try:
+            self._writer.start()
+        except RuntimeError as error:
+            self._reader.close()
+            self._datastore.close()
+            raise LogUnavailable(
+                f"log {self.path} cannot be opened: its writer's thread cannot be started ({error}); end other threads,"
+                " or allow the process more threads or memory"
+            ) from error
 
     def _connect(self, lock_timeout_s: int, partitions: int | None) -> tuple[LogDatastore, sqlite3.Connection]:
         give_up = time.monotonic() + lock_timeout_s
