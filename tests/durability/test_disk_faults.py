@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import shutil
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 import lastseen
 from engine.clock import SystemClock
-from engine.errors import LastseenError, LogUnavailable, OutcomeUnknown, SnapshotError
+from engine.errors import LogUnavailable, OutcomeUnknown, SnapshotError
 from engine.log import open_log
 from engine.log.sql import SqliteLog
 from lastseen import Engine
@@ -76,8 +78,25 @@ def test_an_fsync_that_fails_is_told_as_an_unknown_outcome(disk: Disk, url: str)
     assert session.session_id in named.values()
 
 
+def after_a_crash(folder: Path, number: int) -> str:
+    """The log as it would be found if this process were killed now."""
+    place = folder / str(number)
+    place.mkdir()
+    for name in ("log.db", "log.db-wal"):
+        if (folder / name).exists():  # the write-ahead file goes with the last connection
+            shutil.copyfile(folder / name, place / name)
+    return f"sqlite:///{place / 'log.db'}"
+
+
 @pytest.mark.parametrize(("what", "error"), [("write", "EIO"), ("write", "ENOSPC"), ("sync", "EIO")])
-def test_whatever_fails_at_whatever_moment_no_answer_is_a_lie(disk: Disk, url: str, what: str, error: str) -> None:
+def test_whatever_fails_at_whatever_moment_no_answer_is_a_lie(
+    disk: Disk, url: str, tmp_path: Path, what: str, error: str
+) -> None:
+    tell_no_lie(disk, url, tmp_path, what, error)
+
+
+def tell_no_lie(disk: Disk, url: str, folder: Path, what: str, error: str) -> None:
+    """Append while operations fail at random, and hold the answers against the log: now, and as a crash leaves it."""
     code = IO_SYNC if what == "sync" else ERRORS[error]
     chance = random.Random(f"{what} {error}")
     kept: set[bytes] = set()
@@ -102,13 +121,17 @@ def test_whatever_fails_at_whatever_moment_no_answer_is_a_lie(disk: Disk, url: s
                 unknown.add(value)
             except LogUnavailable:
                 refused.add(value)
-        disk.fault = None
+            disk.fault = None
+            if value not in kept:
+                left = after_a_crash(folder, number)
+                assert in_log(left, kept) == kept, "what was acknowledged is gone after a crash"
+                assert not in_log(left, refused), "what was refused as not written is there after a crash"
     finally:
         log.close()
-    assert kept
-    assert refused or unknown, "no fault struck, so nothing was shown"
     assert in_log(url, kept | refused | unknown) >= kept, "what was acknowledged is gone"
     assert not in_log(url, refused), "what was refused as not written is there"
+    assert kept
+    assert refused or unknown, "no fault struck, so nothing was shown"
 
 
 @pytest.mark.parametrize("error", ERRORS)
@@ -185,37 +208,43 @@ def test_a_disk_that_turned_read_only_refuses_to_be_opened_or_written(disk: Disk
 
 
 @pytest.mark.parametrize("what", ["write", "sync"])
-def test_a_checkpoint_of_the_log_that_fails_loses_nothing(disk: Disk, url: str, what: str) -> None:
+def test_a_checkpoint_of_the_log_that_fails_loses_nothing(disk: Disk, url: str, tmp_path: Path, what: str) -> None:
     # The database itself is written by checkpoints only: the commits before it are in the write-ahead file.
-    disk.ops = []
-    kept = set()
+    struck, kept = [], set()
+
+    def fault(done: str, path: str) -> int:
+        if done != what or not path.endswith("log.db"):
+            return 0
+        struck.append(path)
+        return IO_WRITE
+
     log = open_log(url, SystemClock())
     try:
-        disk.fault = lambda done, path: IO_WRITE if done == what and path.endswith("log.db") else 0
-        struck = disk.calls
+        disk.fault = fault
         for number in range(60):
             value = f"{number} ".encode() + b"x" * 100_000
             log.append([(0, "key", value)])
             kept.add(value)
-        assert disk.calls > struck
-        assert not [op for op in disk.ops[-1_000:] if op.what == what and op.path.endswith("log.db")]
+        assert struck, "there was no checkpoint, so nothing was shown"
+        assert in_log(after_a_crash(tmp_path, 0), kept) == kept
     finally:
         disk.fault = None
         log.close()
     assert in_log(url, kept) == kept
 
 
-def test_the_fault_test_catches_a_log_that_takes_a_failed_sync_for_none(
-    disk: Disk, url: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_told", [False, True])
+def test_the_faults_catch_a_log_that_is_wrong_about_a_failed_sync(
+    disk: Disk, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_told: bool
 ) -> None:
-    """A commit whose failure is passed over is an acknowledgement of nothing."""
-
-    def finish(_: SqliteLog, connection: object) -> None:
+    def finish(_: SqliteLog, connection: sqlite3.Connection) -> None:
         try:
-            connection.execute("COMMIT")  # type: ignore[attr-defined]
-        except Exception:
-            connection.rollback()  # type: ignore[attr-defined]
+            connection.execute("COMMIT")
+        except sqlite3.Error:
+            connection.rollback()
+            if is_told:
+                raise  # which says that nothing was written; yet a crash may bring it back from the write-ahead file
 
     monkeypatch.setattr(SqliteLog, "_finish", finish)
-    with pytest.raises((AssertionError, LastseenError)):
-        test_whatever_fails_at_whatever_moment_no_answer_is_a_lie(disk, url, "sync", "EIO")
+    with pytest.raises(AssertionError, match="refused as not written" if is_told else "acknowledged is gone"):
+        tell_no_lie(disk, url, tmp_path, "sync", "EIO")
