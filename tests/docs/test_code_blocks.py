@@ -20,14 +20,23 @@ from kafka_fixtures import SharedBroker
 import lastseen
 from engine.log.kafka_place import place_of
 from engine.log.kafka_topic import Wanted, create
+from lastseen.compat.gateway import GatewayConfig
 from lastseen.docs.cli_page import commands
 from tests.service.running import Running
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "infra" / "kubernetes" / "README.md"]
-BY_OTHERS = {"compat-gateway.md", "compat-manager.md", "compat-lru.md"}
+BY_OTHERS = {"compat-manager.md", "compat-lru.md"}
 """Pages whose Python is run by tests/compat, with what it needs around it."""
 SERVICE, KAFKA, SNAPSHOT = "127.0.0.1:8321", "kafka://localhost:9092/sessions", "/var/lib/lastseen/sessions.snapshot"
+
+
+class Processes:
+    """A gateway's own register of what runs."""
+
+    def has_active_for_session(self, _: str) -> bool:
+        """Nothing runs."""
+        return False
 
 
 def blocks(language: str) -> Iterator[Any]:
@@ -66,6 +75,7 @@ def test_python_runs_as_it_stands(
     code = code.replace('client.events("0")', 'islice(client.events("0"), 1)')
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"lastseen": lastseen, "token": None, "islice": islice, "print": lambda *_: None}
+    names |= {"sessions_dir": tmp_path, "config": GatewayConfig(), "processes": Processes()}
     exec_(code, names)
     for value in names.values():
         for opened in (value, getattr(value, "engine", None)):
