@@ -1,0 +1,30 @@
+"""The prefixes of the tokens are registered before the service takes callers: no tenant's first listing is slow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+
+from lastseen import service, service_http
+from lastseen.configuration import configure
+from lastseen.http.application import door_of
+from lastseen.token_file import TokenFile
+
+
+def test_a_service_registers_the_prefixes_of_its_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = TokenFile(tmp_path / "tokens.json")
+    for name, prefix in (("a", "a:"), ("a2", "a:"), ("b", "b:"), ("all", "")):
+        tokens.create(name, ["read"], prefix, 0)
+    seen: list[frozenset[str]] = []
+
+    def answer_callers(app: FastAPI, *_: Any) -> None:
+        seen.append(door_of(app).engine._views._prefixes.known)
+
+    monkeypatch.setattr(service_http, "answer_callers", answer_callers)
+    service.serve(
+        configure({"log": "memory://", "port": "0", "token_file": str(tmp_path / "tokens.json")}, environment={})
+    )
+    assert seen == [{"a:", "b:"}]
