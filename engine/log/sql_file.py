@@ -63,6 +63,8 @@ def check_is_log(path: Path) -> None:
     except OSError as error:
         raise log_error(str(path), error) from error
     if header != _HEADER:
+        if not header.strip(b"\0") and path.with_name(f"{path.name}-journal").exists():
+            return  # the power went while it was made, before it said anything: SQLite takes back what it began
         raise LogCorrupt(f"{path} is not a log of lastseen (it is no SQLite database): give another path")
     # A connection that only reads leaves side files behind where the database is in WAL mode. While nobody has it open
     # there is no such file, and nothing that could change under an immutable one.

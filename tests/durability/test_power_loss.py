@@ -16,7 +16,7 @@ from engine.log.sql_recorder import LogConnection, LogConnectionPool
 from projections.history import History
 from tests.durability import victim
 from tests.durability.disk import Op
-from tests.durability.power_loss import Held, Lost, lose_power, record
+from tests.durability.power_loss import Held, Lost, check, lose_power, record
 
 POINTS = 60
 SEED = int(os.environ.get("LASTSEEN_POWER_SEED", str(random.SystemRandom().randrange(10**9))))
@@ -35,6 +35,23 @@ def test_a_loss_of_power_while_the_files_are_made_leaves_nothing_in_the_way(tmp_
     beginning = ops[: next(number for number, op in enumerate(ops) if op.what == "said")]
     assert len(beginning) > POINTS
     assert [each.acknowledged for each in lose_power(beginning, POINTS // 2, SEED)] == [0] * (POINTS // 2)
+
+
+def test_a_log_whose_very_first_page_is_torn_is_made_anew(tmp_path: Path) -> None:
+    ops = record(tmp_path, SEED, 0, lives=1)
+    first = next(number for number, op in enumerate(ops) if op.what == "write" and op.path.endswith("log.db"))
+    held = Held()
+    for op in ops[: first + 1]:
+        held.follow(op)
+    headless = 0
+    for seed in range(12):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        held.lay_out(folder, "sectors", random.Random(seed))
+        content = (folder / "log.db").read_bytes()
+        headless += bool(content) and not content.startswith(b"SQLite")
+        check(folder, [])
+    assert headless, "its first sector was always kept, so nothing was shown"
 
 
 def test_a_log_that_is_not_synced_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
