@@ -8,7 +8,6 @@ than it was read from.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
@@ -141,7 +140,7 @@ class Sessions:
 
     def save_changed(self) -> None:
         """Save every entry that was handed out and has been changed since."""
-        for entry in list(self._handed_out.values()):
-            with suppress(InvalidKey):
-                if entry.as_read != saved_fields(entry):
-                    self.save(entry)
+        for reference in self._handed_out.valuerefs():  # a list, which other threads do not change
+            entry = reference()
+            if entry is not None and entry.as_read != saved_fields(entry):
+                self.save(entry)

@@ -63,6 +63,9 @@ class SessionStore:
         self._owns_engine = engine is None
         self.engine = self._open(url) if engine is None else engine
         """The engine that has the sessions: for `history`, `explain`, and all else that the old store had not."""
+        if self.engine._is_importing():
+            self.close()
+            raise LogMismatch("the log's import was cut off: finish it first, with `lastseen import gateway`")
         self._sessions = Sessions(self.engine, policy_of(config))
         self._entries: Mapping[str, SessionEntry] = Entries(self._sessions)
         self._lock = threading.RLock()
@@ -72,15 +75,18 @@ class SessionStore:
         place = url or f"sqlite:///{quote(str((self.sessions_dir / LOG_NAME).absolute()))}"
         old = self.sessions_dir / OLD_NAME
         if url is None and old.is_file() and is_empty(place):
-            for skipped in import_sessions(old, place, policy=policy_of(self.config), clock=self.clock).skipped:
-                _logger.warning("%s: session %s was not brought over: %s", old, shown(skipped.key), skipped.why)
-        engine = open_engine(place, clock=self.clock, source=SOURCE, idle_ttl=None)
-        if engine._is_importing():
-            engine.shutdown()
-            raise LogMismatch(
-                f"log {shown(place)}: an import into it was cut off; finish it first, with `lastseen import gateway`"
-            )
-        return engine
+            self._move_in(old, place)
+        return open_engine(place, clock=self.clock, source=SOURCE, idle_ttl=None)
+
+    def _move_in(self, old: Path, place: str) -> None:
+        try:
+            imported = import_sessions(old, place, policy=policy_of(self.config), clock=self.clock)
+        except LogMismatch:
+            if is_empty(place):
+                raise
+            return  # another process was first, and has brought them over
+        for key, why in imported.skipped:
+            _logger.warning("%s: session %s was not brought over: %s", old, shown(key), why)
 
     # ── a user writes ──
 

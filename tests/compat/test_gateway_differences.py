@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -202,6 +203,34 @@ def test_a_save_suspends_resumes_and_names_the_conversation_that_goes_on(stage: 
     now.session_id = "../elsewhere"
     with pytest.raises(InvalidEvent, match="session_id"):
         store.save_entry(now)
+
+
+def test_saving_is_safe_while_others_read(stage: GatewayStage) -> None:
+    store = stage.open()
+    store.get_or_create_session(source())
+    failures: list[BaseException] = []
+    done = threading.Event()
+
+    def read() -> None:
+        kept: deque[object] = deque(maxlen=200)
+        try:
+            while not done.is_set():
+                kept.append(store._entries[KEY])
+        except BaseException as error:
+            failures.append(error)
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for number in range(1, 41):
+        mine = store._entries[KEY]
+        mine.last_prompt_tokens = number
+        store._save()
+        assert store._entries[KEY].last_prompt_tokens == number
+    done.set()
+    for reader in readers:
+        reader.join()
+    assert failures == []
 
 
 def test_an_ended_session_never_comes_back(stage: GatewayStage) -> None:

@@ -19,7 +19,7 @@ from engine.errors import InvalidEvent, InvalidSetting, LogMismatch, LogUnavaila
 from engine.log import open_log
 from engine.log.port import Message, Position
 from engine.session import Status
-from lastseen.compat import gateway_import
+from lastseen.compat import gateway_import, gateway_store
 from lastseen.compat.gateway import (
     ExpiryWatcher,
     GatewayConfig,
@@ -282,8 +282,13 @@ def test_an_import_that_was_cut_off_goes_on(
             last = run(path, clock, "parts.db?partitions=3")
             break
         except LogUnavailable:
+            url = f"sqlite:///{tmp_path / 'parts.db'}"
             with pytest.raises(LogMismatch, match="finish it first"):
-                SessionStore(tmp_path, GatewayConfig(), url=f"sqlite:///{tmp_path / 'parts.db'}", clock=clock)
+                SessionStore(tmp_path, GatewayConfig(), url=url, clock=clock)
+            with lastseen.open_engine(url, clock=clock, background=False) as engine:
+                with pytest.raises(LogMismatch, match="finish it first"):
+                    SessionStore(tmp_path, GatewayConfig(), engine=engine, clock=clock)
+                assert engine.count() >= 0  # it was lent, and is left open
     assert runs > 2
     assert last.records == whole.records > last.appended
     assert rows(tmp_path, "parts.db") == rows(tmp_path, "whole.db")
@@ -342,6 +347,26 @@ def test_the_store_brings_an_old_one_over_when_it_is_first_opened(
     assert "agent:main:telepathy:dm:1" in caplog.text
     with SessionStore(tmp_path, config, clock=clock) as store:
         assert {each.session_key for each in store.list_sessions()} == {KEYS[0], KEYS[1], KEYS[3]}
+
+
+def test_two_gateways_that_start_at_once_bring_an_old_store_over_once(
+    tmp_path: Path, clock: lastseen.ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store_file(tmp_path, STORE)
+
+    def other_first(path: Path, url: str, **options: Any) -> Imported:
+        import_sessions(path, url, **options)
+        clock.advance(1)
+        monkeypatch.setattr(gateway_import, "_says_of", lambda log, wanted, now_ms: {**wanted, "until_ms": now_ms})
+        return import_sessions(path, url, **options)
+
+    monkeypatch.setattr(gateway_store, "import_sessions", other_first)
+    with SessionStore(tmp_path, GatewayConfig(), clock=clock) as store:
+        assert len(store.list_sessions()) == len(STORE)
+        assert sum(store.engine._log.end_offsets()) == 11
+    monkeypatch.setattr(gateway_store, "is_empty", lambda url: True)
+    with pytest.raises(LogMismatch):
+        SessionStore(tmp_path, GatewayConfig(), clock=clock)
 
 
 def test_transcripts_are_counted_and_stay_readable(tmp_path: Path, clock: lastseen.ManualClock) -> None:
