@@ -33,7 +33,7 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check kafka kafka-cluster kafka-jars browser test replay-check crash kafka-crash simulate mutants fuzz bench docs lock clean no-python
+.PHONY: help setup demo check kafka kafka-cluster kafka-jars browser test replay-check crash kafka-crash simulate mutants fuzz torture bench docs lock clean no-python
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -89,7 +89,7 @@ replay-check: setup ## replay the whole recording against the naive model (LASTS
 	LASTSEEN_CHAT_FILE="$(CHAT_FILE)" $(BIN)/python -m pytest tests/replay -m full
 
 crash: setup ## kill -9 at random moments, 500 times
-	LASTSEEN_CRASH_CYCLES=500 $(BIN)/python -m pytest tests/durability
+	LASTSEEN_CRASH_CYCLES=500 $(BIN)/python -m pytest tests/durability/test_kill.py
 
 kafka-crash: setup kafka-jars ## kill -9 engines and writers on one topic, 500 times
 	LASTSEEN_KAFKA_CYCLES=500 $(BIN)/python -m pytest tests/kafka/test_chaos.py
@@ -99,6 +99,13 @@ simulate: setup ## histories under simulated faults (RUNS=100000 SEED=7)
 
 mutants: setup ## seed every known bug, and see which test kills it; writes docs/mutants.md
 	$(BIN)/python -m tests.simulation.mutants
+
+torture: setup kafka-jars ## hours: many histories, kills, losses of power, and bad inputs
+	$(BIN)/python -m tests.simulation --runs $(or $(RUNS),100000) $(if $(SEED),--seed $(SEED))
+	LASTSEEN_CRASH_CYCLES=2000 $(BIN)/python -m pytest tests/durability/test_kill.py
+	LASTSEEN_KAFKA_CYCLES=100 $(BIN)/python -m pytest tests/kafka/test_chaos.py
+	$(BIN)/python -m tests.durability.power_loss --points $(or $(POINTS),500) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),100000) $(if $(SEED),--seed $(SEED))
 
 fuzz: setup ## bad input for every door (INPUTS=100000 SEED=7)
 	$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),100000) $(if $(SEED),--seed $(SEED))
