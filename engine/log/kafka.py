@@ -25,7 +25,7 @@ from engine.log.kafka_producer import Delivered, connect
 from engine.log.kafka_records import BATCH_OVERHEAD_BYTES, EVENT_HEADERS, encoded_headers
 from engine.log.kafka_stream import Stream, gone_error
 from engine.log.kafka_stretch import Chunk, Stretch, records_of
-from engine.log.kafka_topic import check_fit, describe
+from engine.log.kafka_topic import check_fit, describe_soon
 from engine.log.kafka_writer import Writer
 from engine.log.messages import checked_size
 from engine.log.port import Message, Position, Record
@@ -38,6 +38,8 @@ READ_TIMEOUT_S = 10.0
 """How long a read waits for a record that the broker has and does not send."""
 ASK_EVERY_S = 0.25
 """How often whoever waits asks the broker, should the stream be busy elsewhere."""
+JUST_MADE_S = 1.0
+"""How long a topic may be unknown to the broker that is asked, since it may have been made a moment ago."""
 IDLE_S = 1.0
 """The stream follows another reader when its own has not read for so long."""
 _HEADERS_SIZE = len(encoded_headers(EVENT_HEADERS))
@@ -62,7 +64,7 @@ class KafkaLog:
         self._pid = os.getpid()
         admin = open_admin(place)
         try:
-            topic = check_fit(place, describe(admin, place, place.topic))
+            topic = check_fit(place, describe_soon(admin, place, place.topic, JUST_MADE_S))
         except BaseException:
             admin.close()
             raise

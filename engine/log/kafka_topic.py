@@ -8,6 +8,7 @@ and `<topic>.state`, compacted, with each session's latest state.
 from __future__ import annotations
 
 import base64
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,6 +19,10 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from engine.errors import InvalidSetting, LogMismatch, LogUnavailable
 from engine.log.kafka_client import absent, log_error, open_admin
 from engine.log.kafka_place import FACTS, STATE, KafkaPlace
+
+KNOWN_AFTER_S = 15.0
+"""By then every broker of a cluster that is well knows of a topic that was made."""
+LOOK_AGAIN_S = 0.05
 
 DEFAULT_REPLICATION = 3
 DEFAULT_FACTS_RETENTION_MS = 7 * 24 * 60 * 60 * 1000
@@ -64,6 +69,14 @@ def describe(admin: KafkaAdminClient, place: KafkaPlace, name: str) -> Topic | N
         name, written_id(found["topic_id"]), len(parts), min(len(part["replica_nodes"]) for part in parts),
         min(len(part["isr_nodes"]) for part in parts), {key: str(each["value"]) for key, each in answer.items()},
     )  # fmt: skip
+
+
+def describe_soon(admin: KafkaAdminClient, place: KafkaPlace, name: str, patience_s: float) -> Topic | None:
+    """The same, for a topic that may have been made a moment ago: not every broker knows of it at once."""
+    give_up_s = time.monotonic() + patience_s
+    while (topic := describe(admin, place, name)) is None and time.monotonic() < give_up_s:
+        time.sleep(LOOK_AGAIN_S)
+    return topic
 
 
 def identity_of(admin: KafkaAdminClient, place: KafkaPlace) -> tuple[str, int] | None:
@@ -165,8 +178,13 @@ def create(place: KafkaPlace, wanted: Wanted) -> list[tuple[Topic, bool]]:
             is_new = topic is None
             if is_new:
                 _make(admin, place, name, wanted.partitions, replication, settings)
-                topic = describe(admin, place, name)
-            assert topic is not None, "the cluster said that it was made"
+                topic = describe_soon(admin, place, name, KNOWN_AFTER_S)
+                if topic is None:
+                    raise LogUnavailable(
+                        f"log {place}: the cluster said that it made the topic {name}, and knows nothing of it"
+                        f" {KNOWN_AFTER_S:.0f} s later: look at its brokers, and start again"
+                    )
+            assert topic is not None
             _check_as_wanted(topic, wanted, settings)
             made.append((topic, is_new))
         return made

@@ -1,0 +1,51 @@
+"""A topic that was made a moment ago, and that the broker which is asked does not know yet."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+from kafka_places import Open
+
+from engine.errors import LogUnavailable
+from engine.log import kafka_topic
+from engine.log.kafka_place import place_of
+from engine.log.kafka_topic import Wanted, create
+from tests.kafka_fixtures import SharedBroker
+
+
+@pytest.fixture
+def late(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """How often, by topic, a broker still says that it knows nothing."""
+    left: dict[str, int] = {}
+    describe = kafka_topic.describe
+
+    def described(admin: Any, place: Any, name: str) -> Any:
+        left[name] = left.get(name, 0) - 1
+        return None if left[name] >= 0 else describe(admin, place, name)
+
+    monkeypatch.setattr(kafka_topic, "describe", described)
+    return left
+
+
+def test_it_is_waited_for(kafka_broker: SharedBroker, late: dict[str, int], opened: Open) -> None:
+    url = f"kafka://{kafka_broker.address}/late-{uuid.uuid4().hex}"
+    topic = place_of(url).topic
+    late[topic] = 4  # once before it is made, and three times after
+    assert [is_new for _, is_new in create(place_of(url), Wanted(2))] == [True, True, True]
+    assert late[topic] < 0
+    late[topic] = 3
+    assert opened(url).partitions == 2
+
+
+def test_but_not_for_ever(
+    kafka_broker: SharedBroker, late: dict[str, int], monkeypatch: pytest.MonkeyPatch, opened: Open
+) -> None:
+    url = f"kafka://{kafka_broker.address}/late-{uuid.uuid4().hex}"
+    monkeypatch.setattr(kafka_topic, "KNOWN_AFTER_S", 0.2)
+    late[place_of(url).topic] = 10_000
+    with pytest.raises(LogUnavailable, match="knows nothing of it"):
+        create(place_of(url), Wanted(2))
+    with pytest.raises(LogUnavailable, match="there is no such topic"):
+        opened(url)
