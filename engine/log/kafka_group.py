@@ -108,6 +108,7 @@ class Membership:
                 while not self._stop.is_set():
                     # All partitions are paused: this fetches nothing, and keeps the membership going.
                     consumer.poll(timeout_ms=POLL_MS)
+                    see_through(consumer)
                     self.failure = None
             except (errors.KafkaError, OSError) as error:
                 self._note(log_error(self._place, "lost its place in the group of owners", error))
@@ -154,6 +155,18 @@ class Membership:
     def lose(self, partitions: set[int]) -> None:
         """The group has taken these from us."""
         self._own(self._owned - partitions)
+
+
+def see_through(consumer: KafkaConsumer) -> None:
+    """Have a change of owners that was begun taken to its end.
+
+    kafka-python 3.0 begins to join again where the topic's partitions became known after it had divided them. If the
+    poll's time runs out meanwhile, the leader's own division makes it forget, at the next poll, that it was joining:
+    the answer is never taken, no heartbeat is sent any more, and it goes on with partitions that are another's by then.
+    """
+    coordinator = consumer._coordinator
+    if coordinator.rejoining:
+        coordinator.request_rejoin()
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
