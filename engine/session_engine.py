@@ -244,7 +244,8 @@ class SessionEngine:
                 self._append_and_fold(messages)
         except LastseenError as error:
             for turn in turns:
-                turn.error = error
+                if turn.messages:  # who had nothing to write has lost nothing
+                    turn.error = error
         except BaseException as error:
             for turn in turns:
                 turn.error = OutcomeUnknown(

@@ -114,7 +114,9 @@ def test_two_who_open_a_key_at_once_get_one_session(crowd: Crowd) -> None:
 def test_what_cannot_be_appended_fails_for_all_who_waited(crowd: Crowd) -> None:
     crowd.gate.fails = True
     waiting = [crowd.call(lambda key=key: crowd.engine.create(key)) for key in ("a", "b")]
+    silent = crowd.call(lambda: crowd.engine._run("alive", lambda *_: None))
     crowd.let_through()
+    assert silent.result(PATIENCE_S) is None, "who has nothing to write is not told of it"
     assert all(isinstance(each.exception(PATIENCE_S), LogUnavailable) for each in waiting)
     assert crowd.engine._follower._awaited == {}, "nobody waits for them any more"
 
