@@ -211,7 +211,7 @@ class Commands(SessionEngine):
         if wait != "applied":
             self._send(messages, wait)
             return results
-        answers = self._append_and_answer(messages, event_ids)
+        answers = self.append_and_answer(messages, event_ids)
         for place, message, answer in zip(places, messages, answers, strict=True):
             verdict = verdict_of(answer)
             results[place] = answer.session if verdict is Verdict.APPLIED else refusal(verdict, message.key)

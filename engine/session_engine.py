@@ -171,8 +171,11 @@ class SessionEngine:
     def _check_open(self) -> None:
         """Raise `EngineClosed` where that is so: a command that writes nothing would not hear of it from the log."""
 
-    def _append_and_answer(self, messages: Sequence[Message], event_ids: Sequence[str]) -> Sequence[Answer]:
-        """Append and fold; the answers to the events that the messages hold."""
+    def append_and_answer(self, messages: Sequence[Message], event_ids: Sequence[str]) -> Sequence[Answer]:
+        """Append and fold; the answers to the events that the messages hold, in their order. Raises `LogError`.
+
+        For those who write the events of many sessions at once, each of which the fold judges by itself.
+        """
         answers = [self._fold.expect(event_id) for event_id in event_ids]
         try:
             self.append_and_fold(messages)

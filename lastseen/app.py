@@ -27,7 +27,7 @@ from lastseen.upkeep import FOLLOW_EVERY_S, Upkeep
 from projections.bodies import Body, BodyId, Message
 from projections.follower import Follower
 from projections.guards import Guarded, guarded
-from projections.live_view import LiveView, Page, Sort
+from projections.live_view import LiveView, Page, Sort, Unused
 from projections.pruner import Plan, Pruner
 from projections.subscriptions import Subscription, Subscriptions
 
@@ -184,6 +184,14 @@ class Engine(PastReads, Observed):
         self._check_open()
         self._views.register(prefixes)
 
+    def unused_since(self, before_ms: float, prefix: str = "") -> Sequence[Unused]:
+        """The active sessions under a prefix that were last used before a time, least recently used first.
+
+        Costs a look at every session that is so old, and at none that was used since. Those that are due are told too.
+        """
+        self._check_open()
+        return self._views.unused_since(before_ms, prefix)
+
     def count(self) -> int:
         """How many sessions no record has ended yet: those that are due but not announced are counted. O(1)."""
         return self._views.count()
@@ -263,7 +271,7 @@ class Engine(PastReads, Observed):
         return guarded(self._views, self._now_ms(), limit, prefix)
 
     def _prune_in_background(self) -> int:
-        if self._is_importing():
+        if self.is_importing:
             return 0  # the history that is being imported says itself what ended when
         self._follower.catch_up()
         return len(self._pruner.run(self._clock.now_ms()).due)
@@ -310,18 +318,20 @@ class Engine(PastReads, Observed):
             return
         with self._views.lock:
             self._bodies.shrink(self._bodies.whole_bytes // 2, "memory")
-        if self._settings.evict_on_pressure and self._pressure.share() > PRESSED_ABOVE and not self._is_importing():
+        if self._settings.evict_on_pressure and self._pressure.share() > PRESSED_ABOVE and not self.is_importing:
             now_ms = self._clock.now_ms()
             self._pruner.execute(self._pruner.plan_memory(now_ms, max(self.count() // 20, 1)), now_ms)
 
     def _now_ms(self) -> int:
         """The time by which reads judge deadlines: while history is being imported, the history's own."""
         self._check_open()
-        if self._is_importing():
+        if self.is_importing:
             return max(partition.log_time_ms for partition in self._views.partitions)
         return self._clock.now_ms()
 
-    def _is_importing(self) -> bool:
+    @property
+    def is_importing(self) -> bool:
+        """Whether the log is open for the import of a history that is not finished yet."""
         return any(partition.importing for partition in self._views.partitions)
 
     # ── attributes (`live_view.Attributes`) ──

@@ -44,6 +44,15 @@ class Page(NamedTuple):
     cursor: str | None
 
 
+class Unused(NamedTuple):
+    """An active session that nobody has used for a while, as it was when it was looked at."""
+
+    partition: int
+    key: str
+    session_id: str
+    version: int
+
+
 class LiveView:
     """What the partitions say of live sessions. Every method takes the time at which to look."""
 
@@ -133,6 +142,17 @@ class LiveView:
         if len(lines) == 1:
             return iter(lines[0])
         return heapq.merge(*lines, key=lambda pair: (pair[1].last_active_at_ms, pair[0].number))
+
+    def unused_since(self, before_ms: float, prefix: str = "") -> Sequence[Unused]:
+        """The active sessions under a prefix that were last used before a time, least recently used first."""
+        found = []
+        with self.lock:
+            for partition, session in self.in_lru_order():
+                if session.last_active_at_ms >= before_ms:
+                    break
+                if session.key.startswith(prefix):
+                    found.append(Unused(partition.number, session.key, session.session_id, session.version))
+        return found
 
     def register(self, prefixes: Iterable[str]) -> None:
         """Keep an index of the live sessions under each of these prefixes: listings under one look at no others.

@@ -8,7 +8,6 @@ Each closing names the version that was looked at: a session that is used meanwh
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from engine.clock import iso_from_ms
 from engine.codec import envelope
@@ -19,6 +18,7 @@ from engine.session_engine import verdict_of
 from engine.verdicts import Verdict
 from lastseen.app import Engine
 from lastseen.compat.gateway_source import PREFIX
+from projections.live_view import Unused
 
 BATCH = 1_000
 """Sessions closed in one append."""
@@ -26,38 +26,16 @@ REASON = "pruned"
 _CLOSED = Closed.__dataclass_fields__["type"].default
 
 
-class Old(NamedTuple):
-    """A session that was not used for long."""
-
-    partition: int
-    key: str
-    session_id: str
-    version: int
-
-
-def old_sessions(engine: Engine, before_ms: float) -> list[Old]:
-    """The active sessions of gateways that were last used before a time, least recently used first."""
-    found = []
-    views = engine._views
-    with views.lock:
-        for partition, session in views.in_lru_order():
-            if session.last_active_at_ms >= before_ms:
-                break
-            if session.key.startswith(f"{PREFIX}:"):
-                found.append(Old(partition.number, session.key, session.session_id, session.version))
-    return found
-
-
 def prune(engine: Engine, before_ms: float, now_ms: int, source: str, is_busy: Callable[[str], bool]) -> int:
     """Close the sessions that were last used before a time, but for the busy; returns how many that ended.
 
     Where none is old nothing is written. Raises `LogError`.
     """
-    old = [each for each in old_sessions(engine, before_ms) if not is_busy(each.key)]
+    old = [each for each in engine.unused_since(before_ms, f"{PREFIX}:") if not is_busy(each.key)]
     return sum(_close(engine, old[start : start + BATCH], now_ms, source) for start in range(0, len(old), BATCH))
 
 
-def _close(engine: Engine, old: Sequence[Old], now_ms: int, source: str) -> int:
+def _close(engine: Engine, old: Sequence[Unused], now_ms: int, source: str) -> int:
     event_ids, time = new_event_ids(now_ms, len(old)), iso_from_ms(now_ms)
     messages = [
         Message(each.partition, each.key, envelope(_CLOSED, event_id, source, each.key, time, {
@@ -65,5 +43,5 @@ def _close(engine: Engine, old: Sequence[Old], now_ms: int, source: str) -> int:
         }))
         for each, event_id in zip(old, event_ids, strict=True)
     ]  # fmt: skip
-    answers = engine._append_and_answer(messages, event_ids)
+    answers = engine.append_and_answer(messages, event_ids)
     return sum(verdict_of(answer) is Verdict.APPLIED for answer in answers)

@@ -63,7 +63,7 @@ class SessionStore:
         self._owns_engine = engine is None
         self.engine = self._open(url) if engine is None else engine
         """The engine that has the sessions: for `history`, `explain`, and all else that the old store had not."""
-        if self.engine._is_importing():
+        if self.engine.is_importing:
             self.close()
             raise LogMismatch("the log's import was cut off: finish it first, with `lastseen import gateway`")
         self._sessions = Sessions(self.engine, policy_of(config))
