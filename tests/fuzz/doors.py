@@ -87,6 +87,43 @@ def kafka_batches(_: Path) -> Iterator[Try]:
     yield take
 
 
+@contextmanager
+def keys_and_headers(_: Path) -> Iterator[Try]:
+    """Sound batches of records whose keys and headers nobody has foreseen, as any program may write them."""
+    examples = [file.read_bytes() for file in sorted(GOLDEN.glob("*.json"))]
+
+    def framed(spoilt: bytes | None) -> bytes:
+        """A length, and so many bytes; or null."""
+        return b"\x01" if spoilt is None else kafka_records.varint(len(spoilt)) + spoilt
+
+    def anything(chance: Random, sound: bytes) -> bytes | None:
+        return None if chance.random() < 0.2 else spoil(chance, sound)
+
+    def take(chance: Random) -> None:
+        sent: list[tuple[bytes | None, bytes]] = []
+        body = b""
+        for number in range(chance.randrange(1, 6)):
+            value = chance.choice(examples)
+            key = anything(chance, json.loads(value)["subject"].encode())
+            headers = [
+                framed(anything(chance, b"content-type")) + framed(anything(chance, b"application/cloudevents+json"))
+                for _ in range(chance.choice((0, 1, 1, 3, 200)))
+            ]
+            rest = b"\0" + kafka_records.varint(chance.choice((0, 1, 1_000_000))) + kafka_records.varint(number)
+            rest += framed(key) + framed(value) + kafka_records.varint(len(headers)) + b"".join(headers)
+            body += framed(rest)
+            sent.append((key, value))
+        found = kafka_records.decode(body, len(sent), 0, 0, T0, T0)
+        for record, (key, value) in zip(found, sent, strict=True):
+            assert record.value == value
+            assert record.key is None or record.key.encode() == key
+            if record.key != json.loads(value)["subject"]:
+                verdict = Partition(0).fold(record._replace(offset=0)).verdict
+                assert verdict is Verdict.MALFORMED, "under another key, or none, it is nobody's"
+
+    yield take
+
+
 PATHS = (
     "/v1/sessions", "/v1/sessions/KEY", "/v1/sessions/KEY/touch", "/v1/sessions/KEY/suspend", "/v1/sessions/KEY/resume",
     "/v1/sessions/KEY/hold", "/v1/sessions/KEY/release", "/v1/sessions/KEY/close", "/v1/sessions/KEY/rotate",
@@ -312,7 +349,8 @@ def spoil_in_place(chance: Random, content: bytes) -> bytes:
 
 DOORS: dict[str, tuple[Door, float]] = {
     "records": (records, 0.45),
-    "kafka batches": (kafka_batches, 0.2),
+    "kafka batches": (kafka_batches, 0.15),
+    "keys and headers": (keys_and_headers, 0.05),
     "urls": (urls, 0.1),
     "configuration": (configuration, 0.1),
     "http": (http, 0.1),

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import signal
 import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
+from types import FrameType
 
 from tests.fuzz.doors import DOORS
 
 MOST_BYTES = 64 * 1024 * 1024
 """What the memory of all inputs to a door may come to at most, at any time."""
+
+
+LONGEST_S = 30.0
+"""How long a door may take over one input."""
 
 
 class Broken(AssertionError):
@@ -24,7 +32,8 @@ def fuzz(name: str, folder: Path, seed: int, count: int) -> None:
         with door(folder) as take:
             for number in range(count):
                 try:
-                    take(Random(f"{seed}/{name}/{number}"))
+                    with deadline(LONGEST_S):
+                        take(Random(f"{seed}/{name}/{number}"))
                 except Exception as error:
                     raise Broken(f"{name}: seed {seed}, input {number}: {type(error).__name__}: {error}") from error
         _, peak = tracemalloc.get_traced_memory()
@@ -32,3 +41,19 @@ def fuzz(name: str, folder: Path, seed: int, count: int) -> None:
         tracemalloc.stop()
     if peak > MOST_BYTES:
         raise Broken(f"{name}: seed {seed}: {peak} bytes of memory at a time")
+
+
+@contextmanager
+def deadline(within_s: float) -> Iterator[None]:
+    """Raises TimeoutError in what takes longer, in the main thread; also where it goes round and round in Python."""
+
+    def give_up(number: int, frame: FrameType | None) -> None:
+        raise TimeoutError(f"no answer within {within_s} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.setitimer(signal.ITIMER_REAL, within_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

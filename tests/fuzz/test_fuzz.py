@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.codec import decode
+from engine.errors import LogCorrupt
 from engine.verdicts import Verdict
-from tests.fuzz import doors
+from tests.fuzz import doors, fuzzing
 from tests.fuzz.doors import DOORS
 from tests.fuzz.fuzzing import Broken, fuzz
 
@@ -25,6 +26,30 @@ def test_a_door_holds(name: str, tmp_path: Path) -> None:
 def test_a_door_that_does_not_hold_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doors.kafka_records, "decode", lambda body, *_: body[5])
     with pytest.raises(Broken, match=f"kafka batches: seed {SEED}, input"):
+        fuzz("kafka batches", tmp_path, SEED, 500)
+
+
+def test_a_door_that_hangs_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang(*_: object) -> None:
+        while True:
+            pass
+
+    monkeypatch.setattr(doors.kafka_records, "decode", hang)
+    monkeypatch.setattr(fuzzing, "LONGEST_S", 0.2)
+    with pytest.raises(Broken, match="TimeoutError: no answer within"):
+        fuzz("kafka batches", tmp_path, SEED, 500)
+
+
+def test_a_door_that_keeps_what_it_gets_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[bytes] = []
+
+    def keep(body: bytes, *_: object) -> list[object]:
+        kept.append(body * 100)
+        raise LogCorrupt("and kept")
+
+    monkeypatch.setattr(doors.kafka_records, "decode", keep)
+    monkeypatch.setattr(fuzzing, "MOST_BYTES", 1_000_000)
+    with pytest.raises(Broken, match="bytes of memory at a time"):
         fuzz("kafka batches", tmp_path, SEED, 500)
 
 
