@@ -1,10 +1,13 @@
-# Needs Python >= 3.11, git and make; everything else is installed in .venv from requirements-dev.lock.
+# Needs Python >= 3.11, git and make; everything else is installed in .venv from requirements-dev.lock, and the peers of
+# the benchmarks in .venv-bench from requirements-bench.lock.
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 PYTHONS ?= python3.13 python3.12 python3.11 python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+BENCH_BIN := .venv-bench/bin
+BENCH_STAMP := .venv-bench/.installed
 CHAT_FILE ?= $(or $(LASTSEEN_CHAT_FILE),../shared/data/ubuntu-irc.jsonl.gz)
 
 PIP_TOOLS := pip-tools==7.6.2
@@ -33,7 +36,7 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check kafka kafka-cluster kafka-jars browser test replay-check crash kafka-crash simulate mutants fuzz torture bench docs lock clean no-python
+.PHONY: help setup demo check kafka kafka-cluster kafka-jars browser test replay-check crash kafka-crash simulate mutants fuzz torture bench bench-quick bench-setup docs lock clean no-python
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -110,8 +113,21 @@ torture: setup kafka-jars ## hours: many histories, kills, losses of power, and 
 fuzz: setup ## bad input for every door (INPUTS=100000 SEED=7)
 	$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),100000) $(if $(SEED),--seed $(SEED))
 
-bench: setup ## measure, side by side with bare SQLite
-	$(BIN)/python -m benchmarks
+bench-setup: $(BENCH_STAMP) ## create .venv-bench: the runtime's pins, and the peers that it is measured beside
+
+$(BENCH_STAMP): requirements.lock requirements-bench.lock pyproject.toml $(if $(realpath $(BENCH_BIN)/python),,no-python)
+	@$(FIND_PYTHON); \
+	echo "lastseen: making .venv-bench with $$found"; \
+	"$$found" -m venv --clear .venv-bench
+	$(BENCH_BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements-bench.lock
+	$(BENCH_BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $(BENCH_STAMP)
+
+bench: bench-setup ## measure side by side with what people use instead, in 15 minutes; writes docs/benchmarks.md
+	$(BENCH_BIN)/python -m benchmarks
+
+bench-quick: bench-setup ## the same on few sessions, in 2 minutes; fails if the engine has become much slower
+	$(BENCH_BIN)/python -m benchmarks --quick
 
 docs: setup ## regenerate the generated pages
 	$(BIN)/python -m lastseen.docs
@@ -121,7 +137,8 @@ lock: ## pin requirements*.in anew (newest versions: make lock UPGRADE=--upgrade
 	var/lock/bin/python -m pip install --quiet '$(PIP_TOOLS)'
 	$(PIP_COMPILE) requirements.in --output-file requirements.lock
 	$(PIP_COMPILE) requirements-dev.in --output-file requirements-dev.lock
+	$(PIP_COMPILE) requirements-bench.in --output-file requirements-bench.lock
 
 clean: ## remove the environment, the caches, and what the demo and the brokers left
-	rm -rf .venv var/demo var/kafka var/lock build dist *.egg-info .hypothesis .mypy_cache .ruff_cache
+	rm -rf .venv .venv-bench var/demo var/kafka var/lock build dist *.egg-info .hypothesis .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
