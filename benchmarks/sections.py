@@ -1,0 +1,61 @@
+"""The sections of the benchmarks, A to G, and the modules that measure them.
+
+Each module has a function `run(folder: Path, size: Size) -> list[Row]`, which leaves nothing behind but files in its
+folder. A peer that cannot be had is a row of `measure.missing`, or, where nothing of the section can be measured
+without it, `servers.PeerMissing` raised.
+"""
+
+from __future__ import annotations
+
+import inspect
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmarks.measure import Row, Size, missing
+from benchmarks.servers import PeerMissing
+
+
+class Section(NamedTuple):
+    """One section of the page."""
+
+    letter: str
+    title: str
+    modules: tuple[str, ...]
+
+
+SECTIONS = (
+    Section("A", "Live operations, not waiting for the disk", ("live",)),
+    Section("B", "Expiry", ("expiry",)),
+    Section("C", "Durable operations", ("durable", "old_gateway")),
+    Section("D", "Rebuild and restart", ("rebuild",)),
+    Section("E", "Memory and disk per session", ("memory",)),
+    Section("F", "Kafka", ("kafka_topic",)),
+    Section("G", "HTTP", ("http_door",)),
+)
+
+
+def measure(section: Section, folder: Path, size: Size) -> list[Row]:
+    """All rows of a section, marked with it and with the time. A module that lacks what it needs becomes one row."""
+    rows: list[Row] = []
+    for module in section.modules:
+        within = folder / module
+        within.mkdir()
+        try:
+            found = _run(module, within, size)
+        except PeerMissing as error:
+            found = [missing(error.name, error.why)]
+        except ImportError as error:
+            found = [missing(error.name or module, f"not installed: {error}")]
+        for row in found:
+            row.section, row.at = section.letter, datetime.now(UTC).isoformat(timespec="seconds")
+        rows += found
+    return rows
+
+
+def _run(module: str, folder: Path, size: Size) -> list[Row]:
+    run = import_module(f"benchmarks.{module}").run
+    if "size" in inspect.signature(run).parameters:
+        return list(run(folder, size))
+    return list(run(folder, size.repetitions))
