@@ -30,6 +30,7 @@ from lastseen.http import (
 from lastseen.http.caller import ANYONE
 from lastseen.http.door import Door
 from lastseen.http.failures import answer_failures, answering
+from lastseen.http.heads import Bodiless, methods_of
 from lastseen.http.key_paths import RawKeyPaths
 from lastseen.http.operation import Operation, components_of, describe
 
@@ -41,7 +42,7 @@ _NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False}
 _ABOUT = """\
 Who is live, until when, and why. Times are UTC in milliseconds. Errors are problem details (RFC 9457): compare `type`,
 read `detail`. An answer's `Position` names the records that it reflects; given as `min_position` to another instance,
-it makes that one wait until it reflects them too.
+it makes that one wait until it reflects them too. `HEAD` is answered wherever `GET` is.
 """
 
 
@@ -79,17 +80,23 @@ def build(engine: Engine, *, guard: Guard = Unguarded, operations: Sequence[APIR
     answer_failures(app)
     described = operations_of(door)
     for operation in described:
-        app.router.routes.append(route_of(operation))
+        route = route_of(operation)
+        route.methods = methods_of(operation.method)
+        app.router.routes.append(route)
     for router in operations:
         app.include_router(router)
     _publish_description(app, described)
+    app.add_middleware(Bodiless)
     app.add_middleware(RawKeyPaths)
     app.add_middleware(guard)
     return app
 
 
 def route_of(operation: Operation) -> APIRoute:
-    """The route of an operation: FastAPI's in OpenAPI, and without its reading of requests and writing of answers."""
+    """The route of an operation: FastAPI's in OpenAPI, and without its reading of requests and writing of answers.
+
+    It takes the operation's own method only: that there is `HEAD` too goes without saying in a description.
+    """
     handler = answering(operation.handler)
     route = APIRoute(
         operation.path, handler, methods=[operation.method], response_class=Response, response_model=None,
@@ -140,7 +147,8 @@ def _description(app: FastAPI, described: Sequence[Operation]) -> dict[str, Any]
     from lastseen import __version__
 
     found = get_openapi(
-        title=app.title, version=__version__, description=app.description, routes=app.routes,
+        title=app.title, version=__version__, description=app.description,
+        routes=[route_of(operation) for operation in described],
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )  # fmt: skip
     components = found.setdefault("components", {})

@@ -14,6 +14,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from lastseen.http.heads import LOOK, READ
 from lastseen.observed import Observed
 from lastseen.readiness import Check, checks
 
@@ -53,11 +54,11 @@ def router(engine: Observed, is_leaving: Callable[[], bool] = lambda: False) -> 
     readiness = Readiness(engine, is_leaving)
     found = APIRouter()
 
-    @found.get("/livez", include_in_schema=False)
+    @found.api_route("/livez", methods=[READ, LOOK], include_in_schema=False)
     async def livez() -> Response:
         return PlainTextResponse("ok\n", headers=_NO_STORE)
 
-    @found.get("/readyz", include_in_schema=False)
+    @found.api_route("/readyz", methods=[READ, LOOK], include_in_schema=False)
     async def readyz(request: Request) -> Response:
         looked = await readiness.found()
         is_ready = all(check.ok for check in looked if check.is_needed)

@@ -24,6 +24,7 @@ from lastseen.http.caller import Scope as May
 from lastseen.http.caller import caller_of
 from lastseen.http.guard import NOBODY, STREAM_PATHS
 from lastseen.http.guard_access import UNKNOWN_ROUTE
+from lastseen.http.heads import LOOK, READ
 from lastseen.http.problems import Problem
 from lastseen.metrics import OTHER, EngineCollector
 from lastseen.observed import Observed
@@ -121,7 +122,7 @@ def router(engine: Observed, requests: Requests | None = None) -> APIRouter:
     found = APIRouter()
 
     # A plain function, so that it runs in a thread: the event loop does not wait for the view's lock.
-    @found.get("/metrics", include_in_schema=False)
+    @found.api_route("/metrics", methods=[READ, LOOK], include_in_schema=False)
     def metrics(request: Request) -> Response:
         if request.scope["state"]["caller"] is not NOBODY and caller_of(request, May.READ).prefix:
             raise Problem(403, "forbidden", "the figures are of all sessions: use a token that is for all keys")

@@ -18,6 +18,7 @@ from lastseen.http.asking import or_none, query_of
 from lastseen.http.caller import Scope, caller_of
 from lastseen.http.door import Door
 from lastseen.http.fanout import Fanout, Listener, Told
+from lastseen.http.heads import LOOK
 from lastseen.http.operation import Answer, Operation
 from lastseen.http.places import Places, mark_of
 from lastseen.http.problems import Problem
@@ -149,9 +150,9 @@ class Streams:
         stream = Stream(self._door, self._fanout, places, prefix, kinds)
         if event_id:
             await stream.check()
-        return EventSourceResponse(
-            stream.events(), headers={"Cache-Control": "no-cache, no-store", "X-Accel-Buffering": "no"}
-        )
+        # Who only wants the head is told nothing, and does not join those who listen.
+        events: AsyncIterator[bytes] | tuple[()] = () if request.method == LOOK else stream.events()
+        return EventSourceResponse(events, headers={"Cache-Control": "no-cache, no-store", "X-Accel-Buffering": "no"})
 
 
 def operations(door: Door) -> list[Operation]:

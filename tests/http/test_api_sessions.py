@@ -100,7 +100,7 @@ def test_paths_and_methods_that_are_not_there(client: httpx.Client, problem: Pro
     assert problem(client.get("/v2/nothing"))["type"] == "/problems/no-such-path"
     wrong = client.put(f"/v1/sessions/{KEY}")
     assert problem(wrong)["type"] == "/problems/method-not-allowed"
-    assert wrong.headers["allow"] == "DELETE, GET"
+    assert wrong.headers["allow"] == "DELETE, GET, HEAD"
 
 
 def test_what_fails_unexpectedly_tells_no_internals(
