@@ -13,6 +13,7 @@ import lastseen
 from engine.errors import LogMismatch, SessionExists
 from engine.log.memory import MemoryLog
 from lastseen import Engine, ManualClock, Settings
+from projections.pruner import RETRY_MS
 from tests.simulation.brokers import T0
 from tests.simulation.run import plan
 from tests.simulation.world import World
@@ -105,6 +106,21 @@ def test_a_pruner_whose_clock_was_set_back_announces_what_is_due(stand: Stand) -
     assert stand.engine.count() == 1, "and not by the log's"
     stand.own.by_ms = 0
     stand.true.advance(30_000)
+    assert [due.key for due in stand.engine.prune().due] == ["ana"]
+    assert stand.engine.count() == 0
+
+
+def test_what_was_announced_too_early_is_announced_again_within_a_second(stand: Stand) -> None:
+    """Seed 2687, the check's own fault: the clock was set right in the midst of that second, and it looked but once."""
+    stand.engine.open("ana")
+    stand.own.by_ms = 30_500
+    stand.true.advance(30_000)
+    assert [due.key for due in stand.engine.prune().due] == ["ana"]
+    assert stand.engine.count() == 1
+    stand.true.advance(30_000)
+    stand.own.by_ms = 1_000
+    assert stand.engine.prune().due == [], "it was announced by this clock half a second ago"
+    stand.true.advance(RETRY_MS)
     assert [due.key for due in stand.engine.prune().due] == ["ana"]
     assert stand.engine.count() == 0
 
