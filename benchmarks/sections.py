@@ -2,7 +2,7 @@
 
 Each module has a function `run(folder: Path, size: Size) -> list[Row]`, which leaves nothing behind but files in its
 folder. A peer that cannot be had is a row of `measure.missing`, or, where nothing of the section can be measured
-without it, `servers.PeerMissing` raised.
+without it, `servers.PeerMissing` raised. Its text `NOTES`, in Markdown, stands under the section's table on the page.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.measure import Row, Size, missing
+from benchmarks.notes import NOTES
 from benchmarks.servers import PeerMissing
 
 
@@ -59,3 +60,14 @@ def _run(module: str, folder: Path, size: Size) -> list[Row]:
     if "size" in inspect.signature(run).parameters:
         return list(run(folder, size))
     return list(run(folder, size.repetitions))
+
+
+def notes(section: Section) -> str:
+    """What stands under a section's table: what its modules say of their rows."""
+    said = [NOTES.get(section.letter, "")]
+    for module in section.modules:
+        try:
+            said.append(getattr(import_module(f"benchmarks.{module}"), "NOTES", ""))
+        except ImportError:
+            continue  # its peers are not installed here; the results remember what it said when it was measured
+    return "\n".join(text.strip("\n") + "\n" for text in said if text).rstrip("\n")
