@@ -1,16 +1,18 @@
 """The one reader: reads the log, folds each record once, and hands the outcome to every projection.
 
-There is no follower thread on the way of a call: whoever waits for a record folds up to it itself, under the follower's
-lock, and finds the work done if somebody else has been there. That saves a hand-over between threads per call.
+There is no follower thread on the way of a call: whoever waits for a record folds up to it itself, one at a time for
+each partition, and finds the work done if somebody else has been there. That saves a hand-over between threads a call.
+Records are read before the view's lock is taken: a log that does not answer keeps nobody from reading the view.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from threading import Lock
 from typing import NoReturn, Protocol
 
 from engine.errors import EngineClosed, LastseenError, LogMismatch
-from engine.log.port import Log, Position
+from engine.log.port import Log, Position, Record
 from engine.session import SessionView
 from projections.live_view import LiveView
 from projections.partition import Outcome, Partition
@@ -65,6 +67,8 @@ class Follower:
         """Whether an interrupt broke a batch off: then partitions and projections disagree, and nothing may be kept."""
         self._told = [partition.checkpoint for partition in view.partitions]
         """The checkpoint up to which everybody has been told: what a record did is known once it is behind that."""
+        self._turns = [Lock() for _ in view.partitions]
+        """Taken by whoever folds a partition, before the view's lock."""
         self.lock = view.lock
 
     @property
@@ -121,25 +125,36 @@ class Follower:
     def _fold_until(self, number: int, end_offset: int) -> int:
         folded = 0
         while self._told[number] < end_offset:
-            with self.lock:
-                if number not in self._view.present:
-                    raise self._view.not_owner(number, "what was appended")
+            with self._turns[number]:
                 if self._told[number] < end_offset:
-                    folded += self._fold_some(self._view.partitions[number])
+                    partition = self._view.partitions[number]
+                    records = self._read(partition) if number in self._view.present else []
+                    with self.lock:
+                        if number not in self._view.present:
+                            raise self._view.not_owner(number, "what was appended")
+                        # Meanwhile it may have been dropped and taken up anew, with a beginning of its own.
+                        if self._view.partitions[number] is partition:
+                            folded += self._fold_some(partition, records)
         return folded
 
     def begin_anew(self, number: int) -> None:
         """Another object stands for a partition now. The caller holds the view's lock."""
         self._told[number] = self._view.partitions[number].checkpoint
 
-    def _fold_some(self, partition: Partition) -> int:
+    def _read(self, partition: Partition) -> Sequence[Record]:
+        """The next records of a partition; it may take as long as the log takes to answer."""
         if self._failure is not None or self.is_torn:
             self.check()
         try:
-            records = self._log.read(partition.number, partition.checkpoint, BATCH_RECORDS)
+            return self._log.read(partition.number, partition.checkpoint, BATCH_RECORDS)
         except LogMismatch as error:
-            self._failure = error
+            if self._view.partitions[partition.number] is partition:  # else nobody asks for these records any more
+                self._failure = error
             raise
+
+    def _fold_some(self, partition: Partition, records: Sequence[Record]) -> int:
+        if self._failure is not None or self.is_torn:
+            self.check()
         try:
             outcomes = []
             for record in records:

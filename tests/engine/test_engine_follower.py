@@ -87,6 +87,52 @@ def test_a_gap_stops_it_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(bench.follower.failure, LogMismatch)
 
 
+def test_a_log_that_does_not_answer_keeps_nobody_from_reading_the_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a broker does that has acknowledged what is behind a record, and is cut off before it has sent that."""
+    bench = Bench(2)
+    bench.log.append([Message(0, "k", b"x"), Message(1, "k", b"x")])
+    read, is_asked, answers = bench.log.read, threading.Event(), threading.Event()
+
+    def hang(partition: int, *rest: int) -> list[Record]:
+        if partition == 0:
+            is_asked.set()
+            assert answers.wait(PATIENCE_S)
+        return read(partition, *rest)
+
+    monkeypatch.setattr(bench.log, "read", hang)
+    with ThreadPoolExecutor(1) as pool:
+        stuck = pool.submit(bench.follower.catch_up, Position(0, 0))
+        try:
+            assert is_asked.wait(PATIENCE_S)
+            assert bench.follower.lock.acquire(timeout=0), "whoever reads the view waits for no log"
+            bench.follower.lock.release()
+            assert bench.follower.catch_up(Position(1, 0)) == 1, "nor do other partitions"
+        finally:
+            answers.set()
+        assert stuck.result(PATIENCE_S) == 1
+    assert bench.listener.told == [(1, 0), (0, 0)]
+
+
+def test_a_partition_that_is_dropped_while_its_records_are_read_is_not_folded(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    bench.log.append([Message(0, "k", b"x")] * 2)
+    read, view = bench.log.read, bench.follower._view
+
+    def drop_meanwhile(*place: int) -> list[Record]:
+        monkeypatch.undo()
+        assert view.lock.acquire(timeout=PATIENCE_S)
+        view.partitions[0] = Partition(0)
+        bench.follower.begin_anew(0)
+        view.lock.release()
+        return read(*place)[:1]
+
+    monkeypatch.setattr(bench.log, "read", drop_meanwhile)
+    dropped = view.partitions[0]
+    assert bench.follower.catch_up() == 2
+    assert (dropped.checkpoint, view.partitions[0].checkpoint) == (0, 2)
+    assert bench.listener.told == [(0, 0), (0, 1)]
+
+
 def test_what_an_interrupt_left_behind_is_never_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"sqlite:///{tmp_path / 'log.db'}"
     clock = ManualClock(T0)
