@@ -17,6 +17,8 @@ from benchmarks.measure import FULL, QUICK, Row, Size
 from benchmarks.sections import SECTIONS, Section, measure, notes
 
 RESULTS = Path(__file__).parent / "results"
+PRINTED_WIDTH = 180
+"""Columns of a table that goes into a file."""
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
 
@@ -32,6 +34,8 @@ def main() -> int:
     size = QUICK if chosen.quick else FULL
     results = report.Results(RESULTS / ("quick.json" if size.is_quick else "latest.json"))
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=PRINTED_WIDTH)
     measured: list[Row] = []
     if not chosen.page:
         Path(chosen.folder).mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from engine.clock import iso_from_ms
 from engine.codec import encode
 from engine.events import Created, CreatedData
@@ -21,18 +23,23 @@ def key_of(number: int) -> str:
 
 def fill(log: Log, sessions: int, now_ms: int, policy: Policy, first: int = 0, partitions: int = 1) -> list[str]:
     """Append the `created` events of so many sessions, numbered from `first`; returns their ids."""
-    session_ids = [new_session_id() for _ in range(sessions)]
+    return fill_keys(log, [key_of(first + number) for number in range(sessions)], now_ms, policy, partitions)
+
+
+def fill_keys(log: Log, keys: Sequence[str], now_ms: int, policy: Policy, partitions: int = 1) -> list[str]:
+    """Append the `created` events of sessions under these keys, in their order; returns their ids."""
+    session_ids = [new_session_id() for _ in keys]
     time = iso_from_ms(now_ms)
-    for start in range(0, sessions, BATCH):
+    for start in range(0, len(keys), BATCH):
         log.append(
             [
-                Message(partition_of(key_of(first + number), partitions), key_of(first + number), encode(
+                Message(partition_of(keys[number], partitions), keys[number], encode(
                     Created(
-                        id=new_event_id(now_ms), source="/bench", subject=key_of(first + number), time=time,
+                        id=new_event_id(now_ms), source="/bench", subject=keys[number], time=time,
                         data=CreatedData(session_id=session_ids[number], policy=policy),
                     )
                 ))
-                for number in range(start, min(start + BATCH, sessions))
+                for number in range(start, min(start + BATCH, len(keys)))
             ]
         )  # fmt: skip
     return session_ids

@@ -1,0 +1,88 @@
+"""The engine by the same few methods: touches do not wait, everything else answers with its verdict, as it always does.
+
+Its threads run as in production: what callers append is folded, flushed, and pruned behind them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from benchmarks.mix import Operation
+from benchmarks.peers.port import IDLE_S
+from benchmarks.workload import fill_keys
+from engine.clock import SystemClock
+from engine.log import open_log
+from lastseen.app import Engine
+from lastseen.config import Settings
+
+BARRIER = "bench:barrier"
+"""A session of our own. Its touch waits, and so for all that was written before."""
+
+
+class EngineSessions:
+    """An engine's live sessions."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.create = engine.open
+        self.read = engine.get
+        self.suspend = engine.suspend
+        self.resume = engine.resume
+        self.close = engine.close
+        self._touch = engine.touch
+
+    def touch(self, key: str) -> object:
+        """Checked on the view and handed to the log, which writes it behind the caller."""
+        return self._touch(key, wait="none")
+
+    def batch(self, operations: Sequence[Operation]) -> object:
+        """The touches at once, the others one by one after them. A touch that a close of the same batch comes before
+        is so moved before it; nothing else is."""
+        touched = [key for kind, key in operations if kind == "touch"]
+        created = {key for kind, key in operations if kind in ("create", "resume")}
+        early = [key for key in touched if key not in created] if created else touched
+        answers = self.engine.touch_many(early, wait="none")
+        for kind, key in operations:
+            if kind != "touch":
+                getattr(self, kind)(key)
+            elif key in created:
+                self.touch(key)
+        return answers
+
+    def settle(self) -> None:
+        """Until all is in the log, on the disk where it has one, and folded; who is one too many has gone."""
+        self.engine.touch(BARRIER)
+        self.engine.prune()
+
+    def rest(self) -> None:
+        """The snapshot and the history are flushed."""
+        self.engine.flush()
+
+    def live(self) -> int:
+        """How many there are, the barrier left out."""
+        return self.engine.count() - 1
+
+
+@contextmanager
+def filled_engine(url: str, keys: Sequence[str], most: int) -> Iterator[EngineSessions]:
+    """An engine, with its upkeep, on a log that holds these sessions."""
+    clock = SystemClock()
+    settings = Settings.of(idle_ttl=f"{IDLE_S}s", max_sessions=most + 1, freeze=True)
+    log = open_log(url, clock)
+    fill_keys(log, [*keys, BARRIER], clock.now_ms(), settings.default_policy())
+    with Engine(log, clock, settings) as engine:
+        sessions = EngineSessions(engine)
+        sessions.settle()
+        yield sessions
+
+
+def engine_in_memory(folder: Path, keys: Sequence[str], most: int) -> AbstractContextManager[EngineSessions]:
+    """On `memory://`."""
+    return filled_engine("memory://", keys, most)
+
+
+def engine_on_sqlite(folder: Path, keys: Sequence[str], most: int) -> AbstractContextManager[EngineSessions]:
+    """On `sqlite://`, its snapshot beside it."""
+    return filled_engine(f"sqlite:///{folder / 'log.db'}", keys, most)
