@@ -1,4 +1,4 @@
-"""What the number of live sessions costs: a touch, a pruner pass, an expiry, a restart, memory."""
+"""What the number of live sessions costs: an expiry, a restart."""
 
 from __future__ import annotations
 
@@ -11,57 +11,19 @@ from typing import Any
 
 import lastseen
 from benchmarks.measure import Row, at_most, interleaved, rate, seconds
-from benchmarks.workload import fill, key_of, touches
+from benchmarks.workload import fill, touches
 from engine.clock import ManualClock
 from engine.log.sql import SqliteLog
 from engine.session import Policy
 from projections.partition import Partition
 
-FEW, MANY = 10_000, 1_000_000
-TOUCHES = 20_000
+FEW = 10_000
 DUE = 100_000
 POLICY = Policy(idle_ttl_ms=1_800_000)
 
 
 def _engine(url: str, clock: ManualClock, **settings: Any) -> lastseen.Engine:
     return lastseen.open_engine(url, clock=clock, background=False, **settings)
-
-
-def touch_cost(engine: lastseen.Engine, sessions: int) -> float:
-    """Microseconds for a touch that does not wait for a disk, spread over all sessions."""
-    step = max(sessions // TOUCHES, 1)
-    keys = [key_of(number * step % sessions) for number in range(TOUCHES)]
-    spent = seconds(lambda: [engine.touch(key) for key in keys])
-    engine.flush()
-    return spent / TOUCHES * 1e6
-
-
-def live_figures(repetitions: int, many: int) -> list[Row]:
-    """A touch, and a pass of the pruner with nothing due, at few and at many live sessions."""
-    engines = {}
-    for sessions in (FEW, many):
-        clock = ManualClock()
-        engine = _engine("memory://", clock)
-        fill(engine._log, sessions, clock.now_ms(), POLICY)
-        engine.refresh()
-        engine.flush()
-        engines[sessions] = engine
-    gc.collect()
-    samples = interleaved(
-        repetitions, few=lambda: touch_cost(engines[FEW], FEW), many=lambda: touch_cost(engines[many], many)
-    )
-    ratios = [one / other for one, other in zip(samples["many"], samples["few"], strict=True)]
-    passes = interleaved(
-        repetitions * 20,
-        few=lambda: seconds(engines[FEW].prune) * 1e3, many=lambda: seconds(engines[many].prune) * 1e3,
-    )  # fmt: skip
-    for engine in engines.values():
-        engine.shutdown()
-    return [
-        at_most(f"touch at {many:,} live / at {FEW:,}", ratios, "×", 1.5),
-        at_most(f"pruner pass, nothing of {FEW:,} due", passes["few"], "ms", 0.1),
-        at_most(f"pruner pass, nothing of {many:,} due", passes["many"], "ms", 0.1),
-    ]
 
 
 def expiry(folder: Path, many: int, due: int) -> list[Row]:
@@ -128,10 +90,3 @@ def restart(folder: Path, many: int, repetitions: int) -> list[Row]:
         for _ in range(repetitions)
     ]
     return [at_most(f"restart with a snapshot of {many:,} sessions, to the first answer", values, "s", 6.0)]
-
-
-def memory(many: int) -> list[Row]:
-    """Resident memory that a live session takes, without its body: the process with them, less without."""
-    script = f"from benchmarks import memory_probe; print(memory_probe.bytes_per_session({many}))"
-    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
-    return [at_most(f"memory of a live session without its body, of {many:,}", [float(done.stdout)], "bytes", 600)]
