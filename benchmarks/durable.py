@@ -1,129 +1,153 @@
-"""Durable touches: through the engine (decided, logged, flushed to the disk, folded, answered), beside bare `sqlite3`.
+"""C: durable operations. A touch that is on the disk when the call returns, through the engine and through its peers.
 
-The floor commits rows of the same size and schema, `synchronous=FULL`, in batches as large as ours, and does nothing
-else.
+One by one, by 64 callers at once, and in batches of 100, each for the same time in turn.
 """
 
 from __future__ import annotations
 
-import sqlite3
+import gc
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from importlib import import_module
 from pathlib import Path
 
 import lastseen
-from benchmarks.measure import Row, interleaved, rate, ratio
-from benchmarks.workload import key_of
-from engine.plain_touch import written
+from benchmarks.durable_drive import BATCH, CALLERS, EACH, Rate, Subject, by_callers, in_batches, keys_of, one_by_one
+from benchmarks.measure import Row, Size, in_turn, missing, rate, ratio
+from benchmarks.servers import PeerMissing
 
-SESSIONS = 10_000
-CALLERS = 64
+NOTES = """
+- A touch through the *engine* is decided on the live view, encoded, appended, flushed to the disk, read back, judged,
+  applied to the view and answered with the session. History and snapshot, which are written behind once a second, are
+  written at the end of each of its turns of one second, and that time is counted as its own.
+- *Bare sqlite3* commits rows of the same size into a table of the same schema (WAL, FULL) and does nothing else: it
+  knows no session, checks nothing, and answers nobody. *Bare file* is the same bytes and `fdatasync`. They are floors.
+  For them 64 callers are batches of 64: what could be gathered from 64 callers at most.
+- The *tables*, *redis* and *diskcache* overwrite what they knew: none keeps a log, so none can say later what happened,
+  and none refuses a touch of a session that is due. *eventsourcing* keeps a log. *Quix Streams* keeps none without
+  Kafka, and does not wait for the disk; nobody but us would set it to.
+- All touch the same 10,000 live sessions in the same shuffled order. 64 callers are threads of one Python process, each
+  of which waits for its own answer; redis and PostgreSQL have a process of their own beside it, on the other core.
+- redis answers 64 connections after one flush for all whose commands it had read, PostgreSQL likewise.
+"""
 
+PEERS = (
+    "durable_floors.bare_sqlite", "durable_floors.bare_file", "durable_tables.sqlite_table",
+    "durable_tables.postgres_table", "durable_caches.redis_always", "durable_caches.redis_everysec",
+    "durable_caches.disk_cache", "durable_aggregates.aggregates", "durable_aggregates.aggregates_at_best",
+    "durable_rocksdb.rocksdb_states",
+)  # fmt: skip
+QUICK_PEERS = ("durable_floors.bare_sqlite", "durable_tables.sqlite_table", "durable_aggregates.aggregates")
+"""Those that need neither a server nor a download."""
 
-class Floor:
-    """Bare `sqlite3`: one table, `executemany` of prepared rows, a commit a batch."""
+Opens = Callable[[Path, Sequence[str]], AbstractContextManager[list[Subject]]]
+"""Opens subjects with their files in a folder, and a live session for each key. May raise `PeerMissing`."""
 
-    def __init__(self, path: Path) -> None:
-        self.connection = sqlite3.connect(path, isolation_level=None)
-        self.connection.execute("PRAGMA journal_mode = WAL")
-        self.connection.execute("PRAGMA synchronous = FULL")
-        self.connection.execute(
-            "CREATE TABLE stored_events (originator_id TEXT, originator_version INTEGER, topic TEXT, state BLOB,"
-            " log_time_ms INTEGER, PRIMARY KEY (originator_id, originator_version))"
-        )
-        self.rows = 0
-        key = key_of(123_456)
-        self.key, self.value = key, written("0" * 36, "/lastseen", key, "2026-01-01T00:00:00.000Z", "s" * 22)
+ENGINE, BARE, REDIS, AGGREGATES = "engine", "bare sqlite3", "redis-py, AOF always", "eventsourcing aggregates"
+ONE, MANY, HUNDRED = "one caller", f"{CALLERS} callers", f"batches of {BATCH}"
+TARGETS = (
+    (ONE, BARE, 0.7), (ONE, REDIS, 1.0), (MANY, BARE, 0.6), (MANY, f"{REDIS}, pipelines of {CALLERS}", 1.5),
+    (MANY, REDIS, 1.5), (MANY, AGGREGATES, 10), (HUNDRED, BARE, 0.6), (HUNDRED, REDIS, 1.5), (HUNDRED, AGGREGATES, 10),
+)  # fmt: skip
+"""How fast the engine is to be, in units of a peer. For 64 callers redis stands here twice, pipelined and not."""
 
-    def rate(self, events: int, batch: int) -> float:
-        """Rows a second."""
-        started = time.perf_counter()
-        for start in range(0, events, batch):
-            first = self.rows + start
-            rows = [
-                ("0", first + n, self.key, self.value, 1_700_000_000_000) for n in range(min(batch, events - start))
-            ]
-            self.connection.execute("BEGIN IMMEDIATE")
-            self.connection.executemany("INSERT INTO stored_events VALUES (?, ?, ?, ?, ?)", rows)
-            self.connection.execute("COMMIT")
-        self.rows += events
-        return events / (time.perf_counter() - started)
+FLUSHED_EVERY_S = 1.0
+"""As often as history and snapshot are flushed by default."""
 
 
 @contextmanager
-def filled_engine(path: Path, sessions: int) -> Iterator[lastseen.Engine]:
-    """An engine with its upkeep running and so many live sessions."""
-    with lastseen.open_engine(f"sqlite:///{path}") as engine:
-        threads = [
-            threading.Thread(
-                target=lambda first: [engine.open(key_of(n)) for n in range(first, sessions, CALLERS)], args=(first,)
-            )
-            for first in range(CALLERS)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        yield engine
+def engine(folder: Path, keys: Sequence[str]) -> Iterator[list[Subject]]:
+    """The engine on an SQLite log, its upkeep running, as the production profile has it."""
+    url = f"sqlite:///{folder / 'log.db'}"
+    with lastseen.open_engine(url, freeze=True, snapshot_interval="1h") as opened:
+        _open_all(opened, keys)
+        try:
+            yield [
+                Subject(
+                    ENGINE, EACH, _with_flush(opened, one_by_one(opened.touch, keys)),
+                    _with_flush(opened, by_callers([opened.touch] * CALLERS, keys)),
+                    _with_flush(opened, in_batches(opened.touch_many, keys)), "SQLite log; logged, folded and answered",
+                )
+            ]  # fmt: skip
+        finally:
+            gc.unfreeze()
 
 
-def one_caller(engine: lastseen.Engine, events: int) -> float:
-    """Touches a second, one after the other."""
-    started = time.perf_counter()
-    for number in range(events):
-        engine.touch(key_of(number % SESSIONS))
-    return events / (time.perf_counter() - started)
+def _open_all(opened: lastseen.Engine, keys: Sequence[str]) -> None:
+    def some(first: int) -> None:
+        for key in keys[first::CALLERS]:
+            opened.open(key)
 
-
-def batches(engine: lastseen.Engine, events: int, batch: int) -> float:
-    """Touches a second, in batches, each answered before the next."""
-    keys = [key_of(number) for number in range(SESSIONS)]
-    started = time.perf_counter()
-    for start in range(0, events, batch):
-        place = start % SESSIONS
-        engine.touch_many(keys[place : place + batch])
-    return events / (time.perf_counter() - started)
-
-
-def many_callers(engine: lastseen.Engine, events: int) -> float:
-    """Touches a second of so many threads at once, each waiting for its own answer."""
-    each = events // CALLERS
-    start = threading.Barrier(CALLERS + 1)
-
-    def call(first: int) -> None:
-        start.wait()
-        for number in range(each):
-            engine.touch(key_of((first * each + number) % SESSIONS))
-
-    threads = [threading.Thread(target=call, args=(number,)) for number in range(CALLERS)]
+    threads = [threading.Thread(target=some, args=(first,)) for first in range(CALLERS)]
     for thread in threads:
         thread.start()
-    start.wait()
-    started = time.perf_counter()
     for thread in threads:
         thread.join()
-    return each * CALLERS / (time.perf_counter() - started)
+    assert opened.count() == len(keys)
 
 
-def run(folder: Path, repetitions: int) -> list[Row]:
+def _with_flush(opened: lastseen.Engine, work: Rate) -> Rate:
+    """Work for as long as the engine does between two flushes, then flush, and count both.
+
+    The threads that flush behind would do it in the peers' turns as well, which would be charged for it.
+    """
+
+    def run(seconds: float) -> float:
+        before = opened.reached(0).offset
+        opened.flush()
+        started = time.perf_counter()
+        work(max(seconds, FLUSHED_EVERY_S))  # a shorter turn would be charged for more flushes than there are
+        opened.flush()
+        return (opened.reached(0).offset - before) / (time.perf_counter() - started)
+
+    return run
+
+
+def run(folder: Path, size: Size) -> list[Row]:
     """All figures of this file."""
-    floor = Floor(folder / "floor.db")
-    with closing(floor.connection), filled_engine(folder / "log.db", SESSIONS) as engine:
-        samples = interleaved(
-            repetitions,
-            bare_1=lambda: floor.rate(2_000, 1),
-            one=lambda: one_caller(engine, 2_000),
-            bare_100=lambda: floor.rate(30_000, 100),
-            hundred=lambda: batches(engine, 30_000, 100),
-            bare_64=lambda: floor.rate(30_000, CALLERS),
-            callers=lambda: many_callers(engine, 12_800),
-        )
-    return [
-        ratio("durable touch, one caller / bare sqlite3", samples, "one", "bare_1", 0.7),
-        ratio("durable touches, batches of 100 / bare sqlite3", samples, "hundred", "bare_100", 0.6),
-        rate("durable touches, batches of 100", samples["hundred"], 50_000),
-        ratio("durable touches, 64 callers / bare sqlite3 in batches of 64", samples, "callers", "bare_64", 0.6),
-        rate("durable touches, 64 callers", samples["callers"], 50_000),
-    ]
+    subjects: list[Subject] = []
+    absent: list[Row] = []
+    keys = keys_of(size.few)
+    peers = QUICK_PEERS if size.is_quick else PEERS
+    with ExitStack() as stack:
+        for number, peer in enumerate(("durable.engine", *peers)):
+            within = folder / f"{number}"
+            within.mkdir()
+            try:
+                subjects += stack.enter_context(_peer(peer)(within, keys))
+            except PeerMissing as error:
+                absent.append(missing(error.name, error.why))
+            except ImportError as error:
+                absent.append(missing(error.name or peer, f"not installed: {error}"))
+        return [*_measured(subjects, size), *absent]
+
+
+def _peer(name: str) -> Opens:
+    module, _, function = name.partition(".")
+    found: Opens = getattr(import_module(f"benchmarks.{module}"), function)
+    return found
+
+
+def _measured(subjects: list[Subject], size: Size) -> list[Row]:
+    seconds = 0.1 if size.is_quick else 0.5
+    ratios: list[Row] = []
+    rates: list[Row] = []
+    for mode, attribute in ((ONE, "one"), (MANY, "callers"), (HUNDRED, "hundred")):
+        works = {each.name: getattr(each, attribute) for each in subjects if getattr(each, attribute) is not None}
+        samples = in_turn(size.repetitions, {name: _for(work, seconds) for name, work in works.items()})
+        for target_mode, peer, at_least in TARGETS:
+            if target_mode == mode and peer in samples:
+                ratios.append(ratio(f"durable touches, {mode}: engine / {peer}", samples, ENGINE, peer, at_least))
+        for each in subjects:
+            if each.name in samples:
+                row = rate(f"durable touches, {mode}: {each.name}", samples[each.name])
+                row.subject, row.durability, row.note = each.name, each.loses, each.note
+                row.plot = f"durable touches, {mode}"
+                rates.append(row)
+    return ratios + rates
+
+
+def _for(work: Rate, seconds: float) -> Callable[[], float]:
+    return lambda: work(seconds)
