@@ -121,9 +121,11 @@ def test_aggregates_log_each_touch_on_a_flushed_file(tmp_path: Path, settings: d
             assert other.execute("SELECT count(*) FROM stored_events").fetchone() == (20 + 12,)
         factory = sessions.application.factory
         assert isinstance(factory, SQLiteFactory)
-        with factory.datastore.get_connection(commit=False) as connection:
-            cursor = connection.cursor()
-            found = [cursor.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
+        with factory.datastore.transaction(commit=False) as cursor:
+            cursor.execute("PRAGMA journal_mode")
+            journal = cursor.fetchone()[0]
+            cursor.execute("PRAGMA synchronous")
+            found = [journal, cursor.fetchone()[0]]
         assert found == ["wal", FULL]
         sessions.ids["no"] = ChatSession.create_id("no")
         with pytest.raises(AggregateNotFoundError):
