@@ -20,7 +20,7 @@ from lastseen.log_watch import LogWatch
 from lastseen.metered_log import MeteredLog
 from lastseen.observed import Meters, Observed
 from lastseen.past_reads import PastReads
-from lastseen.pressure import PRESSED_ABOVE, MemoryPressure
+from lastseen.pressure import GROWN_BY, PRESSED_ABOVE, MemoryPressure, let_go
 from lastseen.share import Share
 from lastseen.start import holds_owned, load
 from lastseen.upkeep import FOLLOW_EVERY_S, Upkeep
@@ -85,6 +85,7 @@ class Engine(PastReads, Observed):
             owned=self._share.announced_by_us,
         )
         self._pressure = MemoryPressure(settings.max_memory_bytes)
+        self._relieved_at_share = 0.0
         self._holdings = (
             Holdings(log, self._views, self._follower, state, self._share.owned, self._flush, self._flush_if_heavy)
             if holds_owned(log, settings)
@@ -315,12 +316,19 @@ class Engine(PastReads, Observed):
     def _relieve(self) -> None:
         """Under memory pressure bodies leave memory first; then, if so configured, sessions end."""
         if self._pressure.share() <= PRESSED_ABOVE:
+            self._relieved_at_share = 0.0
             return
         with self._views.lock:
             self._bodies.shrink(self._bodies.whole_bytes // 2, "memory")
-        if self._settings.evict_on_pressure and self._pressure.share() > PRESSED_ABOVE and not self.is_importing:
+        let_go()
+        if not self._settings.evict_on_pressure or self.is_importing:
+            return
+        # What ended sessions took serves those that come: the process itself rarely shrinks for it, and if more ended
+        # for as long as it does not, all would. So it has to grow before more do.
+        if self._pressure.share() > max(PRESSED_ABOVE, self._relieved_at_share + GROWN_BY):
             now_ms = self._clock.now_ms()
             self._pruner.execute(self._pruner.plan_memory(now_ms, max(self.count() // 20, 1)), now_ms)
+            self._relieved_at_share = self._pressure.share()
 
     def _now_ms(self) -> int:
         """The time by which reads judge deadlines: while history is being imported, the history's own."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 PRESSED_ABOVE = 0.8
 """The share of the limit above which memory is let go of (DESIGN section 6)."""
+GROWN_BY = 0.01
+"""By how much of the limit the process grows, after sessions ended for memory, before more do."""
 _CGROUP = Path("/sys/fs/cgroup")
+_OWN_CGROUPS = Path("/proc/self/cgroup")
 
 
 class MemoryPressure:
@@ -21,6 +27,28 @@ class MemoryPressure:
         """Resident memory as a share of the limit; 0 where either is unknown."""
         resident = _resident_bytes()
         return 0.0 if resident is None or not self.limit_bytes else resident / self.limit_bytes
+
+
+def let_go() -> None:
+    """Hand back to the system what the process holds and does not use (glibc; elsewhere nothing happens).
+
+    An allocator keeps what was freed for the next who asks. Unless it is told, memory that was let go of under pressure
+    would count as resident for ever after, and pressure would never end.
+    """
+    if _trim is not None:
+        _trim(0)
+
+
+def _find_trim() -> Callable[[int], int] | None:
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):  # not glibc
+        return None
+    trim.argtypes, trim.restype = (ctypes.c_size_t,), ctypes.c_int
+    return cast(Callable[[int], int], trim)
+
+
+_trim = _find_trim()
 
 
 def _resident_bytes() -> int | None:
@@ -37,19 +65,30 @@ def _system_limit_bytes() -> int | None:
 
 
 def _cgroup_limit_bytes() -> int | None:
-    """The limit of this process's own cgroup (version 2), or of the nearest one above it that has one."""
+    """The limit of this process's own cgroup, or of one above it if that is less; version 1 or 2."""
     try:
-        lines = Path("/proc/self/cgroup").read_text("utf-8").splitlines()
+        lines = _OWN_CGROUPS.read_text("utf-8").splitlines()
     except OSError:
         return None
-    own = next((line[3:] for line in lines if line.startswith("0::")), "/").strip("/")
-    place = _CGROUP / own
-    limits = []
+    limits: list[int] = []
+    for line in lines:
+        _, controllers, own = line.split(":", 2)
+        if not controllers:
+            limits += _limits(_CGROUP, own, "memory.max")
+        elif "memory" in controllers.split(","):
+            limits += _limits(_CGROUP / "memory", own, "memory.limit_in_bytes")
+    return min(limits, default=None)
+
+
+def _limits(root: Path, own: str, file: str) -> Iterator[int]:
+    """The limits that are set for a cgroup and those above it. In a container its name may be that of the machine's
+    tree, which is not to be seen: then what counts is the root."""
+    place = root / own.strip("/")
     while True:
         with suppress(OSError, ValueError):  # no such file, or "max"
-            limits.append(int((place / "memory.max").read_text("ascii")))
-        if place == _CGROUP or _CGROUP not in place.parents:
-            return min(limits, default=None)
+            yield int((place / file).read_text("ascii"))
+        if place == root or root not in place.parents:
+            return
         place = place.parent
 
 

@@ -1,0 +1,132 @@
+"""A working engine under a real memory limit: bodies leave memory, nothing is lost, and nobody is killed for it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import lastseen
+from benchmarks.workload import fill, key_of
+from engine.clock import SystemClock
+from engine.log.sql import SqliteLog
+from engine.session import Policy
+from lastseen import pressure
+from tests.durability.test_exhaustion import DEADLINE_S
+from tests.faults.limited import a_cgroup, limited
+
+MIB = 1024 * 1024
+LIMIT_BYTES = 112 * MIB
+SESSIONS = 20_000
+BODIES = """
+import json, sys, threading
+import lastseen
+url, told = sys.argv[1], int(sys.argv[2])
+engine = lastseen.open_engine(
+    url, idle_ttl="1h", max_body_bytes=2**40, max_memory_bytes=told or None, snapshot_interval="100ms"
+)
+limit_bytes, highest, failures = engine._pressure.limit_bytes, 0.0, []
+
+def use(caller):
+    try:
+        for number in range(400):
+            key = f"{caller}:{number}"
+            engine.open(key, attributes={"state": "y" * 16_000})
+            engine.touch(key, message={"text": "x" * 16_000})
+            assert len(engine.messages(key)) == 1
+    except BaseException as error:
+        failures.append(repr(error))
+
+callers = [threading.Thread(target=use, args=(number,)) for number in range(3)]
+for caller in callers:
+    caller.start()
+while any(caller.is_alive() for caller in callers):
+    highest = max(highest, engine.memory_share())
+    callers[0].join(0.02)
+assert failures == [], failures
+for number in range(0, 400, 7):
+    for caller in range(3):
+        (message,) = engine.messages(f"{caller}:{number}")
+        assert len(message.value) > 16_000
+        assert engine.get(f"{caller}:{number}").attributes == {"state": "y" * 16_000}
+assert engine.health() == {}, engine.health()
+digest = engine.checkpoints()
+assert engine.refold() == []
+print(json.dumps({"limit": limit_bytes, "highest": highest, "statistics": engine.statistics(), "digest": digest[0]}))
+engine.shutdown()
+"""
+WORK = f"""
+SESSIONS = {SESSIONS}
+import json, sys, threading
+import lastseen
+from benchmarks.workload import key_of
+url, told = sys.argv[1], int(sys.argv[2])
+
+def work(engine):
+    for start in range(0, SESSIONS, 2_000):
+        engine.touch_many([key_of(number) for number in range(start, start + 2_000)])
+"""
+MEASURE = """
+with lastseen.open_engine(url, background=False) as engine:
+    work(engine)
+    engine.flush()
+    print(json.dumps(int(engine.memory_share() * engine._pressure.limit_bytes)))
+"""
+EVICT = """
+engine = lastseen.open_engine(
+    url, max_memory_bytes=told or None, snapshot_interval="100ms", evict_on_pressure=True, archive_interval=None
+)
+work(engine)
+counts, wait = [engine.count()], threading.Event()
+while len(counts) < 25 or len(set(counts[-25:])) > 1:  # until it is over: no round for 2.5 s
+    wait.wait(0.1)
+    counts.append(engine.count())
+share = engine.memory_share()
+for number in range(300):
+    engine.open(f"later:{number}")
+assert engine.health() == {}, engine.health()
+print(json.dumps({"left": counts[-1], "share": share, "ended": engine.statistics()["ended"]}))
+engine.shutdown()
+"""
+
+
+def run(script: str, url: str, limit_bytes: int) -> Any:
+    """What a script says at its end, under a limit; none was killed for want of memory."""
+    with a_cgroup(limit_bytes) as cgroup, limited(script, [url], limit_bytes, cgroup) as process:
+        out, errors = process.communicate(timeout=2 * DEADLINE_S)
+        kills = cgroup.kills() if cgroup is not None else 0
+        assert (process.returncode, kills) == (0, 0), errors
+    return json.loads(out)
+
+
+def test_bodies_leave_memory_and_nothing_is_lost(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'log.db'}"
+    said = run(BODIES, url, LIMIT_BYTES)
+    assert said["limit"] == LIMIT_BYTES, "the limit is read off"
+    assert said["highest"] > pressure.PRESSED_ABOVE, "memory was never short, so nothing was shown"
+    bodies = said["statistics"]["bodies"]
+    assert bodies["evictions"]["memory"] > 0
+    assert bodies["bytes"] > 0, "it goes on caching: what it lets go of, it hands back"
+    assert said["statistics"]["ended"] == {}, "no session ends for it, unless that is asked for"
+    with lastseen.open_engine(url, background=False) as again:
+        assert (list(again.checkpoints()[0]), again.count(), again.notes) == (said["digest"], 1_200, [])
+
+
+def test_sessions_end_for_memory_where_that_is_asked_for_and_no_more_than_needed(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    url = f"sqlite:///{path}"
+    log = SqliteLog(str(path), SystemClock())
+    fill(log, SESSIONS, SystemClock().now_ms(), Policy(idle_ttl_ms=86_400_000))
+    log.close()
+    with lastseen.open_engine(url, background=False) as engine:
+        engine.suspend(key_of(0))
+        engine.take_lease(key_of(1), "a job", 3_600_000)
+    resident_bytes = run(WORK + MEASURE, url, 2**40)
+    said = run(WORK + EVICT, url, int(resident_bytes / 0.85))
+    assert 0 < said["ended"]["memory"] == SESSIONS - said["left"] < SESSIONS / 2, said
+    with lastseen.open_engine(url, background=False) as again:
+        assert again.count() == said["left"] + 300
+        gone = [number for number in range(SESSIONS) if again.get(key_of(number)) is None]
+        assert len(gone) == said["ended"]["memory"]
+        assert not {0, 1, SESSIONS - 1} & set(gone), "suspended, held, or used last"
+        assert {again.last_life(key_of(number)).reason for number in gone} == {"memory"}  # type: ignore[union-attr]
