@@ -62,7 +62,10 @@ def decode(
     """The event of a record and when it was sent, in milliseconds; or the verdict on a record that holds none."""
     if value is None or len(value) > MAX_RECORD_BYTES:
         return Verdict.MALFORMED
-    plain = _remembered.pop(value, None) or plain_touch.read(value)
+    # To look for bytes they must be hashed, which is not worth it where nothing is remembered, as in a refold.
+    plain = _remembered.pop(value, None) if _remembered else None
+    if plain is None:
+        plain = plain_touch.read(value)
     if plain is not None:
         return plain if plain[0].subject == key else Verdict.MALFORMED
     return decode_by_model(key, value, upcasters)

@@ -155,7 +155,13 @@ class Partition:
         self, event: events.SessionEvent, at_ms: int, offset: int
     ) -> tuple[Verdict, Session | None, Session | None, Ending | None]:
         """Settle, judge, apply."""
-        session = self.find(event.subject)
+        key = event.subject
+        session = self.active.get(key)
+        if session is None:
+            session = self.parked.get(key)
+        elif type(event) is events.Touched and lifecycle.touch_plainly(session, event, at_ms, offset):
+            self.active.move_to_end(key)
+            return Verdict.APPLIED, session, None, None
         settled = ending = None
         if session is not None:
             due_ms = session.deadline_ms()

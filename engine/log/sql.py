@@ -299,16 +299,17 @@ class SqliteLog:
         with self._reading:
             self._check_open()
             try:
+                # The rows are records already, but for their class.
                 rows = self._reader.execute(
-                    f"SELECT originator_version, log_time_ms, topic, state FROM {TABLE}"
+                    f"SELECT ?, originator_version, ifnull(log_time_ms, 0), topic, state FROM {TABLE}"
                     " WHERE originator_id = ? AND originator_version >= ? ORDER BY originator_version LIMIT ?",
-                    (str(partition), from_offset, max_records),
+                    (partition, str(partition), from_offset, max_records),
                 ).fetchall()
-                if not rows or rows[0][0] != from_offset:
-                    self._check_place(partition, from_offset, found=rows[0][0] if rows else None)
+                if not rows or rows[0][1] != from_offset:
+                    self._check_place(partition, from_offset, found=rows[0][1] if rows else None)
             except sqlite3.Error as error:
                 raise log_error(self.path, error) from error
-        return [Record(partition, offset, at_ms or 0, key, value) for offset, at_ms, key, value in rows]
+        return [_tuple(Record, row) for row in rows]
 
     def _check_place(self, partition: int, offset: int, found: int | None) -> None:
         end = _end_offset(self._reader, partition)

@@ -128,6 +128,27 @@ def test_every_verdict_is_reached() -> None:
     assert {verdict.label for verdict in Verdict if not reached[verdict]} == set(), reached
 
 
+def test_the_shortcut_for_touches_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    plainly, went = lifecycle.touch_plainly, Counter[bool]()
+
+    def counted(session: Session, event: Touched, at_ms: int, offset: int) -> bool:
+        short = plainly(session, event, at_ms, offset)
+        went[short] += 1
+        return short
+
+    for seed in range(150):
+        short, long = Partition(0), Partition(0)
+        for told in history(seed):
+            monkeypatch.setattr(lifecycle, "touch_plainly", counted)
+            outcome = short.fold(record(told))
+            monkeypatch.setattr(lifecycle, "touch_plainly", lambda *_: False)
+            expected = long.fold(record(told))
+            assert (outcome[2:4], outcome.ending) == (expected[2:4], expected.ending)
+            assert (live(short), list(short.active), short.digest) == (live(long), list(long.active), long.digest)
+    assert went[True] > 500, "the shortcut is hardly tried"
+    assert went[False] > 200, "the shortcut is hardly refused"
+
+
 @given(SEEDS, LENGTHS)
 def test_what_is_decided_beforehand_is_what_the_fold_says(seed: int, length: int) -> None:
     partition = Partition(0)
