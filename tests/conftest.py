@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Iterator
 
@@ -18,6 +19,10 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("lastseen")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As it is for whatever a script has put in the background; the programs that tests start and interrupt inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PATIENCE_S = 5
 """How long a thread that was told to end may take."""
