@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
-from functools import partial
+from time import perf_counter
 from typing import ParamSpec, TypeVar
 
 import anyio
@@ -14,6 +14,7 @@ from engine.errors import InvalidSetting
 from engine.log.port import Position
 from engine.session import SessionView
 from lastseen.app import Engine
+from lastseen.http.limit_pace import pace_now
 from lastseen.http.problems import Problem
 from lastseen.touch_batch import TouchBatch
 
@@ -43,7 +44,18 @@ class Door:
         """Do blocking work in a thread. What was begun is seen through, even if nobody waits for it any more."""
         if self._limiter is None:
             self._limiter = anyio.CapacityLimiter(COMMAND_THREADS)
-        return await anyio.to_thread.run_sync(partial(work, *args, **kwargs), limiter=self._limiter)
+        asked_s = began_s = perf_counter()
+
+        def begin() -> T:
+            nonlocal began_s
+            began_s = perf_counter()
+            return work(*args, **kwargs)
+
+        try:
+            return await anyio.to_thread.run_sync(begin, limiter=self._limiter)
+        finally:
+            if (pace := pace_now.get()) is not None:
+                pace.threads.heard(began_s - asked_s)
 
     async def touch(self, key: str, session_id: str | None) -> SessionView:
         """A plain touch, together with all others of this turn of the loop."""

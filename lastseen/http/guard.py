@@ -20,6 +20,7 @@ from lastseen.http.guard_heads import bearer_token, body_bytes, no_such_token, r
 from lastseen.http.guard_origins import Origins, allowed_hosts, check_exposure
 from lastseen.http.guard_tokens import LiveTokens
 from lastseen.http.limit_bodies import CLOSE, BodyReader, ClientGone, Replayed
+from lastseen.http.limit_pace import Pace
 from lastseen.http.limit_rates import Rates
 from lastseen.http.limit_room import Room
 from lastseen.http.limits import Limits
@@ -73,7 +74,7 @@ class Guard:
         self._write = write
         self._bodies = BodyReader(limits)
         self._rates = None if limits.requests_per_s is None else Rates(limits.requests_per_s, limits.burst)
-        self._requests = Room("requests are worked on", limits.max_requests)
+        self._requests = Room("requests are worked on", limits.max_requests, Pace(limits.max_requests))
         self._streams = Room("event streams are open", limits.max_streams)
 
     @property
@@ -120,7 +121,7 @@ class Guard:
                 if scope["path"] in self._stream_paths:
                     await self._serve_stream(scope, receive, exchange, self._still_known(head, caller))
                 else:
-                    with self._requests.place(caller.prefix):  # until the work is done, whoever waits for it
+                    with self._requests.place(caller):  # until the work is done, whoever waits for it
                         await self._serve(scope, receive, exchange, size)
         except Problem as problem:
             if size is None or size > SMALL_BODY_BYTES:
@@ -165,7 +166,7 @@ class Guard:
     ) -> None:
         """Serve a stream for as long as its token is good: the request was let in once, and may go on for days."""
         caller: Caller = scope["state"]["caller"]
-        with self._streams.place(caller.prefix):
+        with self._streams.place(caller):
             exchange.is_known = is_known
             try:
                 await self._app(scope, receive, exchange.send)

@@ -2,47 +2,70 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from lastseen.http.caller import ANYONE, Caller
+from lastseen.http.limit_pace import LoopWatch, Pace, pace_now
 from lastseen.http.problems import Problem
 
 
 class Room:
     """So many places, of which all tokens of one prefix together may take half. For the thread of one event loop."""
 
-    def __init__(self, what: str, places: int) -> None:
-        """`what` is under way, such as `requests are worked on`."""
+    def __init__(self, what: str, places: int, pace: Pace | None = None) -> None:
+        """`what` is under way, such as `requests are worked on`.
+
+        With a `pace` there are fewer places while the service does not keep up. A token that has none of them gets one
+        of the rest, so that who asks for little is heard.
+        """
         self._what, self._places = what, places
-        self._share = (places + 1) // 2
+        self._pace = pace
+        self._watch = None if pace is None else LoopWatch(pace, self._is_worth_a_look)
         self.taken = 0
-        self._taken_by: dict[str, int] = {}
+        self._taken_by: Counter[str] = Counter()
         """Prefix → its places, while it has any. Who has no prefix is no tenant, and has a share in nothing but all."""
+        self._taken_with: Counter[str] = Counter()
+        """Name of a token → its places, while it has any."""
 
     @contextmanager
-    def place(self, prefix: str) -> Iterator[None]:
+    def place(self, caller: Caller) -> Iterator[None]:
         """Take a place for as long as the context lasts. Raises `Problem` 503 at once where there is none."""
-        own = self._taken_by.get(prefix, 0)
-        if prefix and own >= self._share:
-            raise _full(f"{self._share} of this tenant's {self._what}")
-        if self.taken >= self._places:
-            raise _full(f"{self._places} {self._what}")
+        prefix, name = caller.prefix, caller.name
+        places = self._places_for(caller)
+        share = (places + 1) // 2
+        if prefix and self._taken_by[prefix] >= share:
+            raise _full(f"{share} of this tenant's {self._what}")
+        if self.taken >= places:
+            raise _full(f"{places} {self._what}")
         self.taken += 1
+        self._taken_with[name] += 1
         if prefix:
-            self._taken_by[prefix] = own + 1
+            self._taken_by[prefix] += 1
+        pace_now.set(self._pace)  # for the rest of this request, which has a task of its own
+        if self._watch is not None and self._is_worth_a_look():
+            self._watch.begin()
         try:
             yield
         finally:
             self.taken -= 1
+            _leave(self._taken_with, name)
             if prefix:
-                self._leave(prefix)
+                _leave(self._taken_by, prefix)
 
-    def _leave(self, prefix: str) -> None:
-        left = self._taken_by[prefix] - 1
-        if left:
-            self._taken_by[prefix] = left
-        else:
-            del self._taken_by[prefix]
+    def _places_for(self, caller: Caller) -> int:
+        is_first = caller is not ANYONE and caller.name not in self._taken_with
+        return self._places if is_first or self._pace is None else self._pace.limit
+
+    def _is_worth_a_look(self) -> bool:
+        return self._pace is not None and (self.taken >= self._pace.fewest or not self._pace.is_free)
+
+
+def _leave(places: Counter[str], name: str) -> None:
+    places[name] -= 1
+    if not places[name]:
+        del places[name]
 
 
 def _full(what: str) -> Problem:

@@ -1,0 +1,159 @@
+"""How many requests are let in while the service does not keep up, and who gets the places."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from contextlib import ExitStack
+
+import pytest
+
+import lastseen
+from lastseen.http import door as doors
+from lastseen.http.caller import ANYONE, Caller, Scope
+from lastseen.http.door import Door
+from lastseen.http.limit_pace import LASTING_S, LOOK_S, LoopWatch, Pace, pace_now
+from lastseen.http.limit_room import Room
+from lastseen.http.problems import Problem
+
+PLACES = 256
+FEWEST = PLACES // 8
+PATIENCE_S = 20
+READ = frozenset([Scope.READ])
+
+
+class Looks:
+    """Looks at an event loop, one after another."""
+
+    def __init__(self) -> None:
+        self.pace = Pace(PLACES)
+        self.now_s = 1_000.0
+
+    def late(self, late_s: float, for_s: float, threads_s: float | None = None) -> int:
+        """For so long it is so late at each look; the limit then."""
+        until_s = self.now_s + for_s
+        while self.now_s < until_s:
+            self.now_s += LOOK_S + late_s
+            if threads_s is not None:
+                self.pace.threads.heard(threads_s)
+            self.pace.looked(late_s, self.now_s)
+        return self.pace.limit
+
+
+def test_a_loop_that_stays_late_lets_fewer_in_and_more_again_once_it_rests() -> None:
+    looks = Looks()
+    assert looks.late(0.0, 1) == PLACES
+    assert looks.late(0.03, 0.4) == FEWEST
+    assert looks.late(0.03, 5) == FEWEST, "and never less"
+    assert FEWEST < looks.late(0.0, 4 * LASTING_S) < PLACES, "step by step"
+    assert looks.late(0.0, 2) == PLACES
+    assert looks.pace.is_free
+
+
+def test_a_burst_is_let_in() -> None:
+    looks = Looks()
+    for _ in range(20):
+        assert looks.late(0.03, 0.03) == PLACES
+        assert looks.late(0.0, 0.2) == PLACES
+    assert looks.late(0.001, 5) == PLACES, "nor does a little lateness matter"
+
+
+def test_waiting_for_threads_counts_until_nobody_does() -> None:
+    looks = Looks()
+    assert looks.late(0.0, 1, threads_s=0.002) == PLACES
+    assert looks.late(0.0, 1, threads_s=0.05) == FEWEST
+    assert looks.late(0.0, 3) == PLACES, "nobody waits any more"
+
+
+def test_few_places_stay_as_they_are() -> None:
+    pace = Pace(6)
+    assert pace.fewest == 6
+
+
+def test_who_has_none_gets_a_place_while_others_are_kept_out() -> None:
+    looks = Looks()
+    looks.late(0.03, 1)
+    room = Room("requests are worked on", PLACES, looks.pace)
+    greedy, modest = Caller("greedy", READ), Caller("modest", READ)
+    tenant, other = Caller("tenant", READ, "a:"), Caller("other", READ, "b:")
+
+    async def story() -> None:
+        with ExitStack() as taken:
+            for _ in range(FEWEST // 2):
+                taken.enter_context(room.place(tenant))
+            with pytest.raises(Problem, match=f"{FEWEST // 2} of this tenant's"), room.place(tenant):
+                pass
+            while room.taken < FEWEST:
+                taken.enter_context(room.place(greedy))
+            for full in (greedy, ANYONE):
+                with pytest.raises(Problem, match=f"{FEWEST} requests"), room.place(full):
+                    pass
+            for first in (modest, other):
+                with room.place(first):
+                    with pytest.raises(Problem), room.place(first):
+                        pass
+                    assert room.taken == FEWEST + 1
+        assert room.taken == 0
+        with room.place(greedy):
+            pass
+
+    asyncio.run(story())
+
+
+def test_all_places_are_the_end_for_whoever_comes() -> None:
+    room = Room("requests are worked on", 2)
+    with ExitStack() as taken:
+        for name in ("a", "b"):
+            taken.enter_context(room.place(Caller(name, READ)))
+        with pytest.raises(Problem, match="2 requests"), room.place(Caller("c", READ)):
+            pass
+
+
+def test_the_loop_is_watched_while_that_matters() -> None:
+    heard: list[float] = []
+
+    class Noting(Pace):
+        def looked(self, late_s: float, now_s: float) -> None:
+            heard.append(late_s)
+            super().looked(late_s, now_s)
+
+    async def story() -> None:
+        watch = LoopWatch(Noting(PLACES), lambda: len(heard) < 3)
+        for _ in range(2):
+            watch.begin()  # once is enough
+        time.sleep(0.05)  # waits: keeps the event loop busy, which is what is measured
+        async with asyncio.timeout(PATIENCE_S):
+            while len(heard) < 3:
+                await asyncio.sleep(0)  # waits: for the next turn of the loop only
+        await asyncio.sleep(4 * LOOK_S)  # waits: for a look that must not come
+        assert len(heard) == 3
+
+    asyncio.run(story())
+    assert heard[0] >= 0.05 - LOOK_S - 0.001
+
+
+def test_a_command_tells_how_long_it_has_waited_for_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doors, "COMMAND_THREADS", 1)
+    pace = Pace(PLACES)
+    heard: list[float] = []
+    monkeypatch.setattr(pace.threads, "heard", heard.append)
+    gate = threading.Event()
+
+    async def story(door: Door) -> float:
+        pace_now.set(pace)
+        async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
+            group.create_task(door.call(gate.wait, PATIENCE_S))
+            group.create_task(door.call(gate.is_set))
+            while door._limiter is None or door._limiter.statistics().tasks_waiting == 0:
+                await asyncio.sleep(0)  # waits: for the next turn of the loop only
+            waits_since_s = time.perf_counter()
+            for _ in range(1_000):
+                await asyncio.sleep(0)  # waits: for the next turn of the loop only
+            gate.set()
+            return time.perf_counter() - waits_since_s
+
+    with lastseen.open_engine("memory://", background=False) as engine:
+        waited_s = asyncio.run(story(Door(engine)))
+    assert len(heard) == 2
+    assert heard[1] >= waited_s > 0
