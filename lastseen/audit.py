@@ -142,10 +142,14 @@ def _unlike(kind: str, wanted: dict[str, Any], found: dict[str, Any]) -> Iterato
 
 def _history_differences(refolded: Path, continued: Path) -> Iterator[str]:
     for table in ("entries", "lives"):
-        with closing(_read_only(refolded)) as one, closing(_read_only(continued)) as other:
-            # Without an order they come by their primary key, which is how they lie in the file.
-            rows = zip_longest(one.execute(f"SELECT * FROM {table}"), other.execute(f"SELECT * FROM {table}"))
-            unlike = next(((wanted, found) for wanted, found in rows if wanted != found), None)
+        try:
+            with closing(_read_only(refolded)) as one, closing(_read_only(continued)) as other:
+                # Without an order they come by their primary key, which is how they lie in the file.
+                rows = zip_longest(one.execute(f"SELECT * FROM {table}"), other.execute(f"SELECT * FROM {table}"))
+                unlike = next(((wanted, found) for wanted, found in rows if wanted != found), None)
+        except sqlite3.Error as error:  # the refolded one has just been made: it is the other that cannot be read
+            yield f"history, {table}: cannot be read: {error}"
+            continue
         if unlike is not None:
             yield f"history, {table}: {shown(unlike[0], 300)} by the log, {shown(unlike[1], 300)} on disk"
 

@@ -10,7 +10,9 @@ import sqlite3
 import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
 
 from engine import events
 from engine.errors import InvalidSetting, SnapshotError, shown
@@ -21,6 +23,9 @@ from projections.partition import Outcome, Partition
 FORMAT = 1
 MAX_PAGE = 10_000
 _LONGEST_KEY = events.MAX_KEY_CHARACTERS
+_DAMAGE = (sqlite3.Error, ValueError, msgspec.ValidationError)
+"""What comes of a file that is not as it was written: SQLite finds out, or text is no text, or a row is no row."""
+T = TypeVar("T")
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS entries (
@@ -130,6 +135,9 @@ class History:
         self._notes = Notes()
         try:
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
+        except sqlite3.Error as error:
+            raise self._unusable("opened", error) from error
+        try:
             self._connection.execute("PRAGMA journal_mode = WAL")
             self._connection.execute("PRAGMA synchronous = NORMAL")
             self._connection.executescript(_SCHEMA)
@@ -137,22 +145,24 @@ class History:
                 "INSERT OR IGNORE INTO meta VALUES ('format', ?), ('identity', ?)", (FORMAT, identity)
             )
             meta = dict(self._connection.execute("SELECT name, value FROM meta"))
-        except sqlite3.Error as error:
-            raise SnapshotError(
-                f"history {path} cannot be opened: {error}. See that its folder can be written to; if the file is"
-                " damaged, delete it together with the snapshot, and both are folded anew from the log"
-            ) from error
-        if meta["identity"] != identity or not isinstance(meta["format"], int) or meta["format"] > FORMAT:
+        except _DAMAGE as error:
+            self._connection.close()
+            raise self._unusable("opened", error) from error
+        version = meta.get("format")
+        if meta.get("identity") != identity or not isinstance(version, int) or version > FORMAT:
             self._connection.close()
             raise SnapshotError(
-                f"history {path} belongs to log {meta['identity']} in format {meta['format']}, and this is log"
-                f" {identity} in format {FORMAT}: give another history path, or delete the file to fold it anew"
+                f"history {path} belongs to log {shown(meta.get('identity'))} in format {shown(version)}, and this is"
+                f" log {identity} in format {FORMAT}: give another history path, or delete the file to fold it anew"
             )
 
     def reached(self) -> dict[int, int]:
         """For each partition, the offset up to which the history is complete."""
-        rows = self._read("SELECT name, value FROM meta WHERE name LIKE 'checkpoint-%'", ())
-        return {int(name.partition("-")[2]): int(value) for name, value in rows}
+        rows = self._read("SELECT name, value FROM meta WHERE name LIKE 'checkpoint-%'", (), tuple[str, int])
+        try:
+            return {int(name.partition("-")[2]): value for name, value in rows}
+        except ValueError as error:
+            raise self._unusable("read", error) from error
 
     def follow(self, _: Partition, outcomes: Sequence[Outcome]) -> None:
         """Take note of outcomes."""
@@ -231,52 +241,59 @@ class History:
         Raises `InvalidSetting` and `SnapshotError`.
         """
         _check_page(after_offset, limit)
-        rows = self._read(
+        return self._read(
             'SELECT * FROM entries WHERE key = ? AND "offset" > ? ORDER BY "offset" LIMIT ?',
             (key, after_offset, limit),
+            Entry,
         )
-        return [Entry(*row)._replace(verdict=Verdict(row[4])) for row in rows]
 
     def lives(self, key: str, *, after_offset: int = -1, limit: int = 1_000) -> list[Life]:
         """A page of a key's sessions in the order of their beginnings. Raises `InvalidSetting`, `SnapshotError`."""
         _check_page(after_offset, limit)
-        rows = self._read(
+        return self._read(
             "SELECT * FROM lives WHERE key = ? AND began_offset > ? ORDER BY began_offset LIMIT ?",
             (key, after_offset, limit),
+            Life,
         )
-        return [Life(*row) for row in rows]
 
     def last_life(self, key: str) -> Life | None:
         """The latest session of a key. Raises `SnapshotError`."""
-        rows = self._read("SELECT * FROM lives WHERE key = ? ORDER BY began_offset DESC LIMIT 1", (key,))
-        return Life(*rows[0]) if rows else None
+        rows = self._read("SELECT * FROM lives WHERE key = ? ORDER BY began_offset DESC LIMIT 1", (key,), Life)
+        return rows[0] if rows else None
 
     def life_before(self, key: str, offset: int) -> Life | None:
         """The latest session of a key that began before an offset. Raises `SnapshotError`."""
         rows = self._read(
-            "SELECT * FROM lives WHERE key = ? AND began_offset < ? ORDER BY began_offset DESC LIMIT 1", (key, offset)
+            "SELECT * FROM lives WHERE key = ? AND began_offset < ? ORDER BY began_offset DESC LIMIT 1",
+            (key, offset),
+            Life,
         )
-        return Life(*rows[0]) if rows else None
+        return rows[0] if rows else None
 
     def last_entry(self, key: str) -> Entry | None:
         """The latest record of a key. Raises `SnapshotError`."""
-        rows = self._read('SELECT * FROM entries WHERE key = ? ORDER BY "offset" DESC LIMIT 1', (key,))
-        return Entry(*rows[0])._replace(verdict=Verdict(rows[0][4])) if rows else None
+        rows = self._read('SELECT * FROM entries WHERE key = ? ORDER BY "offset" DESC LIMIT 1', (key,), Entry)
+        return rows[0] if rows else None
 
     def entry_at(self, key: str, offset: int) -> Entry | None:
         """The record of a key at an offset. Raises `SnapshotError`."""
-        rows = self._read('SELECT * FROM entries WHERE key = ? AND "offset" = ?', (key, offset))
-        return Entry(*rows[0])._replace(verdict=Verdict(rows[0][4])) if rows else None
+        rows = self._read('SELECT * FROM entries WHERE key = ? AND "offset" = ?', (key, offset), Entry)
+        return rows[0] if rows else None
 
-    def _read(self, query: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    def _read(self, query: str, values: tuple[Any, ...], kind: type[T]) -> list[T]:
+        """The rows that a query finds. What a damaged file gives in their place is no row."""
         try:
             with self.lock:
-                return self._connection.execute(query, values).fetchall()
-        except sqlite3.Error as error:
-            raise SnapshotError(
-                f"history {self.path} cannot be read: {error}. If the file is damaged, delete it together with the"
-                " snapshot, and both are folded anew from the log"
-            ) from error
+                rows = self._connection.execute(query, values).fetchall()
+            return msgspec.convert(rows, list[kind])  # type: ignore[valid-type]
+        except _DAMAGE as error:
+            raise self._unusable("read", error) from error
+
+    def _unusable(self, what: str, error: Exception) -> SnapshotError:
+        return SnapshotError(
+            f"history {self.path} cannot be {what}: {error}. See that its folder can be written to; if the file is"
+            " damaged, delete it together with the snapshot, and both are folded anew from the log"
+        )
 
     def close(self) -> None:
         """Let go of the file."""

@@ -1,0 +1,108 @@
+"""Bytes of the log, the snapshot or the history are other ones, zeros or missing: nobody is lied to, nothing crashes.
+
+`LASTSEEN_DAMAGES` sets how often each file is damaged (30), `LASTSEEN_DAMAGE_SEED` how.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+import lastseen
+from engine.errors import SnapshotError
+from lastseen.audit import rebuild, verify
+from projections.history import History
+from tests.durability import corruption
+from tests.durability.corruption import FILES, FOUND, LOG, REFUSED, SAID, SAME, Broken, Sound, damages
+
+DAMAGES = int(os.environ.get("LASTSEEN_DAMAGES", "30"))
+SEED = int(os.environ.get("LASTSEEN_DAMAGE_SEED", str(random.SystemRandom().randrange(10**9))))
+WHAT_CAN_COME = {
+    LOG: {SAME, REFUSED, FOUND},
+    f"{LOG}-wal": {SAME, REFUSED, FOUND},
+    f"{LOG}.snapshot": {SAME, SAID, REFUSED},
+    f"{LOG}.snapshot-wal": {SAME, SAID, REFUSED},
+    f"{LOG}.history": {SAME, SAID, REFUSED, FOUND},
+    f"{LOG}.history-wal": {SAME, SAID, REFUSED, FOUND},
+}
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Sound:
+    """What is damaged, before it is."""
+    return Sound(tmp_path_factory.mktemp("sound") / "files")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_whatever_is_damaged_it_is_said_or_found(sound: Sound, tmp_path: Path, name: str) -> None:
+    came = damages(sound, name, tmp_path, SEED, DAMAGES)
+    assert set(came) <= WHAT_CAN_COME[name]
+    assert name.endswith("snapshot-wal") or came.total() > came[SAME], "none of the damage showed, so nothing was shown"
+
+
+def test_files_that_are_sound_are_found_so(sound: Sound, tmp_path: Path) -> None:
+    for home in (sound.killed, sound.shut):
+        folder = tmp_path / home.name
+        shutil.copytree(home, folder)
+        url = f"sqlite:///{folder / LOG}"
+        assert [check for check in verify(url) if not check.ok] == []
+        assert rebuild(url).differences == []
+
+
+def test_a_record_that_is_changed_in_its_place_is_found(sound: Sound, tmp_path: Path) -> None:
+    shutil.copytree(sound.shut, tmp_path / "changed")
+    url = f"sqlite:///{tmp_path / 'changed' / LOG}"
+    with closing(sqlite3.connect(tmp_path / "changed" / LOG)) as log:
+        log.execute("UPDATE stored_events SET state = replace(state, 'logout', 'logins') WHERE rowid = 200")
+        changed = log.execute("UPDATE stored_events SET topic = 'another' WHERE rowid = 100").rowcount
+        log.commit()
+    assert changed == 1
+    assert [check.what for check in verify(url) if not check.ok] == ["snapshot"], "its digest is not the log's any more"
+    assert any("partition 0: the refold is at" in each for each in rebuild(url).differences)
+
+
+def test_another_answer_that_nobody_finds_is_caught(
+    sound: Sound, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corruption, "is_found", lambda _: False)
+    with pytest.raises(
+        Broken, match=rf"log\.db: seed {SEED}, damage \d+: another answer, and nobody finds out: records"
+    ):
+        damages(sound, LOG, tmp_path, SEED, 100)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("verdict", 999), ("at_ms", "soon"), ("session_id", b"\xff"), ('"offset"', 1.5)]
+)
+def test_a_row_of_the_history_that_is_none_is_a_typed_error(
+    sound: Sound, tmp_path: Path, column: str, value: object
+) -> None:
+    shutil.copytree(sound.shut, tmp_path / "rows")
+    with closing(sqlite3.connect(tmp_path / "rows" / f"{LOG}.history")) as history:
+        history.execute(f"UPDATE entries SET {column} = ? WHERE key = 'key-3' AND name = 'created'", (value,))
+        history.commit()
+    clock = lastseen.ManualClock(sound.now_ms)
+    url = f"sqlite:///{tmp_path / 'rows' / LOG}"
+    with lastseen.open_engine(url, clock=clock, background=False) as engine:
+        with pytest.raises(SnapshotError, match="delete it together with the snapshot"):
+            engine.history("key-3")
+        assert len(engine.history("key-2")) > 1, "other keys are told of"
+
+
+def test_a_history_of_rubbish_is_a_typed_error_and_leaves_no_file_open(tmp_path: Path) -> None:
+    place = tmp_path / "log.history"
+    History(str(place), "identity").close()
+    content = bytearray(place.read_bytes())
+    at = content.index(b"CREATE TABLE meta")
+    content[at : at + 12] = b"\xab" * 12
+    place.write_bytes(content)
+    with pytest.raises(SnapshotError, match="if the file is damaged, delete it together with the snapshot"):
+        History(str(place), "identity")
+    place.unlink()
+    History(str(place), "identity").close()
