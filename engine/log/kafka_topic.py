@@ -54,6 +54,21 @@ class Topic(NamedTuple):
 
 def describe(admin: KafkaAdminClient, place: KafkaPlace, name: str) -> Topic | None:
     """The topic `name`, or `None` if there is none. Raises `LogError`."""
+    return _with_settings(place, _look_up(admin, place, name))
+
+
+def _with_settings(place: KafkaPlace, topic: Topic | None) -> Topic | None:
+    # The client passes over the error that comes instead of the settings.
+    if topic is not None and not topic.settings:
+        raise LogUnavailable(
+            f"log {place}: a broker does not tell the settings of topic {topic.name}: it may not know of it yet, or not"
+            " let this user see them. Try again; or allow the user DescribeConfigs on the topic"
+        )
+    return topic
+
+
+def _look_up(admin: KafkaAdminClient, place: KafkaPlace, name: str) -> Topic | None:
+    """The same, without settings where the broker that was asked for them does not tell them."""
     try:
         (found,) = admin.describe_topics([name])
         if errors.for_code(found["error_code"]) is errors.UnknownTopicOrPartitionError:
@@ -74,9 +89,12 @@ def describe(admin: KafkaAdminClient, place: KafkaPlace, name: str) -> Topic | N
 def describe_soon(admin: KafkaAdminClient, place: KafkaPlace, name: str, patience_s: float) -> Topic | None:
     """The same, for a topic that may have been made a moment ago: not every broker knows of it at once."""
     give_up_s = time.monotonic() + patience_s
-    while (topic := describe(admin, place, name)) is None and time.monotonic() < give_up_s:
+    while True:
+        topic = _look_up(admin, place, name)
+        # Two brokers are asked, one for the topic and one for its settings.
+        if (topic is not None and topic.settings) or time.monotonic() >= give_up_s:
+            return _with_settings(place, topic)
         time.sleep(LOOK_AGAIN_S)
-    return topic
 
 
 def identity_of(admin: KafkaAdminClient, place: KafkaPlace) -> tuple[str, int] | None:
@@ -174,17 +192,15 @@ def create(place: KafkaPlace, wanted: Wanted) -> list[tuple[Topic, bool]]:
         replication = wanted.replication or min(DEFAULT_REPLICATION, brokers)
         made = []
         for name, settings in _plan(place, wanted, replication).items():
-            topic = describe(admin, place, name)
-            is_new = topic is None
+            is_new = _look_up(admin, place, name) is None
             if is_new:
                 _make(admin, place, name, wanted.partitions, replication, settings)
-                topic = describe_soon(admin, place, name, KNOWN_AFTER_S)
-                if topic is None:
-                    raise LogUnavailable(
-                        f"log {place}: the cluster said that it made the topic {name}, and knows nothing of it"
-                        f" {KNOWN_AFTER_S:.0f} s later: look at its brokers, and start again"
-                    )
-            assert topic is not None
+            topic = describe_soon(admin, place, name, KNOWN_AFTER_S)
+            if topic is None:
+                raise LogUnavailable(
+                    f"log {place}: the cluster said that it made the topic {name}, and knows nothing of it"
+                    f" {KNOWN_AFTER_S:.0f} s later: look at its brokers, and start again"
+                )
             _check_as_wanted(topic, wanted, settings)
             made.append((topic, is_new))
         return made

@@ -19,13 +19,29 @@ from tests.kafka_fixtures import SharedBroker
 def late(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """How often, by topic, a broker still says that it knows nothing."""
     left: dict[str, int] = {}
-    describe = kafka_topic.describe
+    look_up = kafka_topic._look_up
 
-    def described(admin: Any, place: Any, name: str) -> Any:
+    def looked_up(admin: Any, place: Any, name: str) -> Any:
         left[name] = left.get(name, 0) - 1
-        return None if left[name] >= 0 else describe(admin, place, name)
+        return None if left[name] >= 0 else look_up(admin, place, name)
 
-    monkeypatch.setattr(kafka_topic, "describe", described)
+    monkeypatch.setattr(kafka_topic, "_look_up", looked_up)
+    return left
+
+
+@pytest.fixture
+def unset(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """How often another broker, asked for a topic's settings, says that it knows nothing: the client tells none."""
+    left: dict[str, int] = {}
+    look_up = kafka_topic._look_up
+
+    def looked_up(admin: Any, place: Any, name: str) -> Any:
+        topic = look_up(admin, place, name)
+        if topic is not None:
+            left[name] = left.get(name, 0) - 1
+        return topic._replace(settings={}) if topic is not None and left[name] >= 0 else topic
+
+    monkeypatch.setattr(kafka_topic, "_look_up", looked_up)
     return left
 
 
@@ -37,6 +53,22 @@ def test_it_is_waited_for(kafka_broker: SharedBroker, late: dict[str, int], open
     assert late[topic] < 0
     late[topic] = 3
     assert opened(url).partitions == 2
+
+
+def test_its_settings_are_waited_for(
+    kafka_broker: SharedBroker, monkeypatch: pytest.MonkeyPatch, unset: dict[str, int], opened: Open
+) -> None:
+    url = f"kafka://{kafka_broker.address}/late-{uuid.uuid4().hex}"
+    topic = place_of(url).topic
+    unset[topic + ".state"] = 3
+    assert [is_new for _, is_new in create(place_of(url), Wanted(2))] == [True, True, True]
+    assert unset[topic + ".state"] < 0
+    unset[topic] = 3
+    assert opened(url).partitions == 2
+    monkeypatch.setattr(kafka_topic, "KNOWN_AFTER_S", 0.2)
+    unset[topic] = 10_000
+    with pytest.raises(LogUnavailable, match="does not tell the settings of topic"):
+        create(place_of(url), Wanted(2))
 
 
 def test_but_not_for_ever(
