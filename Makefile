@@ -84,8 +84,9 @@ kafka-jars: setup ## make ready what the tests run Kafka with: a container engin
 browser: setup ## make ready the browser of the tests
 	$(BIN)/python -m infra.browser
 
-test: check kafka-jars browser ## check, then every test
+test: check kafka-jars browser bench-setup ## check, then every test, then whether the engine has become much slower
 	$(BIN)/python -m pytest --ignore=tests/style
+	$(BENCH_BIN)/python -m benchmarks --quick
 
 replay-check: setup ## replay the whole recording against the naive model (LASTSEEN_CHAT_FILE=...)
 	@[ -f "$(CHAT_FILE)" ] || { echo "lastseen: no recording at $(CHAT_FILE); name it: make replay-check LASTSEEN_CHAT_FILE=..." >&2; exit 1; }

@@ -24,6 +24,8 @@ COMPARED: list[tuple[str, str, float | None]] = [
     (MIX, FLOOR, None), (TOUCHES, FLOOR, None),
 ]  # fmt: skip
 """Which block beside whom, and the least that the ratio is to be."""
+CPU = [(MIX, FLOOR), (TOUCHES, FLOOR), (TOUCHES, TTL)]
+"""Where CPU time is compared as well: it is what the guard looks at, since a busy machine changes it least."""
 CHAT_SESSIONS = 1_000
 NOTES = """
 - *The mix* is 90% touches, 5% creates, 3% reads, 1% suspends and resumes, 1% closes, drawn by Zipf's law (0.99) from so
@@ -36,6 +38,8 @@ NOTES = """
   the engine's threads write, fold, prune and flush. *Until all is done* counts until the last of them is in the log, on
   the disk where it has one, and folded. Creates, suspends, resumes and closes have no such way: each is answered with
   its verdict, on SQLite after a flush of the disk, which is most of what the mix takes there.
+- *CPU time* is that of the subject's process with all its threads, until all is done. Beside the engine's rate it says
+  how much goes on behind the callers; a machine that is busy with other things changes it least, so CI guards it.
 - Percentiles are of every single call of rounds of their own, in which each is timed; that costs 0.1 µs a call.
 
 | subject | what it leaves out, or does otherwise |
@@ -68,9 +72,10 @@ def run(folder: Path, size: Size) -> list[Row]:
     found = beside(
         plan_of(size.middle, size.repetitions, operations, (MIX, TOUCHES, TIMED, BATCHES)), folder / "middle"
     )
-    chat = beside(plan_of_chat(size.repetitions, operations), folder / "chat")
     rows = [*found.missing, *_compared(found), *_figures(found, size.middle)]
-    rows += [_rate(kind, chat.rates[CHAT], "real chat, one by one", CHAT_SESSIONS) for kind in _present(chat, CHAT)]
+    if not size.is_quick:
+        chat = beside(plan_of_chat(size.repetitions, operations), folder / "chat")
+        rows += [_rate(kind, chat.rates[CHAT], "real chat, one by one", CHAT_SESSIONS) for kind in _present(chat, CHAT)]
     for kind in ENGINES[:1] if size.is_quick else KINDS:
         rows += _few_and_many(kind, folder / f"{kind.maker}", size, operations)
     return rows
@@ -89,7 +94,20 @@ def _compared(found: Found) -> list[Row]:
             if peer in found.rates[block] and engine.name in found.rates[block]:
                 name = f"{SAID[block]}: {engine.name} / {peer}"
                 rows.append(ratio(name, found.rates[block], engine.name, peer, at_least))
+        rows += [_cpu(found, block, engine, peer) for block, peer in CPU if peer in found.cpu_us[block]]
     return rows
+
+
+def _cpu(found: Found, block: str, engine: Kind, peer: str) -> Row:
+    """What an operation costs the cores, threads in the background included, in units of what it costs another."""
+    spent = found.cpu_us[block]
+    costs = pairs(spent, engine.name, peer)
+    ours, theirs = (statistics.median(spent[name]) for name in (engine.name, peer))
+    return Row(
+        f"{SAID[block]}: CPU time of {engine.name} / of {peer}", statistics.median(costs), "×",
+        spread=(min(costs), max(costs)), note=f"{ours:.3g} µs against {theirs:.3g} µs",
+        samples={name: spent[name] for name in (engine.name, peer)},
+    )  # fmt: skip
 
 
 def _present(found: Found, block: str) -> list[Kind]:
@@ -141,4 +159,13 @@ def _few_and_many(kind: Kind, folder: Path, size: Size, operations: int) -> list
         row.note = f"{statistics.median(rates[many]):,.0f}/s against {statistics.median(rates[few]):,.0f}/s"
         row.plot = "" if block == BATCHES else f"cost at {many} sessions in units of that at {few}, {SAID[block]}"
         rows.append(row)
+        if kind in ENGINES:
+            rows.append(_cpu_of_many(found, block, kind, few, many))
     return rows
+
+
+def _cpu_of_many(found: Found, block: str, kind: Kind, few: str, many: str) -> Row:
+    """The same by what it costs the cores."""
+    costs = pairs(found.cpu_us[block], many, few)
+    name = f"{SAID[block]}: {kind.name}: CPU time at {many} sessions / at {few}"
+    return Row(name, statistics.median(costs), "×", spread=(min(costs), max(costs)), samples=found.cpu_us[block])

@@ -10,7 +10,7 @@ import gc
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,12 +39,12 @@ class Plan(NamedTuple):
 def one_by_one(subject: Subject, operations: Sequence[Operation]) -> dict[str, Any]:
     """How long single calls take: until the last has returned, and until all is done in the background as well."""
     calls = [(getattr(subject, kind), key) for kind, key in operations]
-    started = time.perf_counter()
-    for call, key in calls:
-        call(key)
-    returned = time.perf_counter()
-    subject.settle()
-    return {"seconds": returned - started, "settled": time.perf_counter() - started}
+
+    def work() -> None:
+        for call, key in calls:
+            call(key)
+
+    return _until_done(subject, work)
 
 
 def each_timed(subject: Subject, operations: Sequence[Operation]) -> dict[str, Any]:
@@ -63,12 +63,22 @@ def each_timed(subject: Subject, operations: Sequence[Operation]) -> dict[str, A
 def in_batches(subject: Subject, operations: Sequence[Operation]) -> dict[str, Any]:
     """How long it takes by hundreds."""
     batches = [operations[start : start + BATCH] for start in range(0, len(operations), BATCH)]
-    started = time.perf_counter()
-    for batch in batches:
-        subject.batch(batch)
+
+    def work() -> None:
+        for batch in batches:
+            subject.batch(batch)
+
+    return _until_done(subject, work)
+
+
+def _until_done(subject: Subject, work: Callable[[], None]) -> dict[str, Any]:
+    """How long the calls take, how long until all is done, and what all of that cost this process's cores."""
+    began, started = time.process_time(), time.perf_counter()
+    work()
     returned = time.perf_counter()
     subject.settle()
-    return {"seconds": returned - started, "settled": time.perf_counter() - started}
+    settled = time.perf_counter() - started
+    return {"seconds": returned - started, "settled": settled, "cpu": time.process_time() - began}
 
 
 WAYS = {"single": one_by_one, "timed": each_timed, "batch": in_batches}

@@ -73,6 +73,8 @@ class Found:
         """Operations a second until the last call returned."""
         self.settled: dict[str, dict[str, list[float]]] = {}
         """Until all was done in the background as well."""
+        self.cpu_us: dict[str, dict[str, list[float]]] = {}
+        """What an operation cost its process's cores, in µs, until all was done."""
         self.samples: dict[str, list[float]] = {}
         """Every single call of the timed blocks, in µs."""
         self.missing: list[Row] = []
@@ -106,7 +108,7 @@ def _is_ready(each: Child, found: Found) -> bool:
 def _measure(block: str, ready: Mapping[str, tuple[Entrant, Child]], found: Found) -> None:
     """One block, round after round, as the plans drew them."""
     rounds: dict[str, int] = {}
-    found.settled[block] = {}
+    found.settled[block], found.cpu_us[block] = {}, {}
 
     def rate(name: str, plan: Plan, each: Child) -> float:
         number = rounds[name] = rounds.get(name, -1) + 1
@@ -116,6 +118,7 @@ def _measure(block: str, ready: Mapping[str, tuple[Entrant, Child]], found: Foun
             if "samples" in done:
                 found.samples.setdefault(name, []).extend(done["samples"])
             found.settled[block].setdefault(name, []).append(operations / done.get("settled", done["seconds"]))
+            found.cpu_us[block].setdefault(name, []).append(done.get("cpu", 0.0) / operations * 1e6)
         return float(operations / done["seconds"])
 
     works = {

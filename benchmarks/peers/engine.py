@@ -17,8 +17,9 @@ from engine.log import open_log
 from lastseen.app import Engine
 from lastseen.config import Settings
 
-BARRIER = "bench:barrier"
-"""A session of our own. Its touch waits, and so for all that was written before."""
+BARRIER, BARRIER_MS = "bench:barrier", 3_600_000
+"""A session of our own, held for so long, so that it is never the one too many. Its touch waits, and so for all that
+was written before."""
 
 
 class EngineSessions:
@@ -38,8 +39,8 @@ class EngineSessions:
         return self._touch(key, wait="none")
 
     def batch(self, operations: Sequence[Operation]) -> object:
-        """The touches at once, the others one by one after them. A touch that a close of the same batch comes before
-        is so moved before it; nothing else is."""
+        """The touches at once, then the others one by one. Those of one session stay in their order: a touch of a
+        session that begins or is resumed in the same batch is not among the first."""
         touched = [key for kind, key in operations if kind == "touch"]
         created = {key for kind, key in operations if kind in ("create", "resume")}
         early = [key for key in touched if key not in created] if created else touched
@@ -73,6 +74,7 @@ def filled_engine(url: str, keys: Sequence[str], most: int) -> Iterator[EngineSe
     log = open_log(url, clock)
     fill_keys(log, [*keys, BARRIER], clock.now_ms(), settings.default_policy())
     with Engine(log, clock, settings) as engine:
+        engine.take_lease(BARRIER, "bench", BARRIER_MS)
         sessions = EngineSessions(engine)
         sessions.settle()
         yield sessions
