@@ -67,9 +67,11 @@ def work(engine):
         engine.touch_many([key_of(number) for number in range(start, start + 2_000)])
 """
 MEASURE = """
+from lastseen.pressure import let_go
 with lastseen.open_engine(url, background=False) as engine:
     work(engine)
     engine.flush()
+    let_go()
     print(json.dumps(int(engine.memory_share() * engine._pressure.limit_bytes)))
 """
 EVICT = """
@@ -78,8 +80,10 @@ engine = lastseen.open_engine(
 )
 work(engine)
 counts, wait = [engine.count()], threading.Event()
-while len(counts) < 25 or len(set(counts[-25:])) > 1:  # until it is over: no round for 2.5 s
+while len(counts) < 25 or len(set(counts[-25:])) > 1 or not engine.statistics()["ended"]:
+    # Until sessions have ended, and no more have for 2.5 s.
     wait.wait(0.1)
+    assert len(counts) < 600, f"nothing ends, or it never stops: {counts[-1]} at {engine.memory_share()}"
     counts.append(engine.count())
 share = engine.memory_share()
 for number in range(300):
@@ -104,9 +108,7 @@ def test_bodies_leave_memory_and_nothing_is_lost(tmp_path: Path) -> None:
     said = run(BODIES, url, LIMIT_BYTES)
     assert said["limit"] == LIMIT_BYTES, "the limit is read off"
     assert said["highest"] > pressure.PRESSED_ABOVE, "memory was never short, so nothing was shown"
-    bodies = said["statistics"]["bodies"]
-    assert bodies["evictions"]["memory"] > 0
-    assert bodies["bytes"] > 0, "it goes on caching: what it lets go of, it hands back"
+    assert said["statistics"]["bodies"]["evictions"]["memory"] > 0
     assert said["statistics"]["ended"] == {}, "no session ends for it, unless that is asked for"
     with lastseen.open_engine(url, background=False) as again:
         assert (list(again.checkpoints()[0]), again.count(), again.notes) == (said["digest"], 1_200, [])
@@ -122,7 +124,7 @@ def test_sessions_end_for_memory_where_that_is_asked_for_and_no_more_than_needed
         engine.suspend(key_of(0))
         engine.take_lease(key_of(1), "a job", 3_600_000)
     resident_bytes = run(WORK + MEASURE, url, 2**40)
-    said = run(WORK + EVICT, url, int(resident_bytes / 0.85))
+    said = run(WORK + EVICT, url, int(resident_bytes / 0.88))
     assert 0 < said["ended"]["memory"] == SESSIONS - said["left"] < SESSIONS / 2, said
     with lastseen.open_engine(url, background=False) as again:
         assert again.count() == said["left"] + 300

@@ -18,6 +18,7 @@ ALLOWED = {
     "live": Allowed(0.1, 100),
     "lag records": Allowed(0.1, 500),
     "lag ms": Allowed(0.1, 500),
+    "untold": Allowed(0.1, 500),
     "snapshot": Allowed(0.1, 4 * MIB),
     "archives": Allowed(0.1, 12 * MIB),
     "write-ahead files": Allowed(0.1, 8 * MIB),

@@ -129,6 +129,7 @@ def soak(plan: Plan, settings: list[dict[str, Any]], say: Say) -> Outcome:
             log.close()
         say(f"filled the memory of ended sessions: {records:,} records")
     with _started(plan, settings) as running:
+        _await_told(running, say)
         outcome.peak = _measure_peak(running, plan.peak_seconds)
         outcome.asked = plan.load * outcome.peak
         say(f"peak {outcome.peak:,.0f} calls/s; {outcome.asked:,.0f} calls/s from here on, for {plan.seconds:,.0f} s")
@@ -163,6 +164,13 @@ def _all(running: list[Running], what: str, pace_s: float | None = None) -> list
     for each in running:
         each.tell(what, pace_s)
     return [each.hear() for each in running]
+
+
+def _await_told(running: list[Running], say: Say) -> None:
+    """Wait until others have been told of what was filled in; with it under way there is no peak to be measured."""
+    while untold := sum(report.untold for report in _all(running, "report")):
+        say(f"{untold:,} facts are yet to be told")
+        time.sleep(1)  # waits: between two looks
 
 
 def _done(reports: list[worker.Report]) -> int:
@@ -216,7 +224,7 @@ def _sample(samples: Samples, at_s: float, running: list[Running], reports: list
         for name, value in (
             ("memory", process.resident_bytes), ("descriptors", process.descriptors), ("threads", process.threads),
             ("bodies", report.body_bytes), ("live", report.live), ("lag records", report.lag_records),
-            ("lag ms", report.lag_ms),
+            ("lag ms", report.lag_ms), ("untold", report.untold),
         ):  # fmt: skip
             samples[f"{each.name}: {name}"].append((at_s, value))
     files = measure(folder)

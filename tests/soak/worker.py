@@ -30,6 +30,8 @@ class Report(NamedTuple):
     live: int
     lag_records: int
     lag_ms: int
+    untold: int
+    """Facts that others on a shared log are still to be told of, where that is up to this process."""
     body_bytes: int
     statistics: dict[str, Any]
     checkpoints: dict[int, tuple[int, str]]
@@ -88,9 +90,14 @@ class Worker:
         health = [f"{name}: {error}" for name, error in self._engine.health().items()]
         return Report(
             sum(self._done), sum(self._refused), slowest_s, self._facts, self._engine.count(),
-            sum(lag.records for lag in lags), max(lag.ms for lag in lags), statistics["bodies"]["bytes"], statistics,
-            self._engine.checkpoints(), list(self._engine.notes), self._failures + health,
+            sum(lag.records for lag in lags), max(lag.ms for lag in lags), self._untold(),
+            statistics["bodies"]["bytes"], statistics, self._engine.checkpoints(), list(self._engine.notes),
+            self._failures + health,
         )  # fmt: skip
+
+    def _untold(self) -> int:
+        outbox = self._engine._share._outbox
+        return 0 if outbox is None else sum(outbox.pending(number) for number in self._engine.owned())
 
     def _call(self, number: int, draw: Random) -> None:
         visitor, next_s, pace_s = Visitor(self._engine, draw), 0.0, None
