@@ -1,0 +1,167 @@
+"""A disk that is slow, or hangs: callers share its flushes, wait no longer than it does, and are told no lie."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median, quantiles
+
+import pytest
+
+import lastseen
+from engine.clock import SystemClock
+from engine.errors import LogUnavailable
+from engine.log.port import Message
+from engine.log.sql import SqliteLog
+from lastseen import Engine
+from tests.durability.disk import Disk, Fault, a_disk
+
+CALLERS = 12
+SYNC_S = 0.3
+"""What one flush to the disk takes; a sound one takes a millisecond."""
+SLACK_S = 2.0
+"""For a machine that has other things to do."""
+
+
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    with a_disk() as disk:
+        yield disk
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "log.db")
+
+
+def slow(seconds: float, *suffixes: str) -> Fault:
+    """Flushes of the files of these databases take so long."""
+    disk_is_busy = threading.Event()
+
+    def wait(what: str, name: str) -> int:
+        if what == "sync" and name.removesuffix("-wal").endswith(suffixes):
+            disk_is_busy.wait(seconds)
+        return 0
+
+    return wait
+
+
+def at_once(do: Callable[[int], object], callers: int = CALLERS) -> list[float]:
+    """Let callers do something at the same time; how long each took. Raises what one of them met."""
+    took: list[float] = []
+    met: list[BaseException] = []
+
+    def call(number: int) -> None:
+        began_s = time.monotonic()
+        try:
+            do(number)
+        except BaseException as error:
+            met.append(error)
+        took.append(time.monotonic() - began_s)
+
+    threads = [threading.Thread(target=call, args=(number,)) for number in range(callers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if met:
+        raise met[0]
+    return took
+
+
+def test_callers_share_flushes_and_readers_notice_nothing(disk: Disk, path: str) -> None:
+    with lastseen.open_engine(f"sqlite:///{path}", snapshot_interval="1h", archive_interval=None) as engine:
+        for number in range(CALLERS):
+            engine.open(f"key:{number}", attributes={"number": number})
+        disk.fault = slow(SYNC_S, "log.db")
+        commits, reads = engine._log.log.commits, Readers(engine)  # type: ignore[attr-defined]
+        rounds = 4
+        with reads:
+            took = [
+                seconds for _ in range(rounds) for seconds in at_once(lambda n: engine.touch(f"key:{n}", message=n))
+            ]
+        commits = engine._log.log.commits - commits  # type: ignore[attr-defined]
+        disk.fault = None
+        assert [engine.get(f"key:{n}").version for n in range(CALLERS)] == [1 + rounds] * CALLERS  # type: ignore[union-attr]
+        assert engine.statistics()["void"] == {}
+    assert commits <= rounds * 4, f"{commits} flushes for {rounds * CALLERS} touches"
+    assert min(took) >= SYNC_S, "nobody is told before the disk is"
+    # At the most one flush that is under way, one that has gathered others, and one's own.
+    assert max(took) < 3 * SYNC_S + SLACK_S
+    assert len(reads.took) > 50
+    assert median(reads.took) < SYNC_S / 10
+    assert quantiles(reads.took, n=20)[-1] < SYNC_S / 2, "readers wait for no disk"
+
+
+class Readers:
+    """Somebody who reads all the time, and notes how long it takes."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.took: list[float] = []
+        self._engine, self._is_over = engine, threading.Event()
+        self._thread = threading.Thread(target=self._read)
+
+    def __enter__(self) -> Readers:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def _read(self) -> None:
+        number = 0
+        while not self._is_over.wait(0.005):
+            number = (number + 1) % CALLERS
+            began_s = time.monotonic()
+            assert self._engine.get(f"key:{number}").attributes == {"number": number}  # type: ignore[union-attr]
+            assert len(self._engine.list(limit=5).sessions) == 5
+            assert len(self._engine.messages(f"key:{number}")) <= 4
+            self.took.append(time.monotonic() - began_s)
+
+
+def test_a_snapshot_on_a_slow_disk_holds_up_no_caller(disk: Disk, path: str) -> None:
+    with lastseen.open_engine(f"sqlite:///{path}", snapshot_interval="20ms", archive_interval=None) as engine:
+        engine.open("key")
+        disk.fault = slow(1.0, ".snapshot", ".history")
+        give_up, took = time.monotonic() + 4, []
+        while time.monotonic() < give_up:
+            began_s = time.monotonic()
+            engine.touch("key")
+            took.append(time.monotonic() - began_s)
+        assert engine.health() == {}
+        disk.fault = None
+    assert quantiles(took, n=100)[-1] < 0.5, "one flush of the snapshot takes 2 s"
+    with lastseen.open_engine(f"sqlite:///{path}", background=False) as again:
+        assert again.get("key").version == 1 + len(took)  # type: ignore[union-attr]
+        assert again.notes == []
+
+
+def test_a_flush_that_hangs_for_longer_than_any_timeout_is_waited_for(disk: Disk, path: str) -> None:
+    hangs_s, patience_s = 3.0, 1
+    log = SqliteLog(path, SystemClock(), lock_timeout_s=patience_s)
+    other = SqliteLog(path, SystemClock(), lock_timeout_s=patience_s)
+    try:
+        log.append([Message(0, "key", b"before")])
+        disk.fault = slow(hangs_s, "log.db")
+        hanging = log.append_soon([Message(0, "key", b"hanging")])
+        threading.Event().wait(0.3)  # it is in its flush by now
+        disk.fault = None
+        began_s = time.monotonic()
+        with pytest.raises(LogUnavailable, match="locked by another process"):
+            other.append([Message(0, "key", b"refused")])
+        assert patience_s <= time.monotonic() - began_s < hangs_s, "others are told in time"
+        assert not hanging.done(), "nobody is told before the disk is"
+        took = at_once(lambda number: log.append([Message(0, "key", b"behind %d" % number)]), 4)
+        assert max(took) < hangs_s + SLACK_S
+        assert hanging.result(SLACK_S)[0].offset == 1
+        values = [record.value for record in other.read(0, 0, 100)]
+        assert values[:2] == [b"before", b"hanging"]
+        assert sorted(values[2:]) == [b"behind %d" % number for number in range(4)]  # type: ignore[type-var]
+        assert other.append([Message(0, "key", b"refused")])[0].offset == 6, "it can simply be tried again"
+    finally:
+        disk.fault = None
+        log.close()
+        other.close()
