@@ -40,7 +40,7 @@ def main() -> int:
     if not chosen.page:
         Path(chosen.folder).mkdir(parents=True, exist_ok=True)
         for section in SECTIONS:
-            if chosen.only is None or section.letter in chosen.only:
+            if section.letter in (chosen.only or unasked(size)):
                 measured += run(section, size, Path(chosen.folder), results, console)
     if not size.is_quick:
         write_page(results, redraw=chosen.page)
@@ -50,6 +50,11 @@ def main() -> int:
         console.print(f"[red]{loss}[/]", highlight=False)
     console.print("the guarded ratios hold" if not lost else f"{len(lost)} guarded ratios do not hold")
     return 1 if lost else 0
+
+
+def unasked(size: Size) -> list[str]:
+    """The sections that are measured when none is named."""
+    return [section.letter for section in SECTIONS if section.in_quick or not size.is_quick]
 
 
 def run(section: Section, size: Size, folder: Path, results: report.Results, console: Console) -> list[Row]:

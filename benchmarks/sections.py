@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.measure import Row, Size, missing
-from benchmarks.notes import NOTES
 from benchmarks.servers import PeerMissing
 
 
@@ -24,6 +23,8 @@ class Section(NamedTuple):
     letter: str
     title: str
     modules: tuple[str, ...]
+    in_quick: bool = True
+    """Whether `--quick` measures it unasked; not where nothing can be measured without a server that takes its time."""
 
 
 SECTIONS = (
@@ -32,7 +33,7 @@ SECTIONS = (
     Section("C", "Durable operations", ("durable", "old_gateway")),
     Section("D", "Rebuild and restart", ("rebuild",)),
     Section("E", "Memory and disk per session", ("memory",)),
-    Section("F", "Kafka", ("kafka_topic",)),
+    Section("F", "Kafka", ("kafka_topic",), in_quick=False),
     Section("G", "HTTP", ("http_door",)),
 )
 
@@ -64,7 +65,7 @@ def _run(module: str, folder: Path, size: Size) -> list[Row]:
 
 def notes(section: Section) -> str:
     """What stands under a section's table: what its modules say of their rows."""
-    said = [NOTES.get(section.letter, "")]
+    said = []
     for module in section.modules:
         try:
             said.append(getattr(import_module(f"benchmarks.{module}"), "NOTES", ""))

@@ -124,14 +124,14 @@ def test_every_section_is_named_once_and_its_modules_are_there() -> None:
 
 
 def test_a_section_marks_its_rows_and_says_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import benchmarks.notes
+    import benchmarks.machine
 
     def run(folder: Path, size: Size) -> list[Row]:
         assert folder.is_dir()
         return [Row(size.name, 1.0, "×")]
 
-    monkeypatch.setattr(benchmarks.notes, "run", run, raising=False)
-    rows = measure(Section("B", "one", ("notes", "no_such_module")), tmp_path, QUICK)
+    monkeypatch.setattr(benchmarks.machine, "run", run, raising=False)
+    rows = measure(Section("B", "one", ("machine", "no_such_module")), tmp_path, QUICK)
     assert [(row.section, row.name) for row in rows] == [("B", "quick"), ("B", "missing: benchmarks.no_such_module")]
     assert rows[0].at <= rows[1].at
     assert "not installed" in rows[1].missing
