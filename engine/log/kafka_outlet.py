@@ -144,13 +144,20 @@ class _States:
         try:
             reader = self._reader()
             return reader.beginning_offsets([place])[place], reader.end_offsets([place])[place]
-        except (errors.KafkaError, OSError) as error:
+        except (errors.KafkaError, OSError, KeyError) as error:
+            self._drop_reader()
             raise log_error(self._place, "cannot be read", error) from None
 
     def _reader(self) -> KafkaConsumer:
         if self._consumer is None:
             self._consumer = open_consumer(self._place)
         return self._consumer
+
+    def _drop_reader(self) -> None:
+        """The next question goes to another client: this one may know the brokers from long ago, and never ask anew."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            consumer.close(autocommit=False, timeout_ms=1_000)
 
     def _stretch(self, partition: int, first: int, after: int) -> Iterator[Sequence[Notice]]:
         """What is left of a stretch of offsets; what compaction has taken was replaced by something newer."""
@@ -169,16 +176,17 @@ class _States:
                     if record.offset < after and record.key is not None
                 ]
                 if time.monotonic() > give_up:
+                    self._drop_reader()
                     raise LogUnavailable(f"log {self._place}, partition {partition}: it could not be read in time")
         except errors.OffsetOutOfRangeError:
             return
         except (errors.KafkaError, OSError) as error:
+            self._drop_reader()
             raise log_error(self._place, "cannot be read", error) from None
 
     def close(self) -> None:
         self._writer.close()
-        if self._consumer is not None:
-            self._consumer.close(autocommit=False, timeout_ms=1_000)
+        self._drop_reader()
 
 
 def _checked(place: KafkaPlace) -> int:

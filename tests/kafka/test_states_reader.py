@@ -1,0 +1,56 @@
+"""The reader of the states is renewed when it fails: one that knows the brokers from long ago would fail for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from kafka import errors as kafka_errors
+from kafka_places import Open, new_url
+
+from engine.errors import LogUnavailable
+from engine.log import kafka_outlet
+from engine.log.kafka_outlet import KafkaOutlet
+from engine.log.sharing import Notice
+from tests.kafka_fixtures import SharedBroker
+
+
+@pytest.fixture
+def outlet(opened: Open, kafka_broker: SharedBroker) -> Iterator[Any]:
+    outlet = opened(new_url(kafka_broker.address)).open_outlet()
+    yield outlet
+    outlet.close()
+
+
+def fail(*_: object, **__: object) -> None:
+    raise kafka_errors.KafkaTimeoutError("Failed to get offsets by timestamps")
+
+
+def test_a_reader_that_cannot_find_the_leader_is_replaced(outlet: KafkaOutlet) -> None:
+    assert list(outlet.written_by_others(0)) == []
+    reader = outlet._states._consumer
+    assert reader is not None
+    reader.end_offsets = fail
+    with pytest.raises(LogUnavailable, match="Failed to get offsets"):
+        list(outlet.written_by_others(0))
+    assert outlet._states._consumer is None
+    assert list(outlet.written_by_others(0)) == [], "another one is asked"
+
+
+def test_a_reader_that_cannot_read_is_replaced_and_nothing_is_passed_over(
+    outlet: KafkaOutlet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outlet.publish_states(0, [Notice("key", b"state")])
+    outlet.distrust(0)
+    reader = outlet._states._consumer
+    assert reader is not None
+    reader.poll = fail
+    with pytest.raises(LogUnavailable):
+        list(outlet.written_by_others(0))
+    monkeypatch.setattr(kafka_outlet, "READ_TIMEOUT_S", -1.0)
+    with pytest.raises(LogUnavailable, match="could not be read in time"):
+        list(outlet.written_by_others(0))
+    monkeypatch.undo()
+    assert outlet._states._consumer is None
+    assert [notice for page in outlet.written_by_others(0) for notice in page] == [Notice("key", b"state")]
