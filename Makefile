@@ -141,5 +141,5 @@ lock: ## pin requirements*.in anew (newest versions: make lock UPGRADE=--upgrade
 	$(PIP_COMPILE) requirements-bench.in --output-file requirements-bench.lock
 
 clean: ## remove the environment, the caches, and what the demo and the brokers left
-	rm -rf .venv .venv-bench var/demo var/kafka var/lock build dist *.egg-info .hypothesis .mypy_cache .ruff_cache
+	rm -rf .venv .venv-bench var/demo var/kafka var/lock var/peers build dist *.egg-info .hypothesis .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -53,7 +53,7 @@ class Row:
     subject: str = ""
     """Whose figure it is; empty where it compares two."""
     durability: str = ""
-    """What a power loss may take, in the same words for all: `flushed each time`, `flushed each second`, `none`."""
+    """What a power loss takes, in the same words for all: `nothing`, `the last second`, `everything`."""
     sessions: int = 0
     """How many sessions were live; 0 where that does not matter."""
     missing: str = ""
