@@ -27,6 +27,8 @@ from engine.verdicts import Verdict
 from engine.view import Fold, PartitionState, View
 
 E = TypeVar("E", bound=events.SessionEvent)
+_tuple = tuple.__new__
+"""Makes a named tuple in half the time that its class takes."""
 
 
 class Commands(SessionEngine):
@@ -204,7 +206,7 @@ class Commands(SessionEngine):
                     continue
                 event_id = next(fresh_ids)
                 value = own_events.touch(event_id, source, key, time, now_ms, session.session_id)
-                messages.append(Message(partition, key, value))
+                messages.append(_tuple(Message, (partition, key, value)))
                 event_ids.append(event_id)
                 places.append(len(results))
                 results.append(None)

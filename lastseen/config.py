@@ -100,8 +100,9 @@ class Settings:
     """The name under which this service writes events."""
     freeze: bool = False
     """Whether all that is in memory once the engine has started is kept out of the garbage collector's sight
-    (`gc.freeze`): at a million sessions every full collection takes 0.1 s, and finds nothing. It is meant for a process
-    that exists for the engine, since it concerns everything in the process."""
+    (`gc.freeze`), and the collector told to look less often: at a million sessions every full collection takes 0.1 s,
+    and finds nothing. It is meant for a process that exists for the engine: it concerns everything in the process, and
+    is not taken back."""
     background: bool = True
     """Whether threads follow, prune and flush; without them the caller does, with `refresh`, `prune` and `flush`."""
     prune: bool = True

@@ -8,12 +8,16 @@ from collections.abc import Iterator
 import pytest
 from stage import Stage
 
+from lastseen.collector import THRESHOLDS, quieten
+
 
 @pytest.fixture(autouse=True)
 def thawed() -> Iterator[None]:
+    thresholds = gc.get_threshold()
     gc.unfreeze()
     yield
     gc.unfreeze()
+    gc.set_threshold(*thresholds)
 
 
 @pytest.mark.parametrize("freeze", [True, False])
@@ -26,5 +30,18 @@ def test_what_is_loaded_is_frozen_if_asked_for(on_disk: Stage, freeze: bool) -> 
     lru = again._views.partitions[0].active
     assert (gc.get_freeze_count() > 0) is freeze
     assert any(each is lru for each in gc.get_objects()) is not freeze
+    assert (gc.get_threshold() == THRESHOLDS) is freeze
     again.touch("key")
     assert [session.key for session in again.list().sessions] == ["key"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [((700, 10, 10), THRESHOLDS), ((100_000, 10, 100), (100_000, 20, 100)), ((0, 10, 10), (0, 10, 10))],
+)
+def test_the_collector_looks_less_often_but_is_not_switched_on(
+    before: tuple[int, int, int], after: tuple[int, int, int]
+) -> None:
+    gc.set_threshold(*before)
+    quieten()
+    assert gc.get_threshold() == after
