@@ -76,8 +76,12 @@ def run(folder: Path, size: Size) -> list[Row]:
     if not size.is_quick:
         chat = beside(plan_of_chat(size.repetitions, operations), folder / "chat")
         rows += [_rate(kind, chat.rates[CHAT], "real chat, one by one", CHAT_SESSIONS) for kind in _present(chat, CHAT)]
+    plans = {
+        f"{sessions:,}": plan_of(sessions, size.repetitions, operations, (MIX, TOUCHES, BATCHES))
+        for sessions in (size.few, size.many)
+    }
     for kind in ENGINES[:1] if size.is_quick else KINDS:
-        rows += _few_and_many(kind, folder / f"{kind.maker}", size, operations)
+        rows += _few_and_many(kind, folder / f"{kind.maker}", plans)
     return rows
 
 
@@ -138,24 +142,22 @@ def _rate(kind: Kind, rates: dict[str, list[float]], said: str, sessions: int) -
     return row
 
 
-def _few_and_many(kind: Kind, folder: Path, size: Size, operations: int) -> list[Row]:
+def _few_and_many(kind: Kind, folder: Path, plans: dict[str, Plan]) -> list[Row]:
     """What the number of sessions costs: the same subject with few and with many, in turn."""
-    blocks = (MIX, TOUCHES, BATCHES) if kind.batches else (MIX, TOUCHES)
-    few, many = f"{size.few:,}", f"{size.many:,}"
-    plans = {name: plan_of(number, size.repetitions, operations, blocks) for name, number in
-             ((few, size.few), (many, size.many))}  # fmt: skip
+    few, many = plans
     found = measured({name: Entrant(kind, plan) for name, plan in plans.items()}, folder)
     if found.missing:
         return []  # said to be missing already
     rows = []
-    for block in blocks:
-        rates = found.rates[block]
+    for block, rates in found.rates.items():
+        if not rates:
+            continue  # it has no batches
         name = f"{SAID[block]}: {kind.name}: cost at {many} sessions / at {few}"
         costs = pairs(rates, few, many)  # rates upside down
         row = at_most(name, costs, "×", 1.5) if kind in ENGINES else Row(
             name, statistics.median(costs), "×", spread=(min(costs), max(costs))
         )  # fmt: skip
-        row.subject, row.sessions, row.samples = kind.name, size.many, rates
+        row.subject, row.sessions, row.samples = kind.name, plans[many].sessions, rates
         row.note = f"{statistics.median(rates[many]):,.0f}/s against {statistics.median(rates[few]):,.0f}/s"
         row.plot = "" if block == BATCHES else f"cost at {many} sessions in units of that at {few}, {SAID[block]}"
         rows.append(row)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,7 @@ def _bars(axes: Axes, name: str, rows: list[Row]) -> None:
     axes.invert_yaxis()
     if max(values) > 30 * min(values) > 0:
         axes.set_xscale("log")
+        axes.set_xlim(left=10.0 ** (math.ceil(math.log10(min(values))) - 2))  # so that the least is seen as well
     axes.set_xlabel(rows[0].unit)
     axes.set_title(name, loc="left", fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
