@@ -105,7 +105,7 @@ def _process(url: str, sessions: int, seed: str) -> Iterator[subprocess.Popen[st
             process.kill()
 
 
-def kill_once(url: str, sessions: int, draw: random.Random) -> tuple[Start, dict[int, int]]:
+def kill_once(url: str, sessions: int, draw: random.Random, work_s: float) -> tuple[Start, dict[int, int]]:
     """Start, let it work for a moment, and kill it; how the start went, and the versions that were acknowledged."""
     with _process(url, sessions, str(draw.random())) as process:
         assert process.stdout is not None
@@ -113,19 +113,19 @@ def kill_once(url: str, sessions: int, draw: random.Random) -> tuple[Start, dict
         told = process.stdout.readline()
         if not told:
             raise Lost(f"it did not come up:\n{process.stderr.read()}")
-        time.sleep(draw.uniform(0.2, 2.0))  # waits: at any moment of the work, flushes included, it is killed
+        time.sleep(draw.uniform(0.1, work_s))  # waits: at any moment of the work, flushes included, it is killed
         process.send_signal(signal.SIGKILL)
         lines = process.stdout.read().split("\n")[:-1]
     versions = {int(number): int(version) for number, version in (line.split() for line in lines)}
     return Start(**json.loads(told)), versions
 
 
-def recover(url: str, sessions: int, kills: int, seed: int) -> list[Start]:
-    """Kill so many times; every start but the first. Raises `Lost`."""
+def recover(url: str, sessions: int, kills: int, seed: int, work_s: float = 2.0) -> list[Start]:
+    """Kill so many times, each after `work_s` of work at the most; every start but the first. Raises `Lost`."""
     draw, starts = random.Random(seed), []
     acknowledged: dict[int, int] = {}
     for cycle in range(kills + 1):
-        start, versions = kill_once(url, sessions, draw)
+        start, versions = kill_once(url, sessions, draw, work_s)
         if (start.live, start.notes) != (sessions, []):
             raise Lost(f"after kill {cycle}: {start.live} sessions of {sessions} live; {start.notes}")
         acknowledged |= versions

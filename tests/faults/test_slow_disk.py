@@ -95,6 +95,19 @@ def test_callers_share_flushes_and_readers_notice_nothing(disk: Disk, path: str)
     assert quantiles(reads.took, n=20)[-1] < SYNC_S / 2, "readers wait for no disk"
 
 
+def test_appends_of_several_callers_share_a_flush(disk: Disk, path: str) -> None:
+    log = SqliteLog(path, SystemClock())
+    try:
+        disk.fault = slow(SYNC_S, "log.db")
+        took = at_once(lambda number: log.append([Message(0, "key", b"%d" % number)]))
+        disk.fault = None
+        assert log.commits <= 4, f"{log.commits} flushes for {CALLERS} appends"
+        assert SYNC_S <= min(took) <= max(took) < 3 * SYNC_S + SLACK_S
+        assert len({record.value for record in log.read(0, 0, 100)}) == CALLERS
+    finally:
+        log.close()
+
+
 class Readers:
     """Somebody who reads all the time, and notes how long it takes."""
 
