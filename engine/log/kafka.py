@@ -260,9 +260,14 @@ class KafkaLog:
         return KafkaOutlet(self._place, self.partitions)
 
     def known_ends(self) -> list[int]:
-        """The ends as far as they are known here, without asking: what others append counts within milliseconds."""
+        """The ends as far as they are known here, without asking: what others append counts within milliseconds.
+
+        Raises `LogUnavailable` while nothing is heard from the broker: then it is not known what others append.
+        """
         self._check()
-        self._started_stream()
+        trouble = self._started_stream().trouble
+        if trouble is not None:
+            raise LogUnavailable(f"how far the log has grown is not known: {trouble}")
         with self._grown:
             return list(self._ends)
 

@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 import lastseen
-from engine.errors import LogUnavailable, OutcomeUnknown, SessionEnded, SessionNotFound
+from engine.errors import LastseenError, LogUnavailable, OutcomeUnknown, SessionEnded, SessionNotFound
 from engine.log.port import Position
 from infra.network.namespace import enter
 from lastseen.readiness import checks
@@ -150,8 +150,13 @@ def live(namespace: str, pipe: Connection, url: str, name: str, settings: dict[s
 
 
 def obstacles(engine: lastseen.Engine) -> dict[str, str]:
-    """Each check of readiness that fails, and what it says."""
-    return {check.name: check.says for check in checks(engine) if not check.ok}
+    """Each check of readiness that fails, and what it says; also where it is not known how far behind it is."""
+    found = {check.name: check.says for check in checks(engine) if not check.ok}
+    try:
+        engine.lags()
+    except LastseenError as error:
+        found["lag"] = str(error)
+    return found
 
 
 def report_of(engine: lastseen.Engine, users: Users) -> Report:
