@@ -119,4 +119,4 @@ class Keyring:
 
 
 def _caller(token: Token) -> Caller:
-    return Caller(token.name, token.scopes, token.prefix)
+    return Caller(token.name, token.scopes, token.prefix, token.sha256)

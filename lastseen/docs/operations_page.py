@@ -39,6 +39,24 @@ should be asked, else 503; with `?verbose` it says of each check how it stands, 
 configured here and now, and at the service itself, if one answers. It only reads: it opens no engine, makes no file and
 joins no group. Each finding is one of {", ".join(f"`{severity}`" for severity in Severity)}, and says what to do next.
 
+## Several instances
+
+Any instance answers for any session, and a stream goes on at any of them. What an answer reflects is in its `Position`:
+given as `min_position` to another instance, it makes that one wait until it reflects the same. Three things are one
+instance's:
+
+- **Answers that are remembered for an `Idempotency-Key`.** Another instance, or the same one after a restart, does not
+  have them. It has the log: the id of the session that a request creates follows from the key and the caller's token,
+  so there is only one such session. A retry elsewhere answers 201 with that session as it is now, or 410 once it has
+  ended. It finds a different body out by a different session key while that session lives, and by different attributes
+  or limits until it is used. Where there are no tokens, the id follows from the key and the log's name.
+- **Plans of `POST /v1/prune`.** Apply a plan where it was made; elsewhere it is answered 404, `no-such-plan`, and
+  nothing is done. Applying it is safe at any time: a session that was used since lives on.
+- **Operations** (`/v1/operations`), such as the making of a snapshot: ask the instance that began it. Snapshots are
+  files of an instance, too.
+
+So send what needs the scope `admin` to instances by their own addresses, not through a balancer.
+
 ## What to watch
 
 `infra/grafana/dashboards/engines.json` is a dashboard, `infra/prometheus/rules.yml` holds alerts; each says what to do.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection
 
@@ -32,6 +32,8 @@ class Caller:
     scopes: frozenset[Scope]
     prefix: str = ""
     """All it may see or affect: the sessions whose keys begin so."""
+    seed: bytes = field(default=b"", repr=False, compare=False)
+    """What every instance knows of this caller, and nobody else can guess; empty where there are no tokens."""
 
     def may(self, scope: Scope) -> bool:
         """Whether it may do what needs `scope`."""

@@ -1,21 +1,25 @@
 """Retries that are safe: requests with one `Idempotency-Key` have one effect and one answer.
 
 Those that come while the first is under way wait for its answer. A success is remembered; after a failure the next
-request tries again, with the id of the session that the first one may have created all the same.
+request tries again. What is remembered is one instance's, and gone when that ends. But the id of the session that a
+request creates follows from its key: so the log takes only one such session, whichever instances are asked, and each
+of them recognises it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
+import hmac
 import re
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from starlette.responses import Response
 
-from engine.identifiers import new_session_id
+from lastseen.http.caller import Caller
 from lastseen.http.problems import Problem
 
 REMEMBERED = 10_000
@@ -30,14 +34,14 @@ class _Kept:
     digest: bytes
     """Of the request's body: another one must not get this one's answer."""
     at_s: float
-    session_id: str = field(default_factory=new_session_id)
     task: asyncio.Task[Response] | None = None
 
 
 class Idempotency:
     """The keys of one instance. To be used in one event loop."""
 
-    def __init__(self, most: int = REMEMBERED, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, log_identity: str, most: int = REMEMBERED, clock: Callable[[], float] = time.monotonic) -> None:
+        self._log_identity = log_identity
         self._most = most
         self._clock = clock
         self._kept: dict[tuple[str, str], _Kept] = {}
@@ -46,7 +50,9 @@ class Idempotency:
     def __len__(self) -> int:
         return len(self._kept)
 
-    async def once(self, caller: str, key: str, content: bytes, run: Callable[[str], Awaitable[Response]]) -> Response:
+    async def once(
+        self, caller: Caller, key: str, content: bytes, run: Callable[[str], Awaitable[Response]]
+    ) -> Response:
         """The answer that `run` gives; or gave, when this caller sent the same key before.
 
         `run` is handed the id for the session that it creates. Raises `Problem` where the key is malformed, or was sent
@@ -54,24 +60,27 @@ class Idempotency:
         """
         if not _form.fullmatch(key):
             raise Problem(422, "invalid-parameter", "Idempotency-Key: give 1 to 128 visible ASCII characters")
-        digest, name = hashlib.sha256(content).digest(), (caller, key)
+        digest, name = hashlib.sha256(content).digest(), (caller.name, key)
         self._forget_old()
         kept = self._kept.get(name)
         if kept is not None and kept.digest != digest:
-            raise Problem(
-                422, "idempotency-key-reused",
-                "this Idempotency-Key came with another body before: give each request a key of its own",
-            )  # fmt: skip
+            raise another_body()
         if kept is None:
             kept = self._kept[name] = _Kept(digest, self._clock())
             self._make_room()
         is_first = kept.task is None or (kept.task.done() and _has_failed(kept.task))
         if is_first:
-            kept.task = asyncio.ensure_future(_started(run, kept.session_id))
+            kept.task = asyncio.ensure_future(_started(run, self._session_id(caller, key)))
         assert kept.task is not None
         # Whoever goes away leaves the work to those who wait, and its answer to the next who asks.
         answer = await asyncio.shield(kept.task)
         return answer if is_first else _again(answer)
+
+    def _session_id(self, caller: Caller, key: str) -> str:
+        """As long as any other, and as hard to guess as the caller's token. The same on every instance of a log."""
+        secret = caller.seed or self._log_identity.encode()
+        made = hmac.digest(secret, b"lastseen idempotency\0" + key.encode("ascii"), "sha256")
+        return base64.urlsafe_b64encode(made[:16])[:22].decode("ascii")
 
     def _forget_old(self) -> None:
         oldest_s = self._clock() - KEPT_S
@@ -86,6 +95,15 @@ class Idempotency:
             del self._kept[next(iter(self._kept))]
 
 
+def another_body() -> Problem:
+    """What a key is refused with that came with another request before."""
+    return Problem(
+        422,
+        "idempotency-key-reused",
+        "this Idempotency-Key came with another body before: give each request a key of its own",
+    )
+
+
 async def _started(run: Callable[[str], Awaitable[Response]], session_id: str) -> Response:
     return await run(session_id)
 
@@ -96,5 +114,6 @@ def _has_failed(task: asyncio.Task[Response]) -> bool:
 
 def _again(answer: Response) -> Response:
     again = Response(bytes(answer.body), answer.status_code)
-    again.raw_headers = [*answer.raw_headers, (b"idempotency-replayed", b"true")]
+    told = [each for each in answer.raw_headers if each[0] != b"idempotency-replayed"]
+    again.raw_headers = [*told, (b"idempotency-replayed", b"true")]
     return again

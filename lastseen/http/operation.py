@@ -98,7 +98,9 @@ REQUEST_HEADERS: Mapping[str, dict[str, Any]] = {
     },
     "Idempotency-Key": {
         "description": "Makes a retry safe: requests of one caller with the same key and body have one effect and one"
-        " answer. Remembered by this instance for a day, the last 10,000 of them.",
+        " answer. This instance remembers answers for a day, the last 10,000 of them. Of what it has not seen itself it"
+        " knows the session that was created, from the log: no instance creates a second one for the same key, and"
+        " where that one has ended, the answer is 410.",
         "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
         "example": "0f5c2a3e-8a52-4d4b-9a6b-0d4f6c1d2e3f",
     },

@@ -14,7 +14,7 @@ from lastseen.http.asking import body_of, or_none, query_of
 from lastseen.http.caller import Scope, caller_of
 from lastseen.http.door import Door
 from lastseen.http.etags import check_match, etag_of, tags_in, version_asked
-from lastseen.http.idempotency import Idempotency
+from lastseen.http.idempotency import Idempotency, another_body
 from lastseen.http.key_paths import SESSIONS, key_in, path_of
 from lastseen.http.moments import moment_of
 from lastseen.http.operation import Answer, Operation
@@ -69,7 +69,7 @@ class Sessions:
     def __init__(self, door: Door) -> None:
         self._door = door
         self._engine = door.engine
-        self._idempotency = Idempotency()
+        self._idempotency = Idempotency(door.engine.log_identity)
 
     # ── opening ──
 
@@ -83,14 +83,20 @@ class Sessions:
             return await self._door.call(self._open, wanted, None)
         content = await request.body()
         return await self._idempotency.once(
-            caller.name, name, content, lambda session_id: self._door.call(self._open, wanted, session_id)
+            caller, name, content, lambda session_id: self._door.call(self._open, wanted, session_id)
         )
 
     def _open(self, wanted: models.NewSession, session_id: str | None) -> Response:
+        """`session_id` is for the session that is created. If one has it, an earlier request with the key made that."""
         policy = policy_of(wanted.policy)
+        elsewhere = None if session_id is None else self._engine.get_by_id(session_id)
+        if elsewhere is not None and elsewhere.key != wanted.key:
+            raise another_body()
         for attempt in range(ATTEMPTS):
-            found = self._engine.get(wanted.key) if wanted.if_exists == "open" else None
-            if found is not None:
+            found = self._engine.get(wanted.key)
+            if found is not None and found.session_id == session_id:
+                return self._made_before(found, wanted, policy)
+            if found is not None and wanted.if_exists == "open":
                 return self._answer(found)
             try:
                 made = self._engine.create(
@@ -99,13 +105,28 @@ class Sessions:
             except SessionExists:
                 made_before = self._engine.get(wanted.key)
                 if made_before is not None and made_before.session_id == session_id:
-                    # An earlier try did it, and did not hear of it.
-                    return self._answer(made_before, 201, {"Location": path_of(wanted.key)})
+                    # Another instance made it, or an earlier try that did not hear of it.
+                    return self._made_before(made_before, wanted, policy)
+                if made_before is None and session_id is not None:
+                    self._check_not_over(wanted.key, session_id)
                 if wanted.if_exists == "refuse" or attempt == ATTEMPTS - 1:
                     raise
             else:
                 return self._answer(made, 201, {"Location": path_of(wanted.key)})
         raise AssertionError
+
+    def _made_before(self, session: SessionView, wanted: models.NewSession, policy: Policy | None) -> Response:
+        """The answer to a request that was carried out before, here or on another instance."""
+        is_as_made = session.version == 1
+        is_other = dict(session.attributes) != (wanted.attributes or {}) or policy not in (None, session.policy)
+        if is_as_made and is_other:
+            raise another_body()
+        return self._answer(session, 201, {"Location": path_of(wanted.key), "Idempotency-Replayed": "true"})
+
+    def _check_not_over(self, key: str, session_id: str) -> None:
+        life = self._engine.last_life(key)
+        if life is not None and life.session_id == session_id and life.ended_at_ms is not None:
+            raise absent(key, life)
 
     def _answer(self, session: SessionView, status: int = 200, headers: dict[str, str] | None = None) -> Response:
         return answers.of_session(session, self._engine.reached(session.partition), status, headers)
@@ -229,7 +250,7 @@ def operations(door: Door) -> list[Operation]:
             "The session that lives under the key, or a new one. Opening a live one does not touch it.",
             body=models.NewSession, needs_body=True,
             body_example={"key": "discord:guild1:chan2:user3", "attributes": {"owner": "user3"}},
-            headers=("Idempotency-Key",), problems=(409, 415), links={200: to_session, 201: to_session},
+            headers=("Idempotency-Key",), problems=(409, 410, 415), links={200: to_session, 201: to_session},
         ),
         Operation(
             "GET", SESSIONS, "listSessions", sessions.list, Scope.READ, "List live sessions",

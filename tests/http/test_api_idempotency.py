@@ -14,10 +14,12 @@ from starlette.responses import Response
 
 from engine.errors import LogUnavailable, OutcomeUnknown
 from lastseen import Engine
+from lastseen.http.caller import Caller
 from lastseen.http.idempotency import KEPT_S, Idempotency
 from lastseen.http.problems import Problem as Refusal
 
 Problem = Callable[[httpx.Response], dict[str, Any]]
+ANA = Caller("ana", frozenset())
 WANTED = {"key": "telegram:42", "if_exists": "refuse"}
 
 
@@ -93,21 +95,21 @@ def test_after_a_failure_it_is_tried_again(
 
 def test_only_so_many_are_remembered_and_only_so_long() -> None:
     now_s = 0.0
-    memory = Idempotency(most=2, clock=lambda: now_s)
+    memory = Idempotency("a log", most=2, clock=lambda: now_s)
     runs: list[str] = []
 
     async def run(session_id: str) -> Response:
         runs.append(session_id)
         return Response(b"{}")
 
-    async def ask(*keys: str, caller: str = "ana") -> int:
+    async def ask(*keys: str, caller: Caller = ANA) -> int:
         before = len(runs)
         for key in keys:
             await memory.once(caller, key, b"{}", run)
         return len(runs) - before
 
     assert asyncio.run(ask("a", "b", "a", "b")) == 2
-    assert asyncio.run(ask("b", caller="bob")) == 1, "another caller's key is another key"
+    assert asyncio.run(ask("b", caller=Caller("bob", ANA.scopes))) == 1, "another caller's key is another key"
     assert len(memory) == 2
     assert asyncio.run(ask("b")) == 0
     assert asyncio.run(ask("a")) == 1, "the oldest was forgotten"
@@ -117,19 +119,19 @@ def test_only_so_many_are_remembered_and_only_so_long() -> None:
 
 def test_whoever_goes_away_leaves_the_answer_to_the_others() -> None:
     async def story() -> None:
-        memory, go_on = Idempotency(), asyncio.Event()
+        memory, go_on = Idempotency("a log"), asyncio.Event()
 
         async def run(_: str) -> Response:
             await go_on.wait()
             return Response(b"made")
 
-        first = asyncio.ensure_future(memory.once("ana", "one", b"{}", run))
-        second = asyncio.ensure_future(memory.once("ana", "one", b"{}", run))
+        first = asyncio.ensure_future(memory.once(ANA, "one", b"{}", run))
+        second = asyncio.ensure_future(memory.once(ANA, "one", b"{}", run))
         await asyncio.sleep(0)  # waits: for both to begin, one turn of the loop
         first.cancel()
         go_on.set()
         assert (await second).body == b"made"
         with pytest.raises(Refusal, match="another body"):
-            await memory.once("ana", "one", b"{...}", run)
+            await memory.once(ANA, "one", b"{...}", run)
 
     asyncio.run(story())
