@@ -35,7 +35,9 @@ def main() -> int:
     try:
         atheris: Any = importlib.import_module("atheris")
     except ImportError:
-        sys.stderr.write("lastseen: atheris is missing; on Linux (x86-64): pip install atheris==3.0.0\n")
+        sys.stderr.write(
+            "lastseen: atheris is missing. On Linux (x86-64): pip install --require-hashes -r tests/fuzz/atheris.txt\n"
+        )
         return 1
     with atheris.instrument_imports(include=WATCHED):
         check = importlib.import_module("tests.fuzz.codec_check").check
