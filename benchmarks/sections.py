@@ -7,7 +7,6 @@ without it, `servers.PeerMissing` raised. Its text `NOTES`, in Markdown, stands 
 
 from __future__ import annotations
 
-import inspect
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
@@ -45,7 +44,7 @@ def measure(section: Section, folder: Path, size: Size) -> list[Row]:
         within = folder / module
         within.mkdir()
         try:
-            found = _run(module, within, size)
+            found = list(import_module(f"benchmarks.{module}").run(within, size))
         except PeerMissing as error:
             found = [missing(error.name, error.why)]
         except ImportError as error:
@@ -54,13 +53,6 @@ def measure(section: Section, folder: Path, size: Size) -> list[Row]:
             row.section, row.at = section.letter, datetime.now(UTC).isoformat(timespec="seconds")
         rows += found
     return rows
-
-
-def _run(module: str, folder: Path, size: Size) -> list[Row]:
-    run = import_module(f"benchmarks.{module}").run
-    if "size" in inspect.signature(run).parameters:
-        return list(run(folder, size))
-    return list(run(folder, size.repetitions))
 
 
 def notes(section: Section) -> str:

@@ -121,6 +121,7 @@ def test_every_section_is_named_once_and_its_modules_are_there() -> None:
     assert [section.letter for section in SECTIONS] == list("ABCDEFG")
     modules = [module for section in SECTIONS for module in section.modules]
     assert len(modules) == len(set(modules))
+    assert [name for name in modules if not (ROOT / "benchmarks" / f"{name}.py").exists()] == []
 
 
 def test_a_section_marks_its_rows_and_says_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
