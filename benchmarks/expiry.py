@@ -152,7 +152,7 @@ QUICK_SUBJECTS: tuple[Opens, ...] = (sqlite_table, ttl_cache, engine)
 def run(folder: Path, size: Size) -> list[Row]:
     """All figures of this file, and of the notices of redis."""
     rows: list[Row] = []
-    for sessions in (size.few, size.middle, size.many):
+    for sessions in (size.middle, size.many) if size.is_quick else (size.few, size.middle, size.many):
         within = folder / f"{sessions}"
         within.mkdir()
         rows += sweeps(within, sessions, min(size.repetitions, MOST_ROUNDS), size)
@@ -178,7 +178,8 @@ def sweeps(folder: Path, sessions: int, rounds: int, size: Size) -> list[Row]:
                 rows.append(missing(error.name or opens.__name__, f"not installed: {error}"))
         rows += _nothing(subjects, population, rounds)
         rows += _due(subjects, population, 0, rounds)
-        rows += _due(subjects, population, rounds + 1, rounds)
+        if tenth > FEW_DUE:
+            rows += _due(subjects, population, rounds + 1, rounds)
     return rows
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sqlite3
+import threading
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from eventsourcing.application import AggregateNotFoundError
@@ -14,11 +16,13 @@ from eventsourcing.sqlite import SQLiteFactory
 from in_bench import said_by
 from peer_servers import have_servers
 
+import lastseen
 from benchmarks import durable, durable_floors, durable_rocksdb
 from benchmarks.durable_aggregates import AT_ITS_BEST, AggregateSessions, ChatSession, aggregates, aggregates_at_best
 from benchmarks.durable_drive import BATCH, CALLERS, by_callers, in_batches, keys_of, one_by_one
 from benchmarks.durable_tables import SqliteTable, now_ms, sqlite_table
 from benchmarks.measure import Size
+from engine.log.port import Position
 
 KEYS = keys_of(200)
 FULL = 2
@@ -185,14 +189,37 @@ def test_callers_have_keys_of_their_own_and_one_that_fails_is_no_rate() -> None:
         by_callers([lambda key: 1 // 0] * 2, KEYS)(0.02)
 
 
-def test_the_engine_is_charged_for_what_it_writes_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_engine_is_charged_for_what_it_writes_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(durable, "FLUSHED_EVERY_S", 0.02)
+    done: list[str] = []
+
+    class Slow:
+        """An engine whose flush takes a twentieth of a second, and whose touches take no time."""
+
+        def flush(self) -> None:
+            done.append("flush")
+            threading.Event().wait(0.05)
+
+        def reached(self, partition: int) -> Position:
+            return Position(partition, 1_000 if "work" in done else 0)
+
+    def work(seconds: float) -> float:
+        done.append("work")
+        assert seconds == durable.FLUSHED_EVERY_S
+        return 1e9
+
+    rate = durable._with_flush(cast("lastseen.Engine", Slow()), work)(0.01)
+    assert done == ["flush", "work", "flush"], "others' leavings before, its own at the end"
+    assert rate <= 1_000 / 0.05
+
+
+def test_the_engine_is_driven_in_all_ways_and_frozen_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(durable, "FLUSHED_EVERY_S", 0.02)
     with durable.engine(tmp_path, KEYS) as (subject,):
-        assert subject.hundred is not None
-        assert subject.hundred(0.02) > 0
-        with closing(sqlite3.connect(tmp_path / "log.db.snapshot")) as snapshot:
-            kept = [row[0] for row in snapshot.execute("SELECT count(*) FROM sessions").fetchall()]
-    assert kept == [len(KEYS)]
+        ways = [subject.one, subject.callers, subject.hundred]
+        assert [way is not None and way(0.02) > 0 for way in ways] == [True, True, True]
+        assert gc.get_freeze_count() > 0
+    assert gc.get_freeze_count() == 0
 
 
 def test_a_peer_that_is_missing_is_a_row_and_the_others_are_measured(
