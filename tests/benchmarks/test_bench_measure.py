@@ -32,10 +32,10 @@ def test_no_work_always_has_the_same_neighbour_before_it() -> None:
 
 def test_a_ratio_is_the_median_of_pairs_and_not_the_ratio_of_medians() -> None:
     # The machine was slow in the second round, for both.
-    samples = {"ours": [10.0, 1.0, 30.0], "theirs": [5.0, 0.5, 10.0]}
-    row = ratio("ours / theirs", samples, "ours", "theirs", 2.5)
-    assert (row.value, row.spread, row.reached) == (2.0, (2.0, 3.0), False)
-    assert ratio("ours / theirs", samples, "ours", "theirs", 2.0).reached is True
+    samples = {"ours": [10.0, 1.0, 30.0], "theirs": [5.0, 0.25, 10.0]}
+    row = ratio("ours / theirs", samples, "ours", "theirs", 3.5)
+    assert (row.value, row.spread, row.reached) == (3.0, (2.0, 4.0), False)
+    assert ratio("ours / theirs", samples, "ours", "theirs", 3.0).reached is True
     assert ratio("ours / theirs", samples, "ours", "theirs").reached is None
 
 
