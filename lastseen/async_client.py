@@ -12,18 +12,18 @@ import httpx
 
 from engine.clock import SystemClock
 from engine.errors import EngineClosed
-from engine.identifiers import new_session_id
 from engine.session import SessionView, Status
 from lastseen import client_calls as calls
 from lastseen.async_hold import AsyncHold
 from lastseen.client import CONNECTIONS, PAGE, TIMEOUT_S
 from lastseen.client_call import Call, Lost, Reply
-from lastseen.client_events import PATH, PATIENCE_S, SILENCE_S, Course, is_stream, listening
+from lastseen.client_events import PATIENCE_S, Course, is_stream
 from lastseen.client_exchange import Pause, Send, carry_out
 from lastseen.client_session import RemoteSession
 from lastseen.client_wire import (
     MAX_ANSWER_BYTES,
     Remote,
+    holder_of,
     line_of,
     lost_by,
     no_room,
@@ -31,9 +31,7 @@ from lastseen.client_wire import (
     reply_of,
     request_options,
     takes_from,
-    timeout_of,
     too_large,
-    url_of,
 )
 from projections.facts import Fact
 from projections.live_view import Sort
@@ -95,7 +93,7 @@ class AsyncClient(Remote):
 
         The lease is renewed while the block runs, and lapses by itself, after at most `lease_ms`, if the process dies.
         """
-        name = holder or f"client#{new_session_id()[:8]}"
+        name = holder_of(holder)
 
         async def take() -> SessionView:
             # A hold only shows its session, and a remote one shows the same.
@@ -136,7 +134,7 @@ class AsyncClient(Remote):
         From now on, or behind the fact that had `last_event_id`; `"0"` is the beginning of the log. Raises
         `LogUnavailable` after `patience_s` without a connection.
         """
-        return AsyncEventStream(self, Course(self._line, last_event_id, listening(prefix, kinds), patience_s))
+        return AsyncEventStream(self, self._course(last_event_id, prefix, kinds, patience_s))
 
     async def shutdown(self) -> None:
         """Close the connections. May be called again."""
@@ -222,13 +220,10 @@ class AsyncEventStream(AsyncIterator[Fact]):
         await self.close()
 
     async def _listen(self) -> Any:
-        course, line, http = self._course, self._client._line, self._client._http
-        url = url_of(line.address, line.address.path + PATH).copy_merge_params(course.query)
+        course, client = self._course, self._client
         while True:
             try:
-                async with http.stream(
-                    "GET", url, headers=course.headers(), timeout=timeout_of(line.timeout_s, SILENCE_S)
-                ) as response:
+                async with client._http.stream(**client._stream_options(course)) as response:
                     if is_stream(response.status_code, response.headers):
                         async for chunk in response.aiter_bytes():
                             course.connected()

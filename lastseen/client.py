@@ -14,16 +14,16 @@ import httpx
 from engine.clock import SystemClock
 from engine.errors import EngineClosed
 from engine.hold import Hold
-from engine.identifiers import new_session_id
 from engine.session import SessionView, Status
 from lastseen import client_calls as calls
 from lastseen.client_call import Call, Lost, Reply
-from lastseen.client_events import PATH, PATIENCE_S, SILENCE_S, Course, is_stream, listening
+from lastseen.client_events import PATIENCE_S, Course, is_stream
 from lastseen.client_exchange import Pause, Send, carry_out
 from lastseen.client_session import RemoteSession
 from lastseen.client_wire import (
     MAX_ANSWER_BYTES,
     Remote,
+    holder_of,
     line_of,
     lost_by,
     no_room,
@@ -31,9 +31,7 @@ from lastseen.client_wire import (
     reply_of,
     request_options,
     takes_from,
-    timeout_of,
     too_large,
-    url_of,
 )
 from projections.facts import Fact
 from projections.live_view import Sort
@@ -107,7 +105,7 @@ class Client(Remote):
 
         The lease is renewed while the block runs, and lapses by itself, after at most `lease_ms`, if the process dies.
         """
-        name = holder or f"client#{new_session_id()[:8]}"
+        name = holder_of(holder)
         return Hold(
             # A hold only shows its session, and a remote one shows the same.
             lambda: cast(SessionView, self.take_lease(key, name, lease_ms, session_id)),
@@ -149,7 +147,7 @@ class Client(Remote):
         From now on, or behind the fact that had `last_event_id`; `"0"` is the beginning of the log. Raises
         `LogUnavailable` after `patience_s` without a connection.
         """
-        return EventStream(self, Course(self._line, last_event_id, listening(prefix, kinds), patience_s))
+        return EventStream(self, self._course(last_event_id, prefix, kinds, patience_s))
 
     def shutdown(self) -> None:
         """Close the connections. May be called again."""
@@ -233,13 +231,10 @@ class EventStream(Iterator[Fact]):
         self.close()
 
     def _listen(self) -> Generator[Fact, None, None]:
-        course, line, http = self._course, self._client._line, self._client._http
-        url = url_of(line.address, line.address.path + PATH).copy_merge_params(course.query)
+        course, client = self._course, self._client
         while True:
             try:
-                with http.stream(
-                    "GET", url, headers=course.headers(), timeout=timeout_of(line.timeout_s, SILENCE_S)
-                ) as response:
+                with client._http.stream(**client._stream_options(course)) as response:
                     if is_stream(response.status_code, response.headers):
                         for chunk in response.iter_bytes():
                             course.connected()

@@ -11,8 +11,10 @@ from typing import Any
 import httpx
 
 from engine.errors import InvalidSetting, shown
+from engine.identifiers import new_session_id
 from lastseen.client_address import Address, address_of, checked_token
 from lastseen.client_call import Call, Lost, Reply
+from lastseen.client_events import PATH, SILENCE_S, Course, listening
 from lastseen.client_exchange import Line, Send
 
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
@@ -35,6 +37,20 @@ class Remote:
     def forget_position(self) -> None:
         """Read as if nothing had been seen; for a service whose log began anew."""
         self._line.seen.forget()
+
+    def _course(self, last_event_id: str | None, prefix: str, kinds: tuple[str, ...], patience_s: float) -> Course:
+        """Of a stream of facts, which begins with it."""
+        return Course(self._line, last_event_id, listening(prefix, kinds), patience_s)
+
+    def _stream_options(self, course: Course) -> dict[str, Any]:
+        """The request for what comes next on a course, for `stream`."""
+        line = self._line
+        return {
+            "method": "GET",
+            "url": url_of(line.address, line.address.path + PATH).copy_merge_params(course.query),
+            "headers": course.headers(),
+            "timeout": timeout_of(line.timeout_s, SILENCE_S),
+        }
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._line.address}>"
@@ -94,6 +110,11 @@ def lost_by(error: httpx.HTTPError | TimeoutError) -> Lost:
     """What a failure means."""
     said = "" if isinstance(error, httpx.LocalProtocolError) else str(error)  # which may quote a header
     return Lost(f"{type(error).__name__} {said}".strip(), not isinstance(error, _NOT_SENT))
+
+
+def holder_of(holder: str | None) -> str:
+    """The name of whoever holds a session; one of its own, if none is given."""
+    return holder or f"client#{new_session_id()[:8]}"
 
 
 def no_room(connections: int, timeout_s: float) -> Lost:
