@@ -139,6 +139,7 @@ lock: ## pin requirements*.in anew (newest versions: make lock UPGRADE=--upgrade
 	$(PIP_COMPILE) requirements.in --output-file requirements.lock
 	$(PIP_COMPILE) requirements-dev.in --output-file requirements-dev.lock
 	$(PIP_COMPILE) requirements-bench.in --output-file requirements-bench.lock
+	$(PIP_COMPILE) benchmarks/unpacked.in --output-file benchmarks/unpacked.lock
 
 clean: ## remove the environment, the caches, and what the demo and the brokers left
 	rm -rf .venv .venv-bench var/demo var/kafka var/lock var/peers build dist *.egg-info .hypothesis .mypy_cache .ruff_cache
