@@ -20,8 +20,9 @@ from benchmarks.servers import PeerMissing
 
 NOTES = """
 - A touch through the *engine* is decided on the live view, encoded, appended, flushed to the disk, read back, judged,
-  applied to the view and answered with the session. History and snapshot, which are written behind once a second, are
-  written at the end of each of its turns of one second, and that time is counted as its own.
+  applied to the view and answered with the session. History and snapshot are written by threads behind
+  it, once a second as by default, and what these have not written when its turn of one second ends is written then: all
+  of it counts as the engine's time.
 - *Bare sqlite3* commits rows of the same size into a table of the same schema (WAL, FULL) and does nothing else: it
   knows no session, checks nothing, and answers nobody. *Bare file* is the same bytes and `fdatasync`. They are floors.
   For them 64 callers are batches of 64: what could be gathered from 64 callers at most.
@@ -54,14 +55,14 @@ TARGETS = (
 """How fast the engine is to be, in units of a peer. For 64 callers redis stands here twice, pipelined and not."""
 
 FLUSHED_EVERY_S = 1.0
-"""As often as history and snapshot are flushed by default."""
+"""As often as history and snapshot are flushed by default. A shorter turn would be charged for more flushes."""
 
 
 @contextmanager
 def engine(folder: Path, keys: Sequence[str]) -> Iterator[list[Subject]]:
     """The engine on an SQLite log, its upkeep running, as the production profile has it."""
     url = f"sqlite:///{folder / 'log.db'}"
-    with lastseen.open_engine(url, freeze=True, snapshot_interval="1h") as opened:
+    with lastseen.open_engine(url, freeze=True) as opened:
         _open_all(opened, keys)
         try:
             yield [
@@ -89,16 +90,16 @@ def _open_all(opened: lastseen.Engine, keys: Sequence[str]) -> None:
 
 
 def _with_flush(opened: lastseen.Engine, work: Rate) -> Rate:
-    """Work for as long as the engine does between two flushes, then flush, and count both.
+    """Work while the engine's threads flush behind as always; at the end flush what they have not, and count that too.
 
-    The threads that flush behind would do it in the peers' turns as well, which would be charged for it.
+    So all that a touch costs falls into the engine's own turn, and nothing of it into a peer's.
     """
 
     def run(seconds: float) -> float:
         before = opened.reached(0).offset
         opened.flush()
         started = time.perf_counter()
-        work(max(seconds, FLUSHED_EVERY_S))  # a shorter turn would be charged for more flushes than there are
+        work(max(seconds, FLUSHED_EVERY_S))
         opened.flush()
         return (opened.reached(0).offset - before) / (time.perf_counter() - started)
 
