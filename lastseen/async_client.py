@@ -18,7 +18,7 @@ from lastseen.async_hold import AsyncHold
 from lastseen.client import CONNECTIONS, PAGE, TIMEOUT_S
 from lastseen.client_call import Call, Lost, Reply
 from lastseen.client_events import PATIENCE_S, Course, is_stream
-from lastseen.client_exchange import Pause, Send, carry_out
+from lastseen.client_exchange import Conversation, Pause, Send
 from lastseen.client_session import RemoteSession
 from lastseen.client_wire import (
     MAX_ANSWER_BYTES,
@@ -151,19 +151,14 @@ class AsyncClient(Remote):
     async def _do(self, call: Call[_R]) -> _R:
         if self._http.is_closed:
             raise EngineClosed("this client has been shut down: make another")
-        exchange = carry_out(call, self._line)
-        answer: Reply | Lost | None = None
-        while True:
-            try:
-                step = exchange.send(answer)
-            except StopIteration as over:
-                result: _R = over.value
-                return result
+        conversation = Conversation(call, self._line)
+        while (step := conversation.step) is not None:
             if isinstance(step, Pause):
                 await asyncio.sleep(step.seconds)
-                answer = None
+                conversation.go_on(None)
             else:
-                answer = await self._send(step)
+                conversation.go_on(await self._send(step))
+        return conversation.result
 
     async def _send(self, send: Send) -> Reply | Lost:
         has_turn = False

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -153,6 +153,25 @@ def carry_out(call: Call[R], line: Line) -> Exchange[R]:
                 raise _unknown(call, str(error)) from error
             raise error
         yield Pause(wait_s)
+
+
+class Conversation(Generic[R]):
+    """A call as it goes, for whoever does what it asks for: do `step`, and `go_on` with what came of it."""
+
+    def __init__(self, call: Call[R], line: Line) -> None:
+        """Raises what `carry_out` raises, as does `go_on`."""
+        self._exchange = carry_out(call, line)
+        self.step: Send | Pause | None = None
+        """What is to be done; `None` once the call is over, and has its `result`."""
+        self.result: R
+        self.go_on(None)
+
+    def go_on(self, answer: Reply | Lost | None) -> None:
+        """The answer to what was sent; `None` after a pause."""
+        try:
+            self.step = self._exchange.send(answer)
+        except StopIteration as over:
+            self.step, self.result = None, over.value
 
 
 class _Outcome(NamedTuple):
