@@ -45,7 +45,7 @@ LIVE_WITHIN_MS = 1_500_000
 FEW_DUE = 100
 PASSES = 100
 MOST_ROUNDS = 3
-"""More groups to end only make the population larger than it is said to be."""
+"""More groups to end would make the population larger than it is said to be, and take long to fill."""
 
 ENGINE, KEPT, TABLE = "engine, announced", "engine, announced and kept", "SQLite DELETE"
 
@@ -155,7 +155,7 @@ def run(folder: Path, size: Size) -> list[Row]:
     for sessions in (size.middle, size.many) if size.is_quick else (size.few, size.middle, size.many):
         within = folder / f"{sessions}"
         within.mkdir()
-        rows += sweeps(within, sessions, min(size.repetitions, MOST_ROUNDS), size)
+        rows += sweeps(within, sessions, min(size.repetitions, 2 if sessions == size.many else MOST_ROUNDS), size)
         gc.collect()
     return [*_targets_first(rows), *([] if size.is_quick else expiry_notices.run(folder, size))]
 
