@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,28 +23,32 @@ class Room:
         self._pace = pace
         self._watch = None if pace is None else LoopWatch(pace, self._is_worth_a_look)
         self.taken = 0
-        self._taken_by: Counter[str] = Counter()
+        self._taken_by: dict[str, int] = {}
         """Prefix → its places, while it has any. Who has no prefix is no tenant, and has a share in nothing but all."""
-        self._taken_with: Counter[str] = Counter()
+        self._taken_with: dict[str, int] = {}
         """Name of a token → its places, while it has any."""
 
     @contextmanager
     def place(self, caller: Caller) -> Iterator[None]:
         """Take a place for as long as the context lasts. Raises `Problem` 503 at once where there is none."""
-        prefix, name = caller.prefix, caller.name
-        places = self._places_for(caller)
+        prefix, name, pace = caller.prefix, caller.name, self._pace
+        with_token, of_tenant = self._taken_with.get(name, 0), self._taken_by.get(prefix, 0)
+        # Where there are no tokens, all have one name, and nobody is the first.
+        is_first = with_token == 0 and caller is not ANYONE
+        places = self._places if is_first or pace is None else pace.limit
         share = (places + 1) // 2
-        if prefix and self._taken_by[prefix] >= share:
+        if prefix and of_tenant >= share:
             raise _full(f"{share} of this tenant's {self._what}")
         if self.taken >= places:
             raise _full(f"{places} {self._what}")
         self.taken += 1
-        self._taken_with[name] += 1
+        self._taken_with[name] = with_token + 1
         if prefix:
-            self._taken_by[prefix] += 1
-        pace_now.set(self._pace)  # for the rest of this request, which has a task of its own
-        if self._watch is not None and self._is_worth_a_look():
-            self._watch.begin()
+            self._taken_by[prefix] = of_tenant + 1
+        if pace is not None:
+            pace_now.set(pace)  # for the rest of this request, which has a task of its own
+            if self._watch is not None and self.taken >= pace.fewest:
+                self._watch.begin()
         try:
             yield
         finally:
@@ -54,17 +57,15 @@ class Room:
             if prefix:
                 _leave(self._taken_by, prefix)
 
-    def _places_for(self, caller: Caller) -> int:
-        is_first = caller is not ANYONE and caller.name not in self._taken_with
-        return self._places if is_first or self._pace is None else self._pace.limit
-
     def _is_worth_a_look(self) -> bool:
         return self._pace is not None and (self.taken >= self._pace.fewest or not self._pace.is_free)
 
 
-def _leave(places: Counter[str], name: str) -> None:
-    places[name] -= 1
-    if not places[name]:
+def _leave(places: dict[str, int], name: str) -> None:
+    left = places[name] - 1
+    if left:
+        places[name] = left
+    else:
         del places[name]
 
 
