@@ -23,7 +23,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
 
 def main() -> int:
-    """Measure. With `--quick` the exit code is 1 if a ratio has been lost (`guard`), else if a figure falls short."""
+    """Measure. The exit code is 1 if `--quick` finds a guarded ratio lost; the page says what falls short."""
     letters = [section.letter for section in SECTIONS]
     arguments = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure the engine beside its peers.")
     arguments.add_argument("--quick", action="store_true", help="few sessions, and only ratios are looked at")
@@ -44,7 +44,7 @@ def main() -> int:
                 measured += run(section, size, Path(chosen.folder), results, console)
     if not size.is_quick:
         write_page(results, redraw=chosen.page)
-        return 0 if all(row.reached is not False for row in measured) else 1
+        return 0
     lost = guard.lost(measured, lambda letter: again(letter, Path(chosen.folder)))
     for loss in lost:
         console.print(f"[red]{loss}[/]", highlight=False)
