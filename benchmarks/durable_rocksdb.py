@@ -3,77 +3,41 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 from benchmarks.durable_drive import CRASH_ONLY, EACH, Rate, Subject
-from benchmarks.servers import PeerMissing
+from benchmarks.probe import Probe
 from benchmarks.unpacked import environment
 
 PROBE = Path(__file__).parent / "rocksdb_probe.py"
 PEER = "Quix Streams"
 
 
-class RocksDbProbe:
-    """The process, and what it answers. Raises `PeerMissing` when it cannot be started."""
+def open_probe(folder: Path, keys: Sequence[str]) -> Probe:
+    """The process, with a session in each of its states for each key. Raises `PeerMissing`."""
+    python, given = environment(), folder / "keys.json"
+    given.write_text(json.dumps(list(keys)), "utf-8")
+    return Probe(PEER, [python, PROBE, given, folder], folder / "said.txt")
 
-    def __init__(self, folder: Path, keys: Sequence[str]) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        given, self._said = folder / "keys.json", folder / "said.txt"
-        given.write_text(json.dumps(list(keys)), "utf-8")
-        with self._said.open("wb") as said:
-            self._child = subprocess.Popen(
-                [str(environment()), str(PROBE), str(given), str(folder)],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True,
-            )  # fmt: skip
-        try:
-            self._answer()
-        except BaseException:
-            self.close()
-            raise
 
-    def ask(self, which: str, what: str, given: object) -> Any:
-        """What it answers to a line of its."""
-        assert self._child.stdin is not None
-        self._child.stdin.write(f"{which} {what} {given}\n")
-        self._child.stdin.flush()
-        return self._answer()
-
-    def _answer(self) -> Any:
-        assert self._child.stdout is not None
-        line = self._child.stdout.readline()
-        if not line:
-            last = self._said.read_text("utf-8", "replace").strip().splitlines()
-            raise PeerMissing(PEER, f"its process ended: {last[-1][:300] if last else 'it said nothing'}")
-        return json.loads(line)
-
-    def close(self) -> None:
-        """End the process."""
-        if self._child.poll() is None:
-            self._child.communicate(timeout=60)
-
-    def rate(self, which: str, what: str) -> Rate:
-        """A way of driving it."""
-        return lambda seconds: float(self.ask(which, what, seconds))
+def rate(probe: Probe, which: str, what: str) -> Rate:
+    """A way of driving one of its states: `one` by one, or a `hundred` at a time."""
+    return lambda seconds: float(probe.ask(which, what, seconds))
 
 
 @contextmanager
 def rocksdb_states(folder: Path, keys: Sequence[str]) -> Iterator[list[Subject]]:
     """The state as it is, which leaves flushing to the system, and the same flushed at each transaction."""
-    probe = RocksDbProbe(folder, keys)
-    try:
+    with closing(open_probe(folder, keys)) as probe:
         yield [
             Subject(
-                "Quix Streams' RocksDB state", CRASH_ONLY, probe.rate("as-it-is", "one"), None,
-                probe.rate("as-it-is", "hundred"), "a transaction a touch or a batch, no changelog; one thread",
+                "Quix Streams' RocksDB state", CRASH_ONLY, rate(probe, "as-it-is", "one"), None,
+                rate(probe, "as-it-is", "hundred"), "a transaction a touch or a batch, no changelog; one thread",
             ),
             Subject(
-                "Quix Streams' RocksDB state, flushed", EACH, probe.rate("flushed", "one"), None,
-                probe.rate("flushed", "hundred"), "the same with sync writes, which it has no setting for",
+                "Quix Streams' RocksDB state, flushed", EACH, rate(probe, "flushed", "one"), None,
+                rate(probe, "flushed", "hundred"), "the same with sync writes, which it has no setting for",
             ),
         ]  # fmt: skip
-    finally:
-        probe.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from benchmarks.measure import seconds
-from benchmarks.servers import PeerMissing
+from benchmarks.probe import Probe
 from benchmarks.unpacked import HERMES_AGENT, environment, unpacked
 from lastseen.compat.gateway import Platform, SessionSource
 
@@ -59,53 +58,33 @@ class RealStore:
     def __init__(self, folder: Path, sessions: int) -> None:
         wheel, python = unpacked(), environment()
         self.path = folder / "sessions.json"
-        self._said = folder / "said.txt"
         # It keeps its own database in its home; nobody's real home is touched.
-        home = {**os.environ, "HERMES_HOME": str(folder / "home"), "HOME": str(folder / "home")}
-        (folder / "home").mkdir(parents=True)
-        with self._said.open("wb") as said:
-            self._child = subprocess.Popen(
-                [str(python), str(PROBE), str(wheel), str(folder)],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True, env=home,
-            )  # fmt: skip
+        home = folder / "home"
+        home.mkdir(parents=True)
+        env = {**os.environ, "HERMES_HOME": str(home), "HOME": str(home)}
+        self.probe = Probe(HERMES_AGENT.name, [python, PROBE, wheel, folder], folder / "said.txt", env)
         try:
-            self._answer()
-            assert self._ask("fill", sessions) == sessions
+            assert self.probe.ask("fill", sessions) == sessions
         except BaseException:
             self.close()
             raise
 
     def touch(self, number: int) -> float:
         """`get_or_create_session`, which rewrites the file."""
-        return float(self._ask("touch", number))
+        return float(self.probe.ask("touch", number))
 
     def prune(self, days: int) -> tuple[int, float]:
         """`prune_old_entries`."""
-        removed, spent = self._ask("prune", days)
+        removed, spent = self.probe.ask("prune", days)
         return int(removed), float(spent)
 
     def restart(self, number: int) -> float:
         """A new store in the same process: its imports are not counted."""
-        return float(self._ask("restart", number))
+        return float(self.probe.ask("restart", number))
 
     def close(self) -> None:
         """End the process."""
-        if self._child.poll() is None:
-            self._child.communicate(timeout=60)
-
-    def _ask(self, what: str, given: int) -> Any:
-        assert self._child.stdin is not None
-        self._child.stdin.write(f"{what} {given}\n")
-        self._child.stdin.flush()
-        return self._answer()
-
-    def _answer(self) -> Any:
-        assert self._child.stdout is not None
-        line = self._child.stdout.readline()
-        if not line:
-            last = self._said.read_text("utf-8", "replace").strip().splitlines()
-            raise PeerMissing(HERMES_AGENT.name, f"its process ended: {last[-1][:300] if last else 'it said nothing'}")
-        return json.loads(line)
+        self.probe.close()
 
 
 @dataclass

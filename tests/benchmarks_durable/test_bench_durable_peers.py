@@ -145,18 +145,15 @@ def test_aggregates_at_their_best_read_nothing(tmp_path: Path, monkeypatch: pyte
 
 
 def test_the_rocksdb_state_notes_each_touch_in_an_environment_of_its_own(tmp_path: Path) -> None:
-    probe = durable_rocksdb.RocksDbProbe(tmp_path, KEYS)
-    try:
+    with closing(durable_rocksdb.open_probe(tmp_path, KEYS)) as probe:
         before = now_ms()
         for which in ("as-it-is", "flushed"):
             first = probe.ask(which, "read", KEYS[0])
             assert first <= before
-            assert probe.rate(which, "hundred")(0.2) > 0
-            assert probe.rate(which, "one")(0.2) > 0
+            assert durable_rocksdb.rate(probe, which, "hundred")(0.2) > 0
+            assert durable_rocksdb.rate(probe, which, "one")(0.2) > 0
             assert probe.ask(which, "read", KEYS[0]) > first
             assert probe.ask(which, "read", "no") is None
-    finally:
-        probe.close()
     assert json.loads((tmp_path / "keys.json").read_text("utf-8")) == KEYS
 
 

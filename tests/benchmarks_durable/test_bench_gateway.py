@@ -23,17 +23,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[GatewaySto
         yield opened
 
 
-def test_it_is_the_class_of_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[object] = []
-    answer = RealStore._answer
-
-    def note(store: RealStore) -> object:
-        said.append(answer(store))
-        return said[-1]
-
-    monkeypatch.setattr(RealStore, "_answer", note)
-    with closing(RealStore(tmp_path, 1)):
-        assert said[0] == "gateway.session"
+def test_it_is_the_class_of_the_package(tmp_path: Path) -> None:
+    with closing(RealStore(tmp_path, 1)) as store:
+        assert store.probe.ready == "gateway.session"
     assert (tmp_path / "home" / "state.db").exists(), "its own database is where the probe says, not in somebody's home"
 
 
