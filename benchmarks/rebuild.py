@@ -21,6 +21,8 @@ from engine.log.port import Record
 from engine.log.sql import SqliteLog
 from engine.session import Policy
 from engine.verdicts import Verdict
+from infra.kafka.choice import NoKafka
+from infra.kafka.jars import DownloadFailed
 from projections.partition import Partition
 
 NOTES = """
@@ -109,6 +111,8 @@ def from_kafka(folder: Path, size: Size) -> list[Row]:
             samples = in_turn(3, {"kafka": lambda: events / kafka_topic._folding(url, list(range(partitions)))})
     except ImportError as error:
         return [missing(error.name or "Kafka", f"not installed: {error}")]
+    except (NoKafka, DownloadFailed) as error:
+        return [missing("Kafka", " ".join(str(error).split()))]
     row = rate("refold from Kafka, one process", samples["kafka"], 100_000)
     row.subject = ENGINE
     return [row]

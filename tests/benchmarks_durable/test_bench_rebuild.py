@@ -10,11 +10,12 @@ from in_bench import said_by
 from peer_servers import have_servers
 
 import lastseen
-from benchmarks import rebuild, rebuild_peers
+from benchmarks import kafka_topic, rebuild, rebuild_peers
 from benchmarks.measure import Size
 from benchmarks.workload import fill, key_of
 from engine.clock import SystemClock
 from engine.log.sql import SqliteLog
+from infra.kafka.choice import NoKafka
 
 SESSIONS = 300
 
@@ -78,3 +79,12 @@ def test_a_short_run_has_its_rows_and_targets_where_they_mean_something(tmp_path
     assert {name for name in rows if name.startswith(what)} == {
         f"{what}: {who}" for who in ("engine", "pickle of a dictionary", "JSON of a dictionary")
     }
+
+
+def test_without_a_broker_the_row_says_so_and_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_here(folder: Path) -> None:
+        raise NoKafka("no Docker,\n  no Java")
+
+    monkeypatch.setattr(kafka_topic, "broker", none_here)
+    (row,) = rebuild.from_kafka(tmp_path, Size("full", 1, 100, 200, SESSIONS))
+    assert (row.subject, row.missing) == ("Kafka", "no Docker, no Java")
