@@ -79,6 +79,12 @@ class Scene:
             return False
         return self.shares() and not any(engine.ask(READY) for engine in self.engines)
 
+    def _wrong_states(self) -> dict[str, object]:
+        """By key, what others should have been told last, and what they were."""
+        wanted, found = states_of(refold(self.url)), states_in(self.url)
+        keys = sorted(wanted.keys() | found.keys())
+        return {key: (wanted.get(key), found.get(key)) for key in keys if wanted.get(key) != found.get(key)}
+
     @staticmethod
     def _unrest(engine: Child) -> dict[str, object]:
         report = engine.ask()
@@ -115,7 +121,7 @@ class Scene:
             assert report.live == states_of(partitions)
         expected = facts_due(self.url)
         assert eventually(lambda: names(facts_in(self.url)) == expected), "others were told of everything, in order"
-        assert eventually(lambda: states_in(self.url) == states_of(partitions))
+        assert eventually(lambda: not self._wrong_states()), self._wrong_states()
         _logger.info("%s acknowledged, %s records", len(acknowledged), sum(values.values()))
 
 
