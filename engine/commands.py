@@ -23,6 +23,7 @@ from engine.merge_patch import merge_patch
 from engine.refusals import refusal
 from engine.session import Policy, Session, SessionView
 from engine.session_engine import ATTEMPTS, Decided, SessionEngine, Wait, verdict_of
+from engine.unwaited import Unwaited
 from engine.verdicts import Verdict
 from engine.view import Fold, PartitionState, View
 
@@ -35,7 +36,7 @@ class Commands(SessionEngine):
     """The session commands, for callers that name themselves `source` and live by `policy` unless told otherwise."""
 
     def __init__(self, log: Log, view: View, fold: Fold, clock: Clock, *, source: str, policy: Policy) -> None:
-        super().__init__(log, view, fold, clock)
+        super().__init__(log, view, fold, clock, Unwaited(log, source, clock))
         self._source = source
         self._policy = policy
 
@@ -129,14 +130,17 @@ class Commands(SessionEngine):
         """Activity: the idle clock restarts. May carry a merge patch of the attributes, a message, new limits.
 
         Returns the session once the touch is folded; with `wait="appended"` nothing, once the log has it; with
-        `wait="none"` nothing, at once. A plain touch within `touch_precision_ms` of the last is not written.
+        `wait="none"` nothing, at once (`engine.unwaited`). A plain touch within `touch_precision_ms` of the last is not
+        written.
         """
         check_wait(wait)
+        is_plain = attributes is None and message is None and policy is None and if_version is None
+        if is_plain and wait == "none":
+            self._touch_unwaited(key, session_id)
+            return None
         if attributes is not None:
             self._check_merged(key, attributes)
         unwritten: list[SessionView] = []
-
-        is_plain = attributes is None and message is None and policy is None and if_version is None
 
         def make(now_ms: int, session: Session | None, partition: PartitionState) -> events.Touched | Decided | None:
             session = self._live(key, session, session_id, now_ms, partition)
@@ -218,6 +222,15 @@ class Commands(SessionEngine):
             verdict = verdict_of(answer)
             results[place] = answer.session if verdict is Verdict.APPLIED else refusal(verdict, message.key)
         return results
+
+    def _touch_unwaited(self, key: str, session_id: str | None) -> None:
+        self._check_open()
+        now_ms = self._clock.now_ms()
+        with self._view.lock:
+            partition, session = self._touchable(key, session_id, now_ms)
+            if _is_coalesced(session, now_ms):
+                return
+        self._unwaited.add(partition, key, session.session_id)
 
     def _touchable(self, key: str, session_id: str | None, now_ms: int) -> tuple[int, Session]:
         """The partition and the session of a key that can be touched. The caller holds the view's lock."""

@@ -21,6 +21,7 @@ from engine.errors import LastseenError, OutcomeUnknown, VersionConflict, shown
 from engine.log.port import Log, Message, Position
 from engine.refusals import refusal
 from engine.session import Session, SessionView
+from engine.unwaited import Unwaited
 from engine.verdicts import Verdict
 from engine.view import Answer, Fold, PartitionState, View
 
@@ -87,8 +88,10 @@ class _Turn:
 class SessionEngine:
     """Runs commands against a log and the view that is folded from it. Safe to call from many threads."""
 
-    def __init__(self, log: Log, view: View, fold: Fold, clock: Clock) -> None:
+    def __init__(self, log: Log, view: View, fold: Fold, clock: Clock, unwaited: Unwaited) -> None:
         self._log = log
+        self._unwaited = unwaited
+        """What was asked for and not waited for; whatever is appended goes after it."""
         self._view = view
         self._fold = fold
         self._clock = clock
@@ -216,6 +219,7 @@ class SessionEngine:
             self._hand_on()
 
     def _append_and_fold(self, messages: Sequence[Message]) -> None:
+        self._unwaited.send()
         # Of each partition only the last position counts.
         for partition, offset in dict(self._log.append(messages)).items():
             self._fold.catch_up(Position(partition, offset))
@@ -276,6 +280,7 @@ class SessionEngine:
             heir.wake()
 
     def _send(self, messages: Sequence[Message], wait: Wait) -> None:
+        self._unwaited.send()
         if wait == "appended":
             self._log.append(messages)
         else:
