@@ -124,7 +124,8 @@ $(BENCH_STAMP): requirements.lock requirements-bench.lock pyproject.toml $(if $(
 	$(BENCH_BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $(BENCH_STAMP)
 
-bench: bench-setup ## measure side by side with what people use instead, in 15 minutes; writes docs/benchmarks.md
+bench: bench-setup kafka-jars ## measure side by side with what people use instead, in 15 minutes; writes docs/benchmarks.md
+	$(BENCH_BIN)/python -m infra.peers
 	$(BENCH_BIN)/python -m benchmarks
 
 bench-quick: bench-setup ## the same on few sessions, in 2 minutes; fails if the engine has become much slower

@@ -23,6 +23,7 @@ from engine.session import Policy
 from engine.verdicts import Verdict
 from infra.kafka.choice import NoKafka
 from infra.kafka.jars import DownloadFailed
+from projections.follower import BATCH_RECORDS
 from projections.partition import Partition
 
 NOTES = """
@@ -54,7 +55,7 @@ def fold_all(path: Path, events: int) -> float:
     with closing(SqliteLog(str(path), ManualClock())) as log:
         partition = Partition(0)
         started = time.perf_counter()
-        while records := log.read(0, partition.checkpoint, 5_000):
+        while records := log.read(0, partition.checkpoint, BATCH_RECORDS):
             for record in records:
                 partition.fold(record)
         spent = time.perf_counter() - started
