@@ -78,7 +78,7 @@ def table(outcome: Outcome) -> str:
 def main() -> int:
     """Run, report, and say by the exit code whether all held."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=10, help="how long the load is kept up; caches fill for a minute or two")
+    parser.add_argument("--minutes", type=float, default=10, help="how long; caches fill for one or two")
     parser.add_argument("--load", type=float, default=0.5, help="the share of the peak, which is measured first")
     parser.add_argument("--seed", type=int, default=1, help="of what the callers do")
     parser.add_argument("--kafka", action="store_true", help="on a broker instead of SQLite")
