@@ -6,6 +6,7 @@ murmur2 with Kafka's seed over the key's UTF-8, sign bit cleared, modulo the num
 
 from __future__ import annotations
 
+import struct
 from functools import lru_cache
 
 _MULTIPLIER = 0x5BD1E995
@@ -17,13 +18,10 @@ def murmur2(data: bytes) -> int:
     """The 32-bit murmur2 hash of `data`, unsigned."""
     length = len(data)
     state = _SEED ^ length
+    for word in struct.unpack_from(f"<{length // 4}I", data):
+        word = word * _MULTIPLIER & _MASK
+        state = (state * _MULTIPLIER & _MASK) ^ ((word ^ word >> 24) * _MULTIPLIER & _MASK)
     whole = length & ~3
-    for start in range(0, whole, 4):
-        word = int.from_bytes(data[start : start + 4], "little")
-        word = word * _MULTIPLIER & _MASK
-        word ^= word >> 24
-        word = word * _MULTIPLIER & _MASK
-        state = (state * _MULTIPLIER & _MASK) ^ word
     if whole != length:
         state ^= int.from_bytes(data[whole:], "little")
         state = state * _MULTIPLIER & _MASK
