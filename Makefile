@@ -36,7 +36,7 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check kafka kafka-cluster kafka-jars browser test replay-check crash kafka-crash simulate mutants fuzz torture bench bench-quick bench-setup docs lock clean no-python
+.PHONY: help setup demo check kafka kafka-cluster kafka-jars browser test replay-check crash kafka-crash faults simulate mutants fuzz torture soak bench bench-quick bench-setup docs lock clean no-python
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -84,7 +84,7 @@ kafka-jars: setup ## make ready what the tests run Kafka with: a container engin
 browser: setup ## make ready the browser of the tests
 	$(BIN)/python -m infra.browser
 
-test: check kafka-jars browser bench-setup ## check, then every test, then whether the engine has become much slower
+test: check kafka-jars browser faults bench-setup ## check, then every test, then whether the engine has become much slower
 	$(BIN)/python -m pytest --ignore=tests/style
 	$(BENCH_BIN)/python -m benchmarks --quick
 
@@ -110,6 +110,13 @@ torture: setup kafka-jars ## hours: many histories, kills, losses of power, and 
 	LASTSEEN_KAFKA_CYCLES=100 $(BIN)/python -m pytest tests/kafka/test_chaos.py
 	$(BIN)/python -m tests.durability.power_loss --points $(or $(POINTS),500) $(if $(SEED),--seed $(SEED))
 	$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),100000) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.durability.recovery --kills $(or $(KILLS),50)
+
+faults: setup ## make ready what the tests break things with: libfaketime
+	$(BIN)/python -m infra.faults
+
+soak: setup ## a steady load, and whether all stays flat (MINUTES=30 LOAD=0.5 KAFKA=1)
+	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),10) --load $(or $(LOAD),0.5) $(if $(KAFKA),--kafka)
 
 fuzz: setup ## bad input for every door (INPUTS=100000 SEED=7)
 	$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),100000) $(if $(SEED),--seed $(SEED))
