@@ -7,7 +7,7 @@ import random
 import time
 
 import pytest
-from scene import DELIVERY_S, Scene, begin_afresh, bounded
+from scene import ANSWERED_WITHIN_S, Scene, begin_afresh, bounded
 
 from infra.network.namespace import Namespace, NoNamespaces
 from tests.kafka.kafka_places import eventually
@@ -44,7 +44,7 @@ def test_an_owner_that_is_cut_off_hands_over_and_comes_back(scene: Scene) -> Non
 def test_one_way_is_cut(scene: Scene, sender: str, receiver: str) -> None:
     begin_afresh(scene.one)
     scene.network.cut(sender, receiver)
-    assert eventually(lambda: scene.one.ask().failed.total() > 0, DELIVERY_S + 10), "callers hear of it"
+    assert eventually(lambda: scene.one.ask().failed.total() > 0, ANSWERED_WITHIN_S), "callers hear of it"
     scene.goes_on(scene.two)
     bounded(scene.one.ask())
     assert scene.network.lost(sender, receiver) > 0
