@@ -19,7 +19,7 @@ PARTITIONS = 4
 DELIVERY_S = 3.0
 ANSWERED_WITHIN_S = 2 * DELIVERY_S + 2 * 10 + 4
 """By then a caller has an answer: the time for delivery, as long for whoever was before him, and, where his record was
-acknowledged and one before it was not sent, twice the time for which a read waits; some for a machine with other work."""
+acknowledged and one before it was not sent, twice the time for which a read waits; some for a busy machine."""
 READ_WITHIN_S = 4.0
 """Reads need no broker; but the machine may have other work."""
 SETTLED_WITHIN_S = 90.0
