@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 from engine import events, lifecycle
 from engine.clock import Clock
 from engine.codec import check_key, encode
-from engine.errors import LastseenError, OutcomeUnknown, VersionConflict, shown
+from engine.errors import LastseenError, LogUnavailable, OutcomeUnknown, VersionConflict, shown
 from engine.log.port import Log, Message, Position
 from engine.refusals import refusal
 from engine.session import Session, SessionView
@@ -221,8 +221,16 @@ class SessionEngine:
     def _append_and_fold(self, messages: Sequence[Message]) -> None:
         self._unwaited.send()
         # Of each partition only the last position counts.
-        for partition, offset in dict(self._log.append(messages)).items():
-            self._fold.catch_up(Position(partition, offset))
+        reached = dict(self._log.append(messages))
+        try:
+            for partition, offset in reached.items():
+                self._fold.catch_up(Position(partition, offset))
+        except LogUnavailable as error:
+            # The error of a read says that nothing was written.
+            raise OutcomeUnknown(
+                f"what was appended is in the log, and what came of it cannot be read ({error}). Read before you try"
+                " again"
+            ) from error
 
     def _await(self, turn: _Turn) -> None:
         try:

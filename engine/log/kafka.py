@@ -35,7 +35,7 @@ MAX_TAIL_BYTES = 8 * 1024 * 1024
 MAX_TAIL_BATCHES = 8_192
 MAX_AHEAD_BYTES = 32 * 1024 * 1024
 READ_TIMEOUT_S = 10.0
-"""How long a read waits for a record that the broker has and does not send."""
+"""How long a read waits for a record that the broker has and does not send; no longer than an append may take."""
 ASK_EVERY_S = 0.25
 """How often whoever waits asks the broker, should the stream be busy elsewhere."""
 JUST_MADE_S = 1.0
@@ -61,6 +61,7 @@ class KafkaLog:
         number of partitions than asked for, and `InvalidSetting`.
         """
         self._place = place
+        self._read_timeout_s = min(READ_TIMEOUT_S, place.delivery_timeout_ms / 1000)
         self._pid = os.getpid()
         admin = open_admin(place)
         try:
@@ -156,7 +157,7 @@ class KafkaLog:
         if found is None:
             return self._read_elsewhere(stream, partition, from_offset, max_records)
         if not found and self._end_after(partition, from_offset) > from_offset:
-            stream.await_more(partition, from_offset, READ_TIMEOUT_S)
+            stream.await_more(partition, from_offset, self._read_timeout_s)
             self._check()
             found = stream.read(partition, from_offset, max_records)
             if not found:
@@ -164,7 +165,7 @@ class KafkaLog:
                     return self.read(partition, from_offset, max_records)
                 raise LogUnavailable(
                     f"log {self._place}, partition {partition}: the broker has a record at offset {from_offset}, and"
-                    f" did not send it within {READ_TIMEOUT_S:.0f} s: {stream.trouble or 'try again'}"
+                    f" did not send it within {self._read_timeout_s:g} s: {stream.trouble or 'try again'}"
                 )
         return found
 

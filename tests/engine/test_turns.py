@@ -12,9 +12,9 @@ import pytest
 from stage import PATIENCE_S, T0
 
 from engine.clock import ManualClock
-from engine.errors import LogUnavailable, SessionExists, SessionNotFound
+from engine.errors import LogUnavailable, OutcomeUnknown, SessionExists, SessionNotFound
 from engine.log.memory import MemoryLog
-from engine.log.port import Message, Position
+from engine.log.port import Message, Position, Record
 from lastseen.app import Engine
 from lastseen.config import Settings
 
@@ -26,9 +26,15 @@ class Gate(MemoryLog):
         super().__init__(ManualClock(T0))
         self.is_shut = False
         self.fails = False
+        self.is_unreadable = False
         self.knocked = threading.Event()
         self.opened = threading.Event()
         self.sizes: list[int] = []
+
+    def read(self, partition: int, from_offset: int, max_records: int) -> list[Record]:
+        if self.is_unreadable:
+            raise LogUnavailable("log gate: nothing was written")
+        return super().read(partition, from_offset, max_records)
 
     def append(self, messages: Sequence[Message]) -> list[Position]:
         if self.is_shut:
@@ -133,3 +139,17 @@ def test_it_is_decided_on_what_the_turn_before_left(crowd: Crowd) -> None:
     crowd.let_through()
     assert isinstance(refused.exception(PATIENCE_S), SessionExists)
     assert crowd.gate.sizes == [1], "refused before anything was appended"
+
+
+def test_what_was_appended_and_cannot_be_read_back_is_not_said_to_be_unwritten(crowd: Crowd) -> None:
+    waiting = [crowd.call(lambda key=key: crowd.engine.create(key)) for key in ("a", "b")]
+    crowd.gate.is_unreadable = True
+    crowd.let_through()
+    for each in (crowd.first, *waiting):
+        assert isinstance(each.exception(PATIENCE_S), OutcomeUnknown)
+    with pytest.raises(OutcomeUnknown, match="is in the log"):
+        crowd.engine.touch("alive", message="not coalesced")
+    crowd.gate.is_unreadable = False
+    crowd.engine.refresh()
+    assert {session.key for session in crowd.engine.list().sessions} == {"alive", "first", "a", "b"}
+    assert crowd.engine._follower._awaited == {}, "nobody waits for them any more"
