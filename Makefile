@@ -36,7 +36,7 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check kafka kafka-cluster kafka-jars browser test replay-check crash kafka-crash faults simulate mutants fuzz torture soak bench bench-quick bench-setup docs lock clean no-python
+.PHONY: help setup demo check kafka kafka-cluster kafka-jars browser test replay-check crash kafka-crash faults simulate mutants fuzz torture soak fuzz-codec bench bench-quick bench-setup docs lock clean no-python
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -110,6 +110,7 @@ torture: setup kafka-jars ## hours: many histories, kills, losses of power, and 
 	LASTSEEN_KAFKA_CYCLES=100 $(BIN)/python -m pytest tests/kafka/test_chaos.py
 	$(BIN)/python -m tests.durability.power_loss --points $(or $(POINTS),500) $(if $(SEED),--seed $(SEED))
 	$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),100000) $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.durability.corruption --damages $(or $(DAMAGES),6000) $(if $(SEED),--seed $(SEED))
 	$(BIN)/python -m tests.durability.recovery --kills $(or $(KILLS),50)
 
 faults: setup ## make ready what the tests break things with: libfaketime
@@ -130,6 +131,10 @@ $(BENCH_STAMP): requirements.lock requirements-bench.lock pyproject.toml $(if $(
 	$(BENCH_BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements-bench.lock
 	$(BENCH_BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $(BENCH_STAMP)
+
+fuzz-codec: setup ## the codec under libFuzzer, Linux on x86-64 only (RUNS=1000000 SEED=7)
+	$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r tests/fuzz/atheris.txt
+	$(BIN)/python -m tests.fuzz.codec_atheris --runs $(or $(RUNS),1000000) $(if $(SEED),--seed $(SEED))
 
 bench: bench-setup kafka-jars ## measure side by side with what people use instead, in 15 minutes; writes docs/benchmarks.md
 	$(BENCH_BIN)/python -m infra.peers
