@@ -3,8 +3,7 @@
 Theory of operation. The first touch goes to the log by itself. Those that come while the log is at work wait here, and
 whoever hears that it is done, a thread of the log's, hands it all of them together: so a lone touch is not delayed, and
 many cost each a fraction. Whatever else is appended goes after what waits here (`send`), so the log has everything in
-the order in which it was asked for. There is no thread and no timer here, and a touch that has not left is written out
-at the end.
+the order in which it was asked for. There is no thread and no timer here.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ class Unwaited:
     def add(self, partition: int, key: str, session_id: str) -> None:
         """Take in a touch that may be made.
 
-        Raises `LogUnavailable` where the log has not taken earlier ones for some time.
+        Raises the log's error where it takes nothing now, and `LogUnavailable` where it took nothing for some time.
         """
         waiting = self._waiting
         if len(waiting) >= MAX_WAITING:
@@ -61,7 +60,9 @@ class Unwaited:
         waiting.append((partition, key, session_id))
         # First added, then looked; `_sent` does it the other way round. So one of the two sees to it.
         if not self._under_way:
-            self._send_unless_sending()
+            refusal = self._send_unless_sending()
+            if refusal is not None:
+                raise refusal
 
     def send(self) -> None:
         """Hand the log all that waits now: what is appended next comes after it."""
@@ -70,38 +71,38 @@ class Unwaited:
                 self._send_all()
             self._send_unless_sending()
 
-    def _send_unless_sending(self) -> None:
+    def _send_unless_sending(self) -> LastseenError | None:
+        """Hand the log what waits, unless it is at work; returns why it has not taken all, if so."""
+        refusal = None
         # Who finds the lock taken leaves: its holder looks again here, or has an append under way that does.
         while self._waiting and not self._under_way and self._sending.acquire(blocking=False):
             try:
-                is_taken = self._send_all()
+                refusal = self._send_all() or refusal
             finally:
                 self._sending.release()
-            if not is_taken:
-                return
+        return refusal
 
-    def _send_all(self) -> bool:
-        """Whether the log has taken all that waited. The caller holds `_sending`."""
-        waiting = self._waiting
+    def _send_all(self) -> LastseenError | None:
+        """Hand the log all that waits; returns why it has not taken all, if so. The caller holds `_sending`.
+
+        What is refused is not kept for later: it would count as activity at a time when there was none.
+        """
+        waiting, refusal = self._waiting, None
         while waiting:
             touches = [waiting.popleft() for _ in range(min(len(waiting), BATCH))]
             self._under_way.append(None)
             try:
                 appended = self._log.append_soon(self._messages(touches))
-            except LogUnavailable:
-                # Too much is under way: they go on waiting, for the next touch, the next command or the end.
-                self._under_way.pop()
-                waiting.extendleft(reversed(touches))
-                return False
             except LastseenError as error:
                 self._under_way.pop()
                 _report(error)
+                refusal = error
             else:
                 appended.add_done_callback(self._sent)
             if self._at_gate:
                 with self._room:
                     self._room.notify_all()
-        return True
+        return refusal
 
     def _messages(self, touches: Sequence[_Touch]) -> list[Message]:
         now_ms, source = self._clock.now_ms(), self._source
@@ -121,7 +122,6 @@ class Unwaited:
             self._send_unless_sending()
 
     def _await_room(self, key: str) -> None:
-        self._send_unless_sending()
         with self._room:
             self._at_gate += 1
             has_room = self._room.wait_for(lambda: len(self._waiting) < MAX_WAITING, PATIENCE_S)
@@ -131,14 +131,6 @@ class Unwaited:
                 f"session key {shown(key)}: {MAX_WAITING} touches wait for the log, which has taken none for"
                 f" {PATIENCE_S:g} s; this one was not written. See what keeps the log, and try again"
             )
-
-    def end(self) -> None:
-        """Hand the log what still waits, before it is closed; what it does not take is lost, and said to be."""
-        self.send()
-        with self._sending:
-            if self._waiting:
-                _report(LogUnavailable(f"the log took {len(self._waiting)} of them no more before it was closed"))
-                self._waiting.clear()
 
 
 def _report(error: BaseException) -> None:

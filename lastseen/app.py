@@ -365,7 +365,7 @@ class Engine(PastReads, Observed):
             if self._is_closed:
                 return
             self._is_closed = True
-        self._unwaited.end()
+        self._unwaited.send()
         self._upkeep.stop()
         self._subscriptions.close()
         self._share.close()

@@ -175,8 +175,8 @@ def test_a_failure_is_told_and_those_behind_it_go_on(
     assert log.keys == [["a"], ["b", "c"]]
     caplog.clear()
     log.refuses = LogError("closed for good")
+    touches.add(0, "d", ID)
     with caplog.at_level(logging.WARNING, "lastseen"):
-        touches.add(0, "d", ID)
         log.answer(1)
     assert "closed for good" in caplog.text
     log.refuses = None
@@ -184,21 +184,16 @@ def test_a_failure_is_told_and_those_behind_it_go_on(
     assert log.keys[2:] == [["e"]]
 
 
-def test_what_the_log_has_no_room_for_waits_in_its_order(
+def test_what_the_log_refuses_is_told_to_whoever_brings_it_and_not_written_later(
     touches: Unwaited, log: SlowLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     log.refuses = LogUnavailable("too much is under way")
-    touches.add(0, "a", ID)
-    touches.add(0, "b", ID)
-    assert log.keys == []
+    with caplog.at_level(logging.WARNING, "lastseen"), pytest.raises(LogUnavailable, match="too much"):
+        touches.add(0, "a", ID)
+    assert "too much is under way" in caplog.text
     log.refuses = None
-    touches.add(0, "c", ID)
-    assert log.keys == [["a", "b", "c"]]
-    log.refuses = LogUnavailable("too much is under way")
-    touches.add(0, "d", ID)
-    with caplog.at_level(logging.WARNING, "lastseen"):
-        touches.end()
-    assert "1 of them" in caplog.text
+    touches.add(0, "b", ID)
+    assert log.keys == [["b"]]
 
 
 def test_who_brings_too_many_waits_for_room(touches: Unwaited, log: SlowLog, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,31 +243,17 @@ def test_they_are_written_as_any_other_touch(on_disk: Stage) -> None:
     assert (event.data.session_id, sent_at_ms) == (session.session_id, T0)
 
 
-def test_a_log_that_had_no_room_is_asked_again_before_anybody_waits(
-    touches: Unwaited, log: SlowLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(unwaited, "MAX_WAITING", 3)
-    log.refuses = LogUnavailable("too much is under way")
-    for key in "abc":
-        touches.add(0, key, ID)
-    log.refuses = None
-    touches.add(0, "d", ID)
-    assert log.keys == [["a", "b", "c"]]
-    log.answer(0)
-    assert log.keys[1:] == [["d"]]
-
-
 def test_at_the_end_nobody_waits_for_an_answer_to_send_the_rest(touches: Unwaited, log: SlowLog) -> None:
     for key in "abc":
         touches.add(0, key, ID)
-    touches.end()
+    touches.send()
     assert log.keys == [["a"], ["b", "c"]]
 
 
 def test_an_engine_sends_them_before_it_closes_its_log(on_disk: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     engine, order = on_disk.open(), list[str]()
-    end, close = engine._unwaited.end, engine._log.close
-    monkeypatch.setattr(engine._unwaited, "end", lambda: (order.append("sent"), end()))
+    send, close = engine._unwaited.send, engine._log.close
+    monkeypatch.setattr(engine._unwaited, "send", lambda: (order.append("sent"), send()))
     monkeypatch.setattr(engine._log, "close", lambda: (order.append("closed"), close()))
     engine.shutdown()
     assert order == ["sent", "closed"]

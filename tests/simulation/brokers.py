@@ -114,6 +114,8 @@ class Appended(NamedTuple):
 
     messages: Sequence[Message]
     positions: Sequence[Position] | None
+    soon: bool = False
+    """Whether nobody waited for it."""
 
 
 class Line:
@@ -182,7 +184,7 @@ class Line:
         checked_size(messages, self.partitions)
         fault, self.armed = self.armed, None
         done: Future[list[Position]] = Future()
-        self.appended.append(Appended(messages, None))
+        self.appended.append(Appended(messages, None, soon=True))
         if fault is None:
             self._brokers.send(messages, self._draw.choice([0, 0, 5, 3_000]), lambda places: done.set_result([*places]))
             self._brokers.let_pass(0)

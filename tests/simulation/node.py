@@ -169,7 +169,9 @@ class Node:
         self.line.appended = []
         result: list[Any] = []
         error = self.do(lambda engine: result.append(work(engine)))
-        appended, self.line.appended = self.line.appended, []
+        # Touches that nobody waited for go before whatever is appended next, and are no part of that call.
+        appended = [each for each in self.line.appended if each.soon == (wait == "none")]
+        self.line.appended = []
         if self.engine is None:
             return None
         view = result[0] if result else None
