@@ -61,7 +61,7 @@ class Reads(threading.Thread):
     """A reader, and how long the slowest read took."""
 
     def __init__(self, engine: lastseen.Engine, key: str) -> None:
-        super().__init__()
+        super().__init__(daemon=True)  # where the test fails, nobody tells it that it is over
         self.engine, self.key, self.is_over = engine, key, threading.Event()
         self.slowest_s, self.count = 0.0, 0
         self.surprises: list[str] = []
@@ -95,7 +95,8 @@ def test_engines_outlast_a_broker_that_hangs_and_nobody_waits_for_ever(own_kafka
                 stopped_s = time.monotonic()
                 with pytest.raises((OutcomeUnknown, LogUnavailable)):
                     one.touch("read")
-                assert time.monotonic() - stopped_s < TIMEOUT_S + SLACK_S, "a caller is told in time"
+                # Whoever is at it may be waiting for his record, after another reader; only then is it our turn.
+                assert time.monotonic() - stopped_s < 3 * TIMEOUT_S + SLACK_S, "a caller is told in time"
                 assert eventually(lambda: one.health() and two.health(), HANGS_S), "what goes wrong is said"
                 threading.Event().wait(max(0.0, HANGS_S - (time.monotonic() - stopped_s)))
                 told = callers.failed - failed
