@@ -15,7 +15,7 @@ from engine.log.memory import MemoryLog
 from lastseen import Engine, ManualClock, Settings
 from projections.pruner import RETRY_MS
 from tests.simulation.brokers import T0
-from tests.simulation.run import plan
+from tests.simulation.run import plan, run
 from tests.simulation.world import World
 
 MIN = 60_000
@@ -156,3 +156,15 @@ def test_an_engine_whose_clock_is_ahead_says_what_the_log_says(stand: Stand) -> 
         stand.engine.open("ana")
     assert stand.log.end_offsets() == [2], "decided once: nothing has changed that could be decided anew"
     assert lastseen.Verdict.EXISTS in [entry.verdict for entry in stand.engine.history("ana")]
+
+
+@pytest.mark.parametrize(
+    ("seed", "steps"),
+    [(71001, (12, 92)), (551, (34, 43, 60, 62)), (1793, (20, 25, 26, 30))],
+    ids=lambda each: str(each),
+)
+def test_what_the_checks_themselves_had_wrong(seed: int, steps: tuple[int, ...]) -> None:
+    """Seed 71001: the same id, made up twice, lived in two partitions, which know their own only. Seeds 551 and 1793:
+    touches that nobody waits for went to the log in a later call, and were taken for that call's own."""
+    planned = plan(seed).steps
+    assert run(seed, [planned[number] for number in steps]).violations == []
