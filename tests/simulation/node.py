@@ -170,8 +170,10 @@ class Node:
         result: list[Any] = []
         error = self.do(lambda engine: result.append(work(engine)))
         # Touches that nobody waited for go before whatever is appended next, and are no part of that call.
-        appended = [each for each in self.line.appended if each.soon == (wait == "none")]
-        self.line.appended = []
+        all_of_it, self.line.appended = self.line.appended, []
+        appended = [each for each in all_of_it if each.soon == (wait == "none")]
+        if wait == "appended" and not appended:
+            appended = all_of_it[-1:]  # what is to be acknowledged must have been waited for
         if self.engine is None:
             return None
         view = result[0] if result else None
