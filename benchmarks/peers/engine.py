@@ -13,6 +13,7 @@ from benchmarks.mix import Operation
 from benchmarks.peers.port import IDLE_S
 from benchmarks.workload import fill_keys
 from engine.clock import SystemClock
+from engine.errors import SessionEnded, SessionNotFound
 from engine.log import open_log
 from lastseen.app import Engine
 from lastseen.config import Settings
@@ -35,8 +36,12 @@ class EngineSessions:
         self._touch = engine.touch
 
     def touch(self, key: str) -> object:
-        """Checked on the view and handed to the log, which writes it behind the caller."""
-        return self._touch(key, wait="none")
+        """Checked on the view and handed to the log, which writes it behind the caller; who was evicted a moment ago,
+        before an earlier touch got there, begins anew."""
+        try:
+            return self._touch(key, wait="none")
+        except (SessionNotFound, SessionEnded):
+            return self.create(key)
 
     def batch(self, operations: Sequence[Operation]) -> object:
         """The touches at once, then the others one by one. Those of one session stay in their order: a touch of a
