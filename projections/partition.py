@@ -172,7 +172,7 @@ class Partition:
         if verdict is not Verdict.APPLIED:
             return verdict, session, settled, ending
         if type(event) is events.Touched and session is not None:
-            # Most records by far: nothing can end or change its place but the LRU order.
+            # Nothing can end or change its place but the LRU order.
             owner = session.owner
             lifecycle.apply(session, event, at_ms, offset)
             if session.owner != owner:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
+
+from infra import packages
 
 _NAME = "libfaketimeMT.so.1"
 _FOLDERS = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib")
-_APT_OPTIONS = ("-qq", "-o", "DPkg::Lock::Timeout=300")
 
 
 class NoFaketime(Exception):
@@ -21,7 +18,7 @@ def choose() -> Path:
     """The library to preload; installed by apt-get where that may be done without asking. Raises `NoFaketime`."""
     found = find()
     if found is None:
-        install()
+        packages.install(["libfaketime"], why="the tests of clocks that are stepped")
         found = find()
     if found is None:
         raise NoFaketime(
@@ -40,24 +37,3 @@ def find() -> Path | None:
                 if found.is_file():
                     return found
     return None
-
-
-def install() -> None:
-    """Install libfaketime, by root or passwordless sudo."""
-    apt, sudo = shutil.which("apt-get"), [] if os.geteuid() == 0 else ["sudo", "-n"]
-    if not apt or (sudo and not (shutil.which("sudo") and _succeeds([*sudo, "true"]))):
-        return
-    sys.stderr.write("lastseen: installing libfaketime with apt-get, for the tests of clocks that are stepped\n")
-    apt_get = [*sudo, "env", "DEBIAN_FRONTEND=noninteractive", apt, *_APT_OPTIONS]
-    # The lists may be older than the packages that they name, or not there at all; then, and only then, new ones.
-    wanted = [*apt_get, "install", "-y", "--no-install-recommends", "libfaketime"]
-    if not _succeeds(wanted):
-        _succeeds([*apt_get, "update"])
-        _succeeds(wanted)
-
-
-def _succeeds(command: list[str]) -> bool:
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.stderr.write(f"lastseen: {' '.join(command[:6])} … failed: {done.stderr.strip()[-500:]}\n")
-    return done.returncode == 0

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import tempfile
 from functools import cache
 from pathlib import Path
 
+from infra import packages
 from infra.kafka import wire
 from infra.kafka.cluster import Cluster
 from infra.kafka.docker import Docker, find_docker
@@ -27,7 +27,6 @@ ADDRESS_VARIABLE = "LASTSEEN_TEST_KAFKA"
 _CONTAINER_REACHED_WITHIN_S = 45
 # Debian 12 has 17, Debian 13 has 21.
 _JAVA_PACKAGES = ("openjdk-17-jre-headless", "openjdk-21-jre-headless", "default-jre-headless")
-_APT_OPTIONS = ("-qq", "-o", "Acquire::Retries=3", "-o", "DPkg::Lock::Timeout=300")
 
 
 class NoKafka(Exception):
@@ -86,28 +85,15 @@ def _java(folder: Path) -> Java | None:
 
 def _installed(folder: Path) -> Java | None:
     """Java and Maven from the system's packages, where installing is allowed without asking anybody."""
-    apt, sudo = shutil.which("apt-get"), [] if os.geteuid() == 0 else ["sudo", "-n"]
-    if not apt or (sudo and not _succeeds([*sudo, "true"])):
+    apt_get = packages.apt_get()
+    if apt_get is None:
         return None
     say("installing Java and Maven with apt-get: there is no container engine, and one of the two is missing")
-    apt_get = [*sudo, "env", "DEBIAN_FRONTEND=noninteractive", apt, *_APT_OPTIONS]
-    _succeeds([*apt_get, "update"])
+    packages.succeeds([*apt_get, "update"])
     for package in _JAVA_PACKAGES:
         if find_java():
             break
-        _succeeds([*apt_get, "install", "-y", "--no-install-recommends", package])
+        packages.succeeds([*apt_get, "install", "-y", "--no-install-recommends", package])
     if not shutil.which("mvn"):
-        _succeeds([*apt_get, "install", "-y", "--no-install-recommends", "maven"])
+        packages.succeeds([*apt_get, "install", "-y", "--no-install-recommends", "maven"])
     return _java(folder)
-
-
-def _succeeds(command: list[str]) -> bool:
-    """Run a command; when it fails, tell what it complained of."""
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    except OSError as failure:
-        say(f"{command[0]}: {failure.strerror}")
-        return False
-    if done.returncode:
-        say(f"{' '.join(command)} failed:\n{done.stderr.strip()}")
-    return done.returncode == 0

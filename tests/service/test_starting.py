@@ -14,7 +14,6 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
-import psutil
 import pytest
 
 from engine.errors import InvalidSetting
@@ -35,9 +34,9 @@ def test_dev_answers_within_three_seconds(tmp_path: Path) -> None:
         with Running(tmp_path, "--port", "0", "--demo", command="dev") as service:
             address = shown_address(service)
             assert httpx.get(f"{address}/livez").status_code == 200
-            # On a machine that has other work too, what the start itself takes of a processor is the measure.
-            used = psutil.Process(service.process.pid).cpu_times()
-            took_s.append(min(time.monotonic() - service.began_s, used.user + used.system))
+            # On a machine that has other work too, the time in which it could run and was not let does not count.
+            _, waited_ns, _ = Path(f"/proc/{service.process.pid}/schedstat").read_text("ascii").split()
+            took_s.append(time.monotonic() - service.began_s - int(waited_ns) / 1e9)
     assert min(took_s) < FIRST_ANSWER_S
 
 
