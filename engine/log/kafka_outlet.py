@@ -8,11 +8,12 @@ its own last state stands, and reads whatever comes between that and its next.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
 
-from kafka import KafkaConsumer, TopicPartition, errors
+from kafka import KafkaConsumer, TopicPartition
 
 from engine.errors import LogMismatch, LogUnavailable
 from engine.log.kafka import KafkaLog
@@ -30,6 +31,7 @@ MAX_WAITING_BYTES = 16 * 1024 * 1024
 READ_TIMEOUT_S = 10.0
 PAGE = 5_000
 _HEADERS_SIZE = len(encoded_headers(EVENT_HEADERS))
+_logger = logging.getLogger("lastseen")
 
 
 class KafkaOutlet:
@@ -144,7 +146,7 @@ class _States:
         try:
             reader = self._reader()
             return reader.beginning_offsets([place])[place], reader.end_offsets([place])[place]
-        except (errors.KafkaError, OSError, KeyError) as error:
+        except Exception as error:  # a client that has lost its way raises whatever it stumbles over
             self._drop_reader()
             raise log_error(self._place, "cannot be read", error) from None
 
@@ -157,13 +159,17 @@ class _States:
         """The next question goes to another client: this one may know the brokers from long ago, and never ask anew."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            consumer.close(autocommit=False, timeout_ms=1_000)
+            try:
+                consumer.close(autocommit=False, timeout_ms=1_000)
+            except Exception as error:  # whatever it is, the next one must be made
+                _logger.debug("log %s: a consumer did not close: %r", self._place, error)
 
     def _stretch(self, partition: int, first: int, after: int) -> Iterator[Sequence[Notice]]:
         """What is left of a stretch of offsets; what compaction has taken was replaced by something newer."""
-        consumer, place = self._reader(), TopicPartition(self._place.topic, partition)
+        place = TopicPartition(self._place.topic, partition)
         give_up = time.monotonic() + READ_TIMEOUT_S
         try:
+            consumer = self._reader()
             consumer.assign([place])
             consumer.seek(place, first)
             while consumer.position(place) < after:
@@ -176,11 +182,9 @@ class _States:
                     if record.offset < after and record.key is not None
                 ]
                 if time.monotonic() > give_up:
-                    self._drop_reader()
                     raise LogUnavailable(f"log {self._place}, partition {partition}: it could not be read in time")
-        except errors.OffsetOutOfRangeError:
-            return
-        except (errors.KafkaError, OSError) as error:
+        except Exception as error:
+            # Nothing is passed over: that an offset is out of range, a broker that is behind the others says too.
             self._drop_reader()
             raise log_error(self._place, "cannot be read", error) from None
 

@@ -1,0 +1,270 @@
+"""States that land late: what a broker writes long after its producer has given up on it stays on top of nothing newer.
+
+The owners of `tests/properties` come and go here with the real reader and writer of the topic of states, between a
+producer and a consumer that are made up: requests are lost, their answers are lost, or they are on their way for as
+long as it takes; readers fail, and are told by a broker that is behind that there is nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import rule
+from kafka import TopicPartition, errors
+
+from engine.errors import LogError
+from engine.log.kafka_outlet import MAX_WAITING_BYTES, _States
+from engine.log.kafka_place import place_of
+from engine.log.kafka_producer import Delivered, Failed, Tell
+from engine.log.kafka_writer import Writer
+from engine.log.memory import MemoryLog
+from engine.log.port import Message
+from engine.log.sharing import Notice
+from tests.properties.test_publisher import (
+    KEYS,
+    PARTITIONS,
+    FakeOutlet,
+    Member,
+    OwnersComeAndGo,
+    Topics,
+    live_states,
+    newest,
+)
+
+PLACE = place_of("kafka://192.0.2.1:9092/made-up.state")
+PAGE = 3
+LOST, UNANSWERED, LATE = "lost", "unanswered", "late"
+"""What may become of a request to write."""
+DEAF, SILENT, STRANGE, BEHIND = "deaf", "silent", "strange", "behind"
+"""How a read may fail: where the topic ends cannot be had; no answer; kafka-python stumbles; the broker lags."""
+
+
+class Way:
+    """Between one engine and the topic of states; the next request, or the next read, may go wrong."""
+
+    def __init__(self, topics: Topics) -> None:
+        self.states = topics.states
+        self.under_way: list[tuple[int, list[tuple[str, bytes | None]]]] = []
+        """What was sent, given up, and has not arrived yet."""
+        self.goes_wrong: str | None = None
+
+    def turn(self, *of: str) -> str | None:
+        """What goes wrong now, if it is one of these."""
+        wrong = self.goes_wrong
+        if wrong not in of:
+            return None
+        self.goes_wrong = None
+        return wrong
+
+    def land(self) -> None:
+        """The oldest request that is still under way arrives."""
+        if self.under_way:
+            partition, notices = self.under_way.pop(0)
+            self.states[partition] += notices
+
+
+class MadeUpProducer:
+    """Writes to the topic, or does not, and says what a producer can know of it (`Producer`)."""
+
+    def __init__(self, way: Way) -> None:
+        self._way = way
+
+    def hand_over(self, partition: int, messages: Sequence[Message], _: float, tell: Tell) -> None:
+        notices = [(message.key, message.value) for message in messages]
+        wrong = self._way.turn(LOST, UNANSWERED, LATE)
+        if wrong == LATE:
+            self._way.under_way.append((partition, notices))
+        elif wrong != LOST:
+            states = self._way.states[partition]
+            first = len(states)
+            states += notices
+            if wrong is None:
+                tell(Delivered(range(first, first + len(notices)), None))
+                return
+        tell(Failed(errors.KafkaTimeoutError("given up"), may_be_written=True, is_spoilt=True))
+
+    def close(self) -> None:
+        pass
+
+
+class Found(NamedTuple):
+    """A record, as far as it is looked at."""
+
+    offset: int
+    key: bytes
+    value: bytes | None
+
+
+class MadeUpConsumer:
+    """Reads one partition of the topic, a page at a time."""
+
+    def __init__(self, way: Way) -> None:
+        self._way = way
+        self._positions: dict[TopicPartition, int] = {}
+
+    def beginning_offsets(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(places, 0)
+
+    def end_offsets(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
+        if self._way.turn(DEAF):
+            raise RuntimeError("NetworkSelector closed!")
+        return {place: len(self._way.states[place.partition]) for place in places}
+
+    def assign(self, places: list[TopicPartition]) -> None:
+        self._positions = {place: self._positions.get(place, -1) for place in places}
+
+    def seek(self, place: TopicPartition, offset: int) -> None:
+        self._positions[place] = offset
+
+    def position(self, place: TopicPartition) -> int:
+        return self._positions[place]
+
+    def poll(self, **_: object) -> dict[TopicPartition, list[Found]]:
+        (place,) = self._positions
+        at = self._positions[place]
+        wrong = self._way.turn(SILENT, STRANGE, BEHIND)
+        if wrong == SILENT:
+            raise errors.KafkaTimeoutError("no answer")
+        if wrong == STRANGE:
+            raise AttributeError("'NoneType' object has no attribute 'offset'")
+        if wrong == BEHIND:
+            raise errors.OffsetOutOfRangeError({place: at})
+        page = self._way.states[place.partition][at : at + PAGE]
+        self._positions[place] = at + len(page)
+        return {place: [Found(at + number, key.encode(), value) for number, (key, value) in enumerate(page)]}
+
+    def close(self, **_: object) -> None:
+        raise errors.KafkaTimeoutError("a consumer that failed may fail to close, too")
+
+
+class StatesOnTheWay(_States):
+    """The real reader and writer of the states, with clients that are made up."""
+
+    def __init__(self, way: Way) -> None:
+        super().__init__(PLACE, PARTITIONS, 1 << 20)
+        self._way = way
+        self._writer = Writer(PLACE, PARTITIONS, lambda: MadeUpProducer(way), self._note, MAX_WAITING_BYTES)
+
+    def _reader(self) -> Any:
+        if self._consumer is None:
+            self._consumer = MadeUpConsumer(self._way)
+        return self._consumer
+
+
+class LateOutlet(FakeOutlet):
+    """An engine's way to the topics, on which states may be late."""
+
+    def __init__(self, topics: Topics) -> None:
+        super().__init__(topics)
+        self.way = Way(topics)
+        self._real = StatesOnTheWay(self.way)
+
+    def publish_states(self, partition: int, notices: Sequence[Notice]) -> None:
+        self._real.publish(partition, notices)
+
+    def distrust(self, partition: int) -> None:
+        self._real.distrust(partition)
+
+    def written_by_others(self, partition: int) -> Iterator[Sequence[Notice]]:
+        return self._real.written_by_others(partition)
+
+    def close(self) -> None:
+        self._real.close()
+
+
+class LateMember(Member):
+    """An engine that publishes on such a way; what fails is tried again."""
+
+    def __init__(self, log: MemoryLog, topics: Topics, max_kept: int) -> None:
+        super().__init__(log, topics, max_kept)
+        self.outlet: LateOutlet = LateOutlet(topics)
+        self.publisher._outlet = self.outlet
+
+    def publish(self) -> None:
+        for _ in range(3):
+            self.now_s += 10
+            try:
+                self.publisher.run()
+                return
+            except LogError:
+                pass
+        raise AssertionError("not more than two things go wrong at a time")
+
+
+class StatesComeLate(OwnersComeAndGo):
+    """Owners come and go, and so do their requests."""
+
+    def join(self) -> LateMember:
+        if not hasattr(self, "outlets"):
+            self.outlets: list[LateOutlet] = []
+        member = LateMember(self.log, self.topics, self.max_kept)
+        self.outlets.append(member.outlet)
+        return member
+
+    @rule(which=st.integers(0, 1), how=st.sampled_from([LOST, UNANSWERED, LATE, LATE, DEAF, SILENT, STRANGE, BEHIND]))
+    def go_wrong(self, which: int, how: str) -> None:
+        member = self.members[which]
+        assert isinstance(member, LateMember)
+        member.outlet.way.goes_wrong = how
+
+    @rule(data=st.data())
+    def land(self, data: st.DataObject) -> None:
+        data.draw(st.sampled_from(self.outlets)).way.land()
+
+    def say_old_things(self, about: slice) -> None:
+        """The last word has, twice, whoever was late."""
+        super().say_old_things(about)
+        for outlet in self.outlets:
+            outlet.way.goes_wrong = None
+            for _ in range((len(outlet.way.under_way) + 1) // 2 if about.start == 0 else len(outlet.way.under_way)):
+                outlet.way.land()
+
+    def teardown(self) -> None:
+        try:
+            super().teardown()
+        finally:
+            for outlet in getattr(self, "outlets", []):
+                outlet.close()
+
+
+TestStatesComeLate = StatesComeLate.TestCase
+TestStatesComeLate.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def owned_by_one() -> tuple[StatesComeLate, LateMember]:
+    """Two engines, of which the first owns everything and has told of a little life."""
+    machine = StatesComeLate()
+    machine.begin(1_000)
+    one = machine.members[0]
+    assert isinstance(one, LateMember)
+    return machine, one
+
+
+def test_a_request_of_its_own_that_lands_late_is_undone_by_an_owner() -> None:
+    machine, one = owned_by_one()
+    one.outlet.way.goes_wrong = LATE
+    machine.live([(key, "touch") for key in KEYS])
+    machine.publish(0, follows=True)
+    assert one.outlet.way.under_way, "given up, and still under way"
+    machine.live([("ana", "close"), ("ben", "touch"), ("cyd", "close"), ("dan", "touch")])
+    machine.publish(0, follows=True)
+    machine.teardown()
+
+
+@pytest.mark.parametrize("how", [DEAF, SILENT, STRANGE, BEHIND])
+def test_what_could_not_be_looked_at_is_looked_at_again(how: str) -> None:
+    machine, one = owned_by_one()
+    machine.live([(key, "touch") for key in KEYS])
+    machine.publish(0, follows=True)
+    for states in machine.topics.states:
+        states += states[:1]
+    one.outlet.way.goes_wrong = how
+    one.publish()
+    assert one.outlet.way.goes_wrong is None, "it was looked at"
+    for number, states in enumerate(machine.topics.states):
+        assert newest(states) == live_states(one.view.partitions[number])
+    machine.teardown()
