@@ -255,6 +255,34 @@ def test_a_request_of_its_own_that_lands_late_is_undone_by_an_owner() -> None:
     machine.teardown()
 
 
+def test_what_somebody_wrote_before_its_own_next_state_is_looked_at() -> None:
+    machine, one = owned_by_one()
+    machine.live([(key, "touch") for key in KEYS])
+    machine.publish(0, follows=True)
+    for states in machine.topics.states:
+        states += states[:1]
+    machine.live([("dan", "touch")])
+    machine.publish(0, follows=True)
+    for number, states in enumerate(machine.topics.states):
+        assert newest(states) == live_states(one.view.partitions[number])
+    machine.teardown()
+
+
+def test_what_somebody_wrote_while_nobody_owned_is_looked_at() -> None:
+    machine, one = owned_by_one()
+    two = machine.members[1]
+    machine.live([(key, "touch") for key in KEYS])
+    machine.publish(0, follows=True)
+    one.owned = frozenset()
+    for states in machine.topics.states:
+        states += states[:1]
+    two.owned = frozenset(range(PARTITIONS))
+    machine.publish(1, follows=True)
+    for number, states in enumerate(machine.topics.states):
+        assert newest(states) == live_states(two.view.partitions[number])
+    machine.teardown()
+
+
 @pytest.mark.parametrize("how", [DEAF, SILENT, STRANGE, BEHIND])
 def test_what_could_not_be_looked_at_is_looked_at_again(how: str) -> None:
     machine, one = owned_by_one()
