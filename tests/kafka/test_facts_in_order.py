@@ -1,0 +1,62 @@
+"""Facts are written in order, and nothing behind a gap: the newest in the topic says that all before it are there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from kafka import errors
+from kafka_places import Open, new_url
+
+from engine.errors import LogError
+from engine.log.kafka_outlet import KafkaOutlet
+from engine.log.kafka_producer import Failed, Producer, Tell
+from engine.log.port import Message
+from engine.log.sharing import Notice
+from tests.kafka.told import everything_in
+from tests.kafka_fixtures import SharedBroker
+
+FACTS = [Notice(f"key-{number}", b"%d " % number + b"x" * 700) for number in range(2_500)]
+"""More than three batches."""
+NEVER = -1
+
+
+class LosesOne:
+    """A producer one of whose batches is lost on the way, once that many have been written."""
+
+    def __init__(self, real: Producer, written: int) -> None:
+        self._real = real
+        self._left = written
+
+    def hand_over(self, partition: int, messages: Sequence[Message], created_s: float, tell: Tell) -> None:
+        self._left -= 1
+        if self._left == NEVER:
+            tell(Failed(errors.RequestTimedOutError("lost"), may_be_written=True, is_spoilt=True))
+        else:
+            self._real.hand_over(partition, messages, created_s, tell)
+
+    def close(self) -> None:
+        self._real.close()
+
+
+@pytest.mark.parametrize("written", [0, 1, 2])
+def test_behind_a_batch_that_was_lost_there_is_none(written: int, opened: Open, kafka_broker: SharedBroker) -> None:
+    url = new_url(kafka_broker.address)
+    outlet = opened(url).open_outlet()
+    try:
+        assert isinstance(outlet, KafkaOutlet)
+        writer = outlet._facts.writer
+        connect = writer._connect
+        loses = iter([written])
+        writer._connect = lambda: LosesOne(connect(), next(loses, NEVER))
+        with pytest.raises(LogError):
+            outlet.publish_facts(0, FACTS)
+        writer._connect = connect
+        there = [message.value() for message in everything_in(url, ".facts")[0]]
+        assert there == [fact.value for fact in FACTS[: len(there)]], "a beginning, without gaps"
+        assert bool(there) == bool(written)
+        assert outlet.last_fact(0) == (there[-1] if there else None)
+        outlet.publish_facts(0, FACTS[len(there) :])
+        assert [message.value() for message in everything_in(url, ".facts")[0]] == [fact.value for fact in FACTS]
+    finally:
+        outlet.close()
