@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from engine.errors import LastseenError
 from engine.log.port import Log
 from engine.log.sharing import Notice, Outlet
 from projections.facts import FactId, effect_of, encode_state, place_of, state_in, state_of
@@ -60,8 +59,8 @@ class Publisher:
             if number in owned:
                 try:
                     count += self._publish(number)
-                except LastseenError:
-                    # What of it the topic has is to be asked anew.
+                except Exception:
+                    # Whatever it was: what of it the topics have is to be asked anew.
                     self._next.pop(number, None)
                     raise
             else:

@@ -39,6 +39,8 @@ PLACE = place_of("kafka://192.0.2.1:9092/made-up.state")
 PAGE = 3
 LOST, UNANSWERED, LATE = "lost", "unanswered", "late"
 """What may become of a request to write."""
+STUCK = "stuck"
+"""A write may fail before it is one, too."""
 DEAF, SILENT, STRANGE, BEHIND = "deaf", "silent", "strange", "behind"
 """How a read may fail: where the topic ends cannot be had; no answer; kafka-python stumbles; the broker lags."""
 
@@ -164,6 +166,8 @@ class LateOutlet(FakeOutlet):
         self._real = StatesOnTheWay(self.way)
 
     def publish_states(self, partition: int, notices: Sequence[Notice]) -> None:
+        if self.way.turn(STUCK):
+            raise RuntimeError("can't start new thread")
         self._real.publish(partition, notices)
 
     def distrust(self, partition: int) -> None:
@@ -190,7 +194,7 @@ class LateMember(Member):
             try:
                 self.publisher.run()
                 return
-            except LogError:
+            except (LogError, RuntimeError):
                 pass
         raise AssertionError("not more than two things go wrong at a time")
 
@@ -205,7 +209,10 @@ class StatesComeLate(OwnersComeAndGo):
         self.outlets.append(member.outlet)
         return member
 
-    @rule(which=st.integers(0, 1), how=st.sampled_from([LOST, UNANSWERED, LATE, LATE, DEAF, SILENT, STRANGE, BEHIND]))
+    @rule(
+        which=st.integers(0, 1),
+        how=st.sampled_from([LOST, UNANSWERED, LATE, LATE, STUCK, DEAF, SILENT, STRANGE, BEHIND]),
+    )
     def go_wrong(self, which: int, how: str) -> None:
         member = self.members[which]
         assert isinstance(member, LateMember)
@@ -283,8 +290,8 @@ def test_what_somebody_wrote_while_nobody_owned_is_looked_at() -> None:
     machine.teardown()
 
 
-@pytest.mark.parametrize("how", [DEAF, SILENT, STRANGE, BEHIND])
-def test_what_could_not_be_looked_at_is_looked_at_again(how: str) -> None:
+@pytest.mark.parametrize("how", [DEAF, SILENT, STRANGE, BEHIND, STUCK])
+def test_what_could_not_be_looked_at_or_mended_is_looked_at_again(how: str) -> None:
     machine, one = owned_by_one()
     machine.live([(key, "touch") for key in KEYS])
     machine.publish(0, follows=True)
