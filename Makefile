@@ -8,6 +8,8 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 BENCH_BIN := .venv-bench/bin
 BENCH_STAMP := .venv-bench/.installed
+# Tests of Kafka and of networks wait more than they work: on two cores, three processes take the least time.
+JOBS ?= 3
 CHAT_FILE ?= $(or $(LASTSEEN_CHAT_FILE),../shared/data/ubuntu-irc.jsonl.gz)
 
 PIP_TOOLS := pip-tools==7.6.2
@@ -85,7 +87,7 @@ browser: setup ## make ready the browser of the tests
 	$(BIN)/python -m infra.browser
 
 test: check kafka-jars browser faults bench-setup ## check, then every test, then whether the engine has become much slower
-	$(BIN)/python -m pytest --ignore=tests/style
+	$(BIN)/python -m pytest --ignore=tests/style -n $(JOBS) --dist loadfile --no-loadscope-reorder
 	$(BENCH_BIN)/python -m benchmarks --quick
 
 replay-check: setup ## replay the whole recording against the naive model (LASTSEEN_CHAT_FILE=...)

@@ -20,6 +20,8 @@ FOLLOW_EVERY_S = 0.025
 LONGEST_SLEEP_MS = 60_000
 PUBLISH_EVERY_S = 0.025
 """How often others are told what took effect, all of it at once."""
+CROWD_S = 0.01
+"""How long more may live than are to, so that evictions share a flush of the disk."""
 RETRY_S = 1.0
 _logger = logging.getLogger("lastseen")
 
@@ -106,6 +108,10 @@ class Upkeep:
                 until_ms = now_ms + LONGEST_SLEEP_MS if next_ms is None else next_ms
                 self._clock.sleep_until(until_ms, self._sooner, LONGEST_SLEEP_MS)
                 continue
+            is_only_crowded = next_ms is None or next_ms > now_ms
+            # What is too many in a moment's time is evicted with them: one append instead of one each.
+            if is_only_crowded and self._stop.wait(CROWD_S):
+                return
             announced = self._try("prune", prune)
             if not announced and self._view.next_deadline(self._owned()) == next_ms:
                 # What is due was announced already, or cannot be: give the fold time.
