@@ -82,7 +82,7 @@ class Loop:
         child.start()
         os.close(writing)
         text = b""
-        # Its first line says that it is up. Some die from there on, and others later: on a busy machine too, they do work.
+        # Its first line says that it is up. Some die from there on, others later: so they work on a busy machine too.
         lines_left, chosen = self.chance.choice((1, 1, 2, 6, 21)), False
         kill_at = time.monotonic() + DEADLINE_S
         while (left_s := kill_at - time.monotonic()) > 0:

@@ -11,7 +11,7 @@ from time import monotonic
 import pytest
 from stage import HOUR, KEY, MIN, PATIENCE_S, T0, S, Stage
 
-from lastseen import Engine, ManualClock, errors, policy
+from lastseen import Engine, ManualClock, errors, policy, upkeep
 from lastseen.upkeep import Upkeep
 from projections.live_view import LiveView
 from projections.partition import Partition
@@ -161,6 +161,38 @@ def test_too_many_sessions_wake_the_pruner_though_nothing_is_due(stage: Stage) -
     wait_for(lambda: engine.count() == 3)
     assert [session.key for session in engine.list().sessions] == ["key-7", "key-8", "key-9"]
     assert engine.statistics()["ended"] == {"capacity": 7}
+
+
+def test_sessions_that_are_too_many_within_a_moment_are_evicted_together(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "CROWD_S", 0.5)
+    engine = stage.open(background=True, idle_ttl=None, max_sessions=3)
+    for number in range(40):
+        engine.open(f"k{number}")
+    wait_for(lambda: engine.count() == 3)
+    assert engine._pruner.announced == 37
+    # One moment, or two on a machine that stood still meanwhile; without it, nearly one for each.
+    assert engine._pruner.runs <= 2
+
+
+def test_a_shutdown_does_not_wait_for_the_moment_to_be_over(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upkeep, "CROWD_S", 20 * PATIENCE_S)
+    engine = stage.open(background=True, idle_ttl=None, max_sessions=1)
+    lies_down, wait = threading.Event(), engine._upkeep._stop.wait
+
+    def told(seconds: float) -> bool:
+        if seconds == upkeep.CROWD_S:
+            lies_down.set()
+        return wait(seconds)
+
+    monkeypatch.setattr(engine._upkeep._stop, "wait", told)
+    for key in ("a", "b"):
+        engine.open(key)
+    assert lies_down.wait(PATIENCE_S)
+    began = monotonic()
+    engine.shutdown()
+    assert monotonic() - began < PATIENCE_S
 
 
 def test_a_pruner_with_nothing_to_do_does_nothing(stage: Stage) -> None:
