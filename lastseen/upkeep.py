@@ -120,10 +120,10 @@ class Upkeep:
     def _try(self, name: str, work: Callable[[], object]) -> object:
         try:
             done = work()
-        except LastseenError as error:
+        except Exception as error:
             if name not in self.failures:
                 _logger.warning("%s failed and is tried again: %s", name, error)
-            self.failures[name] = error
+            self.failures[name] = error if isinstance(error, LastseenError) else _unforeseen(name, error)
             return None
         if self.failures.pop(name, None) is not None:
             _logger.info("%s works again", name)
@@ -136,3 +136,10 @@ class Upkeep:
         for thread in self._threads:
             thread.join()
         self._threads.clear()
+
+
+def _unforeseen(name: str, error: Exception) -> LastseenError:
+    """The typed error in the place of one that nobody thought of."""
+    typed = LastseenError(f"{name} failed: {error!r}; it is tried again, and is worth a report with the log's lines")
+    typed.__cause__ = error
+    return typed

@@ -6,7 +6,9 @@ else when an offset is gone, acknowledge what one broker has.
 
 from __future__ import annotations
 
+import socket
 import ssl
+import struct
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, errors
@@ -29,6 +31,8 @@ RECONNECT_MAX_MS = 1_000
 MAX_BATCH_BYTES = 512 * 1024
 MAX_REQUEST_BYTES = 8 * 1024 * 1024
 
+_GIVE_UP_AT_ONCE = struct.pack("ii", 1, 0)
+"""A lingering of 0 s: what has not left this machine when a socket is closed is thrown away (socket(7) of Linux)."""
 FORCED_PRODUCER: dict[str, Any] = {
     "acks": "all",
     "enable_idempotence": True,
@@ -37,6 +41,12 @@ FORCED_PRODUCER: dict[str, Any] = {
     "batch_size": MAX_BATCH_BYTES,
     "max_request_size": MAX_REQUEST_BYTES,
     "metrics_enabled": False,
+    # A producer is thrown away with what it has given up; else the kernel would go on sending that, for seconds, and a
+    # caller who was told that the outcome is unknown would look too early.
+    "socket_options": [
+        (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+        (socket.SOL_SOCKET, socket.SO_LINGER, _GIVE_UP_AT_ONCE),
+    ],
 }
 FORCED_CONSUMER: dict[str, Any] = {
     "auto_offset_reset": "none",

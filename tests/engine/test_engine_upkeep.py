@@ -340,6 +340,23 @@ def test_a_failing_thread_says_so_and_goes_on(on_disk: Stage, monkeypatch: pytes
     assert engine._snapshot.unsaved() == 0
 
 
+def test_a_thread_outlives_an_error_that_nobody_thought_of(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lastseen.upkeep.RETRY_S", 0.01)
+    engine = stage.open(background=True, idle_ttl=None, max_sessions=1)
+    run = engine._pruner.run
+
+    def fail(_: int) -> None:
+        raise RuntimeError("out of the blue")
+
+    monkeypatch.setattr(engine._pruner, "run", fail)
+    for key in ("a", "b"):
+        engine.open(key)
+    wait_for(lambda: "out of the blue" in str(engine.health().get("prune")))
+    assert isinstance(engine.health()["prune"], errors.LastseenError)
+    monkeypatch.setattr(engine._pruner, "run", run)
+    wait_for(lambda: engine.count() == 1 and engine.health() == {})
+
+
 def test_shutdown_can_be_repeated_and_leaves_nothing_behind(stage: Stage) -> None:
     threads = threading.active_count()
     engine = stage.open(background=True)

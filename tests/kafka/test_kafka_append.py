@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import socket
+import struct
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,7 +18,7 @@ from engine import errors
 from engine.log import kafka_producer
 from engine.log.kafka import MAX_TAIL_BYTES, KafkaLog
 from engine.log.kafka_append import MAX_BATCH_MESSAGES
-from engine.log.kafka_client import MAX_BATCH_BYTES
+from engine.log.kafka_client import MAX_BATCH_BYTES, open_producer
 from engine.log.kafka_fetch import Fetch
 from engine.log.kafka_place import place_of
 from engine.log.kafka_stretch import Chunk
@@ -291,3 +294,30 @@ def test_what_is_unsafe_by_default_is_set(opened: Open, kafka_broker: SharedBrok
     assert not consumer._subscription.has_default_offset_reset_policy()
     for client in (producer._sender._client, consumer._client, log._lookup._admin._client):
         assert client.cluster.metadata_request().allow_auto_topic_creation is False
+
+
+def sockets_to(address: str) -> set[socket.socket]:
+    """The open sockets of this process that lead there."""
+    port, found = int(address.rpartition(":")[2]), set()
+    for each in gc.get_objects():
+        if isinstance(each, socket.socket) and each.fileno() >= 0 and each.family in (socket.AF_INET, socket.AF_INET6):
+            try:
+                if each.getpeername()[1] == port:
+                    found.add(each)
+            except OSError:
+                continue  # it leads nowhere
+    return found
+
+
+def test_what_a_producer_has_not_sent_when_it_is_thrown_away_is_sent_by_no_kernel(kafka_broker: SharedBroker) -> None:
+    before = sockets_to(kafka_broker.address)
+    place = place_of(new_url(kafka_broker.address))
+    producer = open_producer(place)
+    try:
+        assert producer.partitions_for(place.topic) == {0}
+        ours = sockets_to(kafka_broker.address) - before
+        assert ours
+        lingers = [each.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8) for each in ours]
+        assert [struct.unpack("ii", each) for each in lingers] == [(1, 0)] * len(ours)
+    finally:
+        producer.close(timeout=5)
