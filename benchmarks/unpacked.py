@@ -7,12 +7,16 @@ and made once. What is fetched is pinned by its hash; what cannot be fetched is 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,13 +43,29 @@ class Wheel(NamedTuple):
 HERMES_AGENT = Wheel("hermes-agent", "0.13.0", "e11a8c57c1f57d9a1319ada006889ecde8ed8179c4f8f57af79c65de0033be11")
 
 
+@contextmanager
+def _alone_in(kept: Path) -> Iterator[None]:
+    """Nobody else makes anything there meanwhile: tests run side by side."""
+    kept.mkdir(parents=True, exist_ok=True)
+    place = os.open(kept, os.O_RDONLY)
+    try:
+        fcntl.flock(place, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(place)
+
+
 def unpacked(wheel: Wheel = HERMES_AGENT, kept: Path = KEPT) -> Path:
     """The folder with a wheel's files, fetched by pip at the first time. Raises `PeerMissing`."""
     folder = kept / f"{wheel.name}-{wheel.version}-{wheel.sha256[:12]}"
-    if folder.is_dir():
-        return folder
-    kept.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=kept) as name:
+    with _alone_in(kept):
+        if not folder.is_dir():
+            _unpack(wheel, folder)
+    return folder
+
+
+def _unpack(wheel: Wheel, folder: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=folder.parent) as name:
         downloads = Path(name) / "downloads"
         wanted = Path(name) / "wanted.txt"
         wanted.write_text(f"{wheel.name}=={wheel.version} --hash=sha256:{wheel.sha256}\n", "utf-8")
@@ -60,25 +80,28 @@ def unpacked(wheel: Wheel = HERMES_AGENT, kept: Path = KEPT) -> Path:
             archive.extractall(Path(name) / "files")
         # In one step: who finds the folder finds all of it.
         (Path(name) / "files").rename(folder)
-    return folder
 
 
 def environment(lock: Path = LOCK, kept: Path = KEPT) -> Path:
     """The Python of the environment that `lock` describes, made at the first time. Raises `PeerMissing`."""
     folder = kept / f"environment-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}-{sys.implementation.cache_tag}"
-    python = folder / "bin" / "python"
-    whole = folder / "whole"
-    if not whole.exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        made = subprocess.run([sys.executable, "-m", "venv", str(folder)], capture_output=True, text=True, check=False)
-        if made.returncode:
-            raise PeerMissing("the peers' environment", f"venv: {_last_line(made.stderr or made.stdout)}")
-        _pip(
-            "the peers' environment", str(python), "install", "--require-hashes", "--only-binary", ":all:",
-            "--requirement", str(lock),
-        )  # fmt: skip
-        whole.touch()
+    python, whole = folder / "bin" / "python", folder / "whole"
+    with _alone_in(kept):
+        if not whole.exists():
+            _install(lock, folder, python)
+            whole.touch()
     return python
+
+
+def _install(lock: Path, folder: Path, python: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    made = subprocess.run([sys.executable, "-m", "venv", str(folder)], capture_output=True, text=True, check=False)
+    if made.returncode:
+        raise PeerMissing("the peers' environment", f"venv: {_last_line(made.stderr or made.stdout)}")
+    _pip(
+        "the peers' environment", str(python), "install", "--require-hashes", "--only-binary", ":all:",
+        "--requirement", str(lock),
+    )  # fmt: skip
 
 
 def _pip(peer: str, python: str, command: str, *arguments: str) -> None:

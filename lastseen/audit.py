@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from engine.errors import LastseenError, LogCorrupt, shown
 from engine.log.port import Record
-from engine.log.sql_file import META, check_is_log, log_error
+from engine.log.sql_file import FAILURES, META, check_is_log, log_error
 from lastseen.app import Engine, Progress
 from lastseen.reader import (
     HISTORY_COPY,
@@ -147,7 +147,7 @@ def _history_differences(refolded: Path, continued: Path) -> Iterator[str]:
                 # Without an order they come by their primary key, which is how they lie in the file.
                 rows = zip_longest(one.execute(f"SELECT * FROM {table}"), other.execute(f"SELECT * FROM {table}"))
                 unlike = next(((wanted, found) for wanted, found in rows if wanted != found), None)
-        except sqlite3.Error as error:  # the refolded one has just been made: it is the other that cannot be read
+        except FAILURES as error:  # the refolded one has just been made: it is the other that cannot be read
             yield f"history, {table}: cannot be read: {error}"
             continue
         if unlike is not None:
@@ -199,7 +199,7 @@ class _Fault(Exception):
 def _checked(what: str, look: Callable[[], str]) -> Check:
     try:
         return Check(what, True, look())
-    except (_Fault, sqlite3.Error, OSError) as error:
+    except (_Fault, *FAILURES, OSError) as error:
         return Check(what, False, str(error))
 
 
@@ -208,7 +208,7 @@ def _loaded(log: _Log, name: str, place: Path, copy: Path) -> list[Partition] | 
         return Check(name, False, f"{place}: its bytes are not those whose SHA-256 lies beside it")
     try:
         return log.load_snapshot(place, copy)
-    except (Damaged, LastseenError, sqlite3.Error, OSError) as error:
+    except (Damaged, LastseenError, *FAILURES, OSError) as error:
         return Check(name, False, f"{place}: {error}")
 
 
@@ -253,7 +253,7 @@ class _Log:
         self._connection = _read_only(path)
         try:
             meta = dict(self._connection.execute(f"SELECT name, value FROM {META}"))
-        except sqlite3.Error as error:
+        except FAILURES as error:
             self._connection.close()
             raise log_error(str(path), error) from error
         self.identity, self.partitions = meta.get("identity"), meta.get("partitions")

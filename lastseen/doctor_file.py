@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.errors import LogCorrupt, LogUnavailable, shown
 from engine.log.port import Record
-from engine.log.sql_file import META, TABLE, check_is_log, log_error
+from engine.log.sql_file import FAILURES, META, TABLE, check_is_log, log_error
 from lastseen.doctor import Finding, error, ok, warning
 
 LARGE_WAL_BYTES = 256 * 1024 * 1024
@@ -51,7 +51,7 @@ class FileSeen:
     def _rows(self, query: str, *values: object) -> list[Any]:
         try:
             return self._connection.execute(query, values).fetchall()
-        except sqlite3.Error as failure:
+        except FAILURES as failure:
             raise log_error(str(self._path), failure) from failure
 
 
@@ -63,7 +63,7 @@ def file_seen(path: Path) -> Iterator[tuple[FileSeen, list[Finding]]]:
     check_is_log(path)
     try:
         connection = connect_to_look(path)
-    except sqlite3.Error as failure:
+    except FAILURES as failure:
         raise log_error(str(path), failure) from failure
     with closing(connection):
         log = FileSeen(path, connection)

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from urllib.parse import unquote
 
 from engine.errors import InvalidSetting, LogUnavailable, shown
+from engine.log.sql_file import FAILURES
 from engine.log.urls import split_url
 from lastseen.app import Engine, Progress
 from lastseen.opening import open_engine
@@ -110,6 +111,6 @@ def copy_views(log: Path, folder: Path) -> None:
     try:
         for source, target in pairs:
             copy_database(source, target)
-    except sqlite3.Error:
+    except FAILURES:
         for _, target in pairs:
             target.unlink(missing_ok=True)

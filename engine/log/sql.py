@@ -23,7 +23,7 @@ from engine.clock import Clock
 from engine.errors import EngineClosed, LogError, LogMismatch, LogUnavailable, OutcomeUnknown
 from engine.log.messages import checked_size
 from engine.log.port import Message, Position, Record
-from engine.log.sql_file import check_is_log, log_error, prepare
+from engine.log.sql_file import FAILURES, check_is_log, log_error, prepare
 from engine.log.sql_recorder import TABLE, LogDatastore, LogRecorder
 from engine.log.sql_request import Request, resolve
 from engine.log.tail import Tail
@@ -101,7 +101,7 @@ class SqliteLog:
                 reader = sqlite3.connect(
                     self.path, isolation_level=None, check_same_thread=False, timeout=lock_timeout_s
                 )
-            except sqlite3.Error as error:
+            except FAILURES as error:
                 datastore.close()
                 # Two processes that make the file at once meet here: the change to WAL mode does not wait for a lock.
                 if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY and time.monotonic() < give_up:

@@ -14,6 +14,9 @@ from engine.log.port import MAX_PARTITIONS
 FORMAT = 1
 META = "lastseen_log"
 TABLE = "stored_events"
+FAILURES = (sqlite3.Error, UnicodeDecodeError)
+"""What a statement can raise on a damaged file: where a name in the schema is no text any more, `sqlite3` fails to put
+its own error into words."""
 _HEADER = b"SQLite format 3\x00"
 
 
@@ -24,7 +27,7 @@ class LogFile(NamedTuple):
     partitions: int
 
 
-def log_error(path: str, error: sqlite3.Error | OSError) -> LogError:
+def log_error(path: str, error: sqlite3.Error | UnicodeDecodeError | OSError) -> LogError:
     """The typed error for what SQLite, or the file system, says of a log's file. Nothing was written."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
@@ -33,7 +36,7 @@ def log_error(path: str, error: sqlite3.Error | OSError) -> LogError:
         return LogUnavailable(f"log {path} cannot grow, the disk is full: free some space and try again ({error})")
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
         return LogUnavailable(f"log {path} cannot be written: mend its permissions and its folder's ({error})")
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or isinstance(error, UnicodeDecodeError):
         return LogCorrupt(f"log {path} is damaged ({error}): stop all writers and restore it from a copy")
     return LogUnavailable(f"log {path} cannot be used: {error}; see that the disk works and that its folder is there")
 
@@ -72,7 +75,7 @@ def check_is_log(path: Path) -> None:
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)) as connection:
             _check_tables(str(path), connection)
-    except sqlite3.Error as error:
+    except FAILURES as error:
         raise log_error(str(path), error) from error
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import re
 import subprocess
+import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -100,3 +102,22 @@ def test_every_pin_of_the_peers_has_a_hash_and_no_index_is_named() -> None:
     assert [pin for pin in pins if not re.match(r"[\w.-]+==\S+ .*--hash=sha256:[0-9a-f]{64}", pin, re.DOTALL)] == []
     assert {"quixstreams==3.28.1", "pyyaml==6.0.3"} <= {pin.split()[0] for pin in pins}
     assert "://" not in text
+
+
+def test_who_come_at_once_make_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel = a_wheel(tmp_path / "index")
+    calls = fetches_from(monkeypatch, tmp_path / "index")
+    together, pip = threading.Barrier(4), here._pip
+
+    def slow_pip(peer: str, python: str, *arguments: str) -> None:
+        pip(peer, python, *arguments)
+        threading.Event().wait(0.1)  # waits: as a download takes its time
+
+    def come() -> Path:
+        together.wait()
+        return unpacked(wheel, tmp_path / "kept")
+
+    monkeypatch.setattr(here, "_pip", slow_pip)
+    with ThreadPoolExecutor(4) as pool:
+        found = {asked.result() for asked in [pool.submit(come) for _ in range(4)]}
+    assert len(found) == len(calls) == 1

@@ -9,14 +9,15 @@ import os
 import random
 import shutil
 import sqlite3
-from contextlib import closing
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 
 import pytest
 
 import lastseen
-from engine.errors import SnapshotError
+from engine.errors import LastseenError, LogCorrupt, SnapshotError
 from lastseen.audit import rebuild, verify
+from lastseen.doctor_file import file_seen
 from projections.history import History
 from tests.durability import corruption
 from tests.durability.corruption import FILES, FOUND, LOG, REFUSED, SAID, SAME, Broken, Sound, damages
@@ -65,6 +66,27 @@ def test_a_record_that_is_changed_in_its_place_is_found(sound: Sound, tmp_path: 
     assert changed == 1
     assert [check.what for check in verify(url) if not check.ok] == ["snapshot"], "its digest is not the log's any more"
     assert any("partition 0: the refold is at" in each for each in rebuild(url).differences)
+
+
+@pytest.mark.parametrize("name", [LOG, f"{LOG}.snapshot", f"{LOG}.history"])
+def test_a_schema_whose_words_are_no_text_is_a_typed_error_wherever_it_is(
+    sound: Sound, tmp_path: Path, name: str
+) -> None:
+    shutil.copytree(sound.shut, tmp_path / "schema")
+    place, url = tmp_path / "schema" / name, f"sqlite:///{tmp_path / 'schema' / LOG}"
+    whole = place.read_bytes()
+    place.write_bytes(whole.replace(b"CREATE TABLE ", b"CREATE \xfaABLE ", 1))
+    assert place.read_bytes() != whole
+    with closing(sqlite3.connect(place)) as damaged, pytest.raises(UnicodeDecodeError):
+        damaged.execute("SELECT * FROM sqlite_master")
+    with suppress(LogCorrupt):
+        assert [check.what.split(" ")[0] for check in verify(url) if not check.ok] == [name.rpartition(".")[2]]
+    refused = nullcontext() if name == f"{LOG}.snapshot" else pytest.raises(LastseenError, match=corruption.NEXT_STEP)
+    with refused, lastseen.open_engine(url, clock=lastseen.ManualClock(sound.now_ms), background=False) as engine:
+        assert any("snapshot" in note for note in engine.notes), "it goes on without, and says so"
+    if name == LOG:
+        with pytest.raises(LogCorrupt), file_seen(place):
+            pytest.fail("a damaged log was looked at")
 
 
 def test_another_answer_that_nobody_finds_is_caught(
