@@ -104,7 +104,8 @@ def knows_whole_batches(producer: KafkaProducer) -> bool:
         accumulator, sender = producer._accumulator, producer._sender
         parts = (
             accumulator._tp_lock(TopicPartition("probe", 0)), accumulator._batches, accumulator._incomplete.add,
-            accumulator._closed, sender._can_split, sender._can_retry, sender.wakeup, sender.force_close,
+            accumulator._closed, accumulator._appends_in_progress.get(), sender._can_split, sender._can_retry,
+            sender.wakeup, sender.force_close,
             producer._transaction_manager.has_producer_id, producer._metadata.partitions_for_topic,
         )  # fmt: skip
         del accumulator._tp_locks[TopicPartition("probe", 0)]
@@ -217,11 +218,16 @@ class WholeBatches:
 
         batch.produce_future.add_callback(answer)
         accumulator = self._accumulator
-        with accumulator._tp_lock(place):
-            if accumulator._closed:
-                raise errors.IllegalStateError("the producer is closed")
-            accumulator._incomplete.add(batch)
-            accumulator._batches[place].append(batch)
+        # Whoever closes the producer meanwhile waits for this count, and so fails this batch too.
+        accumulator._appends_in_progress.increment()
+        try:
+            with accumulator._tp_lock(place):
+                if accumulator._closed:
+                    raise errors.IllegalStateError("the producer is closed")
+                accumulator._incomplete.add(batch)
+                accumulator._batches[place].append(batch)
+        finally:
+            accumulator._appends_in_progress.decrement()
         self._sender.wakeup()
 
     def close(self) -> None:

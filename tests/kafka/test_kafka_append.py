@@ -7,6 +7,7 @@ import random
 import socket
 import struct
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -314,10 +315,38 @@ def test_what_a_producer_has_not_sent_when_it_is_thrown_away_is_sent_by_no_kerne
     place = place_of(new_url(kafka_broker.address))
     producer = open_producer(place)
     try:
-        assert producer.partitions_for(place.topic) == {0}
+        producer.send(place.topic, b"a record, for a connection that stays", partition=0).get(PATIENCE_S)
         ours = sockets_to(kafka_broker.address) - before
         assert ours
         lingers = [each.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8) for each in ours]
         assert [struct.unpack("ii", each) for each in lingers] == [(1, 0)] * len(ours)
     finally:
         producer.close(timeout=5)
+
+
+def test_a_batch_that_comes_while_the_producer_is_closed_is_answered(
+    kafka_broker: SharedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    producer = kafka_producer.connect(place_of(new_url(kafka_broker.address)))
+    accumulator = producer._accumulator
+    add, told = accumulator._incomplete.add, list[Any]()
+
+    def close() -> None:
+        accumulator.close()
+        accumulator.abort_incomplete_batches()
+
+    closing = threading.Thread(target=close)
+
+    def close_first(batch: Any) -> None:
+        closing.start()
+        closing.join(0.2)  # where nothing holds it back, it is through by then
+        add(batch)
+
+    monkeypatch.setattr(accumulator._incomplete, "add", close_first)
+    try:
+        producer.hand_over(0, [message("late")], time.monotonic(), told.append)
+        closing.join(PATIENCE_S)
+        assert not closing.is_alive()
+        assert [type(each) for each in told] == [kafka_producer.Failed]
+    finally:
+        producer.close()
