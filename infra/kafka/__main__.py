@@ -13,8 +13,10 @@ from pathlib import Path
 from types import FrameType
 
 from infra.kafka.choice import ADDRESS_VARIABLE, NoKafka, choose, running_elsewhere
+from infra.kafka.classes import keep_classes
 from infra.kafka.cluster import Cluster, is_free
 from infra.kafka.jars import FOLDER, DownloadFailed, say
+from infra.kafka.java import Java
 from infra.kafka.node import BrokerFailed
 
 SIZES = {"one": 1, "three": 3}
@@ -73,7 +75,10 @@ def main(arguments: list[str], folder: Path = FOLDER) -> int:
         if elsewhere:
             say(f"{ADDRESS_VARIABLE} names a Kafka that runs already: {elsewhere}")
         elif arguments[0] == "jars":
-            say(f"brokers for the tests: {choose().describe()}")
+            launcher = choose()
+            if isinstance(launcher, Java):
+                keep_classes(launcher)
+            say(f"brokers for the tests: {launcher.describe()}")
         else:
             run(folder / arguments[0], SIZES[arguments[0]])
     except (NoKafka, DownloadFailed, BrokerFailed, OSError) as failure:

@@ -6,12 +6,14 @@ import os
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from infra.kafka.node import Node, Place
 
 OLDEST_JAVA = 17
+ARCHIVE = "kafka.jsa"
+"""Beside the jars; made by `infra.kafka.classes`."""
 # One collector thread and the first compiler only: brokers of tests live for seconds, and share few processors.
 _OPTIONS = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true")
 
@@ -22,6 +24,8 @@ class Java:
 
     program: str
     jars: Path
+    options: tuple[str, ...] = field(default=(), kw_only=True)
+    """What else Java is told."""
 
     def describe(self) -> str:
         """What it is, for people."""
@@ -33,7 +37,15 @@ class Java:
 
     def command(self, node: Node, program: str, *arguments: str) -> list[str]:
         """The command that runs one of Kafka's programs."""
-        return [self.program, *java_arguments(str(self.jars), str(node.folder)), program, *arguments]
+        told = [*self.options, *self._archived(), *java_arguments(str(self.jars), str(node.folder))]
+        return [self.program, *told, program, *arguments]
+
+    def _archived(self) -> list[str]:
+        """Where classes are found that were read before. Nothing is said of an archive that is passed over."""
+        archive = self.jars / ARCHIVE
+        if not archive.exists():
+            return []
+        return [f"-XX:SharedArchiveFile={archive}", "-Xlog:cds=off", "-Xlog:cds+dynamic=off"]
 
     def removal(self, node: Node) -> None:
         """Nothing: a node is the child process itself."""
