@@ -12,7 +12,7 @@ from benchmarks.live_child import BATCH, Plan
 from benchmarks.live_group import Entrant, Found, measured
 from benchmarks.measure import Row, Size, at_most, pairs, percentiles, rate, ratio
 from benchmarks.mix import Mix, Operation, of_chat
-from benchmarks.peers.kinds import KINDS, Kind
+from benchmarks.peers.kinds import KIND, KINDS, Kind
 from lastseen.chat import read_chat
 
 MIX, TOUCHES, TIMED, BATCHES, CHAT = "single mix", "single touches", "timed mix", f"batch of {BATCH}", "single chat"
@@ -27,6 +27,8 @@ COMPARED: list[tuple[str, str, float | None]] = [
 CPU = [(MIX, FLOOR), (TOUCHES, FLOOR), (TOUCHES, TTL)]
 """Where CPU time is compared as well: it is what the guard looks at, since a busy machine changes it least."""
 CHAT_SESSIONS = 1_000
+MANY_ROUNDS = 3
+"""With a million sessions: filling takes longest by far."""
 NOTES = """
 - *The mix* is 90% touches, 5% creates, 3% reads, 1% suspends and resumes, 1% closes, drawn by Zipf's law (0.99) from so
   many sessions, the same for all and before the clock starts. `max_sessions` is that number, so nearly each create ends
@@ -76,11 +78,12 @@ def run(folder: Path, size: Size) -> list[Row]:
     if not size.is_quick:
         chat = beside(plan_of_chat(size.repetitions, operations), folder / "chat")
         rows += [_rate(kind, chat.rates[CHAT], "real chat, one by one", CHAT_SESSIONS) for kind in _present(chat, CHAT)]
+    rounds = min(size.repetitions, MANY_ROUNDS)
     plans = {
-        f"{sessions:,}": plan_of(sessions, size.repetitions, operations, (MIX, TOUCHES, BATCHES))
+        f"{sessions:,}": plan_of(sessions, rounds, operations, (MIX, TOUCHES, BATCHES))
         for sessions in (size.few, size.many)
     }
-    for kind in ENGINES[:1] if size.is_quick else KINDS:
+    for kind in ENGINES[:1] if size.is_quick else [*ENGINES, KIND[TTL], KIND[FLOOR]]:
         rows += _few_and_many(kind, folder / f"{kind.maker}", plans)
     return rows
 
