@@ -19,6 +19,7 @@ from engine.errors import InvalidSetting, SnapshotError, shown
 from engine.log.sqlite_rows import insert_rows
 from engine.verdicts import Verdict
 from projections.partition import Outcome, Partition
+from projections.write_ahead import write_ahead
 
 FORMAT = 1
 MAX_PAGE = 10_000
@@ -138,8 +139,7 @@ class History:
         except sqlite3.Error as error:
             raise self._unusable("opened", error) from error
         try:
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = NORMAL")
+            write_ahead(self._connection)
             self._connection.executescript(_SCHEMA)
             self._connection.execute(
                 "INSERT OR IGNORE INTO meta VALUES ('format', ?), ('identity', ?)", (FORMAT, identity)

@@ -35,6 +35,7 @@ from projections.snapshot_rows import (
     unpack,
     unsealed,
 )
+from projections.write_ahead import write_ahead
 
 FORMAT = 2
 """2 keeps the outbox too."""
@@ -45,18 +46,18 @@ _OTHERS_FAULT = (
 )  # fmt: skip
 """What SQLite says when the file may well be sound."""
 _SCHEMA = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE partitions (number INTEGER PRIMARY KEY, state BLOB NOT NULL);
-CREATE TABLE policies (number INTEGER PRIMARY KEY, state BLOB NOT NULL);
-CREATE TABLE sessions (row INTEGER PRIMARY KEY, state BLOB NOT NULL, crc INTEGER NOT NULL);
-CREATE TABLE endings (row INTEGER PRIMARY KEY, session_id TEXT NOT NULL, crc INTEGER NOT NULL);
-CREATE TABLE outbox (row INTEGER PRIMARY KEY, state BLOB NOT NULL);
-CREATE TABLE attributes (row INTEGER PRIMARY KEY, state BLOB NOT NULL);
-CREATE TABLE messages (
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS partitions (number INTEGER PRIMARY KEY, state BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS policies (number INTEGER PRIMARY KEY, state BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS sessions (row INTEGER PRIMARY KEY, state BLOB NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS endings (row INTEGER PRIMARY KEY, session_id TEXT NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS outbox (row INTEGER PRIMARY KEY, state BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS attributes (row INTEGER PRIMARY KEY, state BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS messages (
     row INTEGER, "offset" INTEGER, event_id TEXT NOT NULL, at_ms INTEGER NOT NULL, state BLOB NOT NULL,
     PRIMARY KEY (row, "offset")
 ) WITHOUT ROWID;
-CREATE UNIQUE INDEX messages_by_event ON messages (row, event_id);
+CREATE UNIQUE INDEX IF NOT EXISTS messages_by_event ON messages (row, event_id);
 """
 
 
@@ -111,10 +112,10 @@ class SnapshotFile:
         connection = self._connection
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if not tables:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
+            write_ahead(connection)
+            # Another process may have made them since; whose log they are of is looked at below.
             connection.executescript(
-                f"BEGIN IMMEDIATE; {_SCHEMA} INSERT INTO meta VALUES ('format', {FORMAT}),"
+                f"BEGIN IMMEDIATE; {_SCHEMA} INSERT OR IGNORE INTO meta VALUES ('format', {FORMAT}),"
                 f" ('identity', '{identity}'), ('partitions', {int(partitions)}),"
                 f" ('seal', {_seal_of(FORMAT, identity, partitions)}); COMMIT;"
             )

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lastseen
 from engine.errors import LastseenError
+from projections import write_ahead
 
 KEYS = ("a", "b", "c")
 SETTINGS: dict[str, Any] = {"background": False, "idle_ttl": "1h", "max_messages": 3, "max_body_bytes": 700}
@@ -124,3 +130,33 @@ def test_a_body_read_from_a_snapshot_that_is_ahead_takes_nothing_twice() -> None
             assert [message.value for message in behind.messages("a")] == [b"2", b"3", b"4"]
             behind.refresh()
             assert [message.value for message in behind.messages("a")] == [b"2", b"3", b"4"]
+
+
+def test_engines_that_make_their_files_at_the_same_moment_get_one_of_each(tmp_path: Path) -> None:
+    together = threading.Barrier(6)
+
+    def come(number: int) -> list[str]:
+        together.wait()
+        with lastseen.open_engine(f"sqlite:///{tmp_path / f'{number}.db'}", **SETTINGS) as engine:
+            engine.open("a")
+            engine.flush()
+            return list(engine.notes)
+
+    with ThreadPoolExecutor(6) as pool:
+        for number in range(12):
+            notes = [asked.result() for asked in [pool.submit(come, number) for _ in range(6)]]
+            assert notes == [[]] * 6, "nothing is damaged, nothing is set aside"
+    assert not list(tmp_path.glob("*.damaged"))
+
+
+def test_who_cannot_have_the_lock_in_time_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(write_ahead, "PATIENCE_S", 0.05)
+    url, place = f"sqlite:///{tmp_path / 'log.db'}", tmp_path / "log.db.snapshot"
+    with closing(sqlite3.connect(place, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        other.execute("CREATE TABLE meta (name)")
+        with closing(sqlite3.connect(place, timeout=0)) as late, pytest.raises(sqlite3.OperationalError):
+            write_ahead.write_ahead(late)
+        other.execute("ROLLBACK")
+    with lastseen.open_engine(url, **SETTINGS) as engine:
+        assert engine.notes == []
