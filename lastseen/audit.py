@@ -312,6 +312,8 @@ class _Log:
             part = partitions[int(number)]
             if offset != part.checkpoint:
                 raise _Fault(f"partition {number}: the record at offset {part.checkpoint} is missing; found {offset}")
+            if not isinstance(at_ms, int | None) or not isinstance(value, bytes | None):
+                raise _Fault(f"partition {number}, offset {offset}: the row holds no record any more")
             at_ms = at_ms or 0
             if at_ms < latest_ms:
                 raise _Fault(f"partition {number}, offset {offset}: log time goes back from {latest_ms} to {at_ms}")

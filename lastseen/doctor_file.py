@@ -42,7 +42,8 @@ class FileSeen:
     def read(self, partition: int, from_offset: int, limit: int) -> list[Record]:
         """Records from an offset on (`doctor.LogSeen`)."""
         query = (
-            f"SELECT originator_version, log_time_ms, topic, state FROM {TABLE}"
+            "SELECT originator_version, CAST(log_time_ms AS INTEGER), topic, CAST(state AS BLOB)"
+            f" FROM {TABLE}"
             " WHERE originator_id = ? AND originator_version >= ? ORDER BY originator_version LIMIT ?"
         )
         rows = self._rows(query, str(partition), from_offset, limit)

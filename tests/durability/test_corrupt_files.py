@@ -68,6 +68,28 @@ def test_a_record_that_is_changed_in_its_place_is_found(sound: Sound, tmp_path: 
     assert any("partition 0: the refold is at" in each for each in rebuild(url).differences)
 
 
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("log_time_ms", b"\xff"), ("log_time_ms", "soon"), ("state", 5), ("state", "text"), ("state", 0.5), ("topic", 7)],
+)
+@pytest.mark.parametrize("row", ["30", "(SELECT MAX(rowid) FROM stored_events)"])
+def test_a_row_of_the_log_that_is_none_is_void_and_is_found(
+    sound: Sound, tmp_path: Path, column: str, value: object, row: str
+) -> None:
+    shutil.copytree(sound.shut, tmp_path / "rows")
+    url = f"sqlite:///{tmp_path / 'rows' / LOG}"
+    with closing(sqlite3.connect(tmp_path / "rows" / LOG)) as log:
+        assert log.execute(f"UPDATE stored_events SET {column} = ? WHERE rowid = {row}", (value,)).rowcount == 1
+        log.commit()
+    assert [check.what for check in verify(url) if not check.ok] != []
+    for suffix in ("snapshot", "history"):  # all of it is to be folded
+        for place in (tmp_path / "rows").glob(f"{LOG}.{suffix}*"):
+            place.unlink()
+    with lastseen.open_engine(url, clock=lastseen.ManualClock(sound.now_ms), background=False) as engine:
+        engine.open("one more")
+        assert len(engine.history("one more")) == 1
+
+
 @pytest.mark.parametrize("name", [LOG, f"{LOG}.snapshot", f"{LOG}.history"])
 def test_a_schema_whose_words_are_no_text_is_a_typed_error_wherever_it_is(
     sound: Sound, tmp_path: Path, name: str
