@@ -328,25 +328,22 @@ def test_a_batch_that_comes_while_the_producer_is_closed_is_answered(
     kafka_broker: SharedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     producer = kafka_producer.connect(place_of(new_url(kafka_broker.address)))
-    accumulator = producer._accumulator
-    add, told = accumulator._incomplete.add, list[Any]()
-
-    def close() -> None:
-        accumulator.close()
-        accumulator.abort_incomplete_batches()
-
-    closing = threading.Thread(target=close)
+    batches, sender = producer._accumulator._incomplete, producer._sender
+    add, told = batches.add, list[Any]()
+    closing = threading.Thread(target=producer.close)
 
     def close_first(batch: Any) -> None:
         closing.start()
-        closing.join(0.2)  # where nothing holds it back, it is through by then
+        sender.join(0.5)  # where nothing holds it back, it has failed what it knows of and ended by then
         add(batch)
 
-    monkeypatch.setattr(accumulator._incomplete, "add", close_first)
+    monkeypatch.setattr(batches, "add", close_first)
     try:
         producer.hand_over(0, [message("late")], time.monotonic(), told.append)
         closing.join(PATIENCE_S)
         assert not closing.is_alive()
-        assert [type(each) for each in told] == [kafka_producer.Failed]
+        # The sender may have been quicker than who closes; what counts is that there is an answer, and one only.
+        assert eventually(lambda: bool(told))
+        assert len(told) == 1
     finally:
         producer.close()
