@@ -133,7 +133,7 @@ def _peer(name: str) -> Opens:
 
 
 def _measured(subjects: list[Subject], size: Size) -> list[Row]:
-    seconds = 0.1 if size.is_quick else 0.4
+    seconds = 0.1 if size.is_quick else 0.3
     ratios: list[Row] = []
     rates: list[Row] = []
     for mode, attribute in ((ONE, "one"), (MANY, "callers"), (HUNDRED, "hundred")):
