@@ -137,7 +137,7 @@ def restart(folder: Path, size: Size) -> list[Row]:
             absent.append(missing(error.name, error.why))
         except ImportError as error:
             absent.append(missing(error.name or "redis", f"not installed: {error}"))
-    samples = in_turn(min(size.repetitions, 2), works)
+    samples = in_turn(min(size.repetitions, 3), works)
     rows = []
     for name, values in samples.items():
         row = Row(f"restart with {sessions:,} live, to the first answer: {name}", sorted(values)[len(values) // 2], "s")

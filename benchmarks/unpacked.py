@@ -7,20 +7,17 @@ and made once. What is fetched is pinned by its hash; what cannot be fetched is 
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.servers import PeerMissing
+from infra.alone import alone_in
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "var" / "peers"
@@ -43,22 +40,10 @@ class Wheel(NamedTuple):
 HERMES_AGENT = Wheel("hermes-agent", "0.13.0", "e11a8c57c1f57d9a1319ada006889ecde8ed8179c4f8f57af79c65de0033be11")
 
 
-@contextmanager
-def _alone_in(kept: Path) -> Iterator[None]:
-    """Nobody else makes anything there meanwhile: tests run side by side."""
-    kept.mkdir(parents=True, exist_ok=True)
-    place = os.open(kept, os.O_RDONLY)
-    try:
-        fcntl.flock(place, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(place)
-
-
 def unpacked(wheel: Wheel = HERMES_AGENT, kept: Path = KEPT) -> Path:
     """The folder with a wheel's files, fetched by pip at the first time. Raises `PeerMissing`."""
     folder = kept / f"{wheel.name}-{wheel.version}-{wheel.sha256[:12]}"
-    with _alone_in(kept):
+    with alone_in(kept):
         if not folder.is_dir():
             _unpack(wheel, folder)
     return folder
@@ -86,7 +71,7 @@ def environment(lock: Path = LOCK, kept: Path = KEPT) -> Path:
     """The Python of the environment that `lock` describes, made at the first time. Raises `PeerMissing`."""
     folder = kept / f"environment-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}-{sys.implementation.cache_tag}"
     python, whole = folder / "bin" / "python", folder / "whole"
-    with _alone_in(kept):
+    with alone_in(kept):
         if not whole.exists():
             _install(lock, folder, python)
             whole.touch()

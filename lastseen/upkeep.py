@@ -121,9 +121,10 @@ class Upkeep:
         try:
             done = work()
         except Exception as error:
+            typed = error if isinstance(error, LastseenError) else _unforeseen(name, error)
             if name not in self.failures:
-                _logger.warning("%s failed and is tried again: %s", name, error)
-            self.failures[name] = error if isinstance(error, LastseenError) else _unforeseen(name, error)
+                _logger.warning("%s failed and is tried again: %s", name, error, exc_info=typed is not error)
+            self.failures[name] = typed
             return None
         if self.failures.pop(name, None) is not None:
             _logger.info("%s works again", name)

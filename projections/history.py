@@ -17,9 +17,9 @@ import msgspec
 from engine import events
 from engine.errors import InvalidSetting, SnapshotError, shown
 from engine.log.sqlite_rows import insert_rows
+from engine.log.write_ahead import write_ahead
 from engine.verdicts import Verdict
 from projections.partition import Outcome, Partition
-from projections.write_ahead import write_ahead
 
 FORMAT = 1
 MAX_PAGE = 10_000
@@ -140,6 +140,7 @@ class History:
             raise self._unusable("opened", error) from error
         try:
             write_ahead(self._connection)
+            self._connection.execute("PRAGMA synchronous = NORMAL")
             self._connection.executescript(_SCHEMA)
             self._connection.execute(
                 "INSERT OR IGNORE INTO meta VALUES ('format', ?), ('identity', ?)", (FORMAT, identity)

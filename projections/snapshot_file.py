@@ -19,6 +19,7 @@ from typing import Any
 
 from engine.errors import LogMismatch, SnapshotError
 from engine.lifecycle import REMEMBERED_ENDINGS
+from engine.log.write_ahead import write_ahead
 from projections.bodies import Body, BodyId, Message, Unsaved
 from projections.snapshot_rows import (
     CRC_MASK,
@@ -35,7 +36,6 @@ from projections.snapshot_rows import (
     unpack,
     unsealed,
 )
-from projections.write_ahead import write_ahead
 
 FORMAT = 2
 """2 keeps the outbox too."""

@@ -16,7 +16,7 @@ from concurrent.futures import Future
 
 from engine.errors import EngineClosed, InvalidInput, LogError, LogMismatch, LogUnavailable, shown
 from engine.log.kafka_append import sizes_of
-from engine.log.kafka_client import MAX_BATCH_BYTES, open_admin
+from engine.log.kafka_client import open_admin
 from engine.log.kafka_fetch import OffsetGone
 from engine.log.kafka_group import Membership
 from engine.log.kafka_lookup import Lookup
@@ -70,7 +70,7 @@ class KafkaLog:
             admin.close()
             raise
         self.identity, self.partitions = topic.identity, topic.partitions
-        self._max_message_bytes = topic.max_message_bytes
+        self._max_message_bytes, self.max_batch_bytes = topic.max_message_bytes, topic.max_batch_bytes
         self._max_ahead_bytes = max_ahead_bytes
         self._lookup = Lookup(place, self.identity, self.partitions, admin)
         self._grown = threading.Condition()
@@ -85,8 +85,7 @@ class KafkaLog:
         self._starting = threading.Lock()
         self._is_closed = False
         self.writer = Writer(
-            place, self.partitions, lambda: connect(place), self._take_in, max_waiting_bytes,
-            min(MAX_BATCH_BYTES, self._max_message_bytes - BATCH_OVERHEAD_BYTES),
+            place, self.partitions, lambda: connect(place), self._take_in, max_waiting_bytes, self.max_batch_bytes
         )  # fmt: skip
 
     # ── appending ──

@@ -18,11 +18,11 @@ from kafka import KafkaConsumer, TopicPartition
 from engine.errors import LogMismatch, LogUnavailable
 from engine.log.kafka import KafkaLog
 from engine.log.kafka_append import Append, cut, sizes_of
-from engine.log.kafka_client import MAX_BATCH_BYTES, log_error, open_admin, open_consumer
+from engine.log.kafka_client import log_error, open_admin, open_consumer
 from engine.log.kafka_place import FACTS, STATE, KafkaPlace
 from engine.log.kafka_producer import Delivered, connect
-from engine.log.kafka_records import BATCH_OVERHEAD_BYTES, EVENT_HEADERS, encoded_headers
-from engine.log.kafka_topic import Topic, describe
+from engine.log.kafka_records import EVENT_HEADERS, encoded_headers
+from engine.log.kafka_topic import describe
 from engine.log.kafka_writer import Writer
 from engine.log.port import Message
 from engine.log.sharing import Notice
@@ -46,7 +46,6 @@ class KafkaOutlet:
         states = dataclasses.replace(place, topic=place.topic + STATE, partitions=partitions)
         max_state_batch_bytes = _checked(states)
         self._facts = KafkaLog(facts, max_waiting_bytes=MAX_WAITING_BYTES)
-        self._max_fact_batch_bytes = _batch_bytes(_described(facts))
         self._states = _States(states, partitions, max_state_batch_bytes)
 
     def publish_facts(self, partition: int, notices: Sequence[Notice]) -> None:
@@ -57,7 +56,7 @@ class KafkaOutlet:
         sizes = sizes_of(messages, _HEADERS_SIZE)
         # A batch at a time: of several under way the first may fail and the next be written, and the newest fact in the
         # topic must say that all before it are there.
-        for _, batch in cut(Append(messages, sum(sizes), None), sizes, self._max_fact_batch_bytes):
+        for _, batch in cut(Append(messages, sum(sizes), None), sizes, self._facts.max_batch_bytes):
             self._facts.append(batch.messages)
 
     def last_fact(self, partition: int) -> bytes | None:
@@ -199,8 +198,8 @@ class _States:
         self._drop_reader()
 
 
-def _described(place: KafkaPlace) -> Topic:
-    """A topic beside the log. Raises `LogError` where there is none."""
+def _checked(place: KafkaPlace) -> int:
+    """The largest batch that the topic of states takes. Raises `LogError` where it cannot be that topic."""
     admin = open_admin(place)
     try:
         topic = describe(admin, place, place.topic)
@@ -211,20 +210,9 @@ def _described(place: KafkaPlace) -> Topic:
             f"log {place}: there is no such topic; make it with: lastseen topics create, or open the engine with"
             " facts=False"
         )
-    return topic
-
-
-def _batch_bytes(topic: Topic) -> int:
-    """The most that a batch of ours may take there."""
-    return min(MAX_BATCH_BYTES, topic.max_message_bytes - BATCH_OVERHEAD_BYTES)
-
-
-def _checked(place: KafkaPlace) -> int:
-    """The largest batch that the topic of states takes. Raises `LogError` where it cannot be that topic."""
-    topic = _described(place)
     if topic.settings.get("cleanup.policy") != "compact" or topic.partitions != place.partitions:
         raise LogMismatch(
             f"topic {place.topic} has cleanup.policy={topic.settings.get('cleanup.policy')} and {topic.partitions}"
             f" partitions; the states need compact and {place.partitions}: make it anew with lastseen topics create"
         )
-    return _batch_bytes(topic)
+    return topic.max_batch_bytes

@@ -17,8 +17,9 @@ from kafka import KafkaAdminClient, errors
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from engine.errors import InvalidSetting, LogMismatch, LogUnavailable
-from engine.log.kafka_client import absent, log_error, open_admin
+from engine.log.kafka_client import MAX_BATCH_BYTES, absent, log_error, open_admin
 from engine.log.kafka_place import FACTS, STATE, KafkaPlace
+from engine.log.kafka_records import BATCH_OVERHEAD_BYTES
 
 KNOWN_AFTER_S = 15.0
 """By then every broker of a cluster that is well knows of a topic that was made."""
@@ -50,6 +51,11 @@ class Topic(NamedTuple):
     def max_message_bytes(self) -> int:
         """The largest batch that the broker takes."""
         return int(self.settings.get("max.message.bytes", 1_048_588))
+
+    @property
+    def max_batch_bytes(self) -> int:
+        """The most that the records of a batch of ours may take there."""
+        return min(MAX_BATCH_BYTES, self.max_message_bytes - BATCH_OVERHEAD_BYTES)
 
 
 def describe(admin: KafkaAdminClient, place: KafkaPlace, name: str) -> Topic | None:

@@ -92,28 +92,20 @@ class SqliteLog:
             ) from error
 
     def _connect(self, lock_timeout_s: int, partitions: int | None) -> tuple[LogDatastore, sqlite3.Connection]:
-        give_up = time.monotonic() + lock_timeout_s
-        while True:
-            datastore = LogDatastore(self.path, lock_timeout=lock_timeout_s, originator_id_type="text")
-            try:
-                recorder = LogRecorder(datastore)
-                file = prepare(datastore.writer().raw, self.path, recorder.create_table_statements, partitions)
-                reader = sqlite3.connect(
-                    self.path, isolation_level=None, check_same_thread=False, timeout=lock_timeout_s
-                )
-            except FAILURES as error:
-                datastore.close()
-                # Two processes that make the file at once meet here: the change to WAL mode does not wait for a lock.
-                if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY and time.monotonic() < give_up:
-                    time.sleep(POLL_S)
-                    continue
-                raise log_error(self.path, error) from error
-            except BaseException:
-                datastore.close()
-                raise
-            self.identity, self.partitions = file
-            self._recorder = recorder
-            return datastore, reader
+        datastore = LogDatastore(self.path, lock_timeout=lock_timeout_s, originator_id_type="text")
+        try:
+            recorder = LogRecorder(datastore)
+            file = prepare(datastore.writer().raw, self.path, recorder.create_table_statements, partitions)
+            reader = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=lock_timeout_s)
+        except FAILURES as error:
+            datastore.close()
+            raise log_error(self.path, error) from error
+        except BaseException:
+            datastore.close()
+            raise
+        self.identity, self.partitions = file
+        self._recorder = recorder
+        return datastore, reader
 
     # ── appending ──
 

@@ -26,6 +26,7 @@ from eventsourcing import sqlite as stock
 from engine.log.port import Record
 from engine.log.sql_file import TABLE as TABLE
 from engine.log.sqlite_rows import insert_rows
+from engine.log.write_ahead import write_ahead
 
 CACHED_STATEMENTS = 64
 INSERT = f"INSERT INTO {TABLE} (originator_id, originator_version, log_time_ms, topic, state)"
@@ -71,7 +72,7 @@ class LogConnectionPool(stock.SQLiteConnectionPool):
             timeout=self.lock_timeout or stock.SQLITE3_DEFAULT_LOCK_TIMEOUT,
         )
         if not self.is_sqlite_memory_mode:
-            raw.execute("PRAGMA journal_mode = WAL")
+            write_ahead(raw, self.lock_timeout or stock.SQLITE3_DEFAULT_LOCK_TIMEOUT)
             raw.execute("PRAGMA synchronous = FULL")
         raw.row_factory = sqlite3.Row
         return LogConnection(raw, max_age=self.max_age)

@@ -6,10 +6,10 @@ An archive is an economy and nothing else: Java passes over one that is not of i
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import tempfile
 from pathlib import Path
 
+from infra.alone import alone_in
 from infra.kafka.cluster import Cluster
 from infra.kafka.jars import say
 from infra.kafka.java import ARCHIVE, Java
@@ -19,8 +19,7 @@ from infra.kafka.node import BrokerFailed
 def keep_classes(java: Java) -> None:
     """Make the archive, unless it is there, by starting a broker once. What goes wrong is said, and does not matter."""
     kept = java.jars / ARCHIVE
-    with (java.jars.parent / "lib.lock").open("w") as lock, tempfile.TemporaryDirectory() as folder:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone_in(java.jars.parent), tempfile.TemporaryDirectory() as folder:
         if kept.exists():
             return
         say("starting a broker once, so that Java remembers its classes")

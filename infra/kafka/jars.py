@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import re
 import shutil
@@ -10,6 +9,8 @@ import subprocess
 import sys
 from collections import deque
 from pathlib import Path
+
+from infra.alone import alone_in
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "var" / "kafka"
@@ -40,9 +41,7 @@ def jars_are_here(folder: Path = FOLDER) -> bool:
 
 def fetch_jars(maven: str, folder: Path = FOLDER) -> Path:
     """The folder with the jars; fetches them if need be, one process at a time. Raises DownloadFailed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lib.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone_in(folder):
         if not jars_are_here(folder):
             _fetch(maven, folder)
     return folder / "lib"

@@ -340,7 +340,9 @@ def test_a_failing_thread_says_so_and_goes_on(on_disk: Stage, monkeypatch: pytes
     assert engine._snapshot.unsaved() == 0
 
 
-def test_a_thread_outlives_an_error_that_nobody_thought_of(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_outlives_an_error_that_nobody_thought_of(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr("lastseen.upkeep.RETRY_S", 0.01)
     engine = stage.open(background=True, idle_ttl=None, max_sessions=1)
     run = engine._pruner.run
@@ -353,6 +355,7 @@ def test_a_thread_outlives_an_error_that_nobody_thought_of(stage: Stage, monkeyp
         engine.open(key)
     wait_for(lambda: "out of the blue" in str(engine.health().get("prune")))
     assert isinstance(engine.health()["prune"], errors.LastseenError)
+    assert "in fail" in caplog.text, "the log says where"
     monkeypatch.setattr(engine._pruner, "run", run)
     wait_for(lambda: engine.count() == 1 and engine.health() == {})
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import lastseen
 from engine.errors import LastseenError
-from projections import write_ahead
+from engine.log.write_ahead import write_ahead
 
 KEYS = ("a", "b", "c")
 SETTINGS: dict[str, Any] = {"background": False, "idle_ttl": "1h", "max_messages": 3, "max_body_bytes": 700}
@@ -149,14 +149,14 @@ def test_engines_that_make_their_files_at_the_same_moment_get_one_of_each(tmp_pa
     assert not list(tmp_path.glob("*.damaged"))
 
 
-def test_who_cannot_have_the_lock_in_time_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(write_ahead, "PATIENCE_S", 0.05)
-    url, place = f"sqlite:///{tmp_path / 'log.db'}", tmp_path / "log.db.snapshot"
-    with closing(sqlite3.connect(place, isolation_level=None)) as other:
+def test_who_cannot_have_the_lock_in_time_is_told_so(tmp_path: Path) -> None:
+    place = tmp_path / "new.db"
+    with closing(sqlite3.connect(place, isolation_level=None, check_same_thread=False)) as other:
         other.execute("BEGIN EXCLUSIVE")
         other.execute("CREATE TABLE meta (name)")
-        with closing(sqlite3.connect(place, timeout=0)) as late, pytest.raises(sqlite3.OperationalError):
-            write_ahead.write_ahead(late)
-        other.execute("ROLLBACK")
-    with lastseen.open_engine(url, **SETTINGS) as engine:
-        assert engine.notes == []
+        with closing(sqlite3.connect(place, timeout=0)) as late:
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                write_ahead(late, patience_s=0.05)
+            threading.Timer(0.1, other.rollback).start()
+            write_ahead(late)
+            assert late.execute("PRAGMA journal_mode").fetchone() == ("wal",)
