@@ -88,6 +88,7 @@ class Engine(PastReads, Observed):
         )
         self._pressure = MemoryPressure(settings.max_memory_bytes)
         self._relieved_at_share = 0.0
+        self._bodies.call_at_each(self._pressure.step_bytes(settings.max_body_bytes), self._upkeep.hurry)
         self._holdings = (
             Holdings(log, self._views, self._follower, state, self._share.owned, self._flush, self._flush_if_heavy)
             if holds_owned(log, settings)
@@ -301,6 +302,12 @@ class Engine(PastReads, Observed):
         return self._snapshot.archive()
 
     def _keep(self) -> None:
+        try:
+            self._keep_on_disk()
+        finally:
+            self._relieve()
+
+    def _keep_on_disk(self) -> None:
         if self._share.publishes and "publish" not in self._upkeep.failures:
             # What others have been told need not be kept for them.
             self._share.publish()
@@ -312,7 +319,6 @@ class Engine(PastReads, Observed):
         if self._archive_every_ms is not None and now_ms - self._archived_at_ms >= self._archive_every_ms:
             self._archived_at_ms = now_ms
             self.archive()
-        self._relieve()
 
     def _relieve(self) -> None:
         """Under memory pressure bodies leave memory first; then, if so configured, sessions end."""

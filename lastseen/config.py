@@ -93,7 +93,7 @@ class Settings:
     snapshot: str | None = None
     """Where the snapshot is; `None` puts it beside an SQLite log, and in memory for a memory log."""
     snapshot_interval: int | str = "1s"
-    """How often what has changed is flushed."""
+    """How often what has changed is flushed; sooner once bodies have grown by much."""
     archive_interval: int | str | None = "1h"
     """How often a copy of the snapshot is put by; `None`: never."""
     source: str = "/lastseen"

@@ -12,6 +12,7 @@ from typing import Any
 from engine.errors import LogCorrupt, LogUnavailable, shown
 from engine.log.port import Record
 from engine.log.sql_file import FAILURES, META, TABLE, check_is_log, log_error
+from engine.log.sql_read import read_records
 from lastseen.doctor import Finding, error, ok, warning
 
 LARGE_WAL_BYTES = 256 * 1024 * 1024
@@ -41,13 +42,10 @@ class FileSeen:
 
     def read(self, partition: int, from_offset: int, limit: int) -> list[Record]:
         """Records from an offset on (`doctor.LogSeen`)."""
-        query = (
-            "SELECT originator_version, CAST(log_time_ms AS INTEGER), topic, CAST(state AS BLOB)"
-            f" FROM {TABLE}"
-            " WHERE originator_id = ? AND originator_version >= ? ORDER BY originator_version LIMIT ?"
-        )
-        rows = self._rows(query, str(partition), from_offset, limit)
-        return [Record(partition, offset, at_ms or 0, key, value) for offset, at_ms, key, value in rows]
+        try:
+            return read_records(self._connection, partition, from_offset, limit)
+        except FAILURES as failure:
+            raise log_error(str(self._path), failure) from failure
 
     def _rows(self, query: str, *values: object) -> list[Any]:
         try:

@@ -44,6 +44,8 @@ class Upkeep:
         self._stop = threading.Event()
         self._sooner = threading.Event()
         """Set when there is work before the pruner means to wake up, and when all is to stop."""
+        self._heavier = threading.Event()
+        """Set when there is much to flush before the next flush is meant to be, and when all is to stop."""
         self._sleeping_until_ms: int | None = None
         self._is_pruning = False
         self._threads: list[threading.Thread] = []
@@ -66,6 +68,11 @@ class Upkeep:
         """Wake the pruner: what it has to do may be something else now."""
         self._sooner.set()
 
+    def hurry(self) -> None:
+        """Flush now: what waits for it takes much memory."""
+        if not self._heavier.is_set():
+            self._heavier.set()
+
     def start(
         self,
         *,
@@ -78,7 +85,7 @@ class Upkeep:
     ) -> None:
         """Start the threads; `prune` returns how many sessions it announced."""
         self._start("follow", lambda: self._every(follow_every_s, "follow", follow))
-        self._start("flush", lambda: self._every(flush_every_s, "flush", flush))
+        self._start("flush", lambda: self._every(flush_every_s, "flush", flush, self._heavier))
         if publish is not None:
             self._start("publish", lambda: self._every(PUBLISH_EVERY_S, "publish", publish))
         if prune is not None:
@@ -90,9 +97,18 @@ class Upkeep:
         self._threads.append(thread)
         thread.start()
 
-    def _every(self, seconds: float, name: str, work: Callable[[], object]) -> None:
-        while not self._stop.wait(seconds if name not in self.failures else max(seconds, RETRY_S)):
-            self._try(name, work)
+    def _every(
+        self, seconds: float, name: str, work: Callable[[], object], sooner: threading.Event | None = None
+    ) -> None:
+        while not self._stop.is_set():
+            if name in self.failures:
+                self._stop.wait(max(seconds, RETRY_S))
+            else:
+                (sooner or self._stop).wait(seconds)
+            if sooner is not None:
+                sooner.clear()
+            if not self._stop.is_set():
+                self._try(name, work)
 
     def _prune_when_due(self, prune: Callable[[], int]) -> None:
         while True:
@@ -130,10 +146,14 @@ class Upkeep:
             _logger.info("%s works again", name)
         return done
 
-    def stop(self) -> None:
-        """Stop the threads, and wait until they have stopped."""
+    def _call_off(self) -> None:
         self._stop.set()
         self._sooner.set()
+        self._heavier.set()
+
+    def stop(self) -> None:
+        """Stop the threads, and wait until they have stopped."""
+        self._call_off()
         for thread in self._threads:
             thread.join()
         self._threads.clear()

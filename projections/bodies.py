@@ -8,7 +8,7 @@ body that is not in memory is only noted, and joined with the rest when somebody
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -141,6 +141,10 @@ class BodyStore(Protocol):
         ...
 
 
+def _no_one() -> None:
+    pass
+
+
 class Bodies:
     """The bodies of all live sessions. All but `read` expects the caller to hold the view's lock."""
 
@@ -154,6 +158,18 @@ class Bodies:
         self.misses = 0
         self.evictions: Counter[str] = Counter()
         """By cause: `capacity` (the bound), `memory` (pressure)."""
+        self._grown_bytes = 0
+        self._step_bytes, self._heed = 0, _no_one
+
+    def call_at_each(self, step_bytes: int, heed: Callable[[], None]) -> None:
+        """Have `heed` called whenever another `step_bytes` were taken in: be quick, the view's lock may be held."""
+        self._step_bytes, self._heed = step_bytes, heed
+
+    def _grow(self, by_bytes: int) -> None:
+        self._grown_bytes += by_bytes
+        if self._grown_bytes >= self._step_bytes:
+            self._grown_bytes = 0
+            self._heed()
 
     def witness(self, partition: Partition, outcome: Outcome) -> None:
         """Note what a record did to bodies. To be called right after it was folded: how many messages are kept is a
@@ -171,8 +187,10 @@ class Bodies:
             body_id = BodyId(partition.number, session.born_offset)
             self._unsaved[body_id] = Unsaved(attributes=event.data.attributes)
             body = self._unsaved[body_id].join(Body())
-            self.unsaved_bytes += self._unsaved[body_id].cost_bytes()
+            cost_bytes = self._unsaved[body_id].cost_bytes()
+            self.unsaved_bytes += cost_bytes
             self._keep(body_id, body)
+            self._grow(cost_bytes)
 
     def _touch(self, body_id: BodyId, outcome: Outcome, event: events.Touched) -> None:
         message = None
@@ -182,11 +200,13 @@ class Bodies:
         assert outcome.session is not None
         step = Step(outcome.record.offset, event.data.attributes, message, outcome.session.policy.max_messages)
         self._unsaved.setdefault(body_id, Unsaved()).steps.append(step)
-        self.unsaved_bytes += step.cost_bytes()
+        cost_bytes = step.cost_bytes()
+        self.unsaved_bytes += cost_bytes
         whole = self._whole.get(body_id)
         if whole is not None:
             whole[0].take(step)
             self._keep(body_id, whole[0])
+        self._grow(cost_bytes)
 
     def at_hand(self, body_id: BodyId) -> dict[str, Any] | None:
         """The attributes of a body that is in memory, else `None`. Counts as no use of it."""
@@ -212,6 +232,7 @@ class Bodies:
                 if unsaved is not None:
                     unsaved.after(body_id.born_offset, body.reached).join(body)
                 self._keep(body_id, body)
+                self._grow(body.cost_bytes)
                 return body.copy()
 
     def take_unsaved(self) -> dict[BodyId, Unsaved]:

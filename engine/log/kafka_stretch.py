@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
+from engine.log.page import page_of
 from engine.log.port import Record
 
 MakeRecords = Callable[[], list[Record]]
@@ -98,4 +99,4 @@ def records_of(chunks: Sequence[Chunk], offset: int, limit: int) -> list[Record]
     for chunk in chunks:
         first = max(offset - chunk.start, 0)
         found += chunk.records()[first : first + limit - len(found)]
-    return found
+    return page_of(found)

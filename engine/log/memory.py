@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from engine.clock import Clock
 from engine.errors import EngineClosed, LogMismatch
 from engine.log.messages import checked_size
+from engine.log.page import page_of
 from engine.log.port import Message, Position, Record
 
 
@@ -56,7 +57,7 @@ class MemoryLog:
                 raise LogMismatch(
                     f"partition {partition} holds offsets 0 to {len(records) - 1}, and {from_offset} was asked for"
                 )
-            return records[from_offset : from_offset + max_records]
+            return page_of(records[from_offset : from_offset + max_records])
 
     def wait(self, position: Position, timeout_s: float) -> bool:
         """Wait until there is a record at `position` (`port.Log`)."""

@@ -64,8 +64,9 @@ class Log(Protocol):
         ...
 
     def read(self, partition: int, from_offset: int, max_records: int) -> list[Record]:
-        """The records from `from_offset` on, at most `max_records`; empty at the end of the log.
+        """The records from `from_offset` on, at most `max_records` of them; empty at the end of the log.
 
+        Large records come in less at a time (`page.MAX_READ_BYTES`), and at least one of them.
         Raises `LogMismatch` if `from_offset` lies before the log's first record or beyond its end.
         """
         ...

@@ -24,6 +24,7 @@ from engine.errors import EngineClosed, LogError, LogMismatch, LogUnavailable, O
 from engine.log.messages import checked_size
 from engine.log.port import Message, Position, Record
 from engine.log.sql_file import FAILURES, check_is_log, log_error, prepare
+from engine.log.sql_read import read_records
 from engine.log.sql_recorder import TABLE, LogDatastore, LogRecorder
 from engine.log.sql_request import Request, resolve
 from engine.log.tail import Tail
@@ -292,19 +293,12 @@ class SqliteLog:
         with self._reading:
             self._check_open()
             try:
-                # The rows are records already, but for their class. A damaged row may hold anything: the casts cost
-                # 2% of the read, and the fold gets bytes and a number whatever it is.
-                rows = self._reader.execute(
-                    "SELECT ?, originator_version, CAST(ifnull(log_time_ms, 0) AS INTEGER), topic, CAST(state AS BLOB)"
-                    f" FROM {TABLE}"
-                    " WHERE originator_id = ? AND originator_version >= ? ORDER BY originator_version LIMIT ?",
-                    (partition, str(partition), from_offset, max_records),
-                ).fetchall()
-                if not rows or rows[0][1] != from_offset:
-                    self._check_place(partition, from_offset, found=rows[0][1] if rows else None)
+                records = read_records(self._reader, partition, from_offset, max_records)
+                if not records or records[0].offset != from_offset:
+                    self._check_place(partition, from_offset, found=records[0].offset if records else None)
             except sqlite3.Error as error:
                 raise log_error(self.path, error) from error
-        return [_tuple(Record, row) for row in rows]
+        return records
 
     def _check_place(self, partition: int, offset: int, found: int | None) -> None:
         end = _end_offset(self._reader, partition)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from operator import itemgetter
 
+from engine.log.page import page_of, values_bytes
 from engine.log.port import Record
 
 MAX_RECORDS = 8_192
@@ -35,11 +36,11 @@ class Tail:
                     kept.clear()
                     self._bytes[partition] = 0
                 kept += added
-                self._bytes[partition] += _size(added)
+                self._bytes[partition] += values_bytes(added)
                 while len(kept) > self._max_records or (self._bytes[partition] > self._max_bytes and kept):
                     dropped = kept[: len(kept) // 2 + 1]
                     del kept[: len(dropped)]
-                    self._bytes[partition] -= _size(dropped)
+                    self._bytes[partition] -= values_bytes(dropped)
 
     def read(self, partition: int, from_offset: int, max_records: int) -> list[Record]:
         """The records from `from_offset` on, if the first of them is here; else nothing."""
@@ -48,8 +49,4 @@ class Tail:
             if not kept or not kept[0].offset <= from_offset <= kept[-1].offset:
                 return []
             start = from_offset - kept[0].offset
-            return kept[start : start + max_records]
-
-
-def _size(records: Sequence[Record]) -> int:
-    return sum([len(record[4]) for record in records if record[4] is not None])
+            return page_of(kept[start : start + max_records])

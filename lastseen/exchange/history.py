@@ -20,6 +20,7 @@ from engine.clock import Clock, SystemClock
 from engine.errors import ExportError
 from engine.log import open_log
 from engine.log.port import Record
+from engine.log.sql_read import page_from
 from lastseen.app import Progress
 from lastseen.exchange.table import Header, Reader, Row, reader, writer
 from lastseen.log_copy import Copied, copy_log, is_made
@@ -117,10 +118,11 @@ class RecordedLog:
     def read(self, partition: int, from_offset: int, max_records: int) -> list[Record]:
         """The records from `from_offset` on."""
         found = self._connection.execute(
-            'SELECT "offset", timestamp_ms, key, value FROM records WHERE partition = ? AND "offset" >= ? LIMIT ?',
+            'SELECT partition, "offset", timestamp_ms, key, value FROM records'
+            ' WHERE partition = ? AND "offset" >= ? LIMIT ?',
             (partition, from_offset, max_records),
         )
-        return [Record(partition, *row) for row in found]
+        return page_from(found)
 
     def end_offsets(self) -> list[int]:
         """The offset after the last record of each partition."""

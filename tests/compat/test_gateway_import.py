@@ -29,6 +29,7 @@ from lastseen.compat.gateway import (
     SessionStore,
     import_sessions,
 )
+from tests.contracts.log_contract import everything
 
 KEYS = [f"agent:main:telegram:dm:{number}" for number in range(6)]
 
@@ -76,8 +77,7 @@ def rows(folder: Path, name: str = "new.db") -> list[tuple[int, str | None, byte
     """Every record of a log."""
     log = open_log(f"sqlite:///{folder / name}", lastseen.ManualClock(T0))
     try:
-        ends = log.end_offsets()
-        return [(number, *record[3:]) for number, end in enumerate(ends) for record in log.read(number, 0, end or 1)]
+        return [(number, *record[3:]) for number, records in enumerate(everything(log)) for record in records]
     finally:
         log.close()
 

@@ -23,6 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 from engine.clock import Clock, ManualClock
 from engine.errors import EngineClosed, InvalidInput, LogMismatch
+from engine.events import MAX_RECORD_BYTES
 from engine.log.port import Log, Message, Position, Record
 
 T0 = 1_700_000_000_000
@@ -59,6 +60,19 @@ def together(*calls: Callable[[], object]) -> list[object]:
 
     with ThreadPoolExecutor(len(calls)) as pool:
         return [future.result(PATIENCE_S) for future in [pool.submit(run, call) for call in calls]]
+
+
+LARGE = [b"%03d" % number + b"x" * (MAX_RECORD_BYTES - 1_000) for number in range(48)]
+"""Values of 6 MiB together."""
+
+
+def check_large(log: Log) -> None:
+    """Read values, `LARGE`, from different places: none of the reads gives all of them."""
+    for start in (0, 1, 30, 47):
+        read = log.read(0, start, 1_000)
+        assert [record.value for record in read] == LARGE[start : start + len(read)]
+        assert 1 <= len(read) <= 9, "more than 1 MiB at once"
+    assert [record.value for record in everything(log)[0]] == LARGE
 
 
 class LogContract:
@@ -165,6 +179,11 @@ class LogContract:
                 read = log.read(0, start, size)
                 assert [record.offset for record in read] == list(range(start, min(start + size, 30)))
                 assert [record.value for record in read] == [b"%d" % record.offset for record in read]
+
+    def test_large_records_come_in_less_at_a_time(self, log: Log) -> None:
+        for start in range(0, len(LARGE), 4):
+            log.append([Message(0, "key", value) for value in LARGE[start : start + 4]])
+        check_large(log)
 
     @pytest.mark.parametrize("count", [0, 3])
     def test_reading_outside_the_log_is_a_mismatch(self, log: Log, count: int) -> None:
@@ -356,6 +375,15 @@ class DurableLogContract(LogContract):
         again = make(clock)
         assert (everything(again), again.end_offsets(), again.identity, again.partitions) == before
         assert again.append([message("more")])[0].offset == before[1][0]
+        again.close()
+
+    def test_large_records_come_in_less_at_a_time_when_it_is_opened_again(self, make: Make, clock: ManualClock) -> None:
+        first = make(clock)
+        for start in range(0, len(LARGE), 4):
+            first.append([Message(0, "key", value) for value in LARGE[start : start + 4]])
+        first.close()
+        again = make(clock)
+        check_large(again)
         again.close()
 
     def test_what_was_not_waited_for_is_there_after_closing(self, make: Make, clock: ManualClock) -> None:

@@ -28,6 +28,7 @@ from engine.log import open_log
 from engine.log.port import Log, Message, Position, Record
 from engine.log.sql import SqliteLog
 from engine.log.tail import Tail
+from tests.contracts.log_contract import everything
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60
@@ -114,7 +115,7 @@ def test_processes_make_append_to_and_follow_one_file_at_once(path: Path, partit
     assert len({result["digest"] for result in results}) == 1, "they read different logs"
     assert len({result["identity"] for result in results}) == 1, "the file was made twice"
     log = open_log(f"sqlite:///{path}", SystemClock())
-    stored = [log.read(partition, 0, total) for partition in range(partitions)]
+    stored = everything(log)
     assert sorted(r.value for records in stored for r in records) == sorted(
         f"{name}.{number}".encode() for name in names for number in range(each)
     )

@@ -29,6 +29,7 @@ from engine.clock import SystemClock
 from engine.errors import LastseenError, LogError
 from engine.log import open_log
 from engine.verdicts import Verdict
+from tests.contracts.log_contract import everything
 from tests.durability import victim
 from tests.durability.disk import Op, a_disk
 from tests.durability.test_kill import fold_all
@@ -156,7 +157,7 @@ def check(folder: Path, said: Sequence[str]) -> Reopened:
         log = open_log(url, SystemClock())
         try:
             refolded, named, endings, verdicts = fold_all(log)
-            records = log.read(0, 0, 1_000_000)
+            records = everything(log)[0]
         finally:
             log.close()
         engine = lastseen.open_engine(url, background=False, **{**victim.SETTINGS, "snapshot_interval": "1h"})

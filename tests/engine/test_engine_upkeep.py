@@ -248,11 +248,7 @@ def test_a_shutdown_is_heard_whenever_it_comes(moment: str) -> None:
     clock = Bell()
     upkeep = Upkeep(LiveView([Partition(0)], None, threading.Lock()), clock)  # type: ignore[arg-type]
 
-    def stop() -> None:
-        upkeep._stop.set()
-        upkeep._sooner.set()
-
-    setattr(clock, moment, [stop])
+    setattr(clock, moment, [upkeep._call_off])
     began = monotonic()
     upkeep.start(follow=lambda: None, flush=lambda: None, flush_every_s=PATIENCE_S, prune=lambda: 0)
     for thread in upkeep._threads:
@@ -306,6 +302,17 @@ def test_what_changes_is_flushed_in_the_background(on_disk: Stage) -> None:
     assert again._snapshot.unsaved() == 0
     assert again.get(KEY) is not None
     assert again.notes == []
+
+
+def test_what_takes_much_memory_is_flushed_before_it_is_time(on_disk: Stage) -> None:
+    mib = 1024 * 1024
+    engine = on_disk.open(background=True, snapshot_interval="1h", max_body_bytes=4 * mib)
+    for number in range(200):
+        engine.open(f"key-{number}")
+        engine.touch(f"key-{number}", message="x" * 50_000)
+        wait_for(lambda: engine._bodies.unsaved_bytes < 4 * mib)
+    wait_for(lambda: engine._bodies.unsaved_bytes < 2 * mib)
+    assert 2 < sum(engine.meters.flushes.counts) <= 10, "no more often than needed"
 
 
 def test_a_copy_is_put_by_every_so_often(on_disk: Stage) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from engine.log import open_log
 from engine.log.port import Message
 from lastseen.exchange import history, json_lines, parquet, sessions
 from lastseen.exchange.table import reader
+from tests.contracts.log_contract import everything
 
 T0 = 1_700_000_000_000
 MINUTE_MS = 60_000
@@ -79,7 +81,7 @@ def live(url: str, clock: lastseen.ManualClock) -> dict[str, Any]:
 def records_of(url: str, clock: lastseen.ManualClock) -> list[Any]:
     log = open_log(url, clock)
     try:
-        return [record for number, end in enumerate(log.end_offsets()) for record in log.read(number, 0, end)]
+        return list(chain.from_iterable(everything(log)))
     finally:
         log.close()
 

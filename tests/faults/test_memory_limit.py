@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import lastseen
 from benchmarks.workload import fill, key_of
 from engine.clock import SystemClock
@@ -23,13 +25,13 @@ import json, sys, threading
 import lastseen
 url, told = sys.argv[1], int(sys.argv[2])
 engine = lastseen.open_engine(
-    url, idle_ttl="1h", max_body_bytes=2**40, max_memory_bytes=told or None, snapshot_interval="100ms"
+    url, idle_ttl="1h", max_body_bytes=2**40, max_memory_bytes=told or None, snapshot_interval=INTERVAL
 )
 limit_bytes, highest, failures = engine._pressure.limit_bytes, 0.0, []
 
 def use(caller):
     try:
-        for number in range(400):
+        for number in range(EACH):
             key = f"{caller}:{number}"
             engine.open(key, attributes={"state": "y" * 16_000})
             engine.touch(key, message={"text": "x" * 16_000})
@@ -44,7 +46,7 @@ while any(caller.is_alive() for caller in callers):
     highest = max(highest, engine.memory_share())
     callers[0].join(0.02)
 assert failures == [], failures
-for number in range(0, 400, 7):
+for number in range(0, EACH, 7):
     for caller in range(3):
         (message,) = engine.messages(f"{caller}:{number}")
         assert len(message.value) > 16_000
@@ -110,15 +112,23 @@ def run(script: str, url: str, limit_bytes: int) -> Any:
     return json.loads(out)
 
 
-def test_bodies_leave_memory_and_nothing_is_lost(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("interval", "each"),
+    [
+        ("100ms", 400),
+        # All that is written in a second is more than there is.
+        ("1h", 1_000),
+    ],
+)
+def test_bodies_leave_memory_and_nothing_is_lost(tmp_path: Path, interval: str, each: int) -> None:
     url = f"sqlite:///{tmp_path / 'log.db'}"
-    said = run(BODIES, url, LIMIT_BYTES)
+    said = run(f"INTERVAL, EACH = {interval!r}, {each}\n{BODIES}", url, LIMIT_BYTES)
     assert said["limit"] == LIMIT_BYTES, "the limit is read off"
     assert said["highest"] > pressure.PRESSED_ABOVE, "memory was never short, so nothing was shown"
     assert said["statistics"]["bodies"]["evictions"]["memory"] > 0
     assert said["statistics"]["ended"] == {}, "no session ends for it, unless that is asked for"
     with lastseen.open_engine(url, background=False) as again:
-        assert (list(again.checkpoints()[0]), again.count(), again.notes) == (said["digest"], 1_200, [])
+        assert (list(again.checkpoints()[0]), again.count(), again.notes) == (said["digest"], 3 * each, [])
 
 
 def test_sessions_end_for_memory_where_that_is_asked_for_and_no_more_than_needed(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import lastseen
+from engine.errors import SnapshotError
 from lastseen import Engine, pressure
 from lastseen.pressure import MemoryPressure, let_go
 
@@ -102,3 +103,20 @@ def _after(engine: Engine, short: Given, share: float) -> int:
     short.now = share
     engine._keep()
     return engine.count()
+
+
+def test_bodies_leave_memory_though_the_disk_takes_nothing(short: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+    with lastseen.open_engine("memory://", background=False) as engine:
+        engine.open("key", attributes={"a": "x" * 1_000})
+        engine.flush()
+        engine.touch("key")
+        engine._pressure = short  # type: ignore[assignment]
+        with monkeypatch.context() as patched:
+            patched.setattr(engine._snapshot, "flush", _refuse)
+            with pytest.raises(SnapshotError):
+                engine._keep()
+        assert engine._bodies.whole_bytes == 0
+
+
+def _refuse(*_: object) -> None:
+    raise SnapshotError("there is no room on the disk")
