@@ -79,7 +79,7 @@ class Deadlines:
         They are reported again until they have ended.
         """
         self._take_back()
-        self._open(now_ms)
+        self.open(now_ms)
         found = self._reported
         imminent = self._imminent
         while imminent and imminent[0][0] <= now_ms and len(found) < limit:
@@ -119,20 +119,34 @@ class Deadlines:
         self._filings += 1
         heapq.heappush(self._imminent, (due_ms, session.born_offset, session))
 
-    def _open(self, now_ms: int) -> None:
-        """Move every bucket whose time has come to the heap, or back where a later deadline belongs."""
+    def open(self, now_ms: int, limit: int | None = None) -> bool:
+        """Move what is in buckets whose time has come to the heap, or back where a later deadline belongs.
+
+        Looks at `limit` filings at the most; whether that was all there is to look at. `due` does what is left.
+        """
         starts = self._starts
         while starts and starts[0] <= now_ms:
-            start_ms = heapq.heappop(starts)
-            bucket = self._buckets.pop(start_ms)
-            self._filings -= len(bucket)
-            for session in bucket:
+            if limit == 0:
+                return False
+            start_ms = starts[0]
+            bucket = self._buckets[start_ms]
+            opened = bucket if limit is None else bucket[-limit:]
+            if len(opened) == len(bucket):
+                heapq.heappop(starts)
+                del self._buckets[start_ms]
+            else:
+                del bucket[-len(opened) :]
+            self._filings -= len(opened)
+            for session in opened:
                 if session.wake_ms != start_ms or not self._is_live(session):
                     continue
                 due_ms = session.deadline_ms()
                 session.wake_ms = None
                 if due_ms is not None:
                     self._file_anew(session, due_ms, now_ms)
+            if limit is not None:
+                limit -= len(opened)
+        return True
 
     def _sweep(self) -> None:
         """Let go of sessions that have ended or were filed anew. Costs less than the filings that led to it."""

@@ -122,6 +122,18 @@ class DeadlinesBesideAScan(RuleBasedStateMachine):
         if then_end:
             self.wheel.live = [s for s in self.wheel.live if s.session_id not in expected]
 
+    @rule(limit=st.integers(1, 3))
+    def open_some(self, limit: int) -> None:
+        before = self.waiting()
+        is_done = self.wheel.deadlines.open(self.now_ms, limit)
+        assert before - self.waiting() == min(before, limit)
+        assert is_done == (before <= limit)
+
+    def waiting(self) -> int:
+        """How much is in buckets whose time has come."""
+        buckets = self.wheel.deadlines._buckets
+        return sum(len(bucket) for start_ms, bucket in buckets.items() if start_ms <= self.now_ms)
+
     @rule()
     def sweep(self) -> None:
         self.wheel.deadlines._sweep()
