@@ -20,7 +20,8 @@ from lastseen.log_watch import LogWatch
 from lastseen.metered_log import MeteredLog
 from lastseen.observed import Meters, Observed
 from lastseen.past_reads import PastReads
-from lastseen.pressure import GROWN_BY, PRESSED_ABOVE, MemoryPressure, let_go
+from lastseen.pressure import MemoryPressure
+from lastseen.relief import Relief
 from lastseen.share import Share
 from lastseen.start import holds_owned, load
 from lastseen.upkeep import FOLLOW_EVERY_S, Upkeep
@@ -38,8 +39,6 @@ Progress = Callable[[int, int], None]
 """Told, while the log is read at the start, how many records are folded and how many there are."""
 
 
-CHUNK = 4_096
-"""Records folded between two looks at memory and progress during the start."""
 HEAVY_RECORDS = 20_000
 HEAVY_SESSIONS = 200_000
 """How much may wait for a flush during the start."""
@@ -86,9 +85,8 @@ class Engine(PastReads, Observed):
             max_sessions=settings.max_sessions,
             owned=self._share.announced_by_us,
         )
-        self._pressure = MemoryPressure(settings.max_memory_bytes)
-        self._relieved_at_share = 0.0
-        self._bodies.call_at_each(self._pressure.step_bytes(settings.max_body_bytes), self._upkeep.hurry)
+        self._relief = Relief(MemoryPressure(settings.max_memory_bytes), self._bodies, self._views.lock)
+        self._bodies.call_at_each(self._relief.step_bytes(settings.max_body_bytes), self._upkeep.hurry)
         self._holdings = (
             Holdings(log, self._views, self._follower, state, self._share.owned, self._flush, self._flush_if_heavy)
             if holds_owned(log, settings)
@@ -128,7 +126,7 @@ class Engine(PastReads, Observed):
             for partition in self._views.present_partitions():
                 end = ends[partition.number]
                 while partition.checkpoint < end:
-                    self._follower.catch_up(Position(partition.number, min(partition.checkpoint + CHUNK, end) - 1))
+                    self._follower.advance(partition.number, end)
                     self._flush_if_heavy()
                     if progress is not None:
                         progress(sum(other.checkpoint for other in self._views.partitions), total)
@@ -137,11 +135,12 @@ class Engine(PastReads, Observed):
 
     def _flush_if_heavy(self) -> None:
         if (
-            self._history.unsaved() >= HEAVY_RECORDS
-            or self._bodies.unsaved_bytes >= self._settings.max_body_bytes
+            self._upkeep.is_hurried()
+            or self._history.unsaved() >= HEAVY_RECORDS
             or self._snapshot.unsaved() >= HEAVY_SESSIONS
         ):
             self.flush()
+            self._relief.shed()
 
     # ── reads: none of them touches; those of the past stand in `past_reads` ──
 
@@ -321,21 +320,12 @@ class Engine(PastReads, Observed):
             self.archive()
 
     def _relieve(self) -> None:
-        """Under memory pressure bodies leave memory first; then, if so configured, sessions end."""
-        if self._pressure.share() <= PRESSED_ABOVE:
-            self._relieved_at_share = 0.0
-            return
-        with self._views.lock:
-            self._bodies.shrink(self._bodies.whole_bytes // 2, "memory")
-        let_go()
-        if not self._settings.evict_on_pressure or self.is_importing:
-            return
-        # What ended sessions took serves those that come: the process itself rarely shrinks for it, and if more ended
-        # for as long as it does not, all would. So it has to grow before more do.
-        if self._pressure.share() > max(PRESSED_ABOVE, self._relieved_at_share + GROWN_BY):
-            now_ms = self._clock.now_ms()
-            self._pruner.execute(self._pruner.plan_memory(now_ms, max(self.count() // 20, 1)), now_ms)
-            self._relieved_at_share = self._pressure.share()
+        may_end = self._settings.evict_on_pressure and not self.is_importing
+        self._relief.make_room(self._end_for_memory if may_end else None)
+
+    def _end_for_memory(self) -> None:
+        now_ms = self._clock.now_ms()
+        self._pruner.execute(self._pruner.plan_memory(now_ms, max(self.count() // 20, 1)), now_ms)
 
     def _now_ms(self) -> int:
         """The time by which reads judge deadlines: while history is being imported, the history's own."""

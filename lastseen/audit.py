@@ -7,7 +7,7 @@ from the snapshot. `verify` looks at the files themselves: rows, offsets, log ti
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -38,6 +38,8 @@ from projections.statistics import Statistics
 MOST_NAMED = 5
 """Differences of one kind that are named; of the rest only the number is told."""
 PAGE = 10_000
+Unlike = tuple[str, Any, Any]
+"""What differs, and how it is by the log and by the snapshot."""
 PROGRESS_EVERY = 4_096
 
 
@@ -108,36 +110,56 @@ def _differences(refolded: Engine, continued: Engine) -> Iterator[str]:
     for number in wanted:
         if wanted[number] != found[number]:
             yield f"partition {number}: the refold is at {wanted[number]}, the snapshot continued at {found[number]}"
-    yield from _unlike("session", _contents(refolded), _contents(continued))
+    yield from _named("session", _unlike_sessions(refolded, continued))
     counted, kept = ({**each.statistics(), "bodies": None, "pruner": None} for each in (refolded, continued))
-    yield from _unlike("statistic", counted, kept)
+    unlike = ((name, counted.get(name), kept.get(name)) for name in sorted(counted.keys() | kept.keys()))
+    yield from _named("statistic", (each for each in unlike if each[1] != each[2]))
 
 
-def _contents(engine: Engine) -> dict[str, Any]:
-    """Everything that is live by its key, with attributes and messages."""
-    contents: dict[str, Any] = {}
+def _unlike_sessions(refolded: Engine, continued: Engine) -> Iterator[Unlike]:
+    """Sessions that are live in both and not the same, or live in one only: one after the other, as bodies may be more
+    than memory holds."""
+    for key in _keys(refolded):
+        one, other = _contents(refolded, key), _contents(continued, key)
+        if one != other:
+            yield key, one, other
+    for key in _keys(continued):
+        if refolded.get(key) is None:
+            yield key, None, _contents(continued, key)
+
+
+def _keys(engine: Engine) -> Iterator[str]:
     cursor: str | None = None
     while True:
         page = engine.list(sort="created", limit=PAGE, cursor=cursor)
-        for session in page.sessions:
-            messages = [message[:] for message in engine.messages(session.key)]
-            contents[session.key] = {**session.as_dict(), "messages": messages}
+        yield from [session.key for session in page.sessions]
         cursor = page.cursor
         if cursor is None:
-            return contents
+            return
 
 
-def _unlike(kind: str, wanted: dict[str, Any], found: dict[str, Any]) -> Iterator[str]:
-    unlike = [name for name in sorted(wanted.keys() | found.keys()) if wanted.get(name) != found.get(name)]
-    for name in unlike[:MOST_NAMED]:
-        one, other = wanted.get(name), found.get(name)
+def _contents(engine: Engine, key: str) -> dict[str, Any] | None:
+    """What lives under a key, with attributes and messages."""
+    session = engine.get(key)
+    if session is None:
+        return None
+    return {**session.as_dict(), "messages": [message[:] for message in engine.messages(key)]}
+
+
+def _named(kind: str, unlike: Iterable[Unlike]) -> Iterator[str]:
+    """Sentences on what is not the same, the first ones in full."""
+    others = 0
+    for count, (name, one, other) in enumerate(unlike):
+        if count >= MOST_NAMED:
+            others += 1
+            continue
         if isinstance(one, dict) and isinstance(other, dict):
             # Only the fields in question: a whole session would not fit a line.
             fields = [field for field in one.keys() | other.keys() if one.get(field) != other.get(field)]
             one, other = ({field: each.get(field) for field in sorted(fields)} for each in (one, other))
         yield f"{kind} {name}: {shown(one, 300)} by the log, {shown(other, 300)} by the snapshot"
-    if len(unlike) > MOST_NAMED:
-        yield f"{len(unlike) - MOST_NAMED} more of kind {kind} differ"
+    if others:
+        yield f"{others} more of kind {kind} differ"
 
 
 def _history_differences(refolded: Path, continued: Path) -> Iterator[str]:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 
 from engine.errors import LastseenError
-from engine.log.port import Log, Position
+from engine.log.port import Log
 from lastseen.start import State
 from projections.follower import Follower
 from projections.live_view import LiveView
@@ -18,8 +18,6 @@ from projections.partition import Partition
 from projections.snapshot_rows import Damaged
 from projections.statistics import Counts
 
-CHUNK = 4_096
-"""Records folded between two looks at whether the partition is still ours."""
 _logger = logging.getLogger("lastseen")
 
 
@@ -78,13 +76,13 @@ class Holdings:
     def _catch_up(self, number: int) -> None:
         while number in self._owned():
             end = self._log.end_offsets()[number]
-            checkpoint = self._view.partitions[number].checkpoint
-            if checkpoint >= end:
+            if self._view.partitions[number].checkpoint >= end:
                 self._view.served |= {number}
                 _logger.info("partition %s is held, up to offset %s", number, end)
                 return
-            self._follower.catch_up(Position(number, min(checkpoint + CHUNK, end) - 1))
-            self._flush_if_heavy()
+            while self._view.partitions[number].checkpoint < end and number in self._owned():
+                self._follower.advance(number, end)
+                self._flush_if_heavy()
 
     def _drop(self, number: int) -> None:
         # First nobody is answered any more; then what is known is kept; then it goes.

@@ -12,7 +12,7 @@ from lastseen.config import Settings
 from lastseen.durations import Durations
 from lastseen.log_watch import Lag, LogWatch
 from lastseen.metered_log import MeteredLog
-from lastseen.pressure import MemoryPressure
+from lastseen.relief import Relief
 from lastseen.share import Share
 from lastseen.upkeep import Upkeep
 from projections.bodies import Bodies
@@ -58,7 +58,7 @@ class Observed(Commands):
     _views: LiveView
     _pruner: Pruner
     _upkeep: Upkeep
-    _pressure: MemoryPressure
+    _relief: Relief
     _share: Share
     meters: Meters
     """What is measured on the way."""
@@ -131,7 +131,7 @@ class Observed(Commands):
 
     def memory_share(self) -> float:
         """Resident memory as a share of the limit that is set, or of the cgroup's; 0 where either is unknown."""
-        return self._pressure.share()
+        return self._relief.pressure.share()
 
 
 def size_of(path: str) -> int:

@@ -11,10 +11,6 @@ from typing import cast
 
 PRESSED_ABOVE = 0.8
 """The share of the limit above which memory is let go of (DESIGN section 6)."""
-GROWN_BY = 0.01
-"""By how much of the limit the process grows, after sessions ended for memory, before more do."""
-_STEPS = 32
-_SMALLEST_STEP_BYTES = 1024 * 1024
 _CGROUP = Path("/sys/fs/cgroup")
 _OWN_CGROUPS = Path("/proc/self/cgroup")
 
@@ -29,13 +25,6 @@ class MemoryPressure:
         """Resident memory as a share of the limit; 0 where either is unknown."""
         resident = _resident_bytes()
         return 0.0 if resident is None or not self.limit_bytes else resident / self.limit_bytes
-
-    def step_bytes(self, max_body_bytes: int) -> int:
-        """After how many bytes of bodies memory is looked at, and what is unsaved written, before it is time to.
-
-        From the share above which memory is let go of it is a fifth of the limit to being killed: six such steps.
-        """
-        return max(min((self.limit_bytes or max_body_bytes) // _STEPS, max_body_bytes // 2), _SMALLEST_STEP_BYTES)
 
 
 def let_go() -> None:

@@ -73,6 +73,14 @@ class Upkeep:
         if not self._heavier.is_set():
             self._heavier.set()
 
+    def is_hurried(self) -> bool:
+        """Whether `hurry` was called since the last flush began, or since this was asked: whoever asks flushes."""
+        hurried = self._heavier.is_set()
+        self._heavier.clear()
+        if self._stop.is_set():  # this bell rings for the end too
+            self._heavier.set()
+        return hurried
+
     def start(
         self,
         *,

@@ -125,17 +125,24 @@ class Follower:
     def _fold_until(self, number: int, end_offset: int) -> int:
         folded = 0
         while self._told[number] < end_offset:
-            with self._turns[number]:
-                if self._told[number] < end_offset:
-                    partition = self._view.partitions[number]
-                    records = self._read(partition) if number in self._view.present else []
-                    with self.lock:
-                        if number not in self._view.present:
-                            raise self._view.not_owner(number, "what was appended")
-                        # Meanwhile it may have been dropped and taken up anew, with a beginning of its own.
-                        if self._view.partitions[number] is partition:
-                            folded += self._fold_some(partition, records)
+            folded += self.advance(number, end_offset)
         return folded
+
+    def advance(self, number: int, end_offset: int) -> int:
+        """Fold what one read of the log gives, unless a partition is folded up to `end_offset` already.
+
+        Returns how many records were folded here. Raises what `catch_up` does.
+        """
+        with self._turns[number]:
+            if self._told[number] >= end_offset:
+                return 0
+            partition = self._view.partitions[number]
+            records = self._read(partition) if number in self._view.present else []
+            with self.lock:
+                if number not in self._view.present:
+                    raise self._view.not_owner(number, "what was appended")
+                # Meanwhile it may have been dropped and taken up anew, with a beginning of its own.
+                return self._fold_some(partition, records) if self._view.partitions[number] is partition else 0
 
     def begin_anew(self, number: int) -> None:
         """Another object stands for a partition now. The caller holds the view's lock."""

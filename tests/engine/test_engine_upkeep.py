@@ -159,6 +159,15 @@ def test_a_shutdown_is_heard_whenever_it_comes(moment: str) -> None:
     assert monotonic() - began < PATIENCE_S
 
 
+def test_whoever_takes_the_flush_s_bell_leaves_it_the_shutdown() -> None:
+    upkeep = Upkeep(LiveView([Partition(0)], None, threading.Lock()), ManualClock(T0))  # type: ignore[arg-type]
+    upkeep.hurry()
+    assert [upkeep.is_hurried(), upkeep.is_hurried()] == [True, False]
+    upkeep._call_off()
+    assert upkeep.is_hurried()
+    assert upkeep._heavier.is_set(), "a flush that is about to sleep would sleep through the shutdown"
+
+
 def test_a_deadline_that_is_filed_while_the_pruner_lies_down_wakes_it(stage: Stage) -> None:
     clock = Bell()
     stage.clock = clock

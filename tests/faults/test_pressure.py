@@ -94,7 +94,7 @@ def test_sessions_end_once_and_again_only_when_the_process_has_grown(short: Give
     with lastseen.open_engine("memory://", background=False, evict_on_pressure=True) as engine:
         for number in range(100):
             engine.open(f"key-{number}")
-        engine._pressure = short  # type: ignore[assignment]
+        engine._relief.pressure = short  # type: ignore[assignment]
         left = [_after(engine, short, share) for share in (0.9, 0.9, 0.905, 0.95, 0.95, 0.7, 0.9, 0.9)]
     assert left == [95, 95, 95, 91, 91, 91, 87, 87]
 
@@ -110,7 +110,7 @@ def test_bodies_leave_memory_though_the_disk_takes_nothing(short: Given, monkeyp
         engine.open("key", attributes={"a": "x" * 1_000})
         engine.flush()
         engine.touch("key")
-        engine._pressure = short  # type: ignore[assignment]
+        engine._relief.pressure = short  # type: ignore[assignment]
         with monkeypatch.context() as patched:
             patched.setattr(engine._snapshot, "flush", _refuse)
             with pytest.raises(SnapshotError):

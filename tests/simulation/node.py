@@ -102,7 +102,7 @@ class Node:
         assert publisher is not None
         publisher._outbox._max_kept = self.plan.outbox_limit
         publisher._monotonic_s = lambda: self.brokers.now_ms / 1000
-        engine._pressure = self.pressure  # type: ignore[assignment]
+        engine._relief.pressure = self.pressure  # type: ignore[assignment]
         self.engine = engine
         self.heard = engine.subscribe()
         self.heard_from = [partition.checkpoint for partition in engine._views.partitions]
