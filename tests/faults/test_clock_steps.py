@@ -128,6 +128,8 @@ for line in sys.stdin:
         assert engine.touch("kept").session_id == kept.session_id
     print(told, flush=True)
 told = callers.end()
+# Two hours may come between a caller's two calls: what he has just opened is over by the clock then.
+assert told.pop("SessionEnded", 0) <= 1, told
 assert set(told) == {"done", "ClockSkew"}, told
 assert callers.slowest_s < 5, callers.slowest_s
 assert engine.health() == {}, engine.health()
