@@ -46,7 +46,7 @@ def refused(call):
 class Callers(threading.Thread):
     '''Somebody who uses sessions all the time, whatever the clock says; what he is told is counted.'''
     def __init__(self, engine):
-        super().__init__()
+        super().__init__(daemon=True)  # or a script that fails would wait for him
         self.engine, self.told, self.slowest_s, self.is_over = engine, {}, 0.0, False
     def run(self):
         number = 0
