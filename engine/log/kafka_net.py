@@ -11,6 +11,8 @@ from __future__ import annotations
 import socket
 import ssl
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from kafka import errors
@@ -33,19 +35,36 @@ REFUSED = (
 _connect = KafkaNetSocket.sock_connect
 
 
-async def _connect_or_close(self: Any, net: Any, sock: socket.socket, *address: Any, **limits: Any) -> socket.socket:
-    """Connect; a socket with which that fails is closed."""
+@contextmanager
+def _unfinished(net: Any, sock: socket.socket) -> Iterator[None]:
+    """Keeps a socket, while a connection is made of it, where whoever closes the client finds it; closes it if that
+    fails. In the selector it is found only while it is waited for."""
+    sockets = _sockets_of(net)
+    sockets.add(sock)
     try:
-        return await _connect(self, net, sock, *address, **limits)  # type: ignore[no-any-return]
+        yield
     except BaseException:
         sock.close()
         raise
+    finally:
+        sockets.discard(sock)
+
+
+def _sockets_of(net: Any) -> set[socket.socket]:
+    found: set[socket.socket] = net.__dict__.setdefault("_lastseen_unfinished", set())
+    return found
+
+
+async def _connect_or_close(self: Any, net: Any, sock: socket.socket, *address: Any, **limits: Any) -> socket.socket:
+    """Connect; a socket with which that fails is closed."""
+    with _unfinished(net, sock):
+        return await _connect(self, net, sock, *address, **limits)  # type: ignore[no-any-return]
 
 
 async def _shake_hands_or_close(self: Any) -> None:
     """The TLS handshake, within a time; a socket with which it fails is closed."""
     give_up = time.monotonic() + HANDSHAKE_TIMEOUT_S
-    try:
+    with _unfinished(self._net, self._sock):
         while True:
             try:
                 self._sock.do_handshake()
@@ -54,9 +73,6 @@ async def _shake_hands_or_close(self: Any) -> None:
                 await self._net.wait_read(self._sock, give_up)
             except ssl.SSLWantWriteError:
                 await self._net.wait_write(self._sock, give_up)
-    except BaseException:
-        self._sock.close()
-        raise
 
 
 def _last_words_first(receive: Any) -> Any:
@@ -123,6 +139,6 @@ class NetClient(KafkaNetClient):  # type: ignore[misc]
             except (AttributeError, RuntimeError):  # closed already, or not as expected
                 left = []
             super().close()
-        for each in left:
+        for each in [*left, *_sockets_of(self._net)]:
             if isinstance(each, socket.socket):
                 each.close()
