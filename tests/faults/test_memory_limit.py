@@ -122,7 +122,7 @@ def run(script: str, url: str, limit_bytes: int) -> Any:
     ("interval", "each"),
     [
         ("100ms", 600),
-        # All that is written in a second is more than there is.
+        # No flush is due by the interval, and what is written is more than there is room for.
         ("1h", 1_000),
     ],
 )
