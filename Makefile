@@ -66,7 +66,7 @@ $(STAMP): requirements.lock requirements-dev.lock pyproject.toml $(if $(realpath
 
 demo: setup ## replay the chat recording in the repository; log and snapshot stay in var/demo
 	@mkdir -p var/demo
-	$(BIN)/lastseen replay lastseen/data/ubuntu-irc-slice.jsonl.gz --log sqlite:///var/demo/chat.db --fresh
+	$(BIN)/lastseen replay lastseen/replay/data/ubuntu-irc-slice.jsonl.gz --log sqlite:///var/demo/chat.db --fresh
 
 check: setup ## lint, formatting, types and the house rules
 	$(BIN)/ruff check .

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.durable_drive import CALLERS, EACH, Subject, in_batches
 from benchmarks.workload import key_of
-from engine.plain_touch import written
+from lastseen.engine.plain_touch import written
 
 KEY = key_of(123_456)
 VALUE = written("0" * 36, "/lastseen", KEY, "2026-01-01T00:00:00.000Z", "s" * 22)

@@ -19,9 +19,9 @@ from benchmarks.durable_tables import PostgresTable, SqliteTable
 from benchmarks.measure import Row, Size, at_most, in_turn, missing, pairs, seconds
 from benchmarks.servers import PeerMissing, postgres_server
 from benchmarks.workload import fill, key_of
-from engine.clock import ManualClock
-from engine.log.sql import SqliteLog
-from engine.session import Policy
+from lastseen.engine.clock import ManualClock
+from lastseen.engine.log.sqlite.log import SqliteLog
+from lastseen.engine.session import Policy
 
 NOTES = """
 - The *engine* plans the sweep, appends an `expired` record for each session that is due, flushes the log to the disk,

@@ -16,9 +16,9 @@ import lastseen
 from benchmarks.measure import Row, Size, missing, percentiles
 from benchmarks.servers import PeerMissing, redis_server
 from benchmarks.workload import fill, key_of
-from engine.clock import SystemClock
-from engine.log.sql import SqliteLog
-from engine.session import Policy
+from lastseen.engine.clock import SystemClock
+from lastseen.engine.log.sqlite.log import SqliteLog
+from lastseen.engine.session import Policy
 
 NOTES = """
 - *Told of expiries* counts what a listener hears of sessions that fall due within two seconds, until ten seconds

@@ -16,12 +16,12 @@ import uvloop
 
 import lastseen
 from benchmarks.workload import fill
-from engine.session import Policy
-from lastseen.configuration import configure
+from lastseen.configuration.configuration import configure
+from lastseen.engine.session import Policy
 from lastseen.http.application import door_of
-from lastseen.http.limit_heads import bounded_protocol
-from lastseen.service_http import application, guard_of, limits_of
-from lastseen.service_signals import StopSignals
+from lastseen.http.guard.head_limits import bounded_protocol
+from lastseen.service.server import application, guard_of, limits_of
+from lastseen.service.signals import StopSignals
 
 SESSIONS = 10_000
 EMPTY = "/v1/empty"

@@ -26,19 +26,19 @@ import lastseen
 from benchmarks.measure import Row, Size, at_most, interleaved, rate, ratio
 from benchmarks.servers import PeerMissing
 from benchmarks.workload import fill, key_of
-from engine.clock import SystemClock, iso_from_ms
-from engine.identifiers import new_event_ids
-from engine.log.kafka import KafkaLog
-from engine.log.kafka_place import place_of
-from engine.log.kafka_records import EVENT_HEADERS
-from engine.log.kafka_topic import Wanted, create
-from engine.log.port import Message
-from engine.partitioner import partition_of
-from engine.plain_touch import written
-from engine.session import Policy
 from infra.kafka.choice import NoKafka, choose
 from infra.kafka.cluster import Cluster
-from projections.partition import Partition
+from lastseen.engine.clock import SystemClock, iso_from_ms
+from lastseen.engine.identifiers import new_event_ids
+from lastseen.engine.log.kafka.log import KafkaLog
+from lastseen.engine.log.kafka.records import EVENT_HEADERS
+from lastseen.engine.log.kafka.topic import Wanted, create
+from lastseen.engine.log.kafka.url import place_of
+from lastseen.engine.log.port import Message
+from lastseen.engine.partitioner import partition_of
+from lastseen.engine.plain_touch import written
+from lastseen.engine.session import Policy
+from lastseen.projections.partition import Partition
 
 PARTITIONS = 4
 SESSIONS = 10_000

@@ -13,7 +13,7 @@ from benchmarks.live_group import Entrant, Found, measured
 from benchmarks.measure import Row, Size, at_most, pairs, percentiles, rate, ratio
 from benchmarks.mix import Mix, Operation, of_chat
 from benchmarks.peers.kinds import KIND, KINDS, Kind
-from lastseen.chat import read_chat
+from lastseen.replay.recording import read_chat
 
 MIX, TOUCHES, TIMED, BATCHES, CHAT = "single mix", "single touches", "timed mix", f"batch of {BATCH}", "single chat"
 SAID = {MIX: "the mix, one by one", TOUCHES: "touches, one by one", BATCHES: f"the mix, by {BATCH}"}

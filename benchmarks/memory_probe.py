@@ -17,15 +17,15 @@ import lastseen
 from benchmarks.peers.kinds import KIND, Kind, opened
 from benchmarks.peers.port import Subject
 from benchmarks.workload import fill, key_of, touches
-from engine.clock import ManualClock, SystemClock, iso_from_ms
-from engine.codec import encode
-from engine.events import Created, CreatedData
-from engine.identifiers import new_event_id
-from engine.log.port import Record
-from engine.log.sql import SqliteLog
-from engine.plain_touch import written
-from engine.session import Policy
-from projections.partition import Partition
+from lastseen.engine.clock import ManualClock, SystemClock, iso_from_ms
+from lastseen.engine.codec import encode
+from lastseen.engine.events import Created, CreatedData
+from lastseen.engine.identifiers import new_event_id
+from lastseen.engine.log.port import Record
+from lastseen.engine.log.sqlite.log import SqliteLog
+from lastseen.engine.plain_touch import written
+from lastseen.engine.session import Policy
+from lastseen.projections.partition import Partition
 
 LIVE_VIEW, ON_FILE, RESTARTED, REDIS = "live view", "on file", "restarted", "redis, redis-py"
 WARM_SESSIONS = 1_000

@@ -13,7 +13,7 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from benchmarks.workload import key_of
-from lastseen.chat import ChatEvent
+from lastseen.replay.recording import ChatEvent
 
 SKEW = 0.99
 """The exponent of the Zipf distribution, as YCSB has it: of 100,000 sessions, one tenth gets three quarters of it."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -12,19 +9,20 @@ from pathlib import Path
 
 import lastseen
 from benchmarks import rebuild_peers
+from benchmarks.answering import answered_by
 from benchmarks.measure import Row, Size, in_turn, missing, rate, ratio
 from benchmarks.servers import PeerMissing
 from benchmarks.workload import fill, key_of, touches
-from engine.clock import ManualClock, SystemClock
-from engine.codec import decode
-from engine.log.port import Record
-from engine.log.sql import SqliteLog
-from engine.session import Policy
-from engine.verdicts import Verdict
 from infra.kafka.choice import NoKafka
 from infra.kafka.jars import DownloadFailed
-from projections.follower import BATCH_RECORDS
-from projections.partition import Partition
+from lastseen.engine.clock import ManualClock, SystemClock
+from lastseen.engine.codec import decode
+from lastseen.engine.log.port import Record
+from lastseen.engine.log.sqlite.log import SqliteLog
+from lastseen.engine.session import Policy
+from lastseen.engine.verdicts import Verdict
+from lastseen.projections.follower import BATCH_RECORDS
+from lastseen.projections.partition import Partition
 
 NOTES = """
 - *Refold* reads every record of a log, judges it and applies it, in one process: nearly all are touches. The *codec
@@ -100,8 +98,8 @@ def from_kafka(folder: Path, size: Size) -> list[Row]:
     """Follow a topic from its beginning and fold it, in a process of its own."""
     try:
         from benchmarks import kafka_topic
-        from engine.log.kafka import KafkaLog
-        from engine.log.kafka_place import place_of
+        from lastseen.engine.log.kafka.log import KafkaLog
+        from lastseen.engine.log.kafka.url import place_of
 
         partitions, events = kafka_topic.PARTITIONS, 200_000
         with kafka_topic.broker(folder / "kafka") as address:
@@ -159,11 +157,3 @@ def first_answer(url: str, sessions: int) -> float:
         "print(spent); engine.shutdown()"
     )
     return answered_by(script, url, key_of(sessions - 1), str(sessions))
-
-
-def answered_by(script: str, *arguments: str) -> float:
-    """What a new process has printed."""
-    done = subprocess.run(
-        [sys.executable, "-c", script, *arguments], check=True, capture_output=True, text=True
-    )  # fmt: skip
-    return float(json.loads(done.stdout))

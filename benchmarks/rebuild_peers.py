@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from benchmarks.answering import answered_by
 from benchmarks.durable_tables import BODY
 from benchmarks.servers import redis_server
 from benchmarks.workload import key_of
@@ -44,8 +45,6 @@ def floors(folder: Path, sessions: int) -> dict[str, Callable[[], float]]:
 
 def loaded(file: Path, how: str, key: str, sessions: int) -> float:
     """Seconds until a new process has a session out of a file."""
-    from benchmarks.rebuild import answered_by
-
     script = (
         f"import sys, time; import {how}; started = time.perf_counter();"
         f"file = open(sys.argv[1], 'rb'); sessions = {how}.load(file); session = sessions[sys.argv[2]];"

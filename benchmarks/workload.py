@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engine.clock import iso_from_ms
-from engine.codec import encode
-from engine.events import Created, CreatedData
-from engine.identifiers import new_event_id, new_session_id
-from engine.log.port import Log, Message
-from engine.partitioner import partition_of
-from engine.plain_touch import written
-from engine.session import Policy
+from lastseen.engine.clock import iso_from_ms
+from lastseen.engine.codec import encode
+from lastseen.engine.events import Created, CreatedData
+from lastseen.engine.identifiers import new_event_id, new_session_id
+from lastseen.engine.log.port import Log, Message
+from lastseen.engine.partitioner import partition_of
+from lastseen.engine.plain_touch import written
+from lastseen.engine.session import Policy
 
 BATCH = 5_000
 

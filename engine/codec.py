@@ -12,12 +12,12 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from pydantic import Field, TypeAdapter, ValidationError
 
-from engine import plain_touch
-from engine.clock import ms_from_iso
-from engine.errors import InvalidEvent, InvalidInput, InvalidKey, InvalidPolicy, shown
-from engine.events import MAX_KEY_CHARACTERS, MAX_RECORD_BYTES, STORED_EVENTS, StoredEvent
-from engine.session import Policy
-from engine.verdicts import Verdict
+from lastseen.engine import plain_touch
+from lastseen.engine.clock import ms_from_iso
+from lastseen.engine.errors import InvalidEvent, InvalidInput, InvalidKey, InvalidPolicy, shown
+from lastseen.engine.events import MAX_KEY_CHARACTERS, MAX_RECORD_BYTES, STORED_EVENTS, StoredEvent
+from lastseen.engine.session import Policy
+from lastseen.engine.verdicts import Verdict
 
 CONTENT_TYPE = "application/cloudevents+json"
 

@@ -11,21 +11,21 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from engine import events, own_events
-from engine.clock import Clock, iso_from_ms
-from engine.codec import check_key, checked
-from engine.errors import InvalidEvent, LastseenError, VersionConflict, shown
-from engine.given import attributes_of, check_wait, key_and_id
-from engine.hold import Hold
-from engine.identifiers import new_event_id, new_event_ids, new_session_id
-from engine.log.port import Log, Message
-from engine.merge_patch import merge_patch
-from engine.refusals import refusal
-from engine.session import Policy, Session, SessionView
-from engine.session_engine import ATTEMPTS, Decided, SessionEngine, Wait, verdict_of
-from engine.unwaited import Unwaited
-from engine.verdicts import Verdict
-from engine.view import Fold, PartitionState, View
+from lastseen.engine import events, own_events
+from lastseen.engine.arguments import attributes_of, check_wait, key_and_id
+from lastseen.engine.clock import Clock, iso_from_ms
+from lastseen.engine.codec import check_key, checked
+from lastseen.engine.errors import InvalidEvent, LastseenError, VersionConflict, shown
+from lastseen.engine.fire_and_forget import Unwaited
+from lastseen.engine.hold import Hold
+from lastseen.engine.identifiers import new_event_id, new_event_ids, new_session_id
+from lastseen.engine.log.port import Log, Message
+from lastseen.engine.merge_patch import merge_patch
+from lastseen.engine.refusals import refusal
+from lastseen.engine.session import Policy, Session, SessionView
+from lastseen.engine.session_engine import ATTEMPTS, Decided, SessionEngine, Wait, verdict_of
+from lastseen.engine.verdicts import Verdict
+from lastseen.engine.view import Fold, PartitionState, View
 
 E = TypeVar("E", bound=events.SessionEvent)
 _tuple = tuple.__new__

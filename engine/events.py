@@ -14,7 +14,7 @@ import msgspec
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from engine.session import MAX_LIMIT_MS, Milliseconds, Policy
+from lastseen.engine.session import MAX_LIMIT_MS, Milliseconds, Policy
 
 MAX_KEY_CHARACTERS = 512
 MAX_ATTRIBUTES_BYTES = 16 * 1024

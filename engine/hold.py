@@ -9,9 +9,9 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from engine.clock import Clock
-from engine.errors import LastseenError, Refused
-from engine.session import SessionView
+from lastseen.engine.clock import Clock
+from lastseen.engine.errors import LastseenError, Refused
+from lastseen.engine.session import SessionView
 
 _logger = logging.getLogger("lastseen")
 _LONGEST_SLEEP_MS = 3_600_000

@@ -17,9 +17,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from engine import events
-from engine.session import MAX_HOLDERS, Session, Status, moment
-from engine.verdicts import Verdict
+from lastseen.engine import events
+from lastseen.engine.session import MAX_HOLDERS, Session, Status, moment
+from lastseen.engine.verdicts import Verdict
 
 MAX_AHEAD_MS = 60_000
 """How far a record's `time` may be ahead of its log time."""

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine import events, plain_touch
-from engine.clock import LATEST_MS
-from engine.codec import envelope, remember
-from engine.session import MAX_LIMIT_MS
+from lastseen.engine import events, plain_touch
+from lastseen.engine.clock import LATEST_MS
+from lastseen.engine.codec import envelope, remember
+from lastseen.engine.session import MAX_LIMIT_MS
 
 _EXPIRED = events.Expired.__dataclass_fields__["type"].default
 _new = object.__new__

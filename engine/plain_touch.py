@@ -14,9 +14,9 @@ from typing import Annotated, Literal, TypeGuard
 
 import msgspec
 
-from engine import events
-from engine.clock import ms_from_iso
-from engine.errors import InvalidInput
+from lastseen.engine import events
+from lastseen.engine.clock import ms_from_iso
+from lastseen.engine.errors import InvalidInput
 
 
 class _Data(msgspec.Struct, forbid_unknown_fields=True, gc=False):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from engine import errors
-from engine.errors import shown
-from engine.session import MAX_HOLDERS, Session
-from engine.verdicts import Verdict
+from lastseen.engine import errors
+from lastseen.engine.errors import shown
+from lastseen.engine.session import MAX_HOLDERS, Session
+from lastseen.engine.verdicts import Verdict
 
 _ERRORS: dict[Verdict, tuple[type[errors.LastseenError], str]] = {
     Verdict.MALFORMED: (errors.InvalidEvent, "the log holds it in a form that cannot be read back; report this"),

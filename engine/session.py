@@ -15,7 +15,7 @@ import msgspec
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from engine.log.port import Position
+from lastseen.engine.log.port import Position
 
 HOUR_MS = 3_600_000
 MAX_LIMIT_MS = 2**53 - 1

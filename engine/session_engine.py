@@ -14,16 +14,16 @@ from concurrent.futures import Future
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
-from engine import events, lifecycle
-from engine.clock import Clock
-from engine.codec import check_key, encode
-from engine.errors import LastseenError, LogUnavailable, OutcomeUnknown, VersionConflict, shown
-from engine.log.port import Log, Message, Position
-from engine.refusals import refusal
-from engine.session import Session, SessionView
-from engine.unwaited import Unwaited
-from engine.verdicts import Verdict
-from engine.view import Answer, Fold, PartitionState, View
+from lastseen.engine import events, lifecycle
+from lastseen.engine.clock import Clock
+from lastseen.engine.codec import check_key, encode
+from lastseen.engine.errors import LastseenError, LogUnavailable, OutcomeUnknown, VersionConflict, shown
+from lastseen.engine.fire_and_forget import Unwaited
+from lastseen.engine.log.port import Log, Message, Position
+from lastseen.engine.refusals import refusal
+from lastseen.engine.session import Session, SessionView
+from lastseen.engine.verdicts import Verdict
+from lastseen.engine.view import Answer, Fold, PartitionState, View
 
 ATTEMPTS = 8
 """How often a command is decided before the caller is told that the session keeps changing."""

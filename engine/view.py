@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Any, NoReturn, Protocol
 
-from engine.lifecycle import SessionIds
-from engine.log.port import Position
-from engine.session import Session, SessionView
-from engine.verdicts import Verdict
+from lastseen.engine.lifecycle import SessionIds
+from lastseen.engine.log.port import Position
+from lastseen.engine.session import Session, SessionView
+from lastseen.engine.verdicts import Verdict
 
 
 class PartitionState(SessionIds, Protocol):

@@ -19,7 +19,7 @@ from itertools import groupby
 from pathlib import Path
 
 LIMIT_BYTES = 300_000
-SLICE = Path(__file__).resolve().parent.parent / "lastseen" / "data" / "ubuntu-irc-slice.jsonl.gz"
+SLICE = Path(__file__).resolve().parent.parent / "lastseen" / "replay" / "data" / "ubuntu-irc-slice.jsonl.gz"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]+")
 _DATE_CHARACTERS = len("2004-12-25")
 

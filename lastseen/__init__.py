@@ -11,25 +11,25 @@ with lastseen.open_engine("sqlite:///sessions.db", idle_ttl="30m") as engine:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from engine import errors
-from engine.clock import Clock, ManualClock, SystemClock
-from engine.errors import EmitterFull, LastseenError, NotDelivered
-from engine.log.port import Position
-from engine.session import Policy, SessionView, Status
-from engine.verdicts import Verdict
-from lastseen.app import Engine
-from lastseen.config import Settings, policy
-from lastseen.opening import open_engine
+from lastseen.embedded.engine import Engine
+from lastseen.embedded.opening import open_engine
+from lastseen.embedded.settings import Settings, policy
+from lastseen.engine import errors
+from lastseen.engine.clock import Clock, ManualClock, SystemClock
+from lastseen.engine.errors import EmitterFull, LastseenError, NotDelivered
+from lastseen.engine.log.port import Position
+from lastseen.engine.session import Policy, SessionView, Status
+from lastseen.engine.verdicts import Verdict
+from lastseen.version import __version__
 
 if TYPE_CHECKING:
-    from lastseen.async_client import AsyncClient
-    from lastseen.async_engine import AsyncEngine, open_async
-    from lastseen.client import Client
-    from lastseen.client_errors import ServiceError
-    from lastseen.client_session import RemoteSession
-    from lastseen.emitter import Emitter
+    from lastseen.aio.engine import AsyncEngine, open_async
+    from lastseen.client.async_client import AsyncClient
+    from lastseen.client.client import Client
+    from lastseen.client.errors import ServiceError
+    from lastseen.client.remote_session import RemoteSession
+    from lastseen.emitter.emitter import Emitter
 
-__version__ = "0.1.0"
 __all__ = [
     "AsyncClient",
     "AsyncEngine",
@@ -50,6 +50,7 @@ __all__ = [
     "Status",
     "SystemClock",
     "Verdict",
+    "__version__",
     "errors",
     "open_async",
     "open_engine",
@@ -58,13 +59,13 @@ __all__ = [
 
 
 _LAZY = {
-    "AsyncClient": "lastseen.async_client",
-    "AsyncEngine": "lastseen.async_engine",
-    "Client": "lastseen.client",
-    "Emitter": "lastseen.emitter",
-    "RemoteSession": "lastseen.client_session",
-    "ServiceError": "lastseen.client_errors",
-    "open_async": "lastseen.async_engine",
+    "AsyncClient": "lastseen.client.async_client",
+    "AsyncEngine": "lastseen.aio.engine",
+    "Client": "lastseen.client.client",
+    "Emitter": "lastseen.emitter.emitter",
+    "RemoteSession": "lastseen.client.remote_session",
+    "ServiceError": "lastseen.client.errors",
+    "open_async": "lastseen.aio.engine",
 }
 """What only some services need is loaded when it is asked for, and where it is."""
 

@@ -16,9 +16,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from engine.errors import SnapshotError
-from projections.snapshot_file import SnapshotFile
-from projections.snapshot_rows import Damaged
+from lastseen.engine.errors import SnapshotError
+from lastseen.projections.snapshot_file import SnapshotFile
+from lastseen.projections.snapshot_rows import Damaged
 
 T = TypeVar("T")
 KEPT_ARCHIVES = 3

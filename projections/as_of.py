@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
-from engine.errors import InvalidSetting, LogMismatch, shown
-from engine.log.port import Log, Position
-from engine.session import MAX_LIMIT_MS, Session, SessionView
-from engine.verdicts import Verdict
-from projections.bodies import Bodies, Body, BodyId
-from projections.history import History
-from projections.partition import Partition
+from lastseen.engine.errors import InvalidSetting, LogMismatch, shown
+from lastseen.engine.log.port import Log, Position
+from lastseen.engine.session import MAX_LIMIT_MS, Session, SessionView
+from lastseen.engine.verdicts import Verdict
+from lastseen.projections.bodies import Bodies, Body, BodyId
+from lastseen.projections.history import History
+from lastseen.projections.partition import Partition
 
 _PAGE = 1_000
 _WITHOUT_TIME = (Verdict.MALFORMED, Verdict.UNKNOWN_TYPE, Verdict.CLOCK_SKEW)

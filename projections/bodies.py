@@ -15,10 +15,10 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from engine import events
-from engine.merge_patch import merge_patch
-from engine.verdicts import Verdict
-from projections.partition import Outcome, Partition
+from lastseen.engine import events
+from lastseen.engine.merge_patch import merge_patch
+from lastseen.engine.verdicts import Verdict
+from lastseen.projections.partition import Outcome, Partition
 
 DEFAULT_MAX_BODY_BYTES = 64 * 1024 * 1024
 _ENTRY_BYTES = 200

@@ -15,7 +15,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 
-from engine.session import Session
+from lastseen.engine.session import Session
 
 WIDTHS_MS = (1 << 10, 1 << 16, 1 << 22, 1 << 27)
 """Bucket widths: about 1 s, 66 s, 70 min and 37 h. A bucket is never wider than its distance from the present."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from engine.clock import iso_from_ms
-from engine.session import SessionView, Status
-from projections.history import Entry, Life
+from lastseen.engine.clock import iso_from_ms
+from lastseen.engine.session import SessionView, Status
+from lastseen.projections.history import Entry, Life
 
 _LIMITS = {
     "idle": "nobody used it for its idle limit",

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from engine import events
-from engine.clock import EARLIEST_MS, LATEST_MS, iso_from_ms
-from engine.errors import LogCorrupt, shown
-from engine.session import Ending, Session
-from engine.verdicts import Verdict
-from projections.partition import Outcome
+from lastseen.engine import events
+from lastseen.engine.clock import EARLIEST_MS, LATEST_MS, iso_from_ms
+from lastseen.engine.errors import LogCorrupt, shown
+from lastseen.engine.session import Ending, Session
+from lastseen.engine.verdicts import Verdict
+from lastseen.projections.partition import Outcome
 
 FACT_TYPE = "lastseen.fact.{kind}.v1"
 STATE_TYPE = "lastseen.state.v1"

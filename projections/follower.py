@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import NoReturn, Protocol
 
-from engine.errors import EngineClosed, LastseenError, LogMismatch
-from engine.log.port import Log, Position, Record
-from engine.session import SessionView
-from projections.live_view import LiveView
-from projections.partition import Outcome, Partition
+from lastseen.engine.errors import EngineClosed, LastseenError, LogMismatch
+from lastseen.engine.log.port import Log, Position, Record
+from lastseen.engine.session import SessionView
+from lastseen.projections.live_view import LiveView
+from lastseen.projections.partition import Outcome, Partition
 
 BATCH_RECORDS = 512
 """Records folded at a time: how long a reader of the view may have to wait for the lock (about 5 ms)."""

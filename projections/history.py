@@ -14,12 +14,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from engine import events
-from engine.errors import InvalidSetting, SnapshotError, shown
-from engine.log.sqlite_rows import insert_rows
-from engine.log.write_ahead import write_ahead
-from engine.verdicts import Verdict
-from projections.partition import Outcome, Partition
+from lastseen.engine import events
+from lastseen.engine.errors import InvalidSetting, SnapshotError, shown
+from lastseen.engine.log.sqlite_files import insert_rows, write_ahead
+from lastseen.engine.verdicts import Verdict
+from lastseen.projections.partition import Outcome, Partition
 
 FORMAT = 1
 MAX_PAGE = 10_000

@@ -14,11 +14,11 @@ from itertools import islice, repeat
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple, Protocol
 
-from engine.errors import InvalidSetting, NotOwner, shown
-from engine.partitioner import partition_of
-from engine.session import AttributeSource, Session, SessionView, Status
-from projections.partition import Partition
-from projections.tenants import Prefixes, Tenants
+from lastseen.engine.errors import InvalidSetting, NotOwner, shown
+from lastseen.engine.partitioner import partition_of
+from lastseen.engine.session import AttributeSource, Session, SessionView, Status
+from lastseen.projections.partition import Partition
+from lastseen.projections.prefix_index import Prefixes, Tenants
 
 Sort = Literal["lru", "deadline", "created"]
 SORTS: tuple[Sort, ...] = ("lru", "deadline", "created")

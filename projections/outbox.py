@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from projections.facts import Effect, effect_of, encode, encode_state, facts_of
-from projections.partition import Outcome, Partition
+from lastseen.projections.facts import Effect, effect_of, encode, encode_state, facts_of
+from lastseen.projections.partition import Outcome, Partition
 
 MAX_KEPT = 500_000
 """Effects kept at most, of all partitions together. What is dropped can be had from the log again, by folding it."""

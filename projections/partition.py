@@ -12,13 +12,13 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import NamedTuple
 
-from engine import events, lifecycle
-from engine.codec import decode
-from engine.log.port import Record
-from engine.session import Ending, Policy, Session, Status
-from engine.verdicts import Verdict
-from projections.deadlines import Deadlines
-from projections.tenants import Tenants
+from lastseen.engine import events, lifecycle
+from lastseen.engine.codec import decode
+from lastseen.engine.log.port import Record
+from lastseen.engine.session import Ending, Policy, Session, Status
+from lastseen.engine.verdicts import Verdict
+from lastseen.projections.deadlines import Deadlines
+from lastseen.projections.prefix_index import Tenants
 
 EMPTY_DIGEST = bytes(32)
 INTERNED_POLICIES = 1_024

@@ -12,14 +12,14 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from engine import own_events
-from engine.clock import iso_from_ms
-from engine.events import TIMED_REASONS, ExpiryReason
-from engine.identifiers import new_event_ids
-from engine.log.port import Message
-from engine.session import Session
-from projections.live_view import LiveView
-from projections.partition import Partition
+from lastseen.engine import own_events
+from lastseen.engine.clock import iso_from_ms
+from lastseen.engine.events import TIMED_REASONS, ExpiryReason
+from lastseen.engine.identifiers import new_event_ids
+from lastseen.engine.log.port import Message
+from lastseen.engine.session import Session
+from lastseen.projections.live_view import LiveView
+from lastseen.projections.partition import Partition
 
 BATCH = 1_000
 """Announcements appended at a time."""

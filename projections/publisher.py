@@ -12,12 +12,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from engine.log.port import Log
-from engine.log.sharing import Notice, Outlet
-from projections.facts import FactId, effect_of, encode_state, place_of, state_in, state_of
-from projections.live_view import LiveView
-from projections.outbox import Letter, Outbox, letter_of
-from projections.partition import Partition
+from lastseen.engine.log.port import Log
+from lastseen.engine.log.shared_log import Notice, Outlet
+from lastseen.projections.facts import FactId, effect_of, encode_state, place_of, state_in, state_of
+from lastseen.projections.live_view import LiveView
+from lastseen.projections.outbox import Letter, Outbox, letter_of
+from lastseen.projections.partition import Partition
 
 BATCH = 1_000
 """Records told of at a time."""

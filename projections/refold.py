@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from engine.log.port import Log
-from projections.partition import Partition
+from lastseen.engine.log.port import Log
+from lastseen.projections.partition import Partition
 
 PAGE = 2_048
 

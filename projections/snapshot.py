@@ -16,17 +16,17 @@ from typing import Any
 
 import msgspec
 
-from engine.errors import LogMismatch, SnapshotError
-from engine.lifecycle import REMEMBERED_ENDINGS
-from engine.session import Policy, Session, moment
-from projections.archive import archive
-from projections.bodies import Bodies, Body, BodyId
-from projections.facts import Effect
-from projections.history import History
-from projections.outbox import Letter, Outbox
-from projections.partition import Endings, Outcome, Partition
-from projections.snapshot_file import IN_MEMORY, Batch, SnapshotFile
-from projections.snapshot_rows import (
+from lastseen.engine.errors import LogMismatch, SnapshotError
+from lastseen.engine.lifecycle import REMEMBERED_ENDINGS
+from lastseen.engine.session import Policy, Session, moment
+from lastseen.projections.archive import archive
+from lastseen.projections.bodies import Bodies, Body, BodyId
+from lastseen.projections.facts import Effect
+from lastseen.projections.history import History
+from lastseen.projections.outbox import Letter, Outbox
+from lastseen.projections.partition import Endings, Outcome, Partition
+from lastseen.projections.snapshot_file import IN_MEMORY, Batch, SnapshotFile
+from lastseen.projections.snapshot_rows import (
     Damaged,
     PartitionRow,
     SessionRow,
@@ -36,7 +36,7 @@ from projections.snapshot_rows import (
     row_of,
     session_row,
 )
-from projections.statistics import Counts, Statistics
+from lastseen.projections.statistics import Counts, Statistics
 
 
 class Snapshot:

@@ -17,11 +17,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from engine.errors import LogMismatch, SnapshotError
-from engine.lifecycle import REMEMBERED_ENDINGS
-from engine.log.write_ahead import write_ahead
-from projections.bodies import Body, BodyId, Message, Unsaved
-from projections.snapshot_rows import (
+from lastseen.engine.errors import LogMismatch, SnapshotError
+from lastseen.engine.lifecycle import REMEMBERED_ENDINGS
+from lastseen.engine.log.sqlite_files import write_ahead
+from lastseen.projections.bodies import Body, BodyId, Message, Unsaved
+from lastseen.projections.snapshot_rows import (
     CRC_MASK,
     PARTITION_BITS,
     Damaged,

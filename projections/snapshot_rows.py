@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from engine.session import Policy
+from lastseen.engine.session import Policy
 
 PARTITION_BITS = 48
 CRC_MASK = 0xFFFF_FFFF

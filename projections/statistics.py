@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine import events
-from engine.session import Ending, Status
-from engine.verdicts import Verdict
-from projections.partition import Outcome, Partition
+from lastseen.engine import events
+from lastseen.engine.session import Ending, Status
+from lastseen.engine.verdicts import Verdict
+from lastseen.projections.partition import Outcome, Partition
 
 EXPIRY_LAG_BOUNDS_MS = (10, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 600_000)
 """The classes of lateness into which expiries are sorted; what is later than the last has a class too."""

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from engine.errors import EngineClosed, LastseenError
-from projections.facts import Fact, effect_of, facts_of
-from projections.partition import Outcome, Partition
+from lastseen.engine.errors import EngineClosed, LastseenError
+from lastseen.projections.facts import Fact, effect_of, facts_of
+from lastseen.projections.partition import Outcome, Partition
 
 QUEUED_FACTS = 10_000
 """How far a listener may fall behind."""

@@ -12,11 +12,11 @@ from pathlib import Path
 from benchmarks.mix import Operation
 from benchmarks.peers.port import IDLE_S
 from benchmarks.workload import fill_keys
-from engine.clock import SystemClock
-from engine.errors import Refused, SessionEnded, SessionNotFound
-from engine.log import open_log
-from lastseen.app import Engine
-from lastseen.config import Settings
+from lastseen.embedded.engine import Engine
+from lastseen.embedded.settings import Settings
+from lastseen.engine.clock import SystemClock
+from lastseen.engine.errors import Refused, SessionEnded, SessionNotFound
+from lastseen.engine.log import open_log
 
 BARRIER, BARRIER_MS = "bench:barrier", 3_600_000
 """A session of our own, held for so long, so that it is never the one too many. Its touch waits, and so for all that

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
-from engine.clock import Clock
-from engine.errors import InvalidSetting, shown
-from engine.log.port import MAX_PARTITIONS, Log
-from engine.log.urls import split_url
+from lastseen.engine.clock import Clock
+from lastseen.engine.errors import InvalidSetting, shown
+from lastseen.engine.log.port import MAX_PARTITIONS, Log
+from lastseen.engine.log.urls import split_url
 
 _NOT_HERE = {"postgresql": "PostgreSQL"}
 
@@ -23,10 +23,11 @@ def open_log(url: str, clock: Clock, *, partitions: int | None = None) -> Log:
     """
     if isinstance(url, str) and url.startswith("kafka:"):
         # First, and by itself: what is wrong with it is said without showing what may be a secret.
-        from engine.log.kafka import KafkaLog
-        from engine.log.kafka_place import place_of
+        from lastseen.engine.log.kafka.facts_and_states import KafkaOutlet
+        from lastseen.engine.log.kafka.log import KafkaLog
+        from lastseen.engine.log.kafka.url import place_of
 
-        return KafkaLog(place_of(url, partitions))
+        return KafkaLog(place_of(url, partitions), outlet=KafkaOutlet)
     if not isinstance(url, str) or "://" not in url:
         raise InvalidSetting(
             f"log URL {shown(url)}: give memory://, sqlite:///path/to/file.db or kafka://host:9092/topic"
@@ -38,14 +39,14 @@ def open_log(url: str, clock: Clock, *, partitions: int | None = None) -> Log:
     if chosen is not None and (type(chosen) is not int or not 1 <= chosen <= MAX_PARTITIONS):
         raise InvalidSetting(f"partitions: {shown(chosen)} is not a whole number from 1 to {MAX_PARTITIONS}")
     if parts.scheme == "memory":
-        from engine.log.memory import MemoryLog
+        from lastseen.engine.log.memory import MemoryLog
 
         if parts.netloc or parts.path:
             raise InvalidSetting(f"log URL {shown(url)}: memory:// takes no path")
         return MemoryLog(clock, partitions=chosen or 1)
     if parts.scheme == "sqlite":
         # Importing eventsourcing takes a moment and patches `dataclasses`: only those who use it pay.
-        from engine.log.sql import SqliteLog
+        from lastseen.engine.log.sqlite.log import SqliteLog
 
         path = unquote(parts.path[1:])
         if parts.netloc or not path:

@@ -7,11 +7,11 @@ import uuid
 from collections.abc import Sequence
 from concurrent.futures import Future
 
-from engine.clock import Clock
-from engine.errors import EngineClosed, LogMismatch
-from engine.log.messages import checked_size
-from engine.log.page import page_of
-from engine.log.port import Message, Position, Record
+from lastseen.engine.clock import Clock
+from lastseen.engine.errors import EngineClosed, LogMismatch
+from lastseen.engine.log.message_checks import checked_size
+from lastseen.engine.log.port import Message, Position, Record
+from lastseen.engine.log.read_size import page_of
 
 
 class MemoryLog:

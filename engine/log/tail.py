@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from itertools import groupby
 from operator import itemgetter
 
-from engine.log.page import page_of, values_bytes
-from engine.log.port import Record
+from lastseen.engine.log.port import Record
+from lastseen.engine.log.read_size import page_of, values_bytes
 
 MAX_RECORDS = 8_192
 MAX_BYTES = 8 * 1024 * 1024

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import SplitResult, urlsplit
 
-from engine.errors import InvalidSetting
+from lastseen.engine.errors import InvalidSetting
 
 
 def split_url(url: str) -> SplitResult:

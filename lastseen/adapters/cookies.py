@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from engine.errors import InvalidSetting, shown
+from lastseen.engine.errors import InvalidSetting, shown
 
 _name = re.compile(r"[A-Za-z0-9_-]{1,64}")
 SAME_SITE = ("lax", "strict", "none")

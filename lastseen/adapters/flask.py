@@ -10,9 +10,9 @@ from __future__ import annotations
 from flask import Flask, Request, Response
 from flask.sessions import SessionInterface, SessionMixin
 
-from engine.session import SessionView
 from lastseen.adapters.cookies import Cookie
 from lastseen.adapters.web_sessions import WebSession, WebSessions
+from lastseen.engine.session import SessionView
 
 
 class FlaskSession(WebSession, SessionMixin):

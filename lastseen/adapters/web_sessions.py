@@ -19,10 +19,10 @@ import secrets
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
-from engine.errors import InvalidEvent, InvalidSetting, Refused, VersionConflict, shown
-from engine.session import SessionView
-from lastseen.app import Engine
-from lastseen.config import policy
+from lastseen.embedded.engine import Engine
+from lastseen.embedded.settings import policy
+from lastseen.engine.errors import InvalidEvent, InvalidSetting, Refused, VersionConflict, shown
+from lastseen.engine.session import SessionView
 
 PLACE_BYTES, SECRET_BYTES = 16, 32
 """Random bytes of a token's parts. The secret alone is four times what the OWASP asks for (64 bits of entropy)."""

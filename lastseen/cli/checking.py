@@ -18,7 +18,7 @@ def rebuild(log: LogUrl = DEFAULT_LOG, output: Output = Form.TABLE) -> None:
     Digests, every live session with its attributes and messages, statistics and the history must agree. Nothing is
     written.
     """
-    from lastseen.audit import rebuild
+    from lastseen.embedded.audit import rebuild
 
     with progress_bar("folding", "records") as progress:
         rebuilt = rebuild(log, progress)
@@ -39,7 +39,7 @@ def rebuild(log: LogUrl = DEFAULT_LOG, output: Output = Form.TABLE) -> None:
 
 def verify(log: LogUrl = DEFAULT_LOG, output: Output = Form.TABLE) -> None:
     """Check the log, the snapshot, the history and the archives. Nothing is written."""
-    from lastseen.audit import verify
+    from lastseen.embedded.audit import verify
 
     with progress_bar("folding", "records") as progress:
         checks = verify(log, progress)

@@ -46,7 +46,7 @@ def show(
     output: Output = Form.TABLE,
 ) -> None:
     """Show every setting as `lastseen serve` would take it here and now. No secret is among them."""
-    from lastseen.configuration import configure, shown_value
+    from lastseen.configuration.configuration import configure, shown_value
 
     configuration = configure({"profile": profile}, assignments or [], config=config)
     given = {"profile": configuration.profile, **configuration.values}
@@ -70,7 +70,7 @@ def validate(
     assignments: Assignments = None,
 ) -> None:
     """Check the settings: exit code 0 if all are right, 2 if some are wrong. All that are wrong are named at once."""
-    from lastseen.configuration import configure
+    from lastseen.configuration.configuration import configure
 
     configure({"profile": profile}, assignments or [], config=config)
     say("lastseen: the settings are right")

@@ -12,7 +12,7 @@ from lastseen.cli.options import Form, Output
 from lastseen.cli.printing import put_json, put_rows, say
 
 if TYPE_CHECKING:
-    from lastseen.service_settings import ServiceSettings
+    from lastseen.configuration.service_settings import ServiceSettings
 
 _COLUMNS = {"check": "what", "severity": "how", "says": "found", "next_step": "next step"}
 
@@ -37,9 +37,10 @@ def doctor(
     snapshot is behind, its digest, room on the disk, memory, and the service, if one answers at the address. It only
     reads, and may be used beside a service that runs. The exit code is 1 where there is a warning or an error.
     """
-    from engine.clock import SystemClock
-    from lastseen.configuration import configure
-    from lastseen.doctor import Severity, Subject, examine
+    from lastseen.configuration.configuration import configure
+    from lastseen.doctor.examine import examine
+    from lastseen.doctor.findings import Severity, Subject
+    from lastseen.engine.clock import SystemClock
 
     configuration = configure({"log": log, "profile": profile}, assignments or [], config=config)
     settings, engine = configuration.service, configuration.engine

@@ -28,7 +28,7 @@ EPILOG = "Exit codes: " + "; ".join(f"{code} {says.replace('`', '')}" for code, 
 
 def code_of(error: Exception) -> int:
     """The exit code for an error of `lastseen.errors`."""
-    from engine.errors import InvalidInput, Refused
+    from lastseen.engine.errors import InvalidInput, Refused
 
     if isinstance(error, InvalidInput):
         return INVALID
@@ -40,7 +40,7 @@ class Guarded(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
-        from engine.errors import LastseenError
+        from lastseen.engine.errors import LastseenError
 
         try:
             result = super().invoke(ctx)

@@ -12,7 +12,7 @@ from lastseen.cli.printing import UNTRUSTED, put_figures, say
 from lastseen.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from lastseen.compat.gateway_import import Imported
+    from lastseen.compat.gateway.importing import Imported
 
 MOST_TOLD = 20
 """Skipped entries that are told by name; JSON has all."""
@@ -45,8 +45,8 @@ def gateway(
     Entries that are not in form, of unknown platforms, or from the future are skipped, and told; each of the others is
     brought over whole. Started again it appends what is missing, and nothing twice. Transcripts stay where they are.
     """
-    from lastseen.compat.gateway_import import import_sessions
-    from lastseen.compat.gateway_platform import Platform
+    from lastseen.compat.gateway.importing import import_sessions
+    from lastseen.compat.gateway.platform import Platform
 
     for name in platform or ():
         Platform.register(name)

@@ -12,7 +12,7 @@ from lastseen.cli.printing import put_figures, put_rows, say
 from lastseen.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from lastseen.log_copy import Copied
+    from lastseen.copying.copy import Copied
 
 app = typer.Typer(help="Whole logs.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -51,7 +51,7 @@ def copy(
     that is kept as senttime. Then the copy is read back, and everything that is live or has ended must be the same.
     Interrupted, it goes on where it was when it is started again.
     """
-    from lastseen.log_copy import copy_between
+    from lastseen.copying.copy import copy_between
 
     with progress_bar("copying and verifying", "records") as progress:
         copied = copy_between(source, target, leave_open=leave_open, progress=progress)
@@ -68,7 +68,7 @@ def copy(
 
 
 def _for_people(copied: Copied) -> dict[str, Any]:
-    from lastseen.copy_script import LEFT_OUT
+    from lastseen.copying.copy_plan import LEFT_OUT
 
     figures = copied.figures
     return {

@@ -89,6 +89,6 @@ def _cell(value: Any) -> str:
 
 def time_text(at_ms: int | None) -> str | None:
     """A time in milliseconds for people."""
-    from engine.clock import iso_from_ms
+    from lastseen.engine.clock import iso_from_ms
 
     return None if at_ms is None else iso_from_ms(at_ms)

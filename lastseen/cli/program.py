@@ -11,10 +11,10 @@ from lastseen.cli import (
     configuring,
     doctoring,
     exporting,
+    history,
     importing,
-    keeping,
     logs,
-    past,
+    maintenance,
     replaying,
     serving,
     sessions,
@@ -22,6 +22,7 @@ from lastseen.cli import (
     topics,
 )
 from lastseen.cli.exits import EPILOG, Guarded
+from lastseen.version import __version__
 
 app = typer.Typer(
     name="lastseen",
@@ -39,10 +40,10 @@ app.command("dev")(serving.dev)
 app.command("replay")(replaying.replay)
 app.command("ls")(sessions.ls)
 app.command("show")(sessions.show)
-app.command("history")(past.history)
-app.command("explain")(past.explain)
-app.command("stats")(keeping.stats)
-app.command("prune")(keeping.prune)
+app.command("history")(history.history)
+app.command("explain")(history.explain)
+app.command("stats")(maintenance.stats)
+app.command("prune")(maintenance.prune)
 app.command("rebuild")(checking.rebuild)
 app.command("verify")(checking.verify)
 app.command("doctor")(doctoring.doctor)
@@ -58,8 +59,6 @@ app.add_typer(configuring.app, name="config")
 
 def _print_version(is_wanted: bool) -> None:
     if is_wanted:
-        from lastseen import __version__
-
         typer.echo(f"lastseen {__version__}")
         raise typer.Exit
 

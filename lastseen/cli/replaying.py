@@ -15,7 +15,7 @@ from lastseen.cli.printing import put_figures, say
 from lastseen.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from lastseen.replay import Replayed
+    from lastseen.replay.replay import Replayed
 
 
 def replay(
@@ -38,7 +38,7 @@ def replay(
     A replay that was cut off goes on where it was when it is started again. Unless --finish is given, the log stays
     open for import, and the other commands look at it as at the end of the recording.
     """
-    from lastseen.replay import delete_replay, replay
+    from lastseen.replay.replay import delete_replay, replay
 
     if fresh:
         for path in delete_replay(log):
@@ -65,7 +65,7 @@ def _few_collections() -> Iterator[None]:
 
 
 def _sizes(url: str) -> dict[str, int | None]:
-    from lastseen.reader import files_of, log_path, snapshot_path
+    from lastseen.embedded.offline import files_of, log_path, snapshot_path
 
     if not url.startswith("sqlite:"):
         return {"log_bytes": None, "snapshot_bytes": None}
@@ -78,7 +78,7 @@ def _sizes(url: str) -> dict[str, int | None]:
 
 
 def _for_people(replayed: Replayed, sizes: dict[str, int | None]) -> dict[str, Any]:
-    from projections.explain import duration_text
+    from lastseen.projections.explain import duration_text
 
     figures = replayed.figures
     return {

@@ -13,7 +13,7 @@ from lastseen.cli.configuring import Assignments, ConfigFile, ProfileName
 from lastseen.cli.exits import code_of
 
 if TYPE_CHECKING:
-    from lastseen.configuration import Configuration
+    from lastseen.configuration.configuration import Configuration
 
 DEV_LOG = "lastseen-dev.db"
 _ADDRESSES = {
@@ -73,7 +73,7 @@ def serve(
     to stop, it takes no more callers, lets requests in flight end, flushes the snapshot and hands its partitions over;
     told a second time, it waits for no one. Either way nothing that was acknowledged is lost, and the exit code is 0.
     """
-    from lastseen.configuration import configure
+    from lastseen.configuration.configuration import configure
 
     flags = {
         "log": log, "host": host, "port": port, "roles": roles, "token_file": token_file, "snapshot": snapshot,
@@ -102,8 +102,8 @@ def dev(
     It keeps its log in lastseen-dev.db, so that the next start goes on with it. With --demo, people of a chat channel
     of 2006 come, talk and leave once more; at 60 times the speed, whoever is silent for half a minute has idled out.
     """
-    from lastseen.configuration import configure
-    from lastseen.configuration_sources import Given
+    from lastseen.configuration.configuration import configure
+    from lastseen.configuration.sources import Given
 
     own = "lastseen dev"
     log = "memory://" if ephemeral else f"sqlite:///{DEV_LOG}"
@@ -119,7 +119,7 @@ def dev(
     )
     companions = []
     if demo:
-        from lastseen.service_demo import demonstration
+        from lastseen.service.demo import demonstration
 
         companions.append(demonstration(speed))
 
@@ -130,10 +130,10 @@ def dev(
 
 
 def _run(configuration: Configuration, **more: Any) -> None:
-    from lastseen.service import check_serving, serve
+    from lastseen.service.process import check_serving, serve
 
     check_serving()
-    from lastseen.log_lines import set_up
+    from lastseen.monitoring.log_format import set_up
 
     service = configuration.service
     set_up(service.log_level, service.log_format)
@@ -146,7 +146,7 @@ def _told_as_json() -> Iterator[None]:
     """Whoever reads JSON lines is told in one, too, why the service could not go on."""
     import logging
 
-    from engine.errors import LastseenError
+    from lastseen.engine.errors import LastseenError
 
     try:
         yield

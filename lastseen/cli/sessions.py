@@ -30,7 +30,7 @@ def ls(
     output: Output = Form.TABLE,
 ) -> None:
     """List the sessions that are live."""
-    from lastseen.reader import reading
+    from lastseen.embedded.offline import reading
 
     with progress_bar("reading", "records") as progress, reading(log, progress=progress) as engine:
         page = engine.list(
@@ -57,8 +57,8 @@ def show(
     output: Output = Form.TABLE,
 ) -> None:
     """Show the session that lives under a key: its state, limits, attributes and newest messages."""
-    from engine.errors import SessionNotFound
-    from lastseen.reader import reading
+    from lastseen.embedded.offline import reading
+    from lastseen.engine.errors import SessionNotFound
 
     with progress_bar("reading", "records") as progress, reading(log, progress=progress) as engine:
         session = engine.get(key)

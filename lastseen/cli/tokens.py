@@ -42,9 +42,9 @@ def create(
     output: Output = Form.TABLE,
 ) -> None:
     """Make a token and print it, this one time. Only its SHA-256 is kept."""
-    from engine.clock import SystemClock
-    from lastseen.config import duration_ms
-    from lastseen.token_file import TokenFile
+    from lastseen.auth.token_file import TokenFile
+    from lastseen.embedded.settings import duration_ms
+    from lastseen.engine.clock import SystemClock
 
     expires_in_ms = None if expires is None else duration_ms("expires", expires)
     secret, token = TokenFile(file).create(name, scope, prefix, SystemClock().now_ms(), expires_in_ms)
@@ -60,9 +60,9 @@ def create(
 @app.command("list")
 def list_tokens(file: File = DEFAULT_FILE, output: Output = Form.TABLE) -> None:
     """List the tokens: names, scopes, prefixes and times, never the tokens themselves."""
-    from engine.clock import SystemClock
-    from lastseen.http.caller import Scope
-    from lastseen.token_file import TokenFile
+    from lastseen.auth.caller import Scope
+    from lastseen.auth.token_file import TokenFile
+    from lastseen.engine.clock import SystemClock
 
     now_ms = SystemClock().now_ms()
     tokens = TokenFile(file).read()
@@ -95,7 +95,7 @@ def list_tokens(file: File = DEFAULT_FILE, output: Output = Form.TABLE) -> None:
 @app.command("revoke")
 def revoke(name: Name, file: File = DEFAULT_FILE) -> None:
     """Revoke a token: who sends it is refused within two seconds, without a restart."""
-    from lastseen.token_file import TokenFile
+    from lastseen.auth.token_file import TokenFile
 
     TokenFile(file).revoke(name)
     say(f"{name} is revoked")

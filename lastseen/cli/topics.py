@@ -11,7 +11,7 @@ from lastseen.cli.options import Form, Output
 from lastseen.cli.printing import put_json, put_rows, say
 
 if TYPE_CHECKING:
-    from engine.log.kafka_place import KafkaPlace
+    from lastseen.engine.log.kafka.url import KafkaPlace
 
 app = typer.Typer(help="The topics of a log on Kafka.", no_args_is_help=True, rich_markup_mode=None)
 _KafkaUrl = Annotated[
@@ -56,8 +56,8 @@ def create(
     Log times are the broker's, nothing is compacted or deleted unless you say so, and with 3 replicas a record counts
     when 2 have it. A topic that is there and fits is left as it is; one that does not is refused.
     """
-    from engine.log.kafka_topic import Wanted
-    from engine.log.kafka_topic import create as create_topics
+    from lastseen.engine.log.kafka.topic import Wanted
+    from lastseen.engine.log.kafka.topic import create as create_topics
 
     wanted = Wanted(
         partitions, replication, _retention_ms("--retention", retention),
@@ -73,7 +73,7 @@ def create(
 @app.command()
 def check(log: _KafkaUrl, output: Output = Form.TABLE) -> None:
     """Check that the topics are there and fit to hold a log. Each fault is listed; nothing is changed."""
-    from engine.log.kafka_topic import check as check_topics
+    from lastseen.engine.log.kafka.topic import check as check_topics
 
     topics, found = check_topics(_place(log))
     if output is Form.JSON:
@@ -89,7 +89,7 @@ def check(log: _KafkaUrl, output: Output = Form.TABLE) -> None:
 @app.command()
 def describe(log: _KafkaUrl, output: Output = Form.TABLE) -> None:
     """Show the topics of a log as the cluster has them: partitions, replicas, settings, ids."""
-    from engine.log.kafka_topic import check as check_topics
+    from lastseen.engine.log.kafka.topic import check as check_topics
 
     topics, _ = check_topics(_place(log))
     names = sorted({name for topic in topics for name in topic.settings})
@@ -104,8 +104,8 @@ def _put(topics: list[dict[str, Any]], output: Form, more: dict[str, str]) -> No
 
 
 def _place(log: str) -> KafkaPlace:
-    from engine.errors import InvalidSetting
-    from engine.log.kafka_place import place_of
+    from lastseen.engine.errors import InvalidSetting
+    from lastseen.engine.log.kafka.url import place_of
 
     if not log.startswith("kafka:"):
         raise InvalidSetting("--log: topics are for logs on Kafka; give kafka://host:9092/topic")
@@ -113,7 +113,7 @@ def _place(log: str) -> KafkaPlace:
 
 
 def _retention_ms(name: str, text: str) -> int:
-    from engine.log.kafka_topic import FOREVER
-    from lastseen.config import duration_ms
+    from lastseen.embedded.settings import duration_ms
+    from lastseen.engine.log.kafka.topic import FOREVER
 
     return FOREVER if text in ("forever", "-1") else duration_ms(name, text)

@@ -6,8 +6,8 @@ import logging
 import threading
 from collections.abc import Callable
 
-from engine.clock import Clock
-from engine.errors import EngineClosed, LastseenError
+from lastseen.engine.clock import Clock
+from lastseen.engine.errors import EngineClosed, LastseenError
 
 _logger = logging.getLogger("lastseen")
 LONGEST_SLEEP_MS = 60_000

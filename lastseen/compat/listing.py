@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from engine.session import SessionView
-from lastseen.app import Engine
-from projections.live_view import Sort
+from lastseen.embedded.engine import Engine
+from lastseen.engine.session import SessionView
+from lastseen.projections.live_view import Sort
 
 PAGE = 10_000
 

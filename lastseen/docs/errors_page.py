@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 
-from engine import errors
-from engine.errors import LastseenError
-from engine.refusals import refusal
-from engine.verdicts import Verdict
+from lastseen.engine import errors
+from lastseen.engine.errors import LastseenError
+from lastseen.engine.refusals import refusal
+from lastseen.engine.verdicts import Verdict
 
 _PAGE = """\
 # Errors

@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from engine import events
-from engine.events import STORED_EVENTS, StoredEvent, name_of
+from lastseen.engine import events
+from lastseen.engine.events import STORED_EVENTS, StoredEvent, name_of
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from engine.events import MAX_KEY_CHARACTERS
+from lastseen.engine.events import MAX_KEY_CHARACTERS
 
 AtMs = Annotated[int, Meta(description="UTC, in milliseconds since 1970.")]
 Key = Annotated[str, Meta(min_length=1, max_length=MAX_KEY_CHARACTERS, description="The session key.")]

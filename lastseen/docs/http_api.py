@@ -7,10 +7,10 @@ import json
 
 def openapi() -> str:
     """The description, as text."""
+    from lastseen.embedded.opening import open_engine
     from lastseen.http.application import build
-    from lastseen.http.health import router as health
-    from lastseen.http.metrics import router as metrics
-    from lastseen.opening import open_engine
+    from lastseen.http.routes.health import router as health
+    from lastseen.http.routes.metrics import router as metrics
 
     with open_engine("memory://", background=False) as engine:
         app = build(engine, operations=[health(engine), metrics(engine)])

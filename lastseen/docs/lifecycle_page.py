@@ -7,10 +7,10 @@ import inspect
 from collections.abc import Iterator
 from itertools import pairwise
 
-from engine import lifecycle, verdicts
-from engine.lifecycle import ACTIVE, ENDED, SUSPENDED, Rule
-from engine.session import Status
-from engine.verdicts import Verdict
+from lastseen.engine import lifecycle, verdicts
+from lastseen.engine.lifecycle import ACTIVE, ENDED, SUSPENDED, Rule
+from lastseen.engine.session import Status
+from lastseen.engine.verdicts import Verdict
 
 _PAGE = """\
 # States and transitions

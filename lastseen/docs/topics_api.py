@@ -7,9 +7,10 @@ from typing import Any
 
 import msgspec
 
-from engine.codec import CONTENT_TYPE
 from lastseen.docs.event_schemas import event_schemas
 from lastseen.docs.fact_models import FactEvent, StateEvent
+from lastseen.engine.codec import CONTENT_TYPE
+from lastseen.version import __version__
 
 _COMPONENT = "#/components/schemas/"
 _TOPIC = {"topic": {"description": "The log's topic, as `kafka://host:9092/topic` names it.", "default": "sessions"}}
@@ -17,8 +18,6 @@ _TOPIC = {"topic": {"description": "The log's topic, as `kafka://host:9092/topic
 
 def asyncapi() -> str:
     """The description, as text."""
-    from lastseen import __version__
-
     schemas: dict[str, Any] = {}
     events = {}
     for kind, text in event_schemas().items():

@@ -15,18 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine import events
-from engine.clock import Clock, SystemClock
-from engine.errors import ExportError
-from engine.log import open_log
-from engine.log.port import Record
-from engine.log.sql_read import page_from
-from lastseen.app import Progress
-from lastseen.exchange.table import Header, Reader, Row, reader, writer
-from lastseen.log_copy import Copied, copy_log, is_made
-from lastseen.log_pages import records
-from lastseen.reader import existing_log_path
-from projections.partition import Outcome, Partition
+from lastseen.bulk.ordered_pages import records
+from lastseen.copying.copy import Copied, copy_log, is_made
+from lastseen.embedded.engine import Progress
+from lastseen.embedded.offline import existing_log_path
+from lastseen.engine import events
+from lastseen.engine.clock import Clock, SystemClock
+from lastseen.engine.errors import ExportError
+from lastseen.engine.log import open_log
+from lastseen.engine.log.port import Record
+from lastseen.engine.log.sqlite.reading import page_from
+from lastseen.exchange.files import reader, writer
+from lastseen.exchange.table import Header, Reader, Row
+from lastseen.projections.partition import Outcome, Partition
 
 PROGRESS_EVERY = 4_096
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from engine.errors import ExportError
+from lastseen.engine.errors import ExportError
 from lastseen.exchange.table import COLUMNS, Header, Row, continued, header_of
 
 BUFFER_BYTES = 1024 * 1024

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from engine.errors import ExportError, InvalidSetting
+from lastseen.engine.errors import ExportError, InvalidSetting
 from lastseen.exchange.table import COLUMNS, Header, Kind, Row, continued, header_of
 
 try:

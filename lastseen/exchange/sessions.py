@@ -20,19 +20,20 @@ from typing import Any
 import msgspec
 from pydantic import ValidationError
 
-from engine import events
-from engine.clock import Clock, SystemClock, iso_from_ms
-from engine.codec import checked, encode, envelope
-from engine.errors import ExportError, InvalidInput
-from engine.log import open_log
-from engine.log.port import Message
-from engine.partitioner import partition_of
-from engine.session import Policy, SessionView
-from lastseen.app import Engine, Progress
+from lastseen.bulk.resumable_writer import ScriptWriter
+from lastseen.embedded.engine import Engine, Progress
+from lastseen.embedded.offline import reading
+from lastseen.engine import events
+from lastseen.engine.clock import Clock, SystemClock, iso_from_ms
+from lastseen.engine.codec import checked, encode, envelope
+from lastseen.engine.errors import ExportError, InvalidInput
+from lastseen.engine.log import open_log
+from lastseen.engine.log.port import Message
+from lastseen.engine.partitioner import partition_of
+from lastseen.engine.session import Policy, SessionView
+from lastseen.exchange.files import reader, writer
 from lastseen.exchange.history import Exported
-from lastseen.exchange.table import Header, Row, reader, writer
-from lastseen.reader import reading
-from lastseen.script_writer import ScriptWriter
+from lastseen.exchange.table import Header, Row
 
 SOURCE, SUBJECT = "/import", "lastseen:import"
 PAGE = 1_000

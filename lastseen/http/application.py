@@ -13,26 +13,27 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from lastseen.app import Engine
-from lastseen.http import (
-    activity,
-    answers,
-    figures,
-    long_work,
-    past,
+from lastseen.auth.caller import ANYONE
+from lastseen.embedded.engine import Engine
+from lastseen.http import responses
+from lastseen.http.failures import answer_failures, answering
+from lastseen.http.head_method import Bodiless, methods_of
+from lastseen.http.key_paths import RawKeyPaths
+from lastseen.http.operation import Operation, components_of, describe
+from lastseen.http.routes import (
+    commands,
+    history,
     problem_types,
     pruning,
     sessions,
     snapshots,
+    statistics,
     stream,
     touches,
 )
-from lastseen.http.caller import ANYONE
-from lastseen.http.door import Door
-from lastseen.http.failures import answer_failures, answering
-from lastseen.http.heads import Bodiless, methods_of
-from lastseen.http.key_paths import RawKeyPaths
-from lastseen.http.operation import Operation, components_of, describe
+from lastseen.http.routes import operations as long_work
+from lastseen.http.worker_threads import Door
+from lastseen.version import __version__
 
 Guard = Callable[[ASGIApp], ASGIApp]
 """Wraps the application: finds out who calls, puts that into `scope["state"]["caller"]`, refuses whom it must."""
@@ -122,8 +123,8 @@ def operations_of(door: Door) -> list[Operation]:
     """Every operation of the API, those that are asked for most first: routes are tried in this order."""
     work = long_work.LongWork(door)
     return [
-        *activity.operations(door), *touches.operations(door), *sessions.operations(door), *past.operations(door),
-        *stream.operations(door), *pruning.operations(door), *figures.operations(door),
+        *commands.operations(door), *touches.operations(door), *sessions.operations(door), *history.operations(door),
+        *stream.operations(door), *pruning.operations(door), *statistics.operations(door),
         *snapshots.operations(door, work), *long_work.operations(work), *problem_types.operations(),
     ]  # fmt: skip
 
@@ -137,15 +138,13 @@ def _publish_description(app: FastAPI, described: Sequence[Operation]) -> None:
         return made[0]
 
     async def openapi(_: Request) -> Response:
-        return answers.of_value(description())
+        return responses.of_value(description())
 
     app.openapi = description  # type: ignore[method-assign]
     app.add_route("/openapi.json", openapi, include_in_schema=False)
 
 
 def _description(app: FastAPI, described: Sequence[Operation]) -> dict[str, Any]:
-    from lastseen import __version__
-
     found = get_openapi(
         title=app.title, version=__version__, description=app.description,
         routes=[route_of(operation) for operation in described],

@@ -1,53 +1,13 @@
-"""Who is calling, and what that caller may do. The guard finds it out; no request can say it of itself."""
+"""The caller of a request, checked against the scope and the key that the request needs."""
 
 from __future__ import annotations
 
-import enum
-from dataclasses import dataclass, field
-
 from starlette.requests import HTTPConnection
 
-from lastseen.http.problems import Problem
-
-
-class Scope(enum.StrEnum):
-    """What a token may be used for."""
-
-    READ = "read"
-    """Look: sessions, history, statistics, streams."""
-    TOUCH = "touch"
-    """Report activity: open, create, touch, hold, release."""
-    MANAGE = "manage"
-    """Decide over sessions: suspend, resume, rotate, close."""
-    ADMIN = "admin"
-    """Run the service: prune, snapshots, projections. Includes all of the others."""
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """A caller, as the guard has recognised it."""
-
-    name: str
-    """The name of its token, for log lines; never the token itself."""
-    scopes: frozenset[Scope]
-    prefix: str = ""
-    """All it may see or affect: the sessions whose keys begin so."""
-    seed: bytes = field(default=b"", repr=False, compare=False)
-    """What every instance knows of this caller, and nobody else can guess; empty where there are no tokens."""
-
-    def may(self, scope: Scope) -> bool:
-        """Whether it may do what needs `scope`."""
-        return scope in self.scopes or Scope.ADMIN in self.scopes
-
-    def covers(self, key: str) -> bool:
-        """Whether a key is within what it may see or affect."""
-        return key.startswith(self.prefix)
-
+from lastseen.api.problems import Problem
+from lastseen.auth.caller import Caller, Scope
 
 OTHER_KEYS = "this token is for other keys: the key must begin with the token's prefix"
-
-ANYONE = Caller("anyone", frozenset(Scope))
-"""Who calls a service that has no tokens; it listens on the loopback only."""
 
 
 def caller_of(connection: HTTPConnection, scope: Scope, key: str | None = None) -> Caller:

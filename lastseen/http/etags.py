@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from lastseen.http.problems import Problem
+from lastseen.api.problems import Problem
 
 _form = re.compile(r'(W/)?"([!#-~\x80-\xff]*)"|([0-9]+)')
 _version = re.compile(r"0|[1-9][0-9]{0,15}")

@@ -13,11 +13,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 
-from engine.errors import LastseenError
-from lastseen.http.answers import of_problem
-from lastseen.http.failure_pins import told_to
+from lastseen.api.problems import Problem, problem_of
+from lastseen.engine.errors import LastseenError
 from lastseen.http.operation import Handler
-from lastseen.http.problems import Problem, problem_of
+from lastseen.http.responses import of_problem
+from lastseen.http.tenant_refusals import told_to
 
 _logger = logging.getLogger("lastseen")
 _SLUGS = {400: "bad-request", 404: "no-such-path", 405: "method-not-allowed", 413: "too-large"}

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
-from engine.errors import EngineClosed, LastseenError
-from lastseen.app import Engine
-from projections.facts import Fact, encode
-from projections.subscriptions import Subscription
+from lastseen.embedded.engine import Engine
+from lastseen.engine.errors import EngineClosed, LastseenError
+from lastseen.projections.facts import Fact, encode
+from lastseen.projections.subscriptions import Subscription
 
 T = TypeVar("T")
 QUEUED = 2_000

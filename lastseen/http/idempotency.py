@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 from starlette.responses import Response
 
-from lastseen.http.caller import Caller
-from lastseen.http.problems import Problem
+from lastseen.api.problems import Problem
+from lastseen.auth.caller import Caller
 
 REMEMBERED = 10_000
 KEPT_S = 86_400.0

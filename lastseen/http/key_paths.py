@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote_to_bytes
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from lastseen.http.problems import Problem
+from lastseen.api.problems import Problem
 
 SESSIONS = "/v1/sessions"
 _RAW = f"{SESSIONS}/".encode()

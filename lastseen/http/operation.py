@@ -15,9 +15,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lastseen.http import problems
-from lastseen.http.caller import Scope
-from lastseen.http.models import Key, ProblemDocument
+from lastseen.api import problems
+from lastseen.api.models import Key, ProblemDocument
+from lastseen.auth.caller import Scope
 
 Handler = Callable[[Request], Awaitable[Response]]
 REFERENCE = "#/components/schemas/{name}"

@@ -11,9 +11,9 @@ from opentelemetry import propagate, trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lastseen.http.guard_access import UNKNOWN_ROUTE
-from lastseen.http.metrics import METHODS
-from lastseen.metrics import OTHER
+from lastseen.http.guard.access_log import UNKNOWN_ROUTE
+from lastseen.http.routes.metrics import METHODS
+from lastseen.monitoring.metrics import OTHER
 
 PROPAGATED = (b"traceparent", b"tracestate", b"baggage")
 

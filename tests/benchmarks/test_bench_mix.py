@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.mix import SHARES, Mix, Operation, Roll, of_chat
-from lastseen.chat import read_chat
+from lastseen.replay.recording import read_chat
 
 
 def test_the_same_seed_draws_the_same() -> None:

@@ -22,7 +22,7 @@ from benchmarks.durable_aggregates import AT_ITS_BEST, AggregateSessions, ChatSe
 from benchmarks.durable_drive import BATCH, CALLERS, by_callers, in_batches, keys_of, one_by_one
 from benchmarks.durable_tables import SqliteTable, now_ms, sqlite_table
 from benchmarks.measure import Size
-from engine.log.port import Position
+from lastseen.engine.log.port import Position
 
 KEYS = keys_of(200)
 FULL = 2

@@ -13,9 +13,9 @@ import lastseen
 from benchmarks import kafka_topic, rebuild, rebuild_peers
 from benchmarks.measure import Size
 from benchmarks.workload import fill, key_of
-from engine.clock import SystemClock
-from engine.log.sql import SqliteLog
 from infra.kafka.choice import NoKafka
+from lastseen.engine.clock import SystemClock
+from lastseen.engine.log.sqlite.log import SqliteLog
 
 SESSIONS = 300
 

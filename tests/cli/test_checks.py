@@ -14,11 +14,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import lastseen
-from engine.log.port import Record
-from engine.verdicts import Verdict
 from lastseen.cli.program import app
-from projections.partition import Outcome
-from projections.snapshot_rows import sealed
+from lastseen.engine.log.port import Record
+from lastseen.engine.verdicts import Verdict
+from lastseen.projections.partition import Outcome
+from lastseen.projections.snapshot_rows import sealed
 
 LIVE = 5
 

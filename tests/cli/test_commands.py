@@ -18,9 +18,9 @@ from typer.testing import CliRunner, Result
 
 import lastseen
 from lastseen.cli.program import app
+from lastseen.replay.recording import SLICE
 
 ROOT = Path(__file__).resolve().parents[2]
-SLICE = ROOT / "lastseen" / "data" / "ubuntu-irc-slice.jsonl.gz"
 KEY = "discord:guild:ana"
 
 

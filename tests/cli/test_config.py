@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from engine.errors import InvalidSetting
 from lastseen.cli.program import app
-from lastseen.configuration import IN_MEMORY, SETTINGS, Configuration, configure, shown_value
-from lastseen.configuration_sources import Given
+from lastseen.configuration.configuration import IN_MEMORY, SETTINGS, Configuration, configure, shown_value
+from lastseen.configuration.profiles import PROFILES
+from lastseen.configuration.sources import Given
 from lastseen.docs.configuration_page import configuration_page, explanations
-from lastseen.profiles import PROFILES
+from lastseen.engine.errors import InvalidSetting
 
 ROOT = Path(__file__).resolve().parents[2]
 

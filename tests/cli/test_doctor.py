@@ -21,13 +21,14 @@ from kafka_fixtures import SharedBroker
 from typer.testing import CliRunner, Result
 
 import lastseen
-from engine.clock import SystemClock
 from infra.kafka.access import Certificate
-from lastseen import doctor_machine, doctor_snapshot
 from lastseen.cli import doctoring
 from lastseen.cli.program import app
-from lastseen.service_settings import ServiceSettings
-from projections.snapshot_rows import PartitionRow, decode_partition, sealed, unsealed
+from lastseen.configuration.service_settings import ServiceSettings
+from lastseen.doctor import machine
+from lastseen.doctor import snapshot as doctor_snapshot
+from lastseen.engine.clock import SystemClock
+from lastseen.projections.snapshot_rows import PartitionRow, decode_partition, sealed, unsealed
 
 MIN = 60_000
 
@@ -293,7 +294,7 @@ def test_an_empty_log_has_no_clock(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("free", "severity"), [(10 << 20, "error"), (500 << 20, "warning")])
 def test_a_full_disk(log: Path, monkeypatch: pytest.MonkeyPatch, free: int, severity: str) -> None:
     usage = shutil.disk_usage(log.parent)._replace(total=100 << 30, free=free)
-    monkeypatch.setattr(doctor_machine.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda _: usage)
     found = findings(log, exit_code=1)
     assert found["disk"]["severity"] == severity
     assert "free some space" in found["disk"]["next_step"]
@@ -301,7 +302,7 @@ def test_a_full_disk(log: Path, monkeypatch: pytest.MonkeyPatch, free: int, seve
 
 def test_a_log_that_cannot_be_written_to(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Root may write anywhere, so the question itself is answered otherwise.
-    monkeypatch.setattr("lastseen.doctor_file.os.access", lambda place, _: place != log.parent)
+    monkeypatch.setattr("lastseen.doctor.sqlite_log.os.access", lambda place, _: place != log.parent)
     found = findings(log, exit_code=1)
     assert found["rights"] == {
         "check": "rights", "severity": "error", "says": f"this user cannot write to {log.parent}",
@@ -316,7 +317,7 @@ def test_a_cache_that_does_not_fit_the_memory(log: Path) -> None:
 
 
 def test_a_write_ahead_log_that_has_grown(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lastseen.doctor_file.LARGE_WAL_BYTES", 1_000)
+    monkeypatch.setattr("lastseen.doctor.sqlite_log.LARGE_WAL_BYTES", 1_000)
     with lastseen.open_engine(f"sqlite:///{log}", background=False) as engine:
         engine.touch("key-1")
         assert findings(log, exit_code=1)["write-ahead log"]["severity"] == "warning"

@@ -11,10 +11,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import lastseen
-from engine.log.port import Message
 from lastseen.cli.exits import EXIT_CODES
 from lastseen.cli.program import app
-from lastseen.copy_script import LEFT_OUT, CopyScript
+from lastseen.copying.copy_plan import LEFT_OUT, CopyScript
+from lastseen.engine.log.port import Message
 
 LIVE = 4
 

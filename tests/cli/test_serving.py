@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-import lastseen.log_lines
-import lastseen.service
+import lastseen.monitoring.log_format
+import lastseen.service.process
 from lastseen.cli.program import app
-from lastseen.configuration import Configuration
+from lastseen.configuration.configuration import Configuration
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,7 +24,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
     for name in ("LASTSEEN_LOG", "LASTSEEN_CONFIG", "LASTSEEN_PROFILE"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(lastseen.log_lines, "set_up", lambda *_: None)
+    monkeypatch.setattr(lastseen.monitoring.log_format, "set_up", lambda *_: None)
 
 
 def run(*arguments: str, **environment: str) -> Result:
@@ -40,7 +40,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Configuration, dict[st
     def serve(configuration: Configuration, **more: Any) -> None:
         asked.append((configuration, more))
 
-    monkeypatch.setattr(lastseen.service, "serve", serve)
+    monkeypatch.setattr(lastseen.service.process, "serve", serve)
     return asked
 
 
@@ -108,7 +108,7 @@ def test_without_its_libraries_the_service_says_what_to_install(monkeypatch: pyt
 def test_the_commands_load_no_server_before_they_need_one() -> None:
     heavy = ("fastapi", "uvicorn", "structlog", "starlette")
     code = (
-        f"import sys, lastseen.cli.program, lastseen.service;print([name for name in {heavy} if name in sys.modules])"
+        f"import sys, lastseen.cli.program, lastseen.service.process;print([name for name in {heavy} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]", "`lastseen ls` would wait for it"

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from engine.errors import InvalidSetting
+from lastseen.auth.caller import Scope
+from lastseen.auth.token_file import TokenFile
+from lastseen.auth.tokens import MAX_TOKENS, Keyring, new_token
 from lastseen.cli.program import app
-from lastseen.http.caller import Scope
-from lastseen.token_file import TokenFile
-from lastseen.tokens import MAX_TOKENS, Keyring, new_token
+from lastseen.engine.errors import InvalidSetting
 
 NOW_MS = 1_700_000_000_000
 
@@ -201,7 +201,7 @@ def test_every_token_costs_the_same_comparisons(monkeypatch: pytest.MonkeyPatch)
         compared.append((len(one), len(other)))
         return one == other
 
-    monkeypatch.setattr("lastseen.tokens.hmac.compare_digest", compare)
+    monkeypatch.setattr("lastseen.auth.tokens.hmac.compare_digest", compare)
     for secret in (made[0][0], made[49][0], new_token("x", ["read"], "", NOW_MS, None)[0], "ls_"):
         compared.clear()
         keyring.find(secret.encode(), NOW_MS)
@@ -210,7 +210,7 @@ def test_every_token_costs_the_same_comparisons(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_file_holds_no_more_than_it_may(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert MAX_TOKENS >= 1000
-    monkeypatch.setattr("lastseen.token_file.MAX_TOKENS", 1)
+    monkeypatch.setattr("lastseen.auth.token_file.MAX_TOKENS", 1)
     TokenFile(path).create("a", ["read"], "", NOW_MS)
     with pytest.raises(InvalidSetting, match="revoke some"):
         TokenFile(path).create("b", ["read"], "", NOW_MS)

@@ -11,10 +11,10 @@ from kafka import KafkaAdminClient
 from kafka_fixtures import SharedBroker
 from typer.testing import CliRunner, Result
 
-from engine import errors
-from engine.clock import SystemClock
-from engine.log import open_log
 from lastseen.cli.program import app
+from lastseen.engine import errors
+from lastseen.engine.clock import SystemClock
+from lastseen.engine.log import open_log
 
 YEAR_MS = 365 * 24 * 3_600_000
 FIT = {

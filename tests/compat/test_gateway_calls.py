@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from gateway_stage import DAY, HOUR, KEY, MIN, T0, GatewayStage, records, source
 
-from lastseen.compat.gateway import GatewayConfig, Platform, SessionEntry, SessionResetPolicy, SessionSource
-from lastseen.compat.gateway_reset import reset_reason
+from lastseen.compat.gateway.names import GatewayConfig, Platform, SessionEntry, SessionResetPolicy, SessionSource
+from lastseen.compat.gateway.reset import reset_reason
 
 IDLE = SessionResetPolicy("idle", idle_minutes=60)
 

@@ -14,9 +14,9 @@ import pytest
 from gateway_stage import DAY, HOUR, KEY, MIN, GatewayStage, records, source
 
 import lastseen
-from engine.errors import InvalidEvent, InvalidKey, InvalidSetting, LogUnavailable
-from lastseen.compat.gateway import ExpiryWatcher, GatewayConfig, SessionResetPolicy, SessionStore
-from lastseen.compat.gateway_reset import last_daily_reset_ms, reset_reason
+from lastseen.compat.gateway.names import ExpiryWatcher, GatewayConfig, SessionResetPolicy, SessionStore
+from lastseen.compat.gateway.reset import last_daily_reset_ms, reset_reason
+from lastseen.engine.errors import InvalidEvent, InvalidKey, InvalidSetting, LogUnavailable
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "compat-gateway.md"
 IDLE = SessionResetPolicy("idle", idle_minutes=60)

@@ -15,12 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lastseen
-from engine.errors import InvalidEvent, InvalidSetting, LogMismatch, LogUnavailable
-from engine.log import open_log
-from engine.log.port import Message, Position
-from engine.session import Status
-from lastseen.compat import gateway_import, gateway_store
-from lastseen.compat.gateway import (
+from lastseen.compat.gateway import importing
+from lastseen.compat.gateway import store as gateway_store
+from lastseen.compat.gateway.names import (
     ExpiryWatcher,
     GatewayConfig,
     Imported,
@@ -29,6 +26,10 @@ from lastseen.compat.gateway import (
     SessionStore,
     import_sessions,
 )
+from lastseen.engine.errors import InvalidEvent, InvalidSetting, LogMismatch, LogUnavailable
+from lastseen.engine.log import open_log
+from lastseen.engine.log.port import Message, Position
+from lastseen.engine.session import Status
 from tests.contracts.log_contract import everything
 
 KEYS = [f"agent:main:telegram:dm:{number}" for number in range(6)]
@@ -243,8 +244,8 @@ def test_a_log_that_holds_an_import_with_other_options_is_refused(tmp_path: Path
 def test_a_log_of_this_machine_gets_all_of_it_in_one_append(
     tmp_path: Path, clock: lastseen.ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateway_import, "BATCH_RECORDS", 3)
-    monkeypatch.setattr(gateway_import, "open_log", lambda *given: Interrupted(open_log(*given), 1))
+    monkeypatch.setattr(importing, "BATCH_RECORDS", 3)
+    monkeypatch.setattr(importing, "open_log", lambda *given: Interrupted(open_log(*given), 1))
     assert run(store_file(tmp_path, STORE), clock).appended == 11
 
 
@@ -272,9 +273,9 @@ def test_an_import_that_was_cut_off_goes_on(
     path = store_file(tmp_path, {key: old(int(key[-1]), T0 - HOUR) | {"session_key": key} for key in KEYS})
     whole = run(path, clock, "whole.db?partitions=3")
     # A log that machines share takes it in batches.
-    monkeypatch.setattr(gateway_import, "SharedLog", object)
-    monkeypatch.setattr(gateway_import, "BATCH_RECORDS", 3)
-    monkeypatch.setattr(gateway_import, "open_log", lambda *given: Interrupted(open_log(*given), 2))
+    monkeypatch.setattr(importing, "SharedLog", object)
+    monkeypatch.setattr(importing, "BATCH_RECORDS", 3)
+    monkeypatch.setattr(importing, "open_log", lambda *given: Interrupted(open_log(*given), 2))
     runs = 0
     while True:
         runs += 1
@@ -305,7 +306,7 @@ def test_an_import_that_meets_another_writer_is_refused(
             self.log.append(messages[:1])
             return super().append(messages)
 
-    monkeypatch.setattr(gateway_import, "open_log", lambda *given: Late(open_log(*given), 9))
+    monkeypatch.setattr(importing, "open_log", lambda *given: Late(open_log(*given), 9))
     with pytest.raises(LogMismatch, match="somebody else"):
         run(path, clock)
 
@@ -316,7 +317,7 @@ def test_nothing_is_half_imported_when_the_process_is_killed(tmp_path: Path) -> 
     script = (
         "import os, sys; from pathlib import Path; from lastseen.compat import gateway_import as g\n"
         "def killed(done, total):\n"
-        "    if done == total: import engine.log.sql as s; s.SqliteLog._finish = lambda *_: os._exit(9)\n"
+        "    if done == total: import lastseen.engine.log.sqlite.log as s; s.SqliteLog._finish = lambda *_: os._exit(9)\n"
         f"g.import_sessions(Path({str(path)!r}), {f'sqlite:///{tmp_path}/new.db'!r}, timezone='UTC', progress=killed)"
     )
     done = subprocess.run([sys.executable, "-c", script], check=False, cwd=Path(__file__).parents[2], timeout=60)
@@ -357,7 +358,7 @@ def test_two_gateways_that_start_at_once_bring_an_old_store_over_once(
     def other_first(path: Path, url: str, **options: Any) -> Imported:
         import_sessions(path, url, **options)
         clock.advance(1)
-        monkeypatch.setattr(gateway_import, "_says_of", lambda log, wanted, now_ms: {**wanted, "until_ms": now_ms})
+        monkeypatch.setattr(importing, "_says_of", lambda log, wanted, now_ms: {**wanted, "until_ms": now_ms})
         return import_sessions(path, url, **options)
 
     monkeypatch.setattr(gateway_store, "import_sessions", other_first)
@@ -408,7 +409,7 @@ JSON = st.recursive(
 def test_whatever_an_entry_holds_it_is_imported_whole_or_skipped(faults: dict[str, Any], other: Any) -> None:
     clock = lastseen.ManualClock(T0)
     raw = {KEYS[0]: {**old(0, T0 - HOUR), **faults, "session_key": KEYS[0]}, KEYS[1]: other, KEYS[2]: STORE[KEYS[2]]}
-    script = gateway_import.write_script(
+    script = importing.write_script(
         raw, {}, policy=lastseen.Policy(), partitions=2, until_ms=T0, zone=UTC, progress=lambda done, total: None
     )
     assert {each.key for each in script.skipped} <= {KEYS[0], KEYS[1]}

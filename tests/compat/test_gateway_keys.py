@@ -12,7 +12,7 @@ from gateway_stage import source
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lastseen.compat.gateway import (
+from lastseen.compat.gateway.names import (
     GatewayConfig,
     Platform,
     SessionResetPolicy,
@@ -20,7 +20,7 @@ from lastseen.compat.gateway import (
     build_session_key,
     is_shared_multi_user_session,
 )
-from lastseen.compat.gateway_whatsapp import canonical_identifier
+from lastseen.compat.gateway.whatsapp import canonical_identifier
 
 GROUP = {"chat_type": "group", "chat_id": "g", "user_id": "u"}
 CASES: list[tuple[str, dict[str, Any], dict[str, bool], str]] = [

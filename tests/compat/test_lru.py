@@ -18,9 +18,9 @@ import pytest
 
 import lastseen
 from lastseen import Engine, ManualClock, errors
-from lastseen.compat.lru import LruSessions
-from lastseen.compat.lru_limits import LruLimits
-from lastseen.compat.lru_logged import LoggedSessions
+from lastseen.compat.lru.limits import LruLimits
+from lastseen.compat.lru.logged import LoggedSessions
+from lastseen.compat.lru.lru import LruSessions
 
 S, MIN, HOUR = 1_000, 60_000, 3_600_000
 T0 = 1_700_000_000_000
@@ -591,7 +591,7 @@ def test_difference_every_operation_is_o_1(
         if kind == "engine":
             engine = lastseen.open_engine("memory://", clock=clock, background=False, max_sessions=population)
             monkeypatch.setattr(
-                "lastseen.compat.lru._opened", lambda url, limits, clock: LoggedSessions(engine, limits, clock)
+                "lastseen.compat.lru.lru._opened", lambda url, limits, clock: LoggedSessions(engine, limits, clock)
             )
         with LruSessions(population, clock=clock, max_memory_bytes=ROOMY, cleanup_interval_ms=NEVER_MS) as sessions:
             for number in range(population):

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 import lastseen
-from engine.clock import Clock
 from lastseen import ManualClock
-from lastseen.compat import lru
-from lastseen.compat.lru import LruSessions
-from lastseen.compat.lru_limits import LruLimits
-from lastseen.compat.lru_logged import LoggedSessions
+from lastseen.compat.lru import lru
+from lastseen.compat.lru.limits import LruLimits
+from lastseen.compat.lru.logged import LoggedSessions
+from lastseen.compat.lru.lru import LruSessions
+from lastseen.engine.clock import Clock
 
 T0 = 1_700_000_000_000
 SESSION_TTL_MS, INACTIVE_TTL_MS = 10_000, 4_000

@@ -17,9 +17,9 @@ import lastseen
 from lastseen import Engine, ManualClock, errors
 from lastseen.compat import interval as interval_module
 from lastseen.compat import listing
-from lastseen.compat.manager import SessionManager
-from lastseen.compat.manager_limits import PRESETS, Thresholds
-from projections.pruner import Plan
+from lastseen.compat.manager.limits import PRESETS, Thresholds
+from lastseen.compat.manager.manager import SessionManager
+from lastseen.projections.pruner import Plan
 
 S, MIN, HOUR = 1_000, 60_000, 3_600_000
 T0 = 1_700_000_000_000

@@ -16,9 +16,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import lastseen
 from lastseen import Engine, ManualClock
-from lastseen.compat.manager import SessionManager
-from lastseen.http import pruning
+from lastseen.compat.manager.manager import SessionManager
 from lastseen.http.application import Unguarded
+from lastseen.http.routes import pruning
 from tests.http.served import Served
 
 ROOT = Path(__file__).parents[2]

@@ -21,10 +21,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from engine.clock import Clock, ManualClock
-from engine.errors import EngineClosed, InvalidInput, LogMismatch
-from engine.events import MAX_RECORD_BYTES
-from engine.log.port import Log, Message, Position, Record
+from lastseen.engine.clock import Clock, ManualClock
+from lastseen.engine.errors import EngineClosed, InvalidInput, LogMismatch
+from lastseen.engine.events import MAX_RECORD_BYTES
+from lastseen.engine.log.port import Log, Message, Position, Record
 
 T0 = 1_700_000_000_000
 PATIENCE_S = 20

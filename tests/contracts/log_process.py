@@ -10,9 +10,9 @@ import json
 import sys
 import threading
 
-from engine.clock import SystemClock
-from engine.log.port import Log, Message, Position
-from engine.log.sql import SqliteLog
+from lastseen.engine.clock import SystemClock
+from lastseen.engine.log.port import Log, Message, Position
+from lastseen.engine.log.sqlite.log import SqliteLog
 
 PATIENCE_S = 30
 

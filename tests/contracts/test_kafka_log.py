@@ -12,10 +12,10 @@ pytest.register_assert_rewrite("log_contract")
 from kafka_fixtures import SharedBroker  # noqa: E402
 from log_contract import DurableLogContract, Make  # noqa: E402 - rewritten asserts tell what differs
 
-from engine.clock import Clock, ManualClock, SystemClock  # noqa: E402
-from engine.log import open_log  # noqa: E402
-from engine.log.kafka_place import place_of  # noqa: E402
-from engine.log.kafka_topic import Wanted, create  # noqa: E402
+from lastseen.engine.clock import Clock, ManualClock, SystemClock  # noqa: E402
+from lastseen.engine.log import open_log  # noqa: E402
+from lastseen.engine.log.kafka.topic import Wanted, create  # noqa: E402
+from lastseen.engine.log.kafka.url import place_of  # noqa: E402
 
 
 @pytest.mark.parametrize("partitions", [1, 3])

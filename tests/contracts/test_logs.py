@@ -12,8 +12,8 @@ pytest.register_assert_rewrite("log_contract")
 
 from log_contract import DurableLogContract, LogContract, Make  # noqa: E402 - rewritten asserts tell what differs
 
-from engine.log import open_log  # noqa: E402
-from engine.log.memory import MemoryLog  # noqa: E402
+from lastseen.engine.log import open_log  # noqa: E402
+from lastseen.engine.log.memory import MemoryLog  # noqa: E402
 
 
 @pytest.mark.parametrize("partitions", [1, 3])

@@ -17,8 +17,8 @@ from uuid import uuid4
 import pytest
 from eventsourcing.persistence import StoredEvent
 
-from engine.log.port import Record
-from engine.log.sql_recorder import LogDatastore, LogRecorder
+from lastseen.engine.log.port import Record
+from lastseen.engine.log.sqlite.recorder import LogDatastore, LogRecorder
 
 # The module with the suites imports a cipher, for suites of other things, and that a package which we do not need.
 with mock.patch.dict("sys.modules", {"eventsourcing.cipher": SimpleNamespace(AESCipher=None)}):

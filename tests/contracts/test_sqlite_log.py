@@ -22,12 +22,12 @@ from typing import Any
 
 import pytest
 
-from engine import errors
-from engine.clock import ManualClock, SystemClock
-from engine.log import open_log
-from engine.log.port import Log, Message, Position, Record
-from engine.log.sql import SqliteLog
-from engine.log.tail import Tail
+from lastseen.engine import errors
+from lastseen.engine.clock import ManualClock, SystemClock
+from lastseen.engine.log import open_log
+from lastseen.engine.log.port import Log, Message, Position, Record
+from lastseen.engine.log.sqlite.log import SqliteLog
+from lastseen.engine.log.tail import Tail
 from tests.contracts.log_contract import everything
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,15 +6,15 @@ import json
 from collections.abc import Collection
 from typing import Any
 
-from engine.clock import ManualClock, iso_from_ms
-from engine.codec import decode
-from engine.log.memory import MemoryLog
-from engine.log.port import Log, Record
-from engine.partitioner import partition_of
-from engine.verdicts import Verdict
-from lastseen.app import Engine
-from lastseen.config import Settings
-from lastseen.log_pages import records
+from lastseen.bulk.ordered_pages import records
+from lastseen.embedded.engine import Engine
+from lastseen.embedded.settings import Settings
+from lastseen.engine.clock import ManualClock, iso_from_ms
+from lastseen.engine.codec import decode
+from lastseen.engine.log.memory import MemoryLog
+from lastseen.engine.log.port import Log, Record
+from lastseen.engine.partitioner import partition_of
+from lastseen.engine.verdicts import Verdict
 
 NOON_MS = 1_700_000_000_000
 MINUTE_MS = 60_000

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stories import Recording, everything, story
 
-from engine.clock import ManualClock
-from engine.log.memory import MemoryLog
-from lastseen import script_writer
-from lastseen.log_copy import copy_log
+from lastseen.bulk import resumable_writer
+from lastseen.copying.copy import copy_log
+from lastseen.engine.clock import ManualClock
+from lastseen.engine.log.memory import MemoryLog
 from tests.properties.histories import KEYS, Told, history
 
 SEEDS = st.integers(0, 2**32)
@@ -113,7 +113,7 @@ def test_interrupted_anywhere_it_comes_to_the_same_log(
     copy_log(source, whole, clock=clock)
     torn = Torn(clock, others)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(script_writer, "BATCH_RECORDS", 7)
+        patch.setattr(resumable_writer, "BATCH_RECORDS", 7)
         for cut in cuts:
             torn.patience = cut
             try:

@@ -13,21 +13,23 @@ import msgspec
 import pytest
 from stories import MINUTE_MS, NOON_MS, Recording, events, everything, story
 
-from engine import errors
-from engine.clock import ManualClock, SystemClock, iso_from_ms
-from engine.log import open_log
-from engine.log.memory import MemoryLog
-from engine.log.port import Message
-from lastseen import Engine, copied_event, copy_script, log_copy, open_engine
-from lastseen.config import Settings
-from lastseen.copy_script import CopyScript
-from lastseen.log_copy import Copied, copy_between, copy_log
-from lastseen.reader import reading
-from lastseen.replay import replay
-from lastseen.script_writer import BATCH_RECORDS
+from lastseen import Engine, open_engine
+from lastseen.bulk.resumable_writer import BATCH_RECORDS
+from lastseen.copying import copy as log_copy
+from lastseen.copying import copy_plan, retimed_event
+from lastseen.copying.copy import Copied, copy_between, copy_log
+from lastseen.copying.copy_plan import CopyScript
+from lastseen.embedded.offline import reading
+from lastseen.embedded.settings import Settings
+from lastseen.engine import errors
+from lastseen.engine.clock import ManualClock, SystemClock, iso_from_ms
+from lastseen.engine.log import open_log
+from lastseen.engine.log.memory import MemoryLog
+from lastseen.engine.log.port import Message
+from lastseen.replay.recording import SLICE
+from lastseen.replay.replay import replay
 
 ROOT = Path(__file__).resolve().parents[2]
-SLICE = ROOT / "lastseen" / "data" / "ubuntu-irc-slice.jsonl.gz"
 
 
 def busy_log(partitions: int = 2, keys: int = 30) -> Recording:
@@ -338,7 +340,7 @@ Patch = Callable[[pytest.MonkeyPatch], None]
 
 def broken_time(patch: pytest.MonkeyPatch) -> None:
     """The producer's time is left in place."""
-    patch.setattr(copy_script, "with_log_time", lambda event, value, at_ms: (value, event, False))
+    patch.setattr(copy_plan, "with_log_time", lambda event, value, at_ms: (value, event, False))
 
 
 def altered(change: Callable[[Any], None], name: str) -> Patch:
@@ -463,7 +465,7 @@ def test_a_batch_ends_before_it_is_too_large() -> None:
 
 
 def test_the_extension_attribute_is_named_as_cloudevents_asks() -> None:
-    assert copied_event.SENT_TIME.isascii()
-    assert copied_event.SENT_TIME.isalnum()
-    assert copied_event.SENT_TIME.islower()
-    assert len(copied_event.SENT_TIME) <= 20
+    assert retimed_event.SENT_TIME.isascii()
+    assert retimed_event.SENT_TIME.isalnum()
+    assert retimed_event.SENT_TIME.islower()
+    assert len(retimed_event.SENT_TIME) <= 20

@@ -13,15 +13,16 @@ from kafka_fixtures import SharedBroker
 from stories import everything, story
 
 import lastseen
-from engine.clock import SystemClock
-from engine.log import open_log
-from engine.log.kafka_place import place_of
-from engine.log.kafka_topic import Wanted, create
-from lastseen import log_copy, script_writer
-from lastseen.log_copy import copy_between
-from lastseen.replay import replay
+from lastseen.bulk import resumable_writer
+from lastseen.copying import copy
+from lastseen.copying.copy import copy_between
+from lastseen.engine.clock import SystemClock
+from lastseen.engine.log import open_log
+from lastseen.engine.log.kafka.topic import Wanted, create
+from lastseen.engine.log.kafka.url import place_of
+from lastseen.replay.recording import SLICE
+from lastseen.replay.replay import replay
 
-SLICE = Path(lastseen.__file__).parent / "data" / "ubuntu-irc-slice.jsonl.gz"
 LINES = 4_000
 
 
@@ -64,8 +65,8 @@ def test_interrupted_on_the_way_to_kafka_it_goes_on(
     kafka_broker: SharedBroker, chat: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = topic(kafka_broker, 3)
-    monkeypatch.setattr(script_writer, "BATCH_RECORDS", 100)
-    monkeypatch.setattr(log_copy, "PROGRESS_EVERY", 10)
+    monkeypatch.setattr(resumable_writer, "BATCH_RECORDS", 100)
+    monkeypatch.setattr(copy, "PROGRESS_EVERY", 10)
 
     def interrupt(done: int, total: int) -> None:
         if done > LINES // 2:

@@ -13,14 +13,14 @@ from pathlib import Path
 
 from stories import everything
 
-from engine.clock import SystemClock
-from engine.log import open_log
-from engine.log.port import Record
-from lastseen.log_copy import copy_between
-from lastseen.replay import replay
+from lastseen.copying.copy import copy_between
+from lastseen.engine.clock import SystemClock
+from lastseen.engine.log import open_log
+from lastseen.engine.log.port import Record
+from lastseen.replay.recording import SLICE
+from lastseen.replay.replay import replay
 
 ROOT = Path(__file__).resolve().parents[2]
-SLICE = ROOT / "lastseen" / "data" / "ubuntu-irc-slice.jsonl.gz"
 KILLS = 8
 CHILD = """
 import json, sys

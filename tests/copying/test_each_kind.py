@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from stories import MINUTE_MS, NOON_MS, Recording, events, everything, long_id, story
 
-from engine import codec
-from engine.clock import ManualClock, iso_from_ms
-from engine.events import MAX_RECORD_BYTES
-from engine.log.memory import MemoryLog
-from lastseen.copied_event import SENT_TIME
-from lastseen.log_copy import Copied, copy_log
+from lastseen.copying.copy import Copied, copy_log
+from lastseen.copying.retimed_event import SENT_TIME
+from lastseen.engine import codec
+from lastseen.engine.clock import ManualClock, iso_from_ms
+from lastseen.engine.events import MAX_RECORD_BYTES
+from lastseen.engine.log.memory import MemoryLog
 
 LATER_MS = NOON_MS + 60 * MINUTE_MS
 

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from stories import NOON_MS, Recording, everything, long_id
 
-from engine.session import Policy, Session
-from lastseen.likeness import (
+from lastseen.copying.comparison import (
     Difference,
     Folded,
     Ledger,
@@ -16,7 +15,8 @@ from lastseen.likeness import (
     session_differences,
     statistic_differences,
 )
-from projections.partition import Partition
+from lastseen.engine.session import Policy, Session
+from lastseen.projections.partition import Partition
 
 PLACES = {"last_active_offset", "wake_ms"}
 """Where a session's records stand, and when the wheel looks at it: these differ from log to log."""

@@ -18,10 +18,10 @@ import pytest
 from kafka_fixtures import SharedBroker
 
 import lastseen
-from engine.log.kafka_place import place_of
-from engine.log.kafka_topic import Wanted, create
-from lastseen.compat.gateway import GatewayConfig
+from lastseen.compat.gateway.names import GatewayConfig
 from lastseen.docs.cli_page import commands
+from lastseen.engine.log.kafka.topic import Wanted, create
+from lastseen.engine.log.kafka.url import place_of
 from tests.service.running import Running
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import lastseen
-from engine.errors import LastseenError
-from lastseen.audit import rebuild, verify
+from lastseen.embedded.audit import rebuild, verify
+from lastseen.engine.errors import LastseenError
 from tests.fuzz.doors import spoil_in_place
 
 T0 = 1_700_000_000_000

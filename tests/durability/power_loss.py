@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import lastseen
-from engine.clock import SystemClock
-from engine.errors import LastseenError, LogError
-from engine.log import open_log
-from engine.verdicts import Verdict
+from lastseen.engine.clock import SystemClock
+from lastseen.engine.errors import LastseenError, LogError
+from lastseen.engine.log import open_log
+from lastseen.engine.verdicts import Verdict
 from tests.contracts.log_contract import everything
 from tests.durability import victim
 from tests.durability.disk import Op, a_disk

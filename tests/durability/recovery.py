@@ -26,9 +26,9 @@ from typing import NamedTuple
 
 import lastseen
 from benchmarks.workload import fill, key_of
-from engine.clock import SystemClock
-from engine.log.sql import SqliteLog
-from engine.session import Policy
+from lastseen.engine.clock import SystemClock
+from lastseen.engine.log.sqlite.log import SqliteLog
+from lastseen.engine.session import Policy
 
 ALLOWED_S = 2.0
 """What 99 of 100 starts take at most (issue figures of the design)."""

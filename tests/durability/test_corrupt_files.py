@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 import lastseen
-from engine.errors import LastseenError, LogCorrupt, SnapshotError
-from lastseen.audit import rebuild, verify
-from lastseen.doctor_file import file_seen
-from projections.history import History
+from lastseen.doctor.sqlite_log import file_seen
+from lastseen.embedded.audit import rebuild, verify
+from lastseen.engine.errors import LastseenError, LogCorrupt, SnapshotError
+from lastseen.projections.history import History
 from tests.durability import corruption
 from tests.durability.corruption import FILES, FOUND, LOG, REFUSED, SAID, SAME, Broken, Sound, damages
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 import lastseen
-from engine.clock import SystemClock
-from engine.errors import LogMismatch, LogUnavailable, OutcomeUnknown, SnapshotError
-from engine.log import open_log
-from engine.log.sql import SqliteLog
 from lastseen import Engine
+from lastseen.engine.clock import SystemClock
+from lastseen.engine.errors import LogMismatch, LogUnavailable, OutcomeUnknown, SnapshotError
+from lastseen.engine.log import open_log
+from lastseen.engine.log.sqlite.log import SqliteLog
 from tests.durability.disk import FULL, IO_SYNC, IO_WRITE, Disk, Fault, a_disk
 from tests.durability.test_kill import fold_all
 

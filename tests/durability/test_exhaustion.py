@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 
 import lastseen
-from engine.clock import SystemClock
-from engine.errors import LogUnavailable
-from engine.log.sql import SqliteLog
+from lastseen.engine.clock import SystemClock
+from lastseen.engine.errors import LogUnavailable
+from lastseen.engine.log.sqlite.log import SqliteLog
 
 DEADLINE_S = 60.0
 FULL_FILE = """
@@ -134,7 +134,7 @@ engine.shutdown()
 _PREFACE = """
 import os, sys
 import lastseen
-from engine.errors import LastseenError, LogUnavailable, OutcomeUnknown, SnapshotError
+from lastseen.engine.errors import LastseenError, LogUnavailable, OutcomeUnknown, SnapshotError
 path = sys.argv[1]
 def opened(background=False):
     return lastseen.open_engine("sqlite:///" + path, background=background, snapshot_interval="1h")

@@ -20,13 +20,13 @@ import pytest
 from msgspec import structs
 
 import lastseen
-from engine.clock import SystemClock
-from engine.errors import LogMismatch
-from engine.log import open_log
-from engine.log.port import Log
-from engine.session import Session
-from engine.verdicts import Verdict
-from projections.partition import Partition
+from lastseen.engine.clock import SystemClock
+from lastseen.engine.errors import LogMismatch
+from lastseen.engine.log import open_log
+from lastseen.engine.log.port import Log
+from lastseen.engine.session import Session
+from lastseen.engine.verdicts import Verdict
+from lastseen.projections.partition import Partition
 from tests.durability import victim
 
 CYCLES = int(os.environ.get("LASTSEEN_CRASH_CYCLES", "100"))

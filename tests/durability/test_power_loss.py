@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from engine.log.sql_recorder import LogConnection, LogConnectionPool
-from projections.history import History
+from lastseen.engine.log.sqlite.recorder import LogConnection, LogConnectionPool
+from lastseen.projections.history import History
 from tests.durability import victim
 from tests.durability.disk import Op
 from tests.durability.power_loss import Held, Lost, check, lose_power, record
@@ -68,12 +68,12 @@ def test_a_log_that_is_not_synced_is_caught(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_log_that_acknowledges_before_it_commits_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import lastseen.opening
+    import lastseen.embedded.opening
 
     def open_premature(url: str, clock: Any, **_: Any) -> victim.PrematureLog:
         return victim.PrematureLog(url.removeprefix("sqlite:///"), clock)
 
-    monkeypatch.setattr(lastseen.opening, "open_log", open_premature)
+    monkeypatch.setattr(lastseen.embedded.opening, "open_log", open_premature)
     ops = record(tmp_path, SEED, CALLS, lives=1)
     monkeypatch.undo()
     with pytest.raises(Lost):

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import lastseen
-from engine.errors import LastseenError
-from engine.log.port import Record
-from engine.log.sql import SqliteLog
+from lastseen.engine.errors import LastseenError
+from lastseen.engine.log.port import Record
+from lastseen.engine.log.sqlite.log import SqliteLog
 
 THREADS = 4
 KEYS = 12
@@ -49,12 +49,12 @@ class PrematureLog(SqliteLog):
 
 def open_premature_log() -> None:
     """From here on, `open_engine` opens the broken log."""
-    import lastseen.opening
+    import lastseen.embedded.opening
 
     def open_broken(url: str, clock: Any, **_: Any) -> SqliteLog:
         return PrematureLog(url.removeprefix("sqlite:///"), clock)
 
-    lastseen.opening.open_log = open_broken
+    lastseen.embedded.opening.open_log = open_broken
 
 
 def live(url: str, pipe: int, seed: int, *, is_broken: bool) -> None:

@@ -9,9 +9,9 @@ from random import Random
 from typing import Any
 
 import lastseen
-from engine.errors import Refused
-from engine.log.port import Log, Message, Position
 from lastseen import Engine, ManualClock, policy
+from lastseen.engine.errors import Refused
+from lastseen.engine.log.port import Log, Message, Position
 
 S, MIN, HOUR = 1_000, 60_000, 3_600_000
 T0 = 1_700_000_000_000

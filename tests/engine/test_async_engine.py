@@ -15,8 +15,10 @@ from stage import KEY, MIN, PATIENCE_S, LogBetween, S, Stage
 from test_engine_machine import EngineAgainstNaive
 
 import lastseen
-from engine.commands import Commands
-from engine.errors import (
+from lastseen import AsyncEngine, Engine, open_async
+from lastseen.aio import engine as async_engine
+from lastseen.engine.commands import Commands
+from lastseen.engine.errors import (
     EngineClosed,
     InvalidSetting,
     LastseenError,
@@ -25,7 +27,6 @@ from engine.errors import (
     SessionNotFound,
     TooManyHolders,
 )
-from lastseen import AsyncEngine, Engine, async_engine, open_async
 
 READS = (
     "get",
@@ -400,8 +401,8 @@ def test_waiting_for_a_fact_that_is_cancelled_loses_none(engine: Engine) -> None
 
 
 def test_a_listener_that_falls_behind_is_told(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("projections.subscriptions.QUEUED_FACTS", 5)
-    monkeypatch.setattr("lastseen.async_subscription.AHEAD", 2)
+    monkeypatch.setattr("lastseen.projections.subscriptions.QUEUED_FACTS", 5)
+    monkeypatch.setattr("lastseen.aio.subscription.AHEAD", 2)
 
     async def story() -> None:
         async with AsyncEngine(engine) as twin:
@@ -422,7 +423,7 @@ def test_a_listener_that_falls_behind_is_told(engine: Engine, monkeypatch: pytes
 def test_a_listener_that_goes_leaves_no_thread(
     engine: Engine, is_closed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lastseen.async_subscription.AHEAD", 2)
+    monkeypatch.setattr("lastseen.aio.subscription.AHEAD", 2)
 
     def threads() -> list[str]:
         return [thread.name for thread in threading.enumerate() if thread.name == "lastseen-subscription"]

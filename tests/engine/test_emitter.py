@@ -20,14 +20,15 @@ import pytest
 from pydantic import TypeAdapter
 
 import lastseen
-from engine import codec, events
-from engine.clock import SystemClock
-from engine.errors import EngineClosed, InvalidInput, LogMismatch, LogUnavailable, OutcomeUnknown
-from engine.log import open_log
-from engine.log.memory import MemoryLog
-from engine.log.port import Message, Position
-from lastseen import Emitter, EmitterFull, NotDelivered, delivery, errors, policy
-from lastseen.lanes import MAX_BATCH_BYTES, MAX_BATCH_EVENTS
+from lastseen import Emitter, EmitterFull, NotDelivered, errors, policy
+from lastseen.emitter import delivery
+from lastseen.emitter.lanes import MAX_BATCH_BYTES, MAX_BATCH_EVENTS
+from lastseen.engine import codec, events
+from lastseen.engine.clock import SystemClock
+from lastseen.engine.errors import EngineClosed, InvalidInput, LogMismatch, LogUnavailable, OutcomeUnknown
+from lastseen.engine.log import open_log
+from lastseen.engine.log.memory import MemoryLog
+from lastseen.engine.log.port import Message, Position
 from tests.contracts.log_contract import everything
 
 ID = "0123456789abcdefghijkl"
@@ -173,7 +174,7 @@ def test_an_engine_folds_what_was_emitted_and_a_proposal_is_only_one(opened: Ope
 
 
 def test_each_key_goes_to_its_partition(opened: Opened, tmp_path: Path) -> None:
-    from engine.partitioner import partition_of
+    from lastseen.engine.partitioner import partition_of
 
     emitter = opened(f"sqlite:///{tmp_path}/log.db?partitions=5")
     emitter.touch_many([(f"k{n}", ID) for n in range(500)])
@@ -224,7 +225,7 @@ def test_what_breaks_a_rule_is_not_taken_in(opened: Opened, number: int) -> None
 
 
 def test_the_short_way_accepts_the_session_ids_that_the_model_does() -> None:
-    from lastseen.emitter import _session_id_form
+    from lastseen.emitter.emitter import _session_id_form
 
     schema = TypeAdapter(events.SessionId).json_schema()
     assert schema["pattern"] == f"^{_session_id_form.pattern}$"
@@ -625,8 +626,8 @@ def test_a_program_that_ends_without_a_word_sends_what_it_has(tmp_path: Path, en
 def test_a_program_that_cannot_send_ends_and_says_so(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/log.db"
     hang = """
-import lastseen.delivery
-lastseen.delivery.EXIT_TIMEOUT_S = 0.3
+import lastseen.emitter.delivery
+lastseen.emitter.delivery.EXIT_TIMEOUT_S = 0.3
 class Away:
     partitions = 1
     def append_soon(self, messages):
@@ -645,8 +646,8 @@ emitter.touch("a", "0123456789abcdefghijkl")
 def test_threads_that_outlive_the_main_thread_go_on_emitting(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/log.db"
     work = """
-import lastseen.delivery
-lastseen.delivery.EXIT_TIMEOUT_S = 0.1
+import lastseen.emitter.delivery
+lastseen.emitter.delivery.EXIT_TIMEOUT_S = 0.1
 class Away:  # for longer than a program that has ended would wait
     partitions, until_s = 1, time.monotonic() + 1
     def append_soon(self, messages):

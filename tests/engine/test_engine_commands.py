@@ -10,10 +10,10 @@ import pytest
 from stage import HOUR, KEY, MIN, PATIENCE_S, T0, LogBetween, S, Stage
 
 import lastseen
-from engine.commands import Commands
-from engine.log.memory import MemoryLog
-from engine.log.port import Position
 from lastseen import Engine, ManualClock, Settings, Status, errors, policy
+from lastseen.engine.commands import Commands
+from lastseen.engine.log.memory import MemoryLog
+from lastseen.engine.log.port import Position
 
 
 def ends(engine: Engine) -> list[int]:

@@ -11,13 +11,13 @@ import pytest
 from stage import PATIENCE_S, T0
 
 import lastseen
-from engine.clock import ManualClock
-from engine.errors import LastseenError, LogMismatch
-from engine.log.memory import MemoryLog
-from engine.log.port import Message, Position, Record
-from projections.follower import BATCH_RECORDS, Follower
-from projections.live_view import LiveView
-from projections.partition import Outcome, Partition
+from lastseen.engine.clock import ManualClock
+from lastseen.engine.errors import LastseenError, LogMismatch
+from lastseen.engine.log.memory import MemoryLog
+from lastseen.engine.log.port import Message, Position, Record
+from lastseen.projections.follower import BATCH_RECORDS, Follower
+from lastseen.projections.live_view import LiveView
+from lastseen.projections.partition import Outcome, Partition
 
 
 class Listener:

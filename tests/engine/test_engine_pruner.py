@@ -9,7 +9,7 @@ import pytest
 from stage import HOUR, KEY, MIN, T0, S, Stage
 
 from lastseen import Engine, ManualClock, policy
-from projections import pruner
+from lastseen.projections import pruner
 
 
 def test_a_dry_run_says_what_a_run_does_and_changes_nothing(engine: Engine, clock: ManualClock) -> None:

@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stage import HOUR, KEY, MIN, PATIENCE_S, T0, S, Stage, do_something, state_of
 
-from engine import events
-from engine.clock import iso_from_ms
-from engine.codec import encode
-from engine.log.port import Message
 from lastseen import Engine, ManualClock, Position, Status, errors, policy
+from lastseen.engine import events
+from lastseen.engine.clock import iso_from_ms
+from lastseen.engine.codec import encode
+from lastseen.engine.log.port import Message
 
 # ── listings ──
 
@@ -220,7 +220,7 @@ def test_a_subscription_ends_with_the_engine(stage: Stage) -> None:
 
 
 def test_a_subscriber_that_does_not_listen_is_let_go(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("projections.subscriptions.QUEUED_FACTS", 5)
+    monkeypatch.setattr("lastseen.projections.subscriptions.QUEUED_FACTS", 5)
     slow, quick = engine.subscribe(), engine.subscribe()
     for number in range(8):
         engine.open(f"key-{number}")

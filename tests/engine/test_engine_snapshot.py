@@ -394,7 +394,7 @@ def foreign(path: Path) -> None:
 
 def newer(path: Path) -> None:
     """A snapshot of a later version, sealed as every version seals."""
-    from projections.snapshot_file import FORMAT, _seal_of
+    from lastseen.projections.snapshot_file import FORMAT, _seal_of
 
     with closing(sqlite3.connect(path)) as connection, connection:
         meta = dict(connection.execute("SELECT name, value FROM meta"))
@@ -444,7 +444,7 @@ def test_a_snapshot_can_be_elsewhere_or_nowhere(on_disk: Stage, others: pytest.T
 
 
 def test_a_snapshot_of_an_older_version_is_folded_anew(on_disk: Stage) -> None:
-    from projections.snapshot_file import _seal_of
+    from lastseen.projections.snapshot_file import _seal_of
 
     engine = on_disk.open()
     grow(on_disk, engine, 9, 80)

@@ -11,10 +11,11 @@ from time import monotonic
 import pytest
 from stage import HOUR, KEY, MIN, PATIENCE_S, T0, Stage
 
-from lastseen import ManualClock, errors, policy, upkeep
-from lastseen.upkeep import Upkeep
-from projections.live_view import LiveView
-from projections.partition import Partition
+from lastseen import ManualClock, errors, policy
+from lastseen.embedded import background
+from lastseen.embedded.background import Upkeep
+from lastseen.projections.live_view import LiveView
+from lastseen.projections.partition import Partition
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -68,7 +69,7 @@ def test_too_many_sessions_wake_the_pruner_though_nothing_is_due(stage: Stage) -
 def test_sessions_that_are_too_many_within_a_moment_are_evicted_together(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upkeep, "CROWD_S", 0.5)
+    monkeypatch.setattr(background, "CROWD_S", 0.5)
     engine = stage.open(background=True, idle_ttl=None, max_sessions=3)
     for number in range(40):
         engine.open(f"k{number}")
@@ -79,12 +80,12 @@ def test_sessions_that_are_too_many_within_a_moment_are_evicted_together(
 
 
 def test_a_shutdown_does_not_wait_for_the_moment_to_be_over(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep, "CROWD_S", 20 * PATIENCE_S)
+    monkeypatch.setattr(background, "CROWD_S", 20 * PATIENCE_S)
     engine = stage.open(background=True, idle_ttl=None, max_sessions=1)
     lies_down, wait = threading.Event(), engine._upkeep._stop.wait
 
     def told(seconds: float) -> bool:
-        if seconds == upkeep.CROWD_S:
+        if seconds == background.CROWD_S:
             lies_down.set()
         return wait(seconds)
 
@@ -148,24 +149,24 @@ class Bell(ManualClock):
 @pytest.mark.parametrize("moment", ["before_sleep", "before_look"])
 def test_a_shutdown_is_heard_whenever_it_comes(moment: str) -> None:
     clock = Bell()
-    upkeep = Upkeep(LiveView([Partition(0)], None, threading.Lock()), clock)  # type: ignore[arg-type]
+    background = Upkeep(LiveView([Partition(0)], None, threading.Lock()), clock)  # type: ignore[arg-type]
 
-    setattr(clock, moment, [upkeep._call_off])
+    setattr(clock, moment, [background._call_off])
     began = monotonic()
-    upkeep.start(follow=lambda: None, flush=lambda: None, flush_every_s=PATIENCE_S, prune=lambda: 0)
-    for thread in upkeep._threads:
+    background.start(follow=lambda: None, flush=lambda: None, flush_every_s=PATIENCE_S, prune=lambda: 0)
+    for thread in background._threads:
         thread.join(PATIENCE_S)
         assert not thread.is_alive(), "it sleeps through the shutdown"
     assert monotonic() - began < PATIENCE_S
 
 
 def test_whoever_takes_the_flush_s_bell_leaves_it_the_shutdown() -> None:
-    upkeep = Upkeep(LiveView([Partition(0)], None, threading.Lock()), ManualClock(T0))  # type: ignore[arg-type]
-    upkeep.hurry()
-    assert [upkeep.is_hurried(), upkeep.is_hurried()] == [True, False]
-    upkeep._call_off()
-    assert upkeep.is_hurried()
-    assert upkeep._heavier.is_set(), "a flush that is about to sleep would sleep through the shutdown"
+    background = Upkeep(LiveView([Partition(0)], None, threading.Lock()), ManualClock(T0))  # type: ignore[arg-type]
+    background.hurry()
+    assert [background.is_hurried(), background.is_hurried()] == [True, False]
+    background._call_off()
+    assert background.is_hurried()
+    assert background._heavier.is_set(), "a flush that is about to sleep would sleep through the shutdown"
 
 
 def test_a_deadline_that_is_filed_while_the_pruner_lies_down_wakes_it(stage: Stage) -> None:
@@ -240,7 +241,7 @@ def test_a_copy_is_put_by_every_so_often(on_disk: Stage) -> None:
 
 
 def test_a_failing_thread_says_so_and_goes_on(on_disk: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lastseen.upkeep.RETRY_S", 0.01)
+    monkeypatch.setattr("lastseen.embedded.background.RETRY_S", 0.01)
     engine = on_disk.open(background=True, snapshot_interval="5ms")
     engine.open(KEY)
     wait_for(lambda: engine._snapshot.unsaved() == 0)
@@ -261,7 +262,7 @@ def test_a_failing_thread_says_so_and_goes_on(on_disk: Stage, monkeypatch: pytes
 def test_a_thread_outlives_an_error_that_nobody_thought_of(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("lastseen.upkeep.RETRY_S", 0.01)
+    monkeypatch.setattr("lastseen.embedded.background.RETRY_S", 0.01)
     engine = stage.open(background=True, idle_ttl=None, max_sessions=1)
     run = engine._pruner.run
 

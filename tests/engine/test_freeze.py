@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from stage import Stage
 
-from lastseen.collector import THRESHOLDS, quieten
+from lastseen.embedded.garbage_collection import THRESHOLDS, quieten
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stage import KEY, MIN, S, Stage, do_something
 
 from lastseen import Engine, ManualClock, errors, policy
-from projections.facts import Fact
+from lastseen.projections.facts import Fact
 
 
 def heard_live(stage: Stage, seed: int, steps: int) -> tuple[Engine, list[Fact]]:
@@ -73,7 +73,7 @@ def test_a_void_record_that_finds_a_session_due_tells_of_its_end(stage: Stage, m
 
 
 def test_more_keys_than_are_kept_at_hand(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("projections.past_facts.MAX_KEYS", 2)
+    monkeypatch.setattr("lastseen.projections.facts_replay.MAX_KEYS", 2)
     engine, heard = heard_live(stage, 7, 200)
     assert list(engine.facts_between(0, 0, engine.reached(0).offset + 1)) == heard
 

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lastseen
-from engine.errors import LastseenError
-from engine.log.write_ahead import write_ahead
+from lastseen.engine.errors import LastseenError
+from lastseen.engine.log.sqlite_files import write_ahead
 
 KEYS = ("a", "b", "c")
 SETTINGS: dict[str, Any] = {"background": False, "idle_ttl": "1h", "max_messages": 3, "max_body_bytes": 700}

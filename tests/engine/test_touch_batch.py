@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from stage import KEY, MIN, PATIENCE_S, LogBetween, S, Stage
 
-from engine.errors import (
+from lastseen import Engine
+from lastseen.aio.touch_batch import TouchBatch
+from lastseen.engine.errors import (
     EngineClosed,
     InvalidKey,
     LogUnavailable,
@@ -20,8 +22,6 @@ from engine.errors import (
     SessionSuspended,
     StaleSession,
 )
-from lastseen import Engine
-from lastseen.touch_batch import TouchBatch
 
 
 def run(engine: Engine, story: Callable[[TouchBatch], Awaitable[None]], **options: Any) -> None:

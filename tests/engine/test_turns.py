@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from stage import PATIENCE_S, T0
 
-from engine.clock import ManualClock
-from engine.errors import LogUnavailable, OutcomeUnknown, SessionExists, SessionNotFound
-from engine.log.memory import MemoryLog
-from engine.log.port import Message, Position, Record
-from lastseen.app import Engine
-from lastseen.config import Settings
+from lastseen.embedded.engine import Engine
+from lastseen.embedded.settings import Settings
+from lastseen.engine.clock import ManualClock
+from lastseen.engine.errors import LogUnavailable, OutcomeUnknown, SessionExists, SessionNotFound
+from lastseen.engine.log.memory import MemoryLog
+from lastseen.engine.log.port import Message, Position, Record
 
 
 class Gate(MemoryLog):

@@ -11,13 +11,13 @@ from itertools import chain
 import pytest
 from stage import KEY, MIN, PATIENCE_S, T0, Stage
 
-from engine import errors, unwaited
-from engine.codec import decode
-from engine.errors import LogError, LogUnavailable
-from engine.log.port import Message, Position
-from engine.unwaited import Unwaited
-from engine.verdicts import Verdict
 from lastseen import ManualClock
+from lastseen.engine import errors, fire_and_forget
+from lastseen.engine.codec import decode
+from lastseen.engine.errors import LogError, LogUnavailable
+from lastseen.engine.fire_and_forget import Unwaited
+from lastseen.engine.log.port import Message, Position
+from lastseen.engine.verdicts import Verdict
 
 ID = "s" * 22
 
@@ -73,7 +73,7 @@ def test_those_that_come_while_the_log_is_at_work_go_together(touches: Unwaited,
 
 
 def test_an_append_holds_so_many_at_most(touches: Unwaited, log: SlowLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unwaited, "BATCH", 2)
+    monkeypatch.setattr(fire_and_forget, "BATCH", 2)
     for key in "abcdef":
         touches.add(0, key, ID)
     log.answer(0)
@@ -197,8 +197,8 @@ def test_what_the_log_refuses_is_told_to_whoever_brings_it_and_not_written_later
 
 
 def test_who_brings_too_many_waits_for_room(touches: Unwaited, log: SlowLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unwaited, "MAX_WAITING", 3)
-    monkeypatch.setattr(unwaited, "PATIENCE_S", 10 * PATIENCE_S)
+    monkeypatch.setattr(fire_and_forget, "MAX_WAITING", 3)
+    monkeypatch.setattr(fire_and_forget, "PATIENCE_S", 10 * PATIENCE_S)
     for key in "abcd":
         touches.add(0, key, ID)
     late = threading.Thread(target=touches.add, args=(0, "e", ID))
@@ -212,8 +212,8 @@ def test_who_brings_too_many_waits_for_room(touches: Unwaited, log: SlowLog, mon
 
 
 def test_and_not_for_ever(touches: Unwaited, log: SlowLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unwaited, "MAX_WAITING", 3)
-    monkeypatch.setattr(unwaited, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(fire_and_forget, "MAX_WAITING", 3)
+    monkeypatch.setattr(fire_and_forget, "PATIENCE_S", 0.05)
     for key in "abcd":
         touches.add(0, key, ID)
     with pytest.raises(LogUnavailable, match="this one was not written"):

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 import lastseen
-from engine.errors import ExportError, InvalidSetting, LogMismatch, LogUnavailable
-from engine.log import open_log
-from engine.log.port import Message
+from lastseen.engine.errors import ExportError, InvalidSetting, LogMismatch, LogUnavailable
+from lastseen.engine.log import open_log
+from lastseen.engine.log.port import Message
 from lastseen.exchange import history, json_lines, parquet, sessions
-from lastseen.exchange.table import reader
+from lastseen.exchange.files import reader
 from tests.contracts.log_contract import everything
 
 T0 = 1_700_000_000_000
@@ -276,7 +276,7 @@ def test_sessions_come_back_with_times_attributes_and_messages(
 def sessions_exported(url: str, file: Path, clock: lastseen.ManualClock) -> history.Exported:
     """Export by the test's clock, which the reading engine otherwise would not know."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lastseen.opening.SystemClock", lambda: clock)
+        patch.setattr("lastseen.embedded.opening.SystemClock", lambda: clock)
         return sessions.export_sessions(url, file)
 
 

@@ -14,7 +14,7 @@ from infra.faults.faketime import choose
 PREFACE = """
 import os, sys, threading, time
 import lastseen
-from engine.errors import ClockSkew, LastseenError, LogError, Refused, SessionEnded, SessionNotFound
+from lastseen.engine.errors import ClockSkew, LastseenError, LogError, Refused, SessionEnded, SessionNotFound
 
 url, clock_file = sys.argv[1:3]
 # libfaketime makes nonsense of a sleep until a moment of the monotonic clock, which Python's is.

@@ -14,7 +14,7 @@ import pytest
 from kafka_fixtures import SharedBroker
 
 import lastseen
-from projections.partition import Outcome
+from lastseen.projections.partition import Outcome
 from tests.durability.test_exhaustion import DEADLINE_S, said
 from tests.faults.stepping import stepped
 from tests.kafka.kafka_places import eventually, new_url

@@ -18,7 +18,7 @@ DISK_BYTES = 8 * 1024 * 1024
 PREFACE = """
 import errno, os, sys, threading, time
 import lastseen
-from engine.errors import LastseenError, LogUnavailable, SnapshotError
+from lastseen.engine.errors import LastseenError, LogUnavailable, SnapshotError
 disk, log = sys.argv[1:3]
 url, snapshot = "sqlite:///" + log, os.path.join(disk, "log.snapshot")
 

@@ -10,10 +10,10 @@ import pytest
 
 import lastseen
 from benchmarks.workload import fill, key_of
-from engine.clock import SystemClock
-from engine.log.sql import SqliteLog
-from engine.session import Policy
-from lastseen import pressure
+from lastseen.embedded import memory_pressure
+from lastseen.engine.clock import SystemClock
+from lastseen.engine.log.sqlite.log import SqliteLog
+from lastseen.engine.session import Policy
 from tests.durability.test_exhaustion import DEADLINE_S
 from tests.faults.limited import a_cgroup, limited
 
@@ -62,7 +62,7 @@ SESSIONS = {SESSIONS}
 import json, sys, threading
 import lastseen
 from benchmarks.workload import fill, key_of
-from engine.session import Policy
+from lastseen.engine.session import Policy
 url, told = sys.argv[1], int(sys.argv[2])
 
 def work(engine):
@@ -130,7 +130,7 @@ def test_bodies_leave_memory_and_nothing_is_lost(tmp_path: Path, interval: str, 
     url = f"sqlite:///{tmp_path / 'log.db'}"
     said = run(f"INTERVAL, EACH = {interval!r}, {each}\n{BODIES}", url, LIMIT_BYTES)
     assert said["limit"] == LIMIT_BYTES, "the limit is read off"
-    assert said["highest"] > pressure.PRESSED_ABOVE, "memory was never short, so nothing was shown"
+    assert said["highest"] > memory_pressure.PRESSED_ABOVE, "memory was never short, so nothing was shown"
     assert said["statistics"]["bodies"]["evictions"]["memory"] > 0
     assert said["statistics"]["ended"] == {}, "no session ends for it, unless that is asked for"
     assert run(START, url, LIMIT_BYTES) == [said["digest"], 3 * each, []]

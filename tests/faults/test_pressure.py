@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 import lastseen
-from engine.errors import SnapshotError
-from lastseen import Engine, pressure
-from lastseen.pressure import MemoryPressure, let_go
+from lastseen import Engine
+from lastseen.embedded import memory_pressure
+from lastseen.embedded.memory_pressure import MemoryPressure, let_go
+from lastseen.engine.errors import SnapshotError
 
 MIB = 1024 * 1024
 UNLIMITED_1 = "9223372036854771712"
@@ -24,8 +25,8 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int |
     """Makes a tree of cgroups, tells which are ours, and answers with the limit that is found."""
 
     def limit_of(own: str, **limits: str) -> int | None:
-        monkeypatch.setattr(pressure, "_CGROUP", tmp_path / "cgroup")
-        monkeypatch.setattr(pressure, "_OWN_CGROUPS", tmp_path / "own")
+        monkeypatch.setattr(memory_pressure, "_CGROUP", tmp_path / "cgroup")
+        monkeypatch.setattr(memory_pressure, "_OWN_CGROUPS", tmp_path / "own")
         (tmp_path / "own").write_text(own, "ascii")
         for place, limit in limits.items():
             file = tmp_path / "cgroup" / place.replace("__", "/")
@@ -61,7 +62,7 @@ def test_the_limit_is_that_of_our_cgroup_or_of_one_above_it(
 
 @pytest.mark.parametrize("limits", [{}, {"memory__limit": UNLIMITED_1}, {"max": "max"}, {"max": "nonsense"}])
 def test_without_a_limit_it_is_the_machine_s_memory(tree: Callable[..., int | None], limits: dict[str, str]) -> None:
-    assert tree("4:memory:/\n0::/\n", **limits) == pressure._machine_bytes()
+    assert tree("4:memory:/\n0::/\n", **limits) == memory_pressure._machine_bytes()
 
 
 def test_what_was_let_go_of_is_handed_back_to_the_system() -> None:

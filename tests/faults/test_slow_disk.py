@@ -11,11 +11,11 @@ from statistics import median, quantiles
 import pytest
 
 import lastseen
-from engine.clock import SystemClock
-from engine.errors import LogUnavailable
-from engine.log.port import Message
-from engine.log.sql import SqliteLog
 from lastseen import Engine
+from lastseen.engine.clock import SystemClock
+from lastseen.engine.errors import LogUnavailable
+from lastseen.engine.log.port import Message
+from lastseen.engine.log.sqlite.log import SqliteLog
 from tests.durability.disk import Disk, Fault, a_disk
 
 CALLERS = 12

@@ -21,7 +21,13 @@ GOLDEN = Path(__file__).parents[1] / "specs" / "golden"
 TIMEOUT_S = 5
 MOST_MEMORY_MB = 1_024
 LONGEST_INPUT = 8_192
-WATCHED = ["engine.codec", "engine.plain_touch", "engine.events", "engine.clock", "engine.session"]
+WATCHED = [
+    "lastseen.engine.codec",
+    "lastseen.engine.plain_touch",
+    "lastseen.engine.events",
+    "lastseen.engine.clock",
+    "lastseen.engine.session",
+]
 
 
 def main() -> int:

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from engine import codec, plain_touch
-from engine.verdicts import Verdict
+from lastseen.engine import codec, plain_touch
+from lastseen.engine.verdicts import Verdict
 
 OLD_TYPE = "lastseen.session.touched.v0"
 

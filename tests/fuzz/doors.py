@@ -19,18 +19,19 @@ import httpx
 from typer.testing import CliRunner
 
 import lastseen
-from engine.codec import decode
-from engine.errors import LastseenError, SnapshotError
-from engine.log import kafka_records, open_log
-from engine.log.kafka_place import place_of
-from engine.log.port import Message, Record
-from engine.verdicts import Verdict
 from lastseen.cli.exits import EXIT_CODES
-from lastseen.compat.gateway_import import import_sessions as import_gateway
-from lastseen.configuration import configure
+from lastseen.compat.gateway.importing import import_sessions as import_gateway
+from lastseen.configuration.configuration import configure
+from lastseen.engine.codec import decode
+from lastseen.engine.errors import LastseenError, SnapshotError
+from lastseen.engine.log import open_log
+from lastseen.engine.log.kafka import records as kafka_records
+from lastseen.engine.log.kafka.url import place_of
+from lastseen.engine.log.port import Message, Record
+from lastseen.engine.verdicts import Verdict
 from lastseen.exchange import history, sessions
 from lastseen.http.application import build
-from projections.partition import Partition
+from lastseen.projections.partition import Partition
 from tests.fuzz.mutation import spoil, text_of
 
 T0 = 1_700_000_000_000

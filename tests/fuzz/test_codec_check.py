@@ -7,8 +7,8 @@ from random import Random
 
 import pytest
 
-from engine import plain_touch
-from engine.clock import ms_from_iso
+from lastseen.engine import plain_touch
+from lastseen.engine.clock import ms_from_iso
 from tests.fuzz import codec_atheris
 from tests.fuzz.codec_check import check
 from tests.fuzz.mutation import spoil

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.codec import decode
-from engine.errors import LogCorrupt
-from engine.verdicts import Verdict
+from lastseen.engine.codec import decode
+from lastseen.engine.errors import LogCorrupt
+from lastseen.engine.verdicts import Verdict
 from tests.fuzz import doors, fuzzing
 from tests.fuzz.doors import DOORS
 from tests.fuzz.fuzzing import Broken, fuzz

@@ -17,15 +17,15 @@ import pytest
 from asgi_caller import Answer, call
 
 import lastseen
-from engine import identifiers
-from engine.session import Policy
 from lastseen import Engine
-from lastseen.http import health, metrics
+from lastseen.auth.token_file import TokenFile
+from lastseen.engine import identifiers
+from lastseen.engine.session import Policy
 from lastseen.http.application import build
-from lastseen.http.guard import Guard, Tokens
-from lastseen.http.guard_tokens import LiveTokens
-from lastseen.token_file import TokenFile
-from projections.live_view import LiveView
+from lastseen.http.guard.guard import Guard, Tokens
+from lastseen.http.guard.live_tokens import LiveTokens
+from lastseen.http.routes import health, metrics
+from lastseen.projections.live_view import LiveView
 
 START_MS = 1_700_000_000_000
 OURS = "tenantA:"

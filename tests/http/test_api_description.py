@@ -12,8 +12,8 @@ from openapi_spec_validator import validate
 import lastseen
 from lastseen.docs.http_api import openapi
 from lastseen.http.application import build, operations_of
-from lastseen.http.door import Door
 from lastseen.http.operation import Operation
+from lastseen.http.worker_threads import Door
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,10 @@ from served import PATIENCE_S, Served
 
 import lastseen
 from lastseen import Engine
-from lastseen.http import health, metrics
 from lastseen.http.application import build, door_of, operations_of
-from lastseen.http.guard import Guard
-from lastseen.http.metrics import STREAM_PATHS
+from lastseen.http.guard.guard import Guard
+from lastseen.http.routes import health, metrics
+from lastseen.http.routes.metrics import STREAM_PATHS
 
 STREAM = "/v1/events/stream"
 FIGURES = ("/metrics", "/v1/statistics", "/v1/projections")

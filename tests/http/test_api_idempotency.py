@@ -12,11 +12,11 @@ import httpx
 import pytest
 from starlette.responses import Response
 
-from engine.errors import LogUnavailable, OutcomeUnknown
 from lastseen import Engine
-from lastseen.http.caller import Caller
+from lastseen.api.problems import Problem as Refusal
+from lastseen.auth.caller import Caller
+from lastseen.engine.errors import LogUnavailable, OutcomeUnknown
 from lastseen.http.idempotency import KEPT_S, Idempotency
-from lastseen.http.problems import Problem as Refusal
 
 Problem = Callable[[httpx.Response], dict[str, Any]]
 ANA = Caller("ana", frozenset())

@@ -17,9 +17,9 @@ from starlette.responses import Response
 
 import lastseen
 from lastseen import Engine
-from lastseen.http.caller import Caller
+from lastseen.auth.caller import Caller
+from lastseen.auth.tokens import Keyring, new_token
 from lastseen.http.idempotency import Idempotency
-from lastseen.tokens import Keyring, new_token
 
 Problem = Callable[[httpx.Response], dict[str, Any]]
 KEY = "telegram:42"

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from served import Served
 
 import lastseen
-from engine.codec import check_key
 from lastseen import Engine
+from lastseen.engine.codec import check_key
 from lastseen.http.key_paths import key_in, path_of, segment_of
 
 Problem = Callable[[httpx.Response], dict[str, Any]]

@@ -11,8 +11,8 @@ import pytest
 from served import Served
 
 import lastseen
-from engine.clock import iso_from_ms
 from lastseen import Engine, ManualClock, policy
+from lastseen.engine.clock import iso_from_ms
 
 Problem = Callable[[httpx.Response], dict[str, Any]]
 T0, MIN = 1_700_000_000_000, 60_000
@@ -106,7 +106,7 @@ def test_one_that_is_due_has_ended_before_a_record_says_so(
 def test_ones_own_write_is_read_on_another_instance(
     tmp_path: Path, engine: Engine, problem: Problem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lastseen.http.door.POSITION_WAIT_S", 0.2)
+    monkeypatch.setattr("lastseen.http.worker_threads.POSITION_WAIT_S", 0.2)
     url = f"sqlite:///{tmp_path / 'log.db'}"
     clock = ManualClock(T0)
     with (

@@ -9,8 +9,8 @@ from typing import Any
 
 import httpx
 
-from lastseen.http import problems
-from lastseen.http.problem_types import meanings
+from lastseen.api import problems
+from lastseen.http.routes.problem_types import meanings
 
 Problem = Callable[[httpx.Response], dict[str, Any]]
 FOLDER = Path(problems.__file__).parent

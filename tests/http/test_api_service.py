@@ -12,8 +12,8 @@ import pytest
 from served import PATIENCE_S, Served
 
 import lastseen
-from engine.errors import LogUnavailable
 from lastseen import Engine, ManualClock, policy
+from lastseen.engine.errors import LogUnavailable
 
 Problem = Callable[[httpx.Response], dict[str, Any]]
 T0, MIN = 1_700_000_000_000, 60_000

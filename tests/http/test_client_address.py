@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from engine.errors import EngineClosed, InvalidSetting
 from lastseen import AsyncClient, Client
-from lastseen.client_address import address_of
+from lastseen.client.address import address_of
+from lastseen.engine.errors import EngineClosed, InvalidSetting
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "lst_verysecret"

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from served import Served
 
 import lastseen
-from engine.errors import (
+from lastseen import AsyncClient, Client, ManualClock, Position, Status, Verdict, policy
+from lastseen.engine.errors import (
     AlreadyDone,
     InvalidEvent,
     InvalidKey,
@@ -32,7 +33,6 @@ from engine.errors import (
     TooManyHolders,
     VersionConflict,
 )
-from lastseen import AsyncClient, Client, ManualClock, Position, Status, Verdict, policy
 
 S, MIN = 1_000, 60_000
 T0 = 1_700_000_000_000
@@ -318,7 +318,7 @@ def test_pruning(there: Any, clock: ManualClock) -> None:
 @pytest.mark.parametrize("kind", ["client", "async client"])
 def test_all_pages_are_gone_through(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("client", "async_client"):
-        monkeypatch.setattr(f"lastseen.{module}.PAGE", 3)
+        monkeypatch.setattr(f"lastseen.client.{module}.PAGE", 3)
     keys = [f"key-{n}" for n in range(8)]
     with lastseen.open_engine(f"sqlite:///{tmp_path / 'log.db'}", background=False) as engine, Served(engine) as served:
         for key in [*keys, "other"]:

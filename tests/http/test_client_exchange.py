@@ -10,8 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import errors
-from engine.errors import (
+from lastseen import ServiceError
+from lastseen.api.problems import Problem, document, problem_of
+from lastseen.client import commands as calls
+from lastseen.client.address import address_of
+from lastseen.client.call import Call, Lost, Reply
+from lastseen.client.retries import Line, Pause, Send, carry_out
+from lastseen.engine import errors
+from lastseen.engine.errors import (
     AlreadyDone,
     InvalidEvent,
     LastseenError,
@@ -23,12 +29,6 @@ from engine.errors import (
     SessionNotFound,
     VersionConflict,
 )
-from lastseen import ServiceError
-from lastseen import client_calls as calls
-from lastseen.client_address import address_of
-from lastseen.client_call import Call, Lost, Reply
-from lastseen.client_exchange import Line, Pause, Send, carry_out
-from lastseen.http.problems import Problem, document, problem_of
 
 KEY = "telegram:42"
 ID = "h3Zq0mJ5Tn2b8c1xYw9KfA"

@@ -17,8 +17,8 @@ from client_doors import PATIENCE_S, Waiting
 from served import Served
 
 import lastseen
-from engine.errors import LogUnavailable, OutcomeUnknown
 from lastseen import AsyncClient, Client, Engine, ServiceError
+from lastseen.engine.errors import LogUnavailable, OutcomeUnknown
 
 KEY = "telegram:42"
 
@@ -273,7 +273,7 @@ def test_nobody_is_there(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["client", "async client"])
 def test_an_answer_without_end_is_cut_off(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("client", "async_client"):
-        monkeypatch.setattr(f"lastseen.{module}.MAX_ANSWER_BYTES", 100)
+        monkeypatch.setattr(f"lastseen.client.{module}.MAX_ANSWER_BYTES", 100)
     big = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + b"x" * 1000
     with Rude(saying(big)) as rude, client_of(kind, rude.address, timeout=0.5) as client:
         with pytest.raises(OutcomeUnknown):

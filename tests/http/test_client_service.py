@@ -13,11 +13,11 @@ from client_doors import PATIENCE_S
 from served import Served
 
 import lastseen
-from engine.errors import InvalidEvent
 from lastseen import AsyncClient, Client, Engine, ServiceError
-from lastseen.http.guard import guard
-from lastseen.http.limits import Limits
-from lastseen.token_file import TokenFile
+from lastseen.auth.token_file import TokenFile
+from lastseen.engine.errors import InvalidEvent
+from lastseen.http.guard.guard import guard
+from lastseen.http.guard.limits import Limits
 
 KEY = "acme:1"
 

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from served import Served
 
 import lastseen
-from engine.errors import LogUnavailable
 from lastseen import AsyncClient, Client, Engine, ServiceError
-from lastseen.client_events import LONGEST_EVENT, EventReader
-from projections.facts import Fact, FactId, encode
+from lastseen.client.event_stream import LONGEST_EVENT, EventReader
+from lastseen.engine.errors import LogUnavailable
+from lastseen.projections.facts import Fact, FactId, encode
 
 KEY = "telegram:42"
 HEAD = {"content-type": "text/event-stream; charset=utf-8"}

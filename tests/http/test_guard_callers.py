@@ -12,13 +12,13 @@ import pytest
 from asgi_caller import Answer, once, receiver, request, sender, until
 
 import lastseen
-from engine.errors import InvalidSetting
-from lastseen.http.caller import ANYONE, Caller, Scope
-from lastseen.http.guard import NOBODY, Guard, allowed_hosts, check_exposure, guard
-from lastseen.http.guard_masks import Mask, masked
-from lastseen.http.guard_origins import Origins
-from lastseen.http.guard_tokens import LiveTokens
-from lastseen.token_file import TokenFile
+from lastseen.auth.caller import ANYONE, Caller, Scope
+from lastseen.auth.token_file import TokenFile
+from lastseen.engine.errors import InvalidSetting
+from lastseen.http.guard.guard import NOBODY, Guard, allowed_hosts, check_exposure, guard
+from lastseen.http.guard.live_tokens import LiveTokens
+from lastseen.http.guard.origins import Origins
+from lastseen.monitoring.masking import Mask, masked
 
 NOW_MS = 1_700_000_000_000
 

@@ -6,9 +6,9 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-from lastseen.http.caller import Scope
-from lastseen.http.guard import OPEN_PATHS
-from lastseen.http.limits import Limits
+from lastseen.auth.caller import Scope
+from lastseen.http.guard.guard import OPEN_PATHS
+from lastseen.http.guard.limits import Limits
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "security.md").read_text("utf-8")

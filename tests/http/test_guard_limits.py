@@ -13,12 +13,12 @@ from asgi_caller import Answer, call, once, receiver, request, sender, until
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.errors import InvalidSetting
-from lastseen.http.guard import Guard
-from lastseen.http.limit_bodies import is_too_deep
-from lastseen.http.limit_rates import Rates
-from lastseen.http.limits import Limits
-from lastseen.http.problems import Problem
+from lastseen.api.problems import Problem
+from lastseen.engine.errors import InvalidSetting
+from lastseen.http.guard.body_limits import is_too_deep
+from lastseen.http.guard.guard import Guard
+from lastseen.http.guard.limits import Limits
+from lastseen.http.guard.rate_limit import Rates
 
 SMALL = Limits(max_body_bytes=1000, max_waiting_body_bytes=2500, max_json_depth=4, max_requests=2, max_streams=1)
 

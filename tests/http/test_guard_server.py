@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import uvicorn
 
-from lastseen.http.guard import Guard
-from lastseen.http.limit_heads import bounded_protocol
-from lastseen.http.limits import Limits
+from lastseen.http.guard.guard import Guard
+from lastseen.http.guard.head_limits import bounded_protocol
+from lastseen.http.guard.limits import Limits
 
 PATIENCE_S = 10
 PATIENT = Limits(max_head_bytes=4_000, max_head_fields=20, max_body_bytes=5_000)

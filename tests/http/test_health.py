@@ -12,12 +12,12 @@ import httpx
 import pytest
 
 import lastseen
-from engine.errors import LogUnavailable, SnapshotError
 from lastseen import Engine, ManualClock
 from lastseen.docs.operations_page import operations_page
-from lastseen.http import health
+from lastseen.engine.errors import LogUnavailable, SnapshotError
 from lastseen.http.application import build
-from lastseen.readiness import checks
+from lastseen.http.routes import health
+from lastseen.monitoring.readiness import checks
 
 S = 1_000
 

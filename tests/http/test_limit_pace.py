@@ -10,12 +10,12 @@ from contextlib import ExitStack
 import pytest
 
 import lastseen
-from lastseen.http import door as doors
-from lastseen.http.caller import ANYONE, Caller, Scope
-from lastseen.http.door import Door
-from lastseen.http.limit_pace import LASTING_S, LOOK_S, LoopWatch, Pace, pace_now
-from lastseen.http.limit_room import Room
-from lastseen.http.problems import Problem
+from lastseen.api.problems import Problem
+from lastseen.auth.caller import ANYONE, Caller, Scope
+from lastseen.http import worker_threads as doors
+from lastseen.http.guard.concurrency import Room
+from lastseen.http.guard.overload import LASTING_S, LOOK_S, LoopWatch, Pace, pace_now
+from lastseen.http.worker_threads import Door
 
 PLACES = 256
 FEWEST = PLACES // 8

@@ -20,16 +20,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from typer.testing import CliRunner
 
 import lastseen
-from engine.errors import LogUnavailable
-from engine.log.port import Message
 from lastseen import Engine, ManualClock
+from lastseen.auth.caller import Caller
+from lastseen.auth.caller import Scope as May
 from lastseen.cli.program import app
-from lastseen.http import metrics
+from lastseen.engine.errors import LogUnavailable
+from lastseen.engine.log.port import Message
 from lastseen.http.application import Unguarded, build
-from lastseen.http.caller import Caller
-from lastseen.http.caller import Scope as May
-from lastseen.http.guard import NOBODY, STREAM_PATHS
-from lastseen.statistics_line import statistics_line
+from lastseen.http.guard.guard import NOBODY, STREAM_PATHS
+from lastseen.http.routes import metrics
+from lastseen.monitoring.statistics_line import statistics_line
 
 SECRET = "telegram:ana-maria"
 S = 1_000

@@ -17,12 +17,12 @@ import pytest
 from served import PATIENCE_S, Served
 
 import lastseen
-from engine.log.memory import MemoryLog
-from lastseen.http import health
-from lastseen.http.guard import Guard
-from lastseen.http.guard_tokens import LiveTokens
-from lastseen.http.limits import Limits
-from lastseen.token_file import TokenFile
+from lastseen.auth.token_file import TokenFile
+from lastseen.engine.log.memory import MemoryLog
+from lastseen.http.guard.guard import Guard
+from lastseen.http.guard.limits import Limits
+from lastseen.http.guard.live_tokens import LiveTokens
+from lastseen.http.routes import health
 
 PLACES = 6
 SHARE = PLACES // 2

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from lastseen import service, service_http
-from lastseen.configuration import configure
+from lastseen.auth.token_file import TokenFile
+from lastseen.configuration.configuration import configure
 from lastseen.http.application import door_of
-from lastseen.token_file import TokenFile
+from lastseen.service import process, server
 
 
 def test_a_service_registers_the_prefixes_of_its_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,8 +23,8 @@ def test_a_service_registers_the_prefixes_of_its_tokens(tmp_path: Path, monkeypa
     def answer_callers(app: FastAPI, *_: Any) -> None:
         seen.append(door_of(app).engine._views._prefixes.known)
 
-    monkeypatch.setattr(service_http, "answer_callers", answer_callers)
-    service.serve(
+    monkeypatch.setattr(server, "answer_callers", answer_callers)
+    process.serve(
         configure({"log": "memory://", "port": "0", "token_file": str(tmp_path / "tokens.json")}, environment={})
     )
     assert seen == [{"a:", "b:"}]

@@ -13,9 +13,9 @@ from asgi_caller import request
 from tenant_requests import THEIRS, Requests
 from tenant_worlds import NAMES, OURS, SECRET, World
 
+from lastseen.auth.caller import Caller, Scope
 from lastseen.http.application import door_of
-from lastseen.http.caller import Caller, Scope
-from lastseen.http.guard import Tokens
+from lastseen.http.guard.guard import Tokens
 
 REQUESTS = 10_000
 TWIN = "tenantC:"
@@ -44,7 +44,7 @@ CALLERS = [pytest.param(None, REQUESTS, id="tenant"), pytest.param(RunsItsOwn(),
 def test_ten_thousand_requests_do_not_tell_whether_another_tenant_has_sessions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: Tokens | None, requests: int
 ) -> None:
-    monkeypatch.setattr("lastseen.http.door.POSITION_WAIT_S", 0.001)
+    monkeypatch.setattr("lastseen.http.worker_threads.POSITION_WAIT_S", 0.001)
     with pytest.MonkeyPatch.context() as patch:
         worlds = (
             World(tmp_path / "b", THEIRS, "bob", patch, known),

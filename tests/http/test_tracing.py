@@ -24,12 +24,13 @@ from opentelemetry.trace import (
 )
 
 import lastseen
-from engine.errors import LogUnavailable, SessionNotFound
-from lastseen import Engine, tracing
+from lastseen import Engine
+from lastseen.engine.errors import LogUnavailable, SessionNotFound
 from lastseen.http.application import Unguarded, build
 from lastseen.http.tracing import traced
-from lastseen.service_http import application
-from lastseen.service_signals import StopSignals
+from lastseen.monitoring import tracing
+from lastseen.service.server import application
+from lastseen.service.signals import StopSignals
 
 KEY = "telegram:ana-maria"
 CALLER = "0af7651916cd43dd8448eb211c80319c"

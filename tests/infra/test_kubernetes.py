@@ -17,10 +17,10 @@ from typer.testing import CliRunner
 
 import lastseen
 from lastseen.cli.program import app
-from lastseen.config import duration_ms
-from lastseen.configuration import configure
-from lastseen.http import health, metrics
+from lastseen.configuration.configuration import configure
+from lastseen.embedded.settings import duration_ms
 from lastseen.http.application import build
+from lastseen.http.routes import health, metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "infra" / "kubernetes"

@@ -17,8 +17,8 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 import lastseen
-from lastseen.http import metrics
 from lastseen.http.application import Unguarded, build
+from lastseen.http.routes import metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 INFRA = ROOT / "infra"

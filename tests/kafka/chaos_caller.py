@@ -8,7 +8,7 @@ from multiprocessing.connection import Connection
 from typing import NamedTuple
 
 import lastseen
-from engine.errors import LastseenError
+from lastseen.engine.errors import LastseenError
 
 KEPT = [f"kept-{number}" for number in range(24)]
 """Keys whose sessions are touched on and on, and must not end."""

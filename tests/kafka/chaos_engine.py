@@ -42,16 +42,16 @@ def live(url: str, pipe: Connection, settings: dict[str, Any]) -> None:
 
 def remember_where_it_began(begun_at: dict[int, int]) -> None:
     """From here on, `open_engine` notes from which checkpoints it reads the log."""
-    import lastseen.app
+    import lastseen.embedded.engine
 
-    load = lastseen.app.load
+    load = lastseen.embedded.engine.load
 
     def load_and_note(*given: Any) -> Any:
         state = load(*given)
         begun_at.update({partition.number: partition.checkpoint for partition in state.partitions})
         return state
 
-    lastseen.app.load = load_and_note
+    lastseen.embedded.engine.load = load_and_note
 
 
 def report_of(engine: lastseen.Engine, begun_at: dict[int, int]) -> Report:

@@ -22,17 +22,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from engine import errors, events
-from engine.clock import SystemClock, iso_from_ms
-from engine.codec import encode
-from engine.log.kafka import KafkaLog
-from engine.log.kafka_place import place_of
-from engine.log.port import Message, Position
-from engine.partitioner import partition_of
-from engine.session import Policy
-from lastseen.chat import ChatEvent, count_lines, read_chat
+from lastseen.engine import errors, events
+from lastseen.engine.clock import SystemClock, iso_from_ms
+from lastseen.engine.codec import encode
+from lastseen.engine.log.kafka.log import KafkaLog
+from lastseen.engine.log.kafka.url import place_of
+from lastseen.engine.log.port import Message, Position
+from lastseen.engine.partitioner import partition_of
+from lastseen.engine.session import Policy
+from lastseen.replay.recording import SLICE, ChatEvent, count_lines, read_chat
 
-RECORDING = Path(__file__).parents[2] / "lastseen" / "data" / "ubuntu-irc-slice.jsonl.gz"
 WRITERS = 4
 SOURCE = "/chaos"
 STEADY = Policy(idle_ttl_ms=86_400_000)
@@ -101,8 +100,8 @@ def session_id_of(number: int) -> str:
 def steps(share: int) -> Iterator[Step]:
     """What one writer writes: without end, for the recording is begun anew."""
     people: dict[str, Person] = {}
-    recording = [chat for chat in read_chat(RECORDING) if share_of(chat.key) == share]
-    lines = count_lines(RECORDING)
+    recording = [chat for chat in read_chat(SLICE) if share_of(chat.key) == share]
+    lines = count_lines(SLICE)
     for lap in itertools.count():
         for chat in recording:
             number = lap * lines + chat.line

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from kafka_places import Open, open_kafka
 
-from engine.log.kafka import KafkaLog
+from lastseen.engine.log.kafka.log import KafkaLog
 
 
 @pytest.fixture

@@ -11,10 +11,11 @@ from typing import Any
 from confluent_kafka import Consumer, Producer, TopicPartition
 from kafka import KafkaAdminClient
 
-from engine.log.kafka import KafkaLog
-from engine.log.kafka_place import KafkaPlace, place_of
-from engine.log.kafka_topic import Wanted, create
-from engine.log.port import Log, Message, Record
+from lastseen.engine.log.kafka.facts_and_states import KafkaOutlet
+from lastseen.engine.log.kafka.log import KafkaLog
+from lastseen.engine.log.kafka.topic import Wanted, create
+from lastseen.engine.log.kafka.url import KafkaPlace, place_of
+from lastseen.engine.log.port import Log, Message, Record
 
 PATIENCE_S = 30
 """How long a test waits for what must come."""
@@ -31,7 +32,7 @@ def new_url(address: str, partitions: int = 1, options: str = "", **wanted: Any)
 
 def open_kafka(url: str, **settings: Any) -> KafkaLog:
     """The log at a URL, with settings that only tests change."""
-    return KafkaLog(place_of(url), **settings)
+    return KafkaLog(place_of(url), outlet=KafkaOutlet, **settings)
 
 
 def message(text: str, partition: int = 0) -> Message:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from engine import events
-from engine.log.port import Position
-from engine.verdicts import Verdict
-from projections.partition import Outcome, Partition
+from lastseen.engine import events
+from lastseen.engine.log.port import Position
+from lastseen.engine.verdicts import Verdict
+from lastseen.projections.partition import Outcome, Partition
 from tests.kafka import chaos_engine, chaos_writer
 from tests.kafka.chaos_writer import WRITERS, acknowledged_in, is_fleeting
 from tests.kafka.kafka_places import eventually, new_url

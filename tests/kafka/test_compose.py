@@ -19,9 +19,9 @@ import yaml
 
 from infra.kafka.docker import image
 from infra.kafka.jars import kafka_version
-from lastseen.config import duration_ms
-from lastseen.configuration import Configuration, configure
-from lastseen.service_settings import ServiceSettings
+from lastseen.configuration.configuration import Configuration, configure
+from lastseen.configuration.service_settings import ServiceSettings
+from lastseen.embedded.settings import duration_ms
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")

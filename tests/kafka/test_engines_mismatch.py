@@ -10,9 +10,9 @@ import pytest
 from kafka import TopicPartition
 
 import lastseen
-from engine.errors import LogError, LogMismatch, LogUnavailable, SnapshotError
-from engine.log.kafka_place import FACTS, STATE, place_of
-from engine.log.kafka_topic import Wanted, create
+from lastseen.engine.errors import LogError, LogMismatch, LogUnavailable, SnapshotError
+from lastseen.engine.log.kafka.topic import Wanted, create
+from lastseen.engine.log.kafka.url import FACTS, STATE, place_of
 from tests.kafka import chaos_engine
 from tests.kafka.kafka_places import administering, eventually, new_url
 from tests.kafka.processes import Child

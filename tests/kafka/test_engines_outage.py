@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 
 import lastseen
-from engine.errors import LogUnavailable, OutcomeUnknown, SessionEnded, SessionNotFound
-from engine.log.kafka import KafkaLog
-from engine.log.kafka_place import FACTS, STATE, place_of
-from engine.log.kafka_topic import describe
-from engine.log.port import Message, Position
 from infra.kafka.cluster import Cluster
 from infra.kafka.node import Node
-from projections.partition import Outcome
+from lastseen.engine.errors import LogUnavailable, OutcomeUnknown, SessionEnded, SessionNotFound
+from lastseen.engine.log.kafka.log import KafkaLog
+from lastseen.engine.log.kafka.topic import describe
+from lastseen.engine.log.kafka.url import FACTS, STATE, place_of
+from lastseen.engine.log.port import Message, Position
+from lastseen.projections.partition import Outcome
 from tests.kafka.kafka_places import PATIENCE_S, administering, eventually, new_url
 from tests.kafka.test_kafka_outage import java_of
 from tests.kafka.told import checkpoints_of, facts_due, facts_in, live_in, names, refold, states_in

@@ -8,11 +8,11 @@ import pytest
 from kafka import errors
 from kafka_places import Open, new_url
 
-from engine.errors import LogError
-from engine.log.kafka_outlet import KafkaOutlet
-from engine.log.kafka_producer import Failed, Producer, Tell
-from engine.log.port import Message
-from engine.log.sharing import Notice
+from lastseen.engine.errors import LogError
+from lastseen.engine.log.kafka.facts_and_states import KafkaOutlet
+from lastseen.engine.log.kafka.producer import Failed, Producer, Tell
+from lastseen.engine.log.port import Message
+from lastseen.engine.log.shared_log import Notice
 from tests.kafka.told import everything_in
 from tests.kafka_fixtures import SharedBroker
 

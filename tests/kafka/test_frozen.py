@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from projections.partition import Outcome
+from lastseen.projections.partition import Outcome
 from tests.kafka import chaos_caller, chaos_engine
 from tests.kafka.kafka_places import eventually, new_url
 from tests.kafka.processes import Child

@@ -15,15 +15,15 @@ import pytest
 from kafka_fixtures import SharedBroker
 from kafka_places import PATIENCE_S, Open, administering, eventually, message, new_url, read_foreign, records, values
 
-from engine import errors
-from engine.log import kafka_producer
-from engine.log.kafka import MAX_TAIL_BYTES, KafkaLog
-from engine.log.kafka_append import MAX_BATCH_MESSAGES
-from engine.log.kafka_client import MAX_BATCH_BYTES, open_producer
-from engine.log.kafka_fetch import Fetch
-from engine.log.kafka_place import place_of
-from engine.log.kafka_stretch import Chunk
-from engine.log.port import Message, Position
+from lastseen.engine import errors
+from lastseen.engine.log.kafka import producer as kafka_producer
+from lastseen.engine.log.kafka.batching import MAX_BATCH_MESSAGES
+from lastseen.engine.log.kafka.client import MAX_BATCH_BYTES, open_producer
+from lastseen.engine.log.kafka.fetch import Fetch
+from lastseen.engine.log.kafka.log import MAX_TAIL_BYTES, KafkaLog
+from lastseen.engine.log.kafka.record_runs import Chunk
+from lastseen.engine.log.kafka.url import place_of
+from lastseen.engine.log.port import Message, Position
 
 ODD = [
     Message(0, "", b""), Message(0, "k" * 512, b"x" * 100_000), Message(0, "ключ-✓-\U0001f600", bytes(range(256)) * 3),

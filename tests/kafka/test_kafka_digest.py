@@ -8,10 +8,9 @@ from kafka_fixtures import SharedBroker
 from kafka_places import Open, new_url, records
 
 import lastseen
-from lastseen.replay import replay
-from projections.partition import Partition
-
-SLICE = Path(lastseen.__file__).parent / "data" / "ubuntu-irc-slice.jsonl.gz"
+from lastseen.projections.partition import Partition
+from lastseen.replay.recording import SLICE
+from lastseen.replay.replay import replay
 
 
 def test_a_replay_gives_the_same_digest_on_sqlite_and_on_kafka(

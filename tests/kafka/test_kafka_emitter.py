@@ -19,11 +19,11 @@ import pytest
 from kafka_fixtures import OwnBroker, SharedBroker
 from kafka_places import PATIENCE_S, Open, eventually, new_url, records
 
-from engine import codec
-from engine.log import kafka_client
-from engine.partitioner import partition_of
 from infra.kafka.node import Node
 from lastseen import Emitter, EmitterFull, NotDelivered, open_engine
+from lastseen.engine import codec
+from lastseen.engine.log.kafka import client
+from lastseen.engine.partitioner import partition_of
 
 ID = "0123456789abcdefghijkl"
 SOURCE = "/tests"
@@ -111,14 +111,14 @@ class Reporter:
 
 def test_nothing_is_opened_for_reading(made: Made, kafka_broker: SharedBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    open_one = kafka_client._open
+    open_one = client._open
 
     def note(kind: Any, *rest: Any) -> Any:
         opened.append(kind.__name__)
         return open_one(kind, *rest)
 
     url = new_url(kafka_broker.address, 3)
-    monkeypatch.setattr(kafka_client, "_open", note)
+    monkeypatch.setattr(client, "_open", note)
     emitter = made(url)
     emitter.touch_many([(f"k{n}", ID) for n in range(5_000)])
     emitter.flush(PATIENCE_S)

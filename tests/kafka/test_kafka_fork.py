@@ -14,8 +14,8 @@ import pytest
 from kafka_fixtures import SharedBroker
 from kafka_places import Open, eventually, message, new_url, open_kafka, values
 
-from engine import errors
-from engine.log.port import Position
+from lastseen.engine import errors
+from lastseen.engine.log.port import Position
 
 
 def in_a_child(work: Callable[[], object]) -> int:

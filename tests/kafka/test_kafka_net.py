@@ -7,8 +7,8 @@ import ssl
 from collections.abc import Generator
 from typing import Any
 
-from engine.log import kafka_net
-from engine.log.kafka_net import NetClient
+from lastseen.engine.log.kafka import net_client
+from lastseen.engine.log.kafka.net_client import NetClient
 
 
 class _Turn:
@@ -49,7 +49,7 @@ def test_a_socket_that_is_not_waited_for_just_now_is_closed_with_the_client() ->
     client = NetClient(None, bootstrap_servers="127.0.0.1:1")
     ours, theirs = socket.socketpair()
     transport = _Transport(client._net, ours)
-    shaking = kafka_net._shake_hands_or_close(transport)
+    shaking = net_client._shake_hands_or_close(transport)
     shaking.send(None)
     assert transport._sock.fileno() >= 0
     client.close()

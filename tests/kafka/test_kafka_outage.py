@@ -14,10 +14,10 @@ from kafka import errors as kafka_errors
 from kafka_fixtures import OwnBroker, OwnCluster, SharedBroker
 from kafka_places import PATIENCE_S, Open, administering, eventually, message, new_url, values
 
-from engine import errors
-from engine.log.kafka_topic import describe
-from engine.log.port import Message, Position
 from infra.kafka.node import Node
+from lastseen.engine import errors
+from lastseen.engine.log.kafka.topic import describe
+from lastseen.engine.log.port import Message, Position
 
 OUTAGE = "?delivery_timeout_ms=6000"
 

@@ -26,13 +26,13 @@ from kafka_places import (
     write_foreign,
 )
 
-from engine import errors
-from engine.log import kafka_fetch
-from engine.log.kafka_place import place_of
-from engine.log.kafka_stream import MIN_AHEAD_BYTES
-from engine.log.kafka_topic import Wanted, create
-from engine.log.port import Message, Position
-from projections.partition import Partition
+from lastseen.engine import errors
+from lastseen.engine.log.kafka import fetch
+from lastseen.engine.log.kafka.stream import MIN_AHEAD_BYTES
+from lastseen.engine.log.kafka.topic import Wanted, create
+from lastseen.engine.log.kafka.url import place_of
+from lastseen.engine.log.port import Message, Position
+from lastseen.projections.partition import Partition
 
 POISON: list[Foreign] = [
     (b"good", b"{}"), (None, b"no key"), (b"\xff\xfe", b"key is no text"), (b"tombstone", None), (b"", b""),
@@ -44,7 +44,7 @@ POISON: list[Foreign] = [
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to kafka-python's consumer."""
     if request.param == "single records":
-        monkeypatch.setattr(kafka_fetch, "knows_whole_batches", lambda: False)
+        monkeypatch.setattr(fetch, "knows_whole_batches", lambda: False)
     return str(request.param)
 
 
@@ -84,19 +84,19 @@ def test_both_ways_read_the_same(opened: Open, kafka_broker: SharedBroker, monke
     write_foreign(url, POISON * 30)
     whole = opened(url)
     found = records(whole, window=7)
-    monkeypatch.setattr(kafka_fetch, "knows_whole_batches", lambda: False)
+    monkeypatch.setattr(fetch, "knows_whole_batches", lambda: False)
     single = opened(url)
     assert records(single, window=7) == found
-    assert [each._lookup._fetch._take is kafka_fetch._by_batch for each in (whole, single)] == [True, False]
+    assert [each._lookup._fetch._take is fetch._by_batch for each in (whole, single)] == [True, False]
 
 
 @pytest.mark.parametrize("change", ["_maybe_uncompress", "records_count", "validate_crc", "is_control_batch"])
 def test_a_kafka_python_that_has_changed_inside_is_noticed(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from kafka.record.default_records import DefaultRecordBatch
 
-    assert kafka_fetch.knows_whole_batches()
+    assert fetch.knows_whole_batches()
     monkeypatch.delattr(DefaultRecordBatch, change)
-    assert not kafka_fetch.knows_whole_batches()
+    assert not fetch.knows_whole_batches()
 
 
 def test_bytes_that_are_damaged_on_the_way_are_noticed(
@@ -116,7 +116,7 @@ def test_bytes_that_are_damaged_on_the_way_are_noticed(
 
 @pytest.mark.parametrize("cut", range(1, 40, 3))
 def test_a_batch_that_is_no_batch_is_corrupt(cut: int) -> None:
-    from engine.log.kafka_records import decode, encode, encoded_headers
+    from lastseen.engine.log.kafka.records import decode, encode, encoded_headers
 
     body = encode([Message(0, f"key-{n}", b"v" * n) for n in range(3)], encoded_headers([("name", b"value")]))
     assert len(decode(body, 3, 0, 0, 0, None)) == 3
@@ -235,7 +235,7 @@ def test_records_that_go_while_they_are_followed_are_a_mismatch(opened: Open, ka
         admin.delete_records({TopicPartition(place.topic, 0): 7})
     log._stream = None
     log._ends[0] = 0
-    from engine.log.kafka_stream import Stream
+    from lastseen.engine.log.kafka.stream import Stream
 
     log._stream = Stream(place, log._ends, log._grown, log._lookup, 1)
     for _ in range(2):

@@ -19,14 +19,14 @@ import pytest
 from kafka_fixtures import OwnBroker
 from kafka_places import Open, message, new_url, values
 
-from engine import errors
-from engine.clock import SystemClock
-from engine.log import open_log
-from engine.log.kafka_place import OPTIONS, place_of
-from engine.log.kafka_secrets import KEY_PASSWORD, PASSWORD, Secret, guard_loggers, without_secrets
-from engine.log.port import Position
 from infra.kafka.access import Access, Certificate
 from infra.kafka.node import Node
+from lastseen.engine import errors
+from lastseen.engine.clock import SystemClock
+from lastseen.engine.log import open_log
+from lastseen.engine.log.kafka.secrets import KEY_PASSWORD, PASSWORD, Secret, guard_loggers, without_secrets
+from lastseen.engine.log.kafka.url import OPTIONS, place_of
+from lastseen.engine.log.port import Position
 
 SECRET = "correct-horse.battery/staple"
 USER = "gateway"
@@ -185,7 +185,7 @@ def test_tokens_from_a_file_and_from_an_endpoint(
 def test_a_token_is_asked_for_again_before_it_runs_out(
     opened: Open, tokens: Node, certificate: Certificate, endpoint: TokenEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from engine.log.kafka_secrets import token_provider
+    from lastseen.engine.log.kafka.secrets import token_provider
 
     monkeypatch.setenv(PASSWORD, SECRET)
     url = secured(tokens, certificate, sasl_mechanism="OAUTHBEARER", token_url=endpoint.url, username=USER)

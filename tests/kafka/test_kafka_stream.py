@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from kafka_places import PATIENCE_S, eventually
 
-from engine import errors
-from engine.log import kafka_stream
-from engine.log.kafka_place import place_of
-from engine.log.kafka_stream import Stream
-from engine.log.kafka_stretch import Chunk
-from engine.log.port import Record
+from lastseen.engine import errors
+from lastseen.engine.log.kafka import stream as kafka_stream
+from lastseen.engine.log.kafka.record_runs import Chunk
+from lastseen.engine.log.kafka.stream import Stream
+from lastseen.engine.log.kafka.url import place_of
+from lastseen.engine.log.port import Record
 
 PLACE = place_of("kafka://nowhere/topic")
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from kafka_places import Open, message, new_url
 
-from engine.errors import LogUnavailable
+from lastseen.engine.errors import LogUnavailable
 from tests.kafka_fixtures import SharedBroker
 
 

@@ -9,7 +9,7 @@ from kafka.coordinator.consumer import ConsumerCoordinator
 from kafka_places import eventually, new_url
 
 import lastseen
-from engine.log import kafka_group
+from lastseen.engine.log.kafka import group
 from tests.kafka_fixtures import SharedBroker
 
 
@@ -17,7 +17,7 @@ from tests.kafka_fixtures import SharedBroker
 def test_whoever_is_joining_joins_on(rejoining: bool) -> None:
     asked: list[None] = []
     coordinator = SimpleNamespace(rejoining=rejoining, request_rejoin=lambda: asked.append(None))
-    kafka_group.see_through(SimpleNamespace(_coordinator=coordinator))
+    group.see_through(SimpleNamespace(_coordinator=coordinator))
     assert bool(asked) is rejoining
 
 
@@ -25,7 +25,7 @@ def test_it_is_looked_at_after_each_poll_and_kafka_python_has_what_is_asked_for(
     kafka_broker: SharedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[bool] = []
-    see_through = kafka_group.see_through
+    see_through = group.see_through
 
     def look(consumer: object) -> None:
         coordinator = consumer._coordinator  # type: ignore[attr-defined]
@@ -33,7 +33,7 @@ def test_it_is_looked_at_after_each_poll_and_kafka_python_has_what_is_asked_for(
         seen.append(isinstance(coordinator.rejoining, bool) and callable(coordinator.request_rejoin))
         see_through(consumer)
 
-    monkeypatch.setattr(kafka_group, "see_through", look)
+    monkeypatch.setattr(group, "see_through", look)
     with lastseen.open_engine(new_url(kafka_broker.address, 4)) as engine:
         assert eventually(lambda: len(engine.owned()) == 4 and len(seen) > 3)
     assert all(seen)

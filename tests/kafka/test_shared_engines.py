@@ -13,9 +13,9 @@ from confluent_kafka import Consumer, TopicPartition
 from kafka_places import eventually, new_url, read_foreign, write_foreign
 
 import lastseen
-from engine.log.kafka_place import FACTS, STATE, place_of
-from projections.facts import FactId, encode, state_of
-from projections.facts import place_of as fact_place
+from lastseen.engine.log.kafka.url import FACTS, STATE, place_of
+from lastseen.projections.facts import FactId, encode, state_of
+from lastseen.projections.facts import place_of as fact_place
 from tests.kafka_fixtures import SharedBroker
 
 PARTITIONS = 4
@@ -110,8 +110,8 @@ def live_in(engine: lastseen.Engine) -> dict[str, Any]:
 def effects_in(url: str) -> list[list[tuple[int, int, str]]]:
     """What an engine that has nothing to do with the others makes of the log: place and kind of every fact."""
     with lastseen.open_engine(url, background=False, prune=False, facts=False) as engine:
-        from projections.facts import effect_of, facts_of
-        from projections.partition import Partition
+        from lastseen.projections.facts import effect_of, facts_of
+        from lastseen.projections.partition import Partition
 
         found: list[list[tuple[int, int, str]]] = []
         for number, end in enumerate(engine._log.end_offsets()):
@@ -313,7 +313,7 @@ def test_topics_beside_the_log_must_be_there(kafka_broker: SharedBroker, opened:
 
 
 def test_a_fact_is_what_it_was_published_as() -> None:
-    from projections.facts import Fact
+    from lastseen.projections.facts import Fact
 
     fact = Fact(FactId(3, 1024, 1), "created", "ana", "s" * 22, 1_700_000_000_000, None, {"key": "ana"})
     assert fact_place(encode(fact, "/lastseen/x")) == fact.id

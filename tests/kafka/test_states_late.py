@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 from kafka import TopicPartition, errors
 
-from engine.errors import LogError
-from engine.log.kafka_outlet import MAX_WAITING_BYTES, _States
-from engine.log.kafka_place import place_of
-from engine.log.kafka_producer import Delivered, Failed, Tell
-from engine.log.kafka_writer import Writer
-from engine.log.memory import MemoryLog
-from engine.log.port import Message
-from engine.log.sharing import Notice
+from lastseen.engine.errors import LogError
+from lastseen.engine.log.kafka.facts_and_states import MAX_WAITING_BYTES, _States
+from lastseen.engine.log.kafka.producer import Delivered, Failed, Tell
+from lastseen.engine.log.kafka.url import place_of
+from lastseen.engine.log.kafka.writer import Writer
+from lastseen.engine.log.memory import MemoryLog
+from lastseen.engine.log.port import Message
+from lastseen.engine.log.shared_log import Notice
 from tests.properties.test_publisher import (
     KEYS,
     PARTITIONS,

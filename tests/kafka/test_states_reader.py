@@ -9,10 +9,10 @@ import pytest
 from kafka import errors as kafka_errors
 from kafka_places import Open, new_url
 
-from engine.errors import LogUnavailable
-from engine.log import kafka_outlet
-from engine.log.kafka_outlet import KafkaOutlet
-from engine.log.sharing import Notice
+from lastseen.engine.errors import LogUnavailable
+from lastseen.engine.log.kafka import facts_and_states
+from lastseen.engine.log.kafka.facts_and_states import KafkaOutlet
+from lastseen.engine.log.shared_log import Notice
 from tests.kafka_fixtures import SharedBroker
 
 
@@ -48,7 +48,7 @@ def test_a_reader_that_cannot_read_is_replaced_and_nothing_is_passed_over(
     reader.poll = fail
     with pytest.raises(LogUnavailable):
         list(outlet.written_by_others(0))
-    monkeypatch.setattr(kafka_outlet, "READ_TIMEOUT_S", -1.0)
+    monkeypatch.setattr(facts_and_states, "READ_TIMEOUT_S", -1.0)
     with pytest.raises(LogUnavailable, match="could not be read in time"):
         list(outlet.written_by_others(0))
     monkeypatch.undo()

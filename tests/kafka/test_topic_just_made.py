@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from kafka_places import Open
 
-from engine.errors import LogUnavailable
-from engine.log import kafka_topic
-from engine.log.kafka_place import place_of
-from engine.log.kafka_topic import Wanted, create
+from lastseen.engine.errors import LogUnavailable
+from lastseen.engine.log.kafka import topic as kafka_topic
+from lastseen.engine.log.kafka.topic import Wanted, create
+from lastseen.engine.log.kafka.url import place_of
 from tests.kafka_fixtures import SharedBroker
 
 

@@ -12,7 +12,7 @@ import pytest
 from kafka_places import eventually, new_url
 
 import lastseen
-from engine.errors import NotOwner
+from lastseen.engine.errors import NotOwner
 from tests.kafka_fixtures import SharedBroker
 
 PARTITIONS = 4

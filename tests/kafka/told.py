@@ -9,10 +9,10 @@ from typing import Any
 from confluent_kafka import Consumer, TopicPartition
 
 import lastseen
-from engine.log.kafka import KafkaLog
-from engine.log.kafka_place import FACTS, STATE, place_of
-from projections.facts import effect_of, facts_of, state_of
-from projections.partition import Outcome, Partition
+from lastseen.engine.log.kafka.log import KafkaLog
+from lastseen.engine.log.kafka.url import FACTS, STATE, place_of
+from lastseen.projections.facts import effect_of, facts_of, state_of
+from lastseen.projections.partition import Outcome, Partition
 from tests.kafka.kafka_places import read_foreign
 
 Named = list[list[tuple[int, int, str]]]

@@ -10,10 +10,10 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 import lastseen
-from engine.errors import LastseenError, LogUnavailable, OutcomeUnknown, SessionEnded, SessionNotFound
-from engine.log.port import Position
 from infra.network.namespace import enter
-from lastseen.readiness import checks
+from lastseen.engine.errors import LastseenError, LogUnavailable, OutcomeUnknown, SessionEnded, SessionNotFound
+from lastseen.engine.log.port import Position
+from lastseen.monitoring.readiness import checks
 from tests.kafka.told import live_in
 
 CALLERS = 3

@@ -7,9 +7,9 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from engine.log.port import Position
 from infra.network.network import Network
-from projections.partition import Outcome
+from lastseen.engine.log.port import Position
+from lastseen.projections.partition import Outcome
 from tests.kafka.kafka_places import eventually, new_url
 from tests.kafka.processes import Child
 from tests.kafka.told import checkpoints_of, facts_due, facts_in, names, refold, states_in, states_of

@@ -10,8 +10,8 @@ import pytest
 from confluent_kafka import Consumer, KafkaException
 from scene import ANSWERED_WITHIN_S, READ_WITHIN_S, Scene, begin_afresh
 
-from engine.log.kafka_place import place_of
 from infra.network.network import Network
+from lastseen.engine.log.kafka.url import place_of
 from tests.kafka.kafka_places import eventually
 from tests.network.brokers import Brokers
 

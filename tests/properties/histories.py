@@ -10,7 +10,7 @@ import json
 import random
 from typing import Any, NamedTuple
 
-from engine.clock import iso_from_ms
+from lastseen.engine.clock import iso_from_ms
 from tests.properties.naive import NaiveFold
 
 EPOCH_MS = 1_700_000_000_000

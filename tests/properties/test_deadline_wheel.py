@@ -7,10 +7,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from engine import events, lifecycle
-from engine.session import Policy, Session
-from projections import deadlines
-from projections.deadlines import Deadlines
+from lastseen.engine import events, lifecycle
+from lastseen.engine.session import Policy, Session
+from lastseen.projections import deadlines
+from lastseen.projections.deadlines import Deadlines
 
 START_MS = 1_700_000_000_000
 MIN = 60_000

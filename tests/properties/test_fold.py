@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import lifecycle, plain_touch
-from engine.clock import iso_from_ms
-from engine.codec import decode
-from engine.events import SESSION_EVENTS, TIMED_REASONS, Expired, Held, Touched, name_of
-from engine.log.port import Record
-from engine.session import Session
-from engine.verdicts import Verdict
-from projections.partition import Outcome, Partition
+from lastseen.engine import lifecycle, plain_touch
+from lastseen.engine.clock import iso_from_ms
+from lastseen.engine.codec import decode
+from lastseen.engine.events import SESSION_EVENTS, TIMED_REASONS, Expired, Held, Touched, name_of
+from lastseen.engine.log.port import Record
+from lastseen.engine.session import Session
+from lastseen.engine.verdicts import Verdict
+from lastseen.projections.partition import Outcome, Partition
 from tests.properties.histories import EPOCH_MS, KEYS, ROTTEN, Told, history
 from tests.properties.naive import NaiveFold
 

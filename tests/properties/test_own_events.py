@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import codec, events, own_events
-from engine.clock import LATEST_MS, iso_from_ms
-from engine.identifiers import new_event_id, new_event_ids, new_session_id
-from engine.session import MAX_LIMIT_MS
-from engine.verdicts import Verdict
+from lastseen.engine import codec, events, own_events
+from lastseen.engine.clock import LATEST_MS, iso_from_ms
+from lastseen.engine.identifiers import new_event_id, new_event_ids, new_session_id
+from lastseen.engine.session import MAX_LIMIT_MS
+from lastseen.engine.verdicts import Verdict
 
 NOW_MS = 1_700_000_000_123
 KEYS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=512)

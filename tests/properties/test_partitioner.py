@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kafka.partitioner.default import murmur2 as kafkas
 
-from engine.partitioner import murmur2, partition_of
+from lastseen.engine.partitioner import murmur2, partition_of
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine import codec, events, plain_touch
-from engine.verdicts import Verdict
+from lastseen.engine import codec, events, plain_touch
+from lastseen.engine.verdicts import Verdict
 
 SESSION_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 TIME = "2026-01-31T12:00:05.678Z"

@@ -18,18 +18,18 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from engine.clock import ManualClock
-from engine.commands import Commands
-from engine.errors import LogCorrupt, LogUnavailable, Refused
-from engine.log.memory import MemoryLog
-from engine.log.sharing import Notice
-from engine.session import Policy
-from projections.facts import effect_of, facts_of, state_of
-from projections.follower import Follower
-from projections.live_view import LiveView
-from projections.outbox import Outbox
-from projections.partition import Partition
-from projections.publisher import Publisher
+from lastseen.engine.clock import ManualClock
+from lastseen.engine.commands import Commands
+from lastseen.engine.errors import LogCorrupt, LogUnavailable, Refused
+from lastseen.engine.log.memory import MemoryLog
+from lastseen.engine.log.shared_log import Notice
+from lastseen.engine.session import Policy
+from lastseen.projections.facts import effect_of, facts_of, state_of
+from lastseen.projections.follower import Follower
+from lastseen.projections.live_view import LiveView
+from lastseen.projections.outbox import Outbox
+from lastseen.projections.partition import Partition
+from lastseen.projections.publisher import Publisher
 
 PARTITIONS = 2
 KEYS = ["ana", "ben", "cyd", "dan"]
@@ -252,7 +252,7 @@ def told(facts: list[tuple[str, bytes]]) -> list[bytes]:
 
 def expected(log: MemoryLog, number: int) -> list[bytes]:
     """All facts of a partition, folded at one go."""
-    from projections.facts import encode
+    from lastseen.projections.facts import encode
 
     partition, facts = Partition(number), []
     for record in log.read(number, 0, 10**9):

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.log.port import Record
-from engine.session import Session, SessionView
-from projections.live_view import LiveView
-from projections.partition import Partition
-from projections.tenants import Tenants
+from lastseen.engine.log.port import Record
+from lastseen.engine.session import Session, SessionView
+from lastseen.projections.live_view import LiveView
+from lastseen.projections.partition import Partition
+from lastseen.projections.prefix_index import Tenants
 from tests.properties.histories import KEYS, Told, history
 
 PREFIXES = ("irc:", "irc:#ubuntu:a", "telegram:", "telegram:42:é", "i", "nobody:")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from engine.codec import check_key
-from lastseen.chat import session_key
+from lastseen.engine.codec import check_key
+from lastseen.replay.recording import session_key
 
 PART = st.one_of(
     st.text(alphabet=st.sampled_from("a%:~0|\x00\x1f\x7f\x9f \ud800\udfff😀"), min_size=1, max_size=8),

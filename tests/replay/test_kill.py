@@ -11,13 +11,13 @@ import sys
 from itertools import islice
 from pathlib import Path
 
-from engine.clock import ManualClock
-from engine.log import open_log
-from lastseen import audit
-from lastseen.replay import replay
+from lastseen.embedded import audit
+from lastseen.engine.clock import ManualClock
+from lastseen.engine.log import open_log
+from lastseen.replay.recording import SLICE
+from lastseen.replay.replay import replay
 
 ROOT = Path(__file__).resolve().parents[2]
-SLICE = ROOT / "lastseen" / "data" / "ubuntu-irc-slice.jsonl.gz"
 KILLS = 8
 CHILD = """
 import json, pathlib, sys

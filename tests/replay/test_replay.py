@@ -11,19 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.clock import ManualClock, iso_from_ms
-from engine.errors import InvalidEvent, InvalidSetting, LogMismatch
-from engine.log import open_log
-from engine.log.port import Message
-from lastseen.chat import read_chat, session_key
-from lastseen.opening import open_engine
-from lastseen.reader import reading
-from lastseen.replay import delete_replay, replay
+from lastseen.embedded.offline import reading
+from lastseen.embedded.opening import open_engine
+from lastseen.engine.clock import ManualClock, iso_from_ms
+from lastseen.engine.errors import InvalidEvent, InvalidSetting, LogMismatch
+from lastseen.engine.log import open_log
+from lastseen.engine.log.port import Message
+from lastseen.replay.recording import SLICE, read_chat, session_key
+from lastseen.replay.replay import delete_replay, replay
 from replay.naive import naive_replay, read
 from tests.contracts.log_contract import everything
 
 ROOT = Path(__file__).resolve().parents[2]
-SLICE = ROOT / "lastseen" / "data" / "ubuntu-irc-slice.jsonl.gz"
 MINUTE_MS = 60_000
 
 

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 import lastseen
-from lastseen.chat import ChatEvent
-from lastseen.service_demo import RECORDING, demonstration, idle_ms, paced
+from lastseen.replay.recording import ChatEvent
+from lastseen.replay.recording import SLICE
+from lastseen.service.demo import demonstration, idle_ms, paced
 from tests.service.running import wait_until
 
 
@@ -63,7 +64,7 @@ def test_people_come_talk_leave_and_idle_out(tmp_path: Path) -> None:
 
 def test_the_recording_that_is_shipped_can_be_played_and_stopped() -> None:
     with lastseen.open_engine("memory://") as engine:
-        with demonstration(100_000, RECORDING)(engine):
+        with demonstration(100_000, SLICE)(engine):
             wait_until(lambda: engine.statistics()["created"] > 100, "a hundred people")
         assert engine.statistics()["created"] < 6_000, "it was played to its end, whatever it was told"
 

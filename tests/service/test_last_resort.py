@@ -8,9 +8,9 @@ import threading
 
 import pytest
 
-import lastseen.service_end
-from lastseen.service_end import EXIT_CODE, LastResort
-from lastseen.service_signals import StopSignals
+import lastseen.service.exit_deadline
+from lastseen.service.exit_deadline import EXIT_CODE, LastResort
+from lastseen.service.signals import StopSignals
 
 
 def test_it_ends_what_does_not_end() -> None:
@@ -32,7 +32,7 @@ def test_what_ends_in_time_is_left_alone() -> None:
 
 
 def test_told_twice_it_hurries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lastseen.service_end, "HURRY_S", 0.05)
+    monkeypatch.setattr(lastseen.service.exit_deadline, "HURRY_S", 0.05)
     stop, ended = StopSignals(), threading.Event()
     last_resort = LastResort(stop, 3600, lambda _: ended.set())
     with stop.watched():

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lastseen.log_lines import set_up
+from lastseen.monitoring.log_format import set_up
 
 SECRET = "ls_" + "Ab3-_" * 8
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from engine.log.kafka_place import place_of
-from engine.log.kafka_topic import Wanted, create
+from lastseen.engine.log.kafka.topic import Wanted, create
+from lastseen.engine.log.kafka.url import place_of
 from tests.kafka_fixtures import OwnBroker, SharedBroker
 from tests.service.running import Running, wait_until
 

@@ -16,12 +16,12 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from engine.errors import InvalidSetting
 from infra.kafka.access import Certificate
-from lastseen.service_settings import ServiceSettings
-from lastseen.service_signals import Stopped, StopSignals
-from lastseen.service_tls import check_tls
-from lastseen.token_file import TokenFile
+from lastseen.auth.token_file import TokenFile
+from lastseen.configuration.service_settings import ServiceSettings
+from lastseen.engine.errors import InvalidSetting
+from lastseen.service.signals import Stopped, StopSignals
+from lastseen.service.tls import check_tls
 from tests.service.running import Running, wait_until
 
 ARGUMENTS = ("--log", "sqlite:///log.db", "--port", "0")

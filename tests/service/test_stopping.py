@@ -17,12 +17,12 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from engine.clock import SystemClock
-from engine.log import open_log
-from engine.verdicts import Verdict
-from lastseen.config import Settings
-from lastseen.start import load
-from projections.partition import Partition
+from lastseen.embedded.loading import load
+from lastseen.embedded.settings import Settings
+from lastseen.engine.clock import SystemClock
+from lastseen.engine.log import open_log
+from lastseen.engine.verdicts import Verdict
+from lastseen.projections.partition import Partition
 from tests.service.running import DEADLINE_S, Running, wait_until
 
 CALLERS = 4

@@ -11,9 +11,9 @@ from concurrent.futures import Future
 from random import Random
 from typing import NamedTuple
 
-from engine.errors import EngineClosed, LogMismatch, LogUnavailable, OutcomeUnknown
-from engine.log.messages import checked_size
-from engine.log.port import Message, Position, Record
+from lastseen.engine.errors import EngineClosed, LogMismatch, LogUnavailable, OutcomeUnknown
+from lastseen.engine.log.message_checks import checked_size
+from lastseen.engine.log.port import Message, Position, Record
 from tests.simulation.group import Group, Member
 from tests.simulation.topics import Topics, Way
 

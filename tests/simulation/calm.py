@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from engine.partitioner import partition_of
-from projections.facts import encode
-from projections.pruner import RETRY_MS
+from lastseen.engine.partitioner import partition_of
+from lastseen.projections.facts import encode
+from lastseen.projections.pruner import RETRY_MS
 from tests.simulation.evidence import Body, Pass
 from tests.simulation.node import Node
 from tests.simulation.reference import state_of

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-from engine.errors import LastseenError
-from engine.log.port import Message
-from engine.partitioner import partition_of
-from lastseen.app import Engine
+from lastseen.embedded.engine import Engine
+from lastseen.engine.errors import LastseenError
+from lastseen.engine.log.port import Message
+from lastseen.engine.partitioner import partition_of
 from tests.simulation.evidence import Stop
 from tests.simulation.node import Node
 from tests.simulation.world import World

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-from engine.events import MAX_RECORD_BYTES
-from engine.log.port import Message
-from engine.partitioner import partition_of
+from lastseen.engine.events import MAX_RECORD_BYTES
+from lastseen.engine.log.port import Message
+from lastseen.engine.partitioner import partition_of
 from tests.simulation.disk import fill, free
 from tests.simulation.plan import MIN
 from tests.simulation.workload import Action, command

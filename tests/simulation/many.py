@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from engine.verdicts import Verdict
+from lastseen.engine.verdicts import Verdict
 from tests.simulation.faults import APPEND_FAULTS
 from tests.simulation.plan import DAMAGES
 from tests.simulation.run import Told, Violation, plan, run

@@ -9,16 +9,24 @@ class Mutant(NamedTuple):
     """One bug."""
 
     name: str
-    file: str
+    module: str
     old: str
     new: str
     kills: int | str
     """The invariant that must notice, or the tests."""
 
 
-SESSION, LIFECYCLE, PARTITION = "engine/session.py", "engine/lifecycle.py", "projections/partition.py"
-SNAPSHOT, PUBLISHER, PRUNER = "projections/snapshot.py", "projections/publisher.py", "projections/pruner.py"
-FOLLOWER, DEADLINES, LOOP = "projections/follower.py", "projections/deadlines.py", "engine/session_engine.py"
+SESSION, LIFECYCLE, PARTITION = "lastseen.engine.session", "lastseen.engine.lifecycle", "lastseen.projections.partition"
+SNAPSHOT, PUBLISHER, PRUNER = (
+    "lastseen.projections.snapshot",
+    "lastseen.projections.publisher",
+    "lastseen.projections.pruner",
+)
+FOLLOWER, DEADLINES, LOOP = (
+    "lastseen.projections.follower",
+    "lastseen.projections.deadlines",
+    "lastseen.engine.session_engine",
+)
 FOLD_TESTS = "tests/properties/test_fold.py"
 TOUCH_TESTS, OWN_TESTS = "tests/properties/test_plain_touch.py", "tests/properties/test_own_events.py"
 
@@ -70,7 +78,7 @@ MUTANTS = (
     Mutant("a seventeenth holder", LIFECYCLE, ">= MAX_HOLDERS", "> MAX_HOLDERS", 1),
     Mutant("an ended session stays under its key", PARTITION,
            "if self.active.pop(session.key, None) is None:", "if self.active.get(session.key) is None:", 7),
-    Mutant("an event under another record key is taken", "engine/codec.py",
+    Mutant("an event under another record key is taken", "lastseen.engine.codec",
            "return plain if plain[0].subject == key else Verdict.MALFORMED", "return plain", 12),
     Mutant("max_hold is ignored", LIFECYCLE,
            "lease_ms = min(lease_ms, session.policy.max_hold_ms)", "lease_ms = max(lease_ms, 1)", 14),
@@ -114,10 +122,10 @@ MUTANTS = (
            "self._give_back(changed, gone, batch, bodies, view_lock)\n"
            "                if isinstance(error, SnapshotError):",
            "if isinstance(error, SnapshotError):", 4),
-    Mutant("the history gives an end to earlier sessions too", "projections/history.py",
+    Mutant("the history gives an end to earlier sessions too", "lastseen.projections.history",
            "WHERE key = ? AND began_offset = ?\"", "WHERE key = ? AND began_offset <= ?\"", 2),
     # ── facts ──
-    Mutant("a fact shows the session as it is later", "projections/facts.py",
+    Mutant("a fact shows the session as it is later", "lastseen.projections.facts",
            "copy = None if session is None else session.__copy__()", "copy = session", 14),
     Mutant("the outbox is forgotten on restore", SNAPSHOT,
            "self._outbox.restore(partition.number, stored.outbox_floor, letters)",
@@ -143,7 +151,7 @@ MUTANTS = (
     Mutant("a record in the place of a lost one goes unnoticed", LOOP,
            "    if answer.outcome is None:\n        answer.lose()",
            "    if answer.outcome is None:\n        return Verdict.ALREADY", 18),
-    Mutant("suspended sessions are not shown", "projections/live_view.py",
+    Mutant("suspended sessions are not shown", "lastseen.projections.live_view",
            "if session is None or session.is_due(now_ms):",
            "if session is None or session.is_due(now_ms) or session.suspended_at_ms:", 15),
     Mutant("a gap is stepped over", FOLLOWER,
@@ -152,9 +160,9 @@ MUTANTS = (
     Mutant("a snapshot that is ahead of the log is believed", SNAPSHOT,
            "if checkpoint > end_offset:", "if checkpoint > end_offset + 1_000_000:", 18),
     # ── shortcuts ──
-    Mutant("a plain touch may hide control characters", "engine/plain_touch.py",
+    Mutant("a plain touch may hide control characters", "lastseen.engine.plain_touch",
            "if not (raw.id + raw.source + raw.subject).isprintable() or", "if", TOUCH_TESTS),
-    Mutant("an own expiry is remembered with another reason", "engine/own_events.py",
+    Mutant("an own expiry is remembered with another reason", "lastseen.engine.own_events",
            "data.reason = reason", "data.reason = 'idle'", OWN_TESTS),
     Mutant("settling forgets which session it was", LIFECYCLE,
            "was_settled = settled is not None and settled.session_id == named",

@@ -60,7 +60,7 @@ def page(trials: Sequence[Trial]) -> str:
     ]
     for mutant, _, says in trials:
         star = "*" if mutant.name in FAST else ""
-        lines.append(f"| {star} | {mutant.name} | `{mutant.file}` | {says} |")
+        lines.append(f"| {star} | {mutant.name} | `{mutant.module}` | {says} |")
     lines += ["", "The invariants:", ""]
     lines += [f"{number}. {invariant.SAYS}" for number, invariant in INVARIANTS.items()]
     return "\n".join(lines) + "\n"

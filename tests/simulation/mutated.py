@@ -35,8 +35,8 @@ class Patched(importlib.machinery.SourceFileLoader):
 class Finder(importlib.abc.MetaPathFinder):
     """Finds the one module that is to be changed."""
 
-    def __init__(self, file: str, old: str, new: str) -> None:
-        self._module = file.removesuffix(".py").replace("/", ".")
+    def __init__(self, module: str, old: str, new: str) -> None:
+        self._module = module
         self._patch = {"old": old, "new": new}
 
     def find_spec(
@@ -84,7 +84,7 @@ def main(name: str) -> int:
     from tests.simulation.mutant_list import MUTANTS
 
     mutant = next(each for each in MUTANTS if each.name == name)
-    sys.meta_path.insert(0, Finder(mutant.file, mutant.old, mutant.new))
+    sys.meta_path.insert(0, Finder(mutant.module, mutant.old, mutant.new))
     found = by_simulation(mutant.kills) if isinstance(mutant.kills, int) else by_tests(mutant.kills)
     sys.stdout.write(f"{found or 'survived'}\n")
     return 0 if found else 1

@@ -8,10 +8,10 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-from engine.errors import EngineClosed, LastseenError
-from engine.session import SessionView
-from lastseen.app import Engine
-from lastseen.config import Settings
+from lastseen.embedded.engine import Engine
+from lastseen.embedded.settings import Settings
+from lastseen.engine.errors import EngineClosed, LastseenError
+from lastseen.engine.session import SessionView
 from tests.simulation.brokers import Appended, Brokers, Crash, Line
 from tests.simulation.disk import Disk, free
 from tests.simulation.plan import Plan
@@ -35,7 +35,7 @@ class NodeClock:
 
 
 class Pressure:
-    """How short memory is (`lastseen.pressure.MemoryPressure`)."""
+    """How short memory is (`lastseen.embedded.memory_pressure.MemoryPressure`)."""
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, NamedTuple
 
-from projections.outbox import MAX_KEPT
+from lastseen.projections.outbox import MAX_KEPT
 
 S, MIN = 1_000, 60_000
 KEYS = ("ana", "ben", "cyd", "dan", "eve", "irc:#ubuntu:é")

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 from msgspec import to_builtins
 
-from engine.session import Session
-from engine.verdicts import Verdict
-from projections.facts import effect_of, encode, facts_of
-from projections.partition import EMPTY_DIGEST, Outcome, Partition
-from projections.statistics import Statistics
+from lastseen.engine.session import Session
+from lastseen.engine.verdicts import Verdict
+from lastseen.projections.facts import effect_of, encode, facts_of
+from lastseen.projections.partition import EMPTY_DIGEST, Outcome, Partition
+from lastseen.projections.statistics import Statistics
 from tests.simulation.brokers import Brokers
 from tests.simulation.chronicle import Chronicle, End, Entry, Said, read
 

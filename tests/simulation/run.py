@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from engine.errors import LastseenError
+from lastseen.engine.errors import LastseenError
 from tests.simulation.calm import come_to_rest
 from tests.simulation.damage import damage
 from tests.simulation.faults import FAULTS

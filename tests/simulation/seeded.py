@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from random import Random
 from types import SimpleNamespace
 
-from engine import codec, identifiers
+from lastseen.engine import codec, identifiers
 
 
 @contextmanager

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import lastseen
-from engine.errors import LogMismatch, SessionExists
-from engine.log.memory import MemoryLog
 from lastseen import Engine, ManualClock, Settings
-from projections.pruner import RETRY_MS
+from lastseen.engine.errors import LogMismatch, SessionExists
+from lastseen.engine.log.memory import MemoryLog
+from lastseen.projections.pruner import RETRY_MS
 from tests.simulation.brokers import T0
 from tests.simulation.run import plan, run
 from tests.simulation.world import World

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from engine.errors import LogUnavailable
-from engine.log.sharing import Notice
+from lastseen.engine.errors import LogUnavailable
+from lastseen.engine.log.shared_log import Notice
 
 
 class Topics:

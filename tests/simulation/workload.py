@@ -6,7 +6,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from engine.session import Policy
+from lastseen.engine.session import Policy
 from tests.simulation.node import Node
 from tests.simulation.world import World
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from engine.clock import iso_from_ms
-from engine.errors import LastseenError, NotOwner
-from engine.log.port import Message
-from engine.partitioner import partition_of
-from lastseen.app import Engine
+from lastseen.embedded.engine import Engine
+from lastseen.engine.clock import iso_from_ms
+from lastseen.engine.errors import LastseenError, NotOwner
+from lastseen.engine.log.port import Message
+from lastseen.engine.partitioner import partition_of
 from tests.simulation.brokers import Brokers
 from tests.simulation.evidence import Evidence, Look, Planned, Read
 from tests.simulation.node import Answer, Node

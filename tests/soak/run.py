@@ -12,8 +12,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from engine.clock import SystemClock
-from engine.log import open_log
+from lastseen.engine.clock import SystemClock
+from lastseen.engine.log import open_log
 from tests.soak import traffic, verdict, worker
 from tests.soak.flat import Found, judge
 from tests.soak.gauges import ALLOWED, MIB, Files, look_at, measure

@@ -7,13 +7,13 @@ from random import Random
 from typing import Any
 
 import lastseen
-from engine.clock import iso_from_ms
-from engine.codec import encode
-from engine.events import Closed, ClosedData, Created, CreatedData
-from engine.identifiers import new_event_id, new_session_id
-from engine.lifecycle import REMEMBERED_ENDINGS
-from engine.log.port import Log, Message
-from engine.session import Policy
+from lastseen.engine.clock import iso_from_ms
+from lastseen.engine.codec import encode
+from lastseen.engine.events import Closed, ClosedData, Created, CreatedData
+from lastseen.engine.identifiers import new_event_id, new_session_id
+from lastseen.engine.lifecycle import REMEMBERED_ENDINGS
+from lastseen.engine.log.port import Log, Message
+from lastseen.engine.session import Policy
 
 KEYS = 4_000
 MAX_SESSIONS = 1_000

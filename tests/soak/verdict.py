@@ -8,9 +8,9 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import lastseen
-from engine.clock import SystemClock
-from engine.log import open_log
-from projections.partition import Partition
+from lastseen.engine.clock import SystemClock
+from lastseen.engine.log import open_log
+from lastseen.projections.partition import Partition
 
 PAGE = 2_048
 Checkpoints = dict[int, tuple[int, str]]

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 import lastseen
-from engine.errors import LastseenError, LogError, Refused, SnapshotError
+from lastseen.engine.errors import LastseenError, LogError, Refused, SnapshotError
 from tests.soak.traffic import Visitor
 
 FALLEN_BEHIND_S = 2.0

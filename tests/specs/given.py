@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from engine import codec, events
-from engine.clock import iso_from_ms
-from engine.log.port import Record
-from engine.session import Policy, Session
-from engine.verdicts import Verdict
-from projections.partition import Outcome, Partition
+from lastseen.engine import codec, events
+from lastseen.engine.clock import iso_from_ms
+from lastseen.engine.log.port import Record
+from lastseen.engine.session import Policy, Session
+from lastseen.engine.verdicts import Verdict
+from lastseen.projections.partition import Outcome, Partition
 
 S = 1_000
 MIN = 60 * S

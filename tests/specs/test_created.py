@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from engine.session import Policy
-from engine.verdicts import Verdict
+from lastseen.engine.session import Policy
+from lastseen.engine.verdicts import Verdict
 from tests.specs.given import EPOCH_MS, MIN, A, B, C, D, given
 
 IDLE = Policy(idle_ttl_ms=MIN)

@@ -8,11 +8,11 @@ import struct
 
 import pytest
 
-from engine import codec
-from engine.lifecycle import REMEMBERED_ENDINGS
-from engine.log.port import Record
-from engine.verdicts import Verdict
-from projections.partition import EMPTY_DIGEST, Endings, Partition
+from lastseen.engine import codec
+from lastseen.engine.lifecycle import REMEMBERED_ENDINGS
+from lastseen.engine.log.port import Record
+from lastseen.engine.verdicts import Verdict
+from lastseen.projections.partition import EMPTY_DIGEST, Endings, Partition
 from tests.specs.given import KEY, A, B, given, sid
 
 

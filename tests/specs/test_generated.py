@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from engine import errors
-from engine.events import STORED_EVENTS
-from engine.lifecycle import rows
-from engine.verdicts import Verdict
 from lastseen.docs import COMMAND, generated, stale, write
 from lastseen.docs.errors_page import error_tree
 from lastseen.docs.lifecycle_page import verdict_notes
+from lastseen.engine import errors
+from lastseen.engine.events import STORED_EVENTS
+from lastseen.engine.lifecycle import rows
+from lastseen.engine.verdicts import Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
 

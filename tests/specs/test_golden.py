@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from engine import codec, events
-from engine.clock import ms_from_iso
-from engine.events import STORED_EVENTS, StoredEvent
-from engine.session import Policy
-from engine.verdicts import Verdict
+from lastseen.engine import codec, events
+from lastseen.engine.clock import ms_from_iso
+from lastseen.engine.events import STORED_EVENTS, StoredEvent
+from lastseen.engine.session import Policy
+from lastseen.engine.verdicts import Verdict
 
 GOLDEN = Path(__file__).parent / "golden"
 SESSION_ID = "Zk3v_yT1-0aQ9bWcXd2eFg"

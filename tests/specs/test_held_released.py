@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from engine.session import HOUR_MS, Policy
-from engine.verdicts import Verdict
+from lastseen.engine.session import HOUR_MS, Policy
+from lastseen.engine.verdicts import Verdict
 from tests.specs.given import EPOCH_MS, HOUR, MIN, A, B, History, S, given
 
 IDLE = Policy(idle_ttl_ms=MIN, max_hold_ms=10 * MIN)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from engine.session import Policy
-from engine.verdicts import Verdict
+from lastseen.engine.session import Policy
+from lastseen.engine.verdicts import Verdict
 from tests.specs.given import MIN, A, B, S, given
 
 LIMITS = Policy(idle_ttl_ms=MIN, max_age_ms=5 * MIN, suspend_ttl_ms=3 * MIN)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from engine.session import Policy
-from engine.verdicts import Verdict
+from lastseen.engine.session import Policy
+from lastseen.engine.verdicts import Verdict
 from tests.specs.given import EPOCH_MS, HOUR, MIN, A, B, C, S, given
 
 IDLE = Policy(idle_ttl_ms=MIN)

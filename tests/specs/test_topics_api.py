@@ -12,10 +12,10 @@ import pytest
 from jsonschema import Draft202012Validator
 
 import lastseen
-from engine.events import STORED_EVENTS
-from engine.session import MAX_LIMIT_MS
 from lastseen.docs.topics_api import asyncapi
-from projections.facts import Fact, FactId, encode, encode_state
+from lastseen.engine.events import STORED_EVENTS
+from lastseen.engine.session import MAX_LIMIT_MS
+from lastseen.projections.facts import Fact, FactId, encode, encode_state
 
 T0 = 1_700_000_000_000
 

@@ -38,8 +38,8 @@ def text_files() -> tuple[Source, ...]:
     for path in sorted(set(filter(None, listing.split("\0")))):
         try:
             sources.append(Source(path, (ROOT / path).read_text(encoding="utf-8")))
-        except (FileNotFoundError, UnicodeDecodeError):
-            continue  # Deleted but not yet committed; or binary.
+        except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError):
+            continue  # Deleted but not yet committed; a link to a folder; or binary.
     return tuple(sources)
 
 

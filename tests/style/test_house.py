@@ -17,9 +17,12 @@ MAX_FUNCTION_LINES = 70
 
 EMPTY_WORDS = frozenset(["manager", "helper", "util", "utils", "base", "common", "data", "info"])
 NAMED_BY_OTHERS = {
-    ("lastseen/data/*", "data"): "a folder of data, not of code",
-    ("lastseen/compat/manager*.py", "manager"): "the predecessor's name: a drop-in is found by it",
-    ("lastseen/compat/manager.py", "Manager"): "the predecessor's class: its users change an import, and nothing else",
+    ("lastseen/replay/data/*", "data"): "a folder of data, not of code",
+    ("lastseen/compat/manager/*", "manager"): "the predecessor's name: a drop-in is found by it",
+    (
+        "lastseen/compat/manager/manager.py",
+        "Manager",
+    ): "the predecessor's class: its users change an import, and nothing else",
     ("engine/plain_touch.py", "Data"): "CloudEvents calls an event's payload its `data`",
     ("engine/events.py", "Data"): "CloudEvents calls an event's payload its `data`",
 }
@@ -175,7 +178,7 @@ OFFENCES = [
     (empty_names, "engine/session.py", "class HTTPInfo: ..."),
     (empty_names, "engine/session.py", "class SessionData: ..."),
     (empty_names, "engine/data/events.py", ""),
-    (empty_names, "lastseen/data/slice.py", "class BaseSlice: ..."),
+    (empty_names, "lastseen/replay/data/slice.py", "class BaseSlice: ..."),
     (missing_module_docstring, "engine/session.py", "x = 1\n"),
     (missing_docstrings, "engine/session.py", "def due(): ..."),
     (missing_docstrings, "engine/session.py", "class Session:\n    x = 1"),
@@ -206,7 +209,7 @@ INNOCENTS = [
     (long_functions, "engine/session.py", function_of(70)),
     (empty_names, "engine/database.py", "class Baseline: ...\nclass Information: ..."),
     (empty_names, "engine/events.py", "class CreatedData: ..."),
-    (empty_names, "lastseen/data/slice.py", "class Slice: ..."),
+    (empty_names, "lastseen/replay/data/slice.py", "class Slice: ..."),
     (missing_module_docstring, "engine/__init__.py", ""),
     (missing_docstrings, "engine/session.py", "def _inner(): ...\nclass Shown:\n    '''A session.'''"),
     (unexplained_waits, "tests/specs/test_touch.py", f"time.{NAP}(1)  # waits: the kernel's timer is under test"),

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from fnmatch import fnmatch
 
 import pytest
-from sources import PRODUCT, Source, python_files
+from sources import PRODUCT, ROOT, Source, python_files, text_files
 
-FORBIDDEN_LAYERS = {"engine": ("projections", "lastseen"), "projections": ("lastseen",)}
+GENERIC_NAMES = ("engine", "projections")
+"""Folders of the repository. Their packages are `lastseen.engine` and `lastseen.projections`: names as generic as these
+belong to users."""
+
+ROOMS = (
+    ("engine", "version"),
+    ("projections",),
+    ("embedded",),
+    ("adapters", "aio", "api", "auth", "bulk", "configuration", "emitter", "monitoring", "replay"),
+    ("client", "compat", "copying", "doctor", "http"),
+    ("exchange", "service"),
+    ("cli",),
+    ("docs",),
+)
+"""The rooms, from the ground up: each imports only from rooms on lower levels."""
+LEVELS = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
+MOST_ENTRIES = 25
+"""In `lastseen/`: as many as a newcomer reads at a glance."""
 
 FOLDS = tuple(f"projections/{name}.py" for name in ("partition", "deadlines", "live_view", "statistics"))
 CLOCK, IDENTIFIERS = "engine/clock.py", "engine/identifiers.py"
@@ -33,10 +50,10 @@ IO_ALLOWED = {
     IDENTIFIERS: {"os", "threading"},
     "engine/session_engine.py": {"concurrent.futures", "threading"},
     "engine/hold.py": {"threading"},
-    "engine/unwaited.py": {"concurrent.futures", "threading"},
+    "engine/fire_and_forget.py": {"concurrent.futures", "threading"},
 }
 
-ONLY_DOOR = {"eventsourcing": "engine/log/sql*.py", "kafka": "engine/log/kafka*.py"}
+ONLY_DOOR = {"eventsourcing": "engine/log/sqlite/*.py", "kafka": "engine/log/kafka/*.py"}
 TERMINAL = ("typer", "rich")
 
 
@@ -44,7 +61,7 @@ class Import(ast.NodeVisitor):
     """Collects what a module imports: (line, dotted name, whether at module level), and the names it goes by here."""
 
     def __init__(self, path: str) -> None:
-        self.package = path.removesuffix(".py").split("/")[:-1]
+        self.package = module_name(path.rpartition("/")[0]).split(".")
         self.found: list[tuple[int, str, bool]] = []
         self.names: dict[str, str] = {}
         self._depth = 0
@@ -81,6 +98,12 @@ class Import(ast.NodeVisitor):
         self.found.append((line, name, self._depth == 0))
 
 
+def module_name(path: str) -> str:
+    """The dotted name of a file of the product."""
+    dotted = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    return f"lastseen.{dotted}" if dotted.partition(".")[0] in GENERIC_NAMES else dotted
+
+
 def imports(source: Source) -> Import:
     """What a file imports."""
     visitor = Import(source.path)
@@ -98,11 +121,26 @@ def is_pure(source: Source) -> bool:
     return source.path in FOLDS or (source.is_in("engine") and not source.is_in("engine/log"))
 
 
+def room_of(name: str) -> str:
+    """The room of a module by its dotted name; empty for the front door and for what is not ours."""
+    parts = name.split(".")
+    return parts[1] if parts[0] == "lastseen" and len(parts) > 1 and parts[1] in LEVELS else ""
+
+
 def upward_imports(source: Source) -> Iterator[str]:
-    """Imports from a layer above."""
+    """Imports from a room that is not on a lower level, the front door among them."""
+    here = room_of(module_name(source.path))
+    for line, name, _ in imports(source).found if here else ():
+        there = room_of(name)
+        if there != here and is_within(name, "lastseen") and (not there or LEVELS[there] >= LEVELS[here]):
+            yield f"{source.path}:{line} imports {name}, which does not stand below it"
+
+
+def generic_imports(source: Source) -> Iterator[str]:
+    """Imports by a name that belongs to users of the library."""
     for line, name, _ in imports(source).found:
-        if is_within(name, *FORBIDDEN_LAYERS.get(source.path.partition("/")[0], ())):
-            yield f"{source.path}:{line} imports {name}, which stands above it"
+        if is_within(name, *GENERIC_NAMES):
+            yield f"{source.path}:{line} imports {name}: its name is lastseen.{name}"
 
 
 def io_in_rules(source: Source) -> Iterator[str]:
@@ -160,7 +198,9 @@ def terminal_at_load(source: Source) -> Iterator[str]:
 Check = Callable[[Source], Iterator[str]]
 
 
-@pytest.mark.parametrize("check", [upward_imports, io_in_rules, clocks_in_rules, side_doors, terminal_at_load])
+@pytest.mark.parametrize(
+    "check", [upward_imports, generic_imports, io_in_rules, clocks_in_rules, side_doors, terminal_at_load]
+)
 def test_the_product_keeps_its_layers(check: Check) -> None:
     sources = python_files(*PRODUCT)
     assert sources
@@ -168,12 +208,75 @@ def test_the_product_keeps_its_layers(check: Check) -> None:
     assert not faults, "\n".join(faults)
 
 
+def test_nothing_imports_by_a_generic_name() -> None:
+    faults = [fault for source in python_files() for fault in generic_imports(source)]
+    assert not faults, "\n".join(faults)
+
+
+def arrows(sources: Collection[Source]) -> dict[str, set[str]]:
+    """Which modules each module imports, wherever in it the import stands."""
+    known = {module_name(source.path) for source in sources}
+    graph: dict[str, set[str]] = {}
+    for source in sources:
+        named = ((name if name in known else name.rpartition(".")[0]) for _, name, _ in imports(source).found)
+        graph[module_name(source.path)] = {name for name in named if name in known} - {module_name(source.path)}
+    return graph
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """The groups of modules that import each other, directly or not."""
+    reachable: dict[str, set[str]] = {}
+    for start in graph:
+        seen: set[str] = set()
+        ahead = [start]
+        while ahead:
+            for module in graph[ahead.pop()] - seen:
+                seen.add(module)
+                ahead.append(module)
+        reachable[start] = seen
+    found = {frozenset(b for b in reachable[a] if a in reachable[b]) for a in graph if a in reachable[a]}
+    return sorted(map(sorted, found))
+
+
+@pytest.mark.parametrize("folders", [PRODUCT, ("benchmarks", "infra"), ("tests",)])
+def test_no_import_goes_round_in_a_circle(folders: tuple[str, ...]) -> None:
+    assert circles(arrows(python_files(*folders))) == []
+
+
+def test_a_circle_is_found() -> None:
+    sources = [
+        Source("engine/a.py", "def late():\n    from lastseen.engine import b"),
+        Source("engine/b.py", "from lastseen.engine.c import x"),
+        Source("engine/c.py", "import lastseen.engine.a"),
+        Source("engine/d.py", "from lastseen.engine import a"),
+    ]
+    assert circles(arrows(sources)) == [["lastseen.engine.a", "lastseen.engine.b", "lastseen.engine.c"]]
+
+
+def test_every_room_is_on_a_level() -> None:
+    rooms = {path.parent.name for path in (ROOT / "lastseen").glob("*/__init__.py")} | {"version"}
+    assert rooms == set(LEVELS)
+
+
+def test_the_hall_is_read_at_a_glance() -> None:
+    entries = {source.path.split("/")[1] for source in text_files() if source.is_in("lastseen")}
+    assert len(entries | set(GENERIC_NAMES)) <= MOST_ENTRIES
+
+
 OFFENCES = [
-    (upward_imports, "engine/session.py", "from projections.partition import Partition"),
+    (upward_imports, "engine/session.py", "from lastseen.projections.partition import Partition"),
     (upward_imports, "engine/log/memory.py", "def late():\n    import lastseen"),
-    (upward_imports, "engine/log/memory.py", "from ...lastseen import app"),
-    (upward_imports, "projections/follower.py", "import lastseen.config as config"),
-    (upward_imports, "projections/follower.py", "import importlib\nimportlib.import_module('lastseen.app')"),
+    (upward_imports, "engine/log/memory.py", "from ...embedded import engine"),
+    (upward_imports, "projections/follower.py", "import lastseen.embedded.settings as settings"),
+    (
+        upward_imports,
+        "projections/follower.py",
+        "import importlib\nimportlib.import_module('lastseen.embedded.engine')",
+    ),
+    (upward_imports, "lastseen/api/models.py", "from lastseen.client.client import Client"),
+    (upward_imports, "lastseen/aio/engine.py", "from lastseen.emitter import emitter"),
+    (generic_imports, "lastseen/embedded/engine.py", "from projections import follower"),
+    (generic_imports, "tests/specs/test_x.py", "import engine.session"),
     (io_in_rules, "engine/codec.py", "import os"),
     (io_in_rules, "engine/codec.py", "from urllib.request import urlopen"),
     (io_in_rules, "engine/identifiers.py", "import sqlite3"),
@@ -189,8 +292,8 @@ OFFENCES = [
     (clocks_in_rules, "engine/codec.py", "import os\nid = os.urandom(16)"),
     (side_doors, "engine/log/memory.py", "import eventsourcing.sqlite"),
     (side_doors, "projections/snapshot.py", "from eventsourcing.sqlite import SQLiteDatastore"),
-    (side_doors, "engine/log/sqlite.py", "def late():\n    from kafka import KafkaProducer"),
-    (terminal_at_load, "lastseen/app.py", "from rich.table import Table"),
+    (side_doors, "engine/log/sqlite/log.py", "def late():\n    from kafka import KafkaProducer"),
+    (terminal_at_load, "lastseen/embedded/engine.py", "from rich.table import Table"),
     (terminal_at_load, "lastseen/__init__.py", "try:\n    import typer\nexcept ImportError:\n    typer = None"),
 ]
 
@@ -201,18 +304,18 @@ def test_an_offender_is_found(check: Check, path: str, text: str) -> None:
 
 
 INNOCENTS = [
-    (upward_imports, "lastseen/app.py", "from projections import follower\nimport engine"),
-    (upward_imports, "projections/follower.py", "from engine import lastseen_at"),
+    (upward_imports, "lastseen/embedded/engine.py", "from lastseen.projections import follower\nimport lastseen.engine"),
+    (upward_imports, "projections/follower.py", "from lastseen.engine import seen_at"),
     (io_in_rules, "engine/clock.py", "import threading"),
     (io_in_rules, "engine/identifiers.py", "import os"),
-    (io_in_rules, "engine/log/sqlite.py", "import sqlite3, os"),
+    (io_in_rules, "engine/log/sqlite/log.py", "import sqlite3, os"),
     (io_in_rules, "projections/snapshot.py", "import sqlite3"),
     (clocks_in_rules, "engine/clock.py", "import time\nnow = time.time_ns()"),
     (clocks_in_rules, "engine/session.py", "from datetime import datetime\nat = datetime.fromisoformat('')"),
-    (side_doors, "engine/log/sqlite.py", "from eventsourcing.sqlite import SQLiteDatastore"),
-    (side_doors, "engine/log/kafka_batches.py", "import kafka"),
+    (side_doors, "engine/log/sqlite/log.py", "from eventsourcing.sqlite import SQLiteDatastore"),
+    (side_doors, "engine/log/kafka/batching.py", "import kafka"),
     (terminal_at_load, "lastseen/cli/tables.py", "from rich.table import Table"),
-    (terminal_at_load, "lastseen/app.py", "def late():\n    import typer"),
+    (terminal_at_load, "lastseen/embedded/engine.py", "def late():\n    import typer"),
 ]
 
 

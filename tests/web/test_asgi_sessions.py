@@ -13,10 +13,10 @@ from fastapi import FastAPI, Request, WebSocket
 from starlette.responses import StreamingResponse
 
 import lastseen
-from engine.errors import InvalidSetting, LogUnavailable
 from lastseen.adapters.asgi import SessionMiddleware
 from lastseen.adapters.cookies import Cookie
 from lastseen.adapters.web_sessions import WebSessions
+from lastseen.engine.errors import InvalidSetting, LogUnavailable
 
 SITE = "https://shop.test"
 

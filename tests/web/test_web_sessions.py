@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 import lastseen
-from engine.errors import InvalidEvent, InvalidSetting, VersionConflict
 from lastseen.adapters.web_sessions import WebSession, WebSessions
+from lastseen.engine.errors import InvalidEvent, InvalidSetting, VersionConflict
 
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
 

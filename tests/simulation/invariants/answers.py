@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from engine.errors import ClockSkew, InvalidEvent, LogUnavailable, NotOwner, OutcomeUnknown, Refused
+from lastseen.engine.errors import ClockSkew, InvalidEvent, LogUnavailable, NotOwner, OutcomeUnknown, Refused
 from tests.simulation.node import Answer
 from tests.simulation.world import World
 

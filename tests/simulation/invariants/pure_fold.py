@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from engine import codec
-from projections.partition import Partition
+from lastseen.engine import codec
+from lastseen.projections.partition import Partition
 from tests.simulation.world import World
 
 SAYS = "the fold reads no clock, configuration or randomness"

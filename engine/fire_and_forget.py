@@ -1,0 +1,137 @@
+"""Plain touches that nobody waits for: taken in at once, and handed to the log many at a time.
+
+Theory of operation. The first touch goes to the log by itself. Those that come while the log is at work wait here, and
+whoever hears that it is done, a thread of the log's, hands it all of them together: so a lone touch is not delayed, and
+many cost each a fraction. Whatever else is appended goes after what waits here (`send`), so the log has everything in
+the order in which it was asked for. There is no thread and no timer here.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+from lastseen.engine import own_events
+from lastseen.engine.clock import Clock, iso_from_ms
+from lastseen.engine.errors import LastseenError, LogUnavailable, shown
+from lastseen.engine.identifiers import new_event_ids
+from lastseen.engine.log.port import Log, Message, Position
+
+MAX_WAITING = 20_000
+"""Touches that wait for the log at a time; who brings more waits for room."""
+PATIENCE_S = 5.0
+"""How long somebody waits for room, before the log is said to be unavailable."""
+BATCH = 1_000
+"""Touches in one append."""
+_Touch = tuple[int, str, str]
+"""Partition, key and session id."""
+_tuple = tuple.__new__
+"""Makes a named tuple in half the time that its class takes."""
+_logger = logging.getLogger("lastseen")
+
+
+class Unwaited:
+    """The touches of one engine that nobody waits for. Safe to call from many threads."""
+
+    def __init__(self, log: Log, source: str, clock: Clock) -> None:
+        self._log = log
+        self._source = source
+        self._clock = clock
+        # Deques, since adding and taking one is a single step to other threads: the common way needs no lock.
+        self._waiting: deque[_Touch] = deque()
+        self._under_way: deque[None] = deque()
+        """One for each append that the log has not answered yet."""
+        self._sending = threading.Lock()
+        """Held while touches go from here to the log, so that they keep their order."""
+        self._room = threading.Condition()
+        self._at_gate = 0
+
+    def add(self, partition: int, key: str, session_id: str) -> None:
+        """Take in a touch that may be made.
+
+        Raises the log's error where it takes nothing now, and `LogUnavailable` where it took nothing for some time.
+        """
+        waiting = self._waiting
+        if len(waiting) >= MAX_WAITING:
+            self._await_room(key)
+        waiting.append((partition, key, session_id))
+        # First added, then looked; `_sent` does it the other way round. So one of the two sees to it.
+        if not self._under_way:
+            refusal = self._send_unless_sending()
+            if refusal is not None:
+                raise refusal
+
+    def send(self) -> None:
+        """Hand the log all that waits now: what is appended next comes after it."""
+        if self._waiting or self._sending.locked():
+            with self._sending:
+                self._send_all()
+            self._send_unless_sending()
+
+    def _send_unless_sending(self) -> LastseenError | None:
+        """Hand the log what waits, unless it is at work; returns why it has not taken all, if so."""
+        refusal = None
+        # Who finds the lock taken leaves: its holder looks again here, or has an append under way that does.
+        while self._waiting and not self._under_way and self._sending.acquire(blocking=False):
+            try:
+                refusal = self._send_all() or refusal
+            finally:
+                self._sending.release()
+        return refusal
+
+    def _send_all(self) -> LastseenError | None:
+        """Hand the log all that waits; returns why it has not taken all, if so. The caller holds `_sending`.
+
+        What is refused is not kept for later: it would count as activity at a time when there was none.
+        """
+        waiting, refusal = self._waiting, None
+        while waiting:
+            touches = [waiting.popleft() for _ in range(min(len(waiting), BATCH))]
+            self._under_way.append(None)
+            try:
+                appended = self._log.append_soon(self._messages(touches))
+            except LastseenError as error:
+                self._under_way.pop()
+                _report(error)
+                refusal = error
+            else:
+                appended.add_done_callback(self._sent)
+            if self._at_gate:
+                with self._room:
+                    self._room.notify_all()
+        return refusal
+
+    def _messages(self, touches: Sequence[_Touch]) -> list[Message]:
+        now_ms, source = self._clock.now_ms(), self._source
+        time = iso_from_ms(now_ms)
+        messages = []
+        for event_id, (partition, key, session_id) in zip(new_event_ids(now_ms, len(touches)), touches, strict=True):
+            value = own_events.touch(event_id, source, key, time, now_ms, session_id)
+            messages.append(_tuple(Message, (partition, key, value)))
+        return messages
+
+    def _sent(self, appended: Future[list[Position]]) -> None:
+        self._under_way.pop()
+        error = appended.exception()
+        if error is not None:
+            _report(error)
+        if self._waiting:
+            self._send_unless_sending()
+
+    def _await_room(self, key: str) -> None:
+        with self._room:
+            self._at_gate += 1
+            has_room = self._room.wait_for(lambda: len(self._waiting) < MAX_WAITING, PATIENCE_S)
+            self._at_gate -= 1
+        if not has_room:
+            raise LogUnavailable(
+                f"session key {shown(key)}: {MAX_WAITING} touches wait for the log, which has taken none for"
+                f" {PATIENCE_S:g} s; this one was not written. See what keeps the log, and try again"
+            )
+
+
+def _report(error: BaseException) -> None:
+    _logger.warning("touches that nobody waited for were not logged: %s", error)

@@ -1,0 +1,218 @@
+"""The topics beside a Kafka log: `<topic>.facts` and the compacted `<topic>.state`.
+
+The facts are a log of their own, and kept like one. Of the states only the newest of each key counts, so an owner that
+has been replaced and does not know it yet could leave an old one on top. It cannot do so unseen: an owner knows where
+its own last state stands, and reads whatever comes between that and its next.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+
+from kafka import KafkaConsumer, TopicPartition
+
+from lastseen.engine.errors import LogMismatch, LogUnavailable
+from lastseen.engine.log.kafka.batching import Append, cut, sizes_of
+from lastseen.engine.log.kafka.client import log_error, open_admin, open_consumer
+from lastseen.engine.log.kafka.log import KafkaLog
+from lastseen.engine.log.kafka.producer import Delivered, connect
+from lastseen.engine.log.kafka.records import EVENT_HEADERS, encoded_headers
+from lastseen.engine.log.kafka.topic import describe
+from lastseen.engine.log.kafka.url import FACTS, STATE, KafkaPlace
+from lastseen.engine.log.kafka.writer import Writer
+from lastseen.engine.log.port import Message
+from lastseen.engine.log.shared_log import Notice
+
+MAX_WAITING_BYTES = 16 * 1024 * 1024
+READ_TIMEOUT_S = 10.0
+PAGE = 5_000
+_HEADERS_SIZE = len(encoded_headers(EVENT_HEADERS))
+_logger = logging.getLogger("lastseen")
+
+
+class KafkaOutlet:
+    """Facts and states in topics of their own (`sharing.Outlet`). Publishing is for one thread at a time."""
+
+    def __init__(self, place: KafkaPlace, partitions: int) -> None:
+        """Open the topics beside the log at `place`.
+
+        Raises `LogUnavailable` where one is missing, `LogMismatch` where one is unfit or has not as many partitions.
+        """
+        facts = dataclasses.replace(place, topic=place.topic + FACTS, partitions=partitions)
+        states = dataclasses.replace(place, topic=place.topic + STATE, partitions=partitions)
+        max_state_batch_bytes = _checked(states)
+        self._facts = KafkaLog(facts, max_waiting_bytes=MAX_WAITING_BYTES)
+        self._states = _States(states, partitions, max_state_batch_bytes)
+
+    def publish_facts(self, partition: int, notices: Sequence[Notice]) -> None:
+        """Append facts (`sharing.Outlet`). Where it fails, those that are there have none missing before them."""
+        messages = [Message(partition, key, value) for key, value in notices if value is not None]
+        if not messages:
+            return
+        sizes = sizes_of(messages, _HEADERS_SIZE)
+        # A batch at a time: of several under way the first may fail and the next be written, and the newest fact in the
+        # topic must say that all before it are there.
+        for _, batch in cut(Append(messages, sum(sizes), None), sizes, self._facts.max_batch_bytes):
+            self._facts.append(batch.messages)
+
+    def last_fact(self, partition: int) -> bytes | None:
+        """The newest fact of a partition (`sharing.Outlet`)."""
+        end = self._facts.end_offsets()[partition]
+        if end == 0:
+            return None
+        try:
+            records = self._facts.read(partition, end - 1, 1)
+        except LogMismatch:
+            if self._facts.end_offsets()[partition] < end:
+                raise
+            return None  # retention has taken the last one too
+        return records[0].value if records else None
+
+    def had_facts(self, partition: int) -> bool:
+        """Whether there ever was a fact in a partition (`sharing.Outlet`)."""
+        return self._facts.end_offsets()[partition] > 0
+
+    def publish_states(self, partition: int, notices: Sequence[Notice]) -> None:
+        """Replace states (`sharing.Outlet`)."""
+        self._states.publish(partition, notices)
+
+    def distrust(self, partition: int) -> None:
+        """Take all states that are there for somebody else's (`sharing.Outlet`)."""
+        self._states.distrust(partition)
+
+    def written_by_others(self, partition: int) -> Iterator[Sequence[Notice]]:
+        """What somebody else has written to the states (`sharing.Outlet`)."""
+        return self._states.written_by_others(partition)
+
+    def close(self) -> None:
+        """Let go of the topics (`sharing.Outlet`)."""
+        self._facts.close()
+        self._states.close()
+
+
+class _States:
+    """The compacted topic. It is no log: old records go, so its offsets have gaps."""
+
+    def __init__(self, place: KafkaPlace, partitions: int, max_batch_bytes: int) -> None:
+        self._place = place
+        self._partitions = partitions
+        self._mutex = threading.Lock()
+        self._seen: list[int | None] = [None] * partitions
+        """Up to where each partition is known; `None` where it was never asked for."""
+        self._strange: list[list[tuple[int, int]]] = [[] for _ in range(partitions)]
+        """Stretches of offsets that others have written, not looked at yet."""
+        self._consumer: KafkaConsumer | None = None
+        self._writer = Writer(
+            place, partitions, lambda: connect(place), self._note, MAX_WAITING_BYTES, max_batch_bytes
+        )  # fmt: skip
+
+    def publish(self, partition: int, notices: Sequence[Notice]) -> None:
+        if notices:
+            # A tombstone is a message without a value, which the log itself never writes.
+            messages = [Message(partition, key, value) for key, value in notices]  # type: ignore[arg-type]
+            self._writer.append(messages, sizes_of(messages, _HEADERS_SIZE))
+
+    def distrust(self, partition: int) -> None:
+        first, end = self._bounds(partition)
+        with self._mutex:
+            self._seen[partition] = end
+            self._strange[partition] = [(first, end)] if end > first else []
+
+    def _note(self, partition: int, _: Sequence[Message], written: Delivered) -> None:
+        with self._mutex:
+            seen, first = self._seen[partition], written.offsets[0]
+            if seen is not None and first > seen:
+                self._strange[partition].append((seen, first))
+            self._seen[partition] = written.offsets[-1] + 1
+
+    def written_by_others(self, partition: int) -> Iterator[Sequence[Notice]]:
+        if self._seen[partition] is None:
+            self.distrust(partition)
+        _, end = self._bounds(partition)
+        with self._mutex:
+            seen = self._seen[partition]
+            assert seen is not None, "it was asked for above"
+            if end > seen:
+                self._strange[partition].append((seen, end))
+                self._seen[partition] = end
+        while self._strange[partition]:
+            first, after = self._strange[partition][0]
+            yield from self._stretch(partition, first, after)
+            with self._mutex:
+                # Not before it has been looked at: whoever fails halfway looks again.
+                self._strange[partition].remove((first, after))
+
+    def _bounds(self, partition: int) -> tuple[int, int]:
+        place = TopicPartition(self._place.topic, partition)
+        try:
+            reader = self._reader()
+            return reader.beginning_offsets([place])[place], reader.end_offsets([place])[place]
+        except Exception as error:  # a client that has lost its way raises whatever it stumbles over
+            self._drop_reader()
+            raise log_error(self._place, "cannot be read", error) from None
+
+    def _reader(self) -> KafkaConsumer:
+        if self._consumer is None:
+            self._consumer = open_consumer(self._place)
+        return self._consumer
+
+    def _drop_reader(self) -> None:
+        """The next question goes to another client: this one may know the brokers from long ago, and never ask anew."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            try:
+                consumer.close(autocommit=False, timeout_ms=1_000)
+            except Exception as error:  # whatever it is, the next one must be made
+                _logger.debug("log %s: a consumer did not close: %r", self._place, error)
+
+    def _stretch(self, partition: int, first: int, after: int) -> Iterator[Sequence[Notice]]:
+        """What is left of a stretch of offsets; what compaction has taken was replaced by something newer."""
+        place = TopicPartition(self._place.topic, partition)
+        give_up = time.monotonic() + READ_TIMEOUT_S
+        try:
+            consumer = self._reader()
+            consumer.assign([place])
+            consumer.seek(place, first)
+            while consumer.position(place) < after:
+                found = consumer.poll(timeout_ms=100, max_records=PAGE).get(place, ())
+                if found:
+                    give_up = time.monotonic() + READ_TIMEOUT_S
+                yield [
+                    Notice(record.key.decode(errors="replace"), record.value)
+                    for record in found
+                    if record.offset < after and record.key is not None
+                ]
+                if time.monotonic() > give_up:
+                    raise LogUnavailable(f"log {self._place}, partition {partition}: it could not be read in time")
+        except Exception as error:
+            # Nothing is passed over: that an offset is out of range, a broker that is behind the others says too.
+            self._drop_reader()
+            raise log_error(self._place, "cannot be read", error) from None
+
+    def close(self) -> None:
+        self._writer.close()
+        self._drop_reader()
+
+
+def _checked(place: KafkaPlace) -> int:
+    """The largest batch that the topic of states takes. Raises `LogError` where it cannot be that topic."""
+    admin = open_admin(place)
+    try:
+        topic = describe(admin, place, place.topic)
+    finally:
+        admin.close()
+    if topic is None:
+        raise LogUnavailable(
+            f"log {place}: there is no such topic; make it with: lastseen topics create, or open the engine with"
+            " facts=False"
+        )
+    if topic.settings.get("cleanup.policy") != "compact" or topic.partitions != place.partitions:
+        raise LogMismatch(
+            f"topic {place.topic} has cleanup.policy={topic.settings.get('cleanup.policy')} and {topic.partitions}"
+            f" partitions; the states need compact and {place.partitions}: make it anew with lastseen topics create"
+        )
+    return topic.max_batch_bytes

@@ -1,0 +1,207 @@
+"""Who does the owner's duties for which partition: a consumer group, in which nobody consumes.
+
+Each engine is a member; Kafka's coordinator gives every partition to one of them, and to another within the session
+timeout when that one falls silent. Assignment is cooperative-sticky: those who stay keep what they have. What a member
+has read is kept in its snapshot, not with the group: no offset is ever committed here.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from kafka import ConsumerRebalanceListener, KafkaConsumer, errors
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+
+from lastseen.engine.errors import LogError
+from lastseen.engine.log.kafka.client import log_error, open_admin, open_member
+from lastseen.engine.log.kafka.url import KafkaPlace
+
+SESSION_TIMEOUT_MS = 10_000
+"""Whoever has been silent for so long has lost its partitions."""
+HEARTBEAT_MS = 1_000
+POLL_TIMEOUT_MS = 20_000
+"""Others wait for a member that does not poll any more, and so holds up a change of owners, for so long at most."""
+POLL_MS = 200
+RETRY_S = 1.0
+ASKED_FOR_S = 2.0
+"""How long an answer about owners' addresses is good for."""
+_NAME = "lastseen"
+_logger = logging.getLogger("lastseen")
+
+
+class Membership:
+    """This process's place in the group (`sharing.Duties`). A thread of its own keeps it."""
+
+    def __init__(
+        self,
+        place: KafkaPlace,
+        partitions: int,
+        *,
+        group: str | None,
+        member: str | None,
+        address: str | None,
+        changed: Callable[[], None],
+    ) -> None:
+        self._place = place
+        self._partitions = partitions
+        self.group = group or f"{place.topic}.owners"
+        self._member = member
+        self._address = address
+        self._changed = changed
+        self._owned: frozenset[int] = frozenset()
+        self._stop = threading.Event()
+        self._asking = threading.Lock()
+        self._addresses: dict[int, str | None] = {}
+        self._asked_at_s = float("-inf")
+        self.failure: LogError | None = None
+        """Why there is no membership at the moment, if so."""
+        self._thread = threading.Thread(target=self._keep, name="lastseen-kafka-group", daemon=True)
+        self._thread.start()
+
+    def owned(self) -> frozenset[int]:
+        """The partitions that this process owns (`sharing.Duties`)."""
+        return self._owned
+
+    def owner_of(self, partition: int) -> str | None:
+        """The address of a partition's owner (`sharing.Duties`)."""
+        if partition in self._owned:
+            return self._address
+        with self._asking:
+            if time.monotonic() - self._asked_at_s > ASKED_FOR_S:
+                self._addresses = _addresses(self._place, self.group)
+                self._asked_at_s = time.monotonic()
+            return self._addresses.get(partition)
+
+    def known_owner(self, partition: int) -> str | None:
+        """The address of a partition's owner as it was known last (`sharing.Duties`)."""
+        if partition in self._owned:
+            return self._address
+        if time.monotonic() - self._asked_at_s > ASKED_FOR_S and not self._asking.locked():
+            threading.Thread(target=self._ask, args=(partition,), name="lastseen-kafka-owners", daemon=True).start()
+        return self._addresses.get(partition)
+
+    def _ask(self, partition: int) -> None:
+        try:
+            self.owner_of(partition)
+        except LogError as error:
+            _logger.info("the owners' addresses could not be had: %s", error)
+
+    def close(self) -> None:
+        """Leave the group (`sharing.Duties`)."""
+        self._stop.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _keep(self) -> None:
+        while not self._stop.is_set():
+            try:
+                consumer = self._join()
+            except LogError as error:
+                self._note(error)
+                self._stop.wait(RETRY_S)
+                continue
+            try:
+                while not self._stop.is_set():
+                    # All partitions are paused: this fetches nothing, and keeps the membership going.
+                    consumer.poll(timeout_ms=POLL_MS)
+                    see_through(consumer)
+                    self.failure = None
+            except (errors.KafkaError, OSError) as error:
+                self._note(log_error(self._place, "lost its place in the group of owners", error))
+                self._stop.wait(RETRY_S)
+            finally:
+                self._own(frozenset())
+                self._leave(consumer)
+
+    def _join(self) -> KafkaConsumer:
+        consumer = open_member(
+            self._place,
+            group_id=self.group,
+            group_instance_id=self._member,
+            client_id=_NAME if self._address is None else f"{_NAME}@{self._address}",
+            session_timeout_ms=SESSION_TIMEOUT_MS,
+            heartbeat_interval_ms=HEARTBEAT_MS,
+            max_poll_interval_ms=POLL_TIMEOUT_MS,
+            partition_assignment_strategy=[CooperativeStickyAssignor],
+        )
+        consumer.subscribe([self._place.topic], listener=_Listener(self, consumer))
+        return consumer
+
+    def _note(self, error: LogError) -> None:
+        if self.failure is None:
+            _logger.warning("%s", error)
+        self.failure = error
+
+    def _leave(self, consumer: KafkaConsumer) -> None:
+        try:
+            consumer.close(autocommit=False, timeout_ms=2_000)
+        except (errors.KafkaError, OSError, RuntimeError) as error:
+            _logger.debug("leaving the group: %r", error)
+
+    def _own(self, partitions: frozenset[int]) -> None:
+        if partitions != self._owned:
+            _logger.info("partitions owned: %s", sorted(partitions))
+            self._owned = partitions
+            self._changed()
+
+    def take(self, partitions: set[int]) -> None:
+        """The group has given us these."""
+        self._own(self._owned | partitions)
+
+    def lose(self, partitions: set[int]) -> None:
+        """The group has taken these from us."""
+        self._own(self._owned - partitions)
+
+
+def see_through(consumer: KafkaConsumer) -> None:
+    """Have a change of owners that was begun taken to its end.
+
+    kafka-python 3.0 begins to join again where the topic's partitions became known after it had divided them. If the
+    poll's time runs out meanwhile, the leader's own division makes it forget, at the next poll, that it was joining:
+    the answer is never taken, no heartbeat is sent any more, and it goes on with partitions that are another's by then.
+    """
+    coordinator = consumer._coordinator
+    if coordinator.rejoining:
+        coordinator.request_rejoin()
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    def __init__(self, membership: Membership, consumer: KafkaConsumer) -> None:
+        self._membership = membership
+        self._consumer = consumer
+
+    def on_partitions_assigned(self, assigned: Any) -> None:
+        for each in assigned:
+            # A position, so that nobody looks for a committed one; it is never read from.
+            self._consumer.seek(each, 0)
+            self._consumer.pause(each)
+        self._membership.take({each.partition for each in assigned})
+
+    def on_partitions_revoked(self, revoked: Any) -> None:
+        self._membership.lose({each.partition for each in revoked})
+
+    def on_partitions_lost(self, lost: Any) -> None:
+        self._membership.lose({each.partition for each in lost})
+
+
+def _addresses(place: KafkaPlace, group: str) -> dict[int, str | None]:
+    """Partition → the address that its owner joined with, by what the group's coordinator says."""
+    admin = open_admin(place)
+    try:
+        found = admin.describe_groups([group])[group]
+    except (errors.KafkaError, OSError) as error:
+        raise log_error(place, "cannot say who owns what", error) from None
+    finally:
+        admin.close()
+    addresses: dict[int, str | None] = {}
+    for member in found["members"]:
+        _, _, address = member["client_id"].partition("@")
+        assignment = member["member_assignment"]
+        for topic in assignment["assigned_partitions"] if assignment else ():
+            for partition in topic["partitions"] if topic["topic"] == place.topic else ():
+                addresses[partition] = address or None
+    return addresses

@@ -1,0 +1,102 @@
+"""What a log that several machines share offers beside the log: dividing duties, and telling others what took effect.
+
+A log that lives on one machine has none of this: there, each process does what is to be done, and doubling is harmless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from lastseen.engine.log.port import Log
+
+
+class Duties(Protocol):
+    """Which partitions this process owns: it announces their expiries and publishes their facts.
+
+    Owners may change at any time, and two may overlap for a while; whatever an owner does must bear that.
+    """
+
+    def owned(self) -> frozenset[int]:
+        """The partitions that this process owns, as far as it knows."""
+        ...
+
+    def owner_of(self, partition: int) -> str | None:
+        """The address that the owner of a partition gave when it joined; `None` if there is none, or nobody owns it.
+
+        Raises `LogUnavailable`.
+        """
+        ...
+
+    def known_owner(self, partition: int) -> str | None:
+        """The same as it was known last. Asks nobody; where it is not known, somebody is set to ask."""
+        ...
+
+    def close(self) -> None:
+        """Give up what is owned, so that others take it over at once. May be called again."""
+        ...
+
+
+class Notice(NamedTuple):
+    """Something for others to read: `None` as its value takes a key away."""
+
+    key: str
+    value: bytes | None
+
+
+class Outlet(Protocol):
+    """Where facts and states go: two topics beside the log's own, with as many partitions."""
+
+    def publish_facts(self, partition: int, notices: Sequence[Notice]) -> None:
+        """Append facts; returns when they are safe. Raises `LogError`."""
+        ...
+
+    def last_fact(self, partition: int) -> bytes | None:
+        """The newest fact of a partition; `None` if there was never one, or the topic keeps none so old.
+
+        Raises `LogError`.
+        """
+        ...
+
+    def had_facts(self, partition: int) -> bool:
+        """Whether there ever was a fact in a partition. Raises `LogError`."""
+        ...
+
+    def publish_states(self, partition: int, notices: Sequence[Notice]) -> None:
+        """Replace states; returns when they are safe. Raises `LogError`."""
+        ...
+
+    def distrust(self, partition: int) -> None:
+        """Take all states that are there for somebody else's. Raises `LogError`."""
+        ...
+
+    def written_by_others(self, partition: int) -> Iterator[Sequence[Notice]]:
+        """What somebody else has written to the states since this was asked last, page by page. Raises `LogError`."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything. May be called again."""
+        ...
+
+
+@runtime_checkable
+class SharedLog(Log, Protocol):
+    """A log that several machines share."""
+
+    def join(self, group: str | None, member: str | None, address: str | None, changed: Callable[[], None]) -> Duties:
+        """Take a share of the duties. `changed` is called, on another thread, when it grows or shrinks.
+
+        `member` is this process's lasting name in the group: with one, a restart that is quick enough moves nothing.
+        """
+        ...
+
+    def await_growth(self, ends: Sequence[int], timeout_s: float) -> list[int]:
+        """Wait until some partition's end is not the one in `ends`, as far as known here; the ends. Asks nobody.
+
+        Raises the log's errors.
+        """
+        ...
+
+    def open_outlet(self) -> Outlet:
+        """Open the topics beside the log. Raises `LogError` where they are missing or unfit."""
+        ...

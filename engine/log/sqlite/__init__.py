@@ -1,0 +1,1 @@
+"""A log in an SQLite file: the only code that imports `eventsourcing`."""

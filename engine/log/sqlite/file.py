@@ -1,0 +1,140 @@
+"""The SQLite file of a log: refusing what is none, making one, and turning SQLite's errors into ours."""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+from lastseen.engine.errors import InvalidSetting, LogCorrupt, LogError, LogMismatch, LogTooNew, LogUnavailable, shown
+from lastseen.engine.log.port import MAX_PARTITIONS
+
+FORMAT = 1
+META = "lastseen_log"
+TABLE = "stored_events"
+FAILURES = (sqlite3.Error, UnicodeDecodeError)
+"""What a statement can raise on a damaged file: where a name in the schema is no text any more, `sqlite3` fails to put
+its own error into words."""
+_HEADER = b"SQLite format 3\x00"
+
+
+class LogFile(NamedTuple):
+    """What a log's file says of itself."""
+
+    identity: str
+    partitions: int
+
+
+def log_error(path: str, error: sqlite3.Error | UnicodeDecodeError | OSError) -> LogError:
+    """The typed error for what SQLite, or the file system, says of a log's file. Nothing was written."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return LogUnavailable(f"log {path} is locked by another process: try again, or find out who holds it ({error})")
+    if code == sqlite3.SQLITE_FULL:
+        return LogUnavailable(f"log {path} cannot grow, the disk is full: free some space and try again ({error})")
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
+        return LogUnavailable(f"log {path} cannot be written: mend its permissions and its folder's ({error})")
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or isinstance(error, UnicodeDecodeError):
+        return LogCorrupt(f"log {path} is damaged ({error}): stop all writers and restore it from a copy")
+    return LogUnavailable(f"log {path} cannot be used: {error}; see that the disk works and that its folder is there")
+
+
+def check_is_log(path: Path) -> None:
+    """Refuse a file that is no log, without changing a byte of it. A file that is not there, or empty, will do.
+
+    Raises `InvalidSetting`, `LogUnavailable`, `LogCorrupt`.
+    """
+    if "\0" in str(path) or ":memory:" in str(path) or "mode=memory" in str(path):
+        raise InvalidSetting(f"log {shown(path)}: give another name for the file, or memory:// for a log in memory")
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise InvalidSetting(f"log {shown(path)} names no file ({error.strerror}): give another path") from error
+    if path.is_dir():
+        raise InvalidSetting(f"log {path} is a folder: give the path of a file in it")
+    if not path.parent.is_dir():
+        raise InvalidSetting(f"log {path}: there is no folder {path.parent}; make it first")
+    try:
+        if not path.exists() or path.stat().st_size == 0:
+            return
+        with path.open("rb") as file:
+            header = file.read(len(_HEADER))
+    except OSError as error:
+        raise log_error(str(path), error) from error
+    if header != _HEADER:
+        if not header.strip(b"\0") and path.with_name(f"{path.name}-journal").exists():
+            return  # the power went while it was made, before it said anything: SQLite takes back what it began
+        raise LogCorrupt(f"{path} is not a log of lastseen (it is no SQLite database): give another path")
+    # A connection that only reads leaves side files behind where the database is in WAL mode. While nobody has it open
+    # there is no such file, and nothing that could change under an immutable one.
+    how = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "mode=ro&immutable=1"
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)) as connection:
+            _check_tables(str(path), connection)
+    except FAILURES as error:
+        raise log_error(str(path), error) from error
+
+
+def _check_tables(path: str, connection: sqlite3.Connection) -> bool:
+    """Refuse what is not a log of ours, or newer than we are; whether there is a log yet."""
+    names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    if not names:
+        return False
+    if META not in names:
+        raise LogCorrupt(f"{path} is a database, but not a log of lastseen: give another path")
+    _check(path, dict(connection.execute(f"SELECT name, value FROM {META}")), None)
+    if TABLE not in names:
+        # To make it anew would be to forget all that was acknowledged.
+        raise LogCorrupt(f"log {path} has lost its records: stop all writers and restore it from a copy")
+    return True
+
+
+def prepare(connection: sqlite3.Connection, path: str, create_tables: list[str], partitions: int | None) -> LogFile:
+    """Make the tables if there are none, and read what the log says of itself.
+
+    Raises `LogCorrupt`, `LogTooNew`, `sqlite3.Error`, and `LogMismatch` where the log has another number of partitions
+    than asked for.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        if not _check_tables(path, connection):
+            connection.execute(f"CREATE TABLE {META} (name TEXT PRIMARY KEY, value) WITHOUT ROWID")
+            for statement in create_tables:
+                connection.execute(statement)
+            connection.execute(
+                f"INSERT INTO {META} VALUES ('format', ?), ('identity', ?), ('partitions', ?)",
+                (FORMAT, uuid.uuid4().hex, 1 if partitions is None else partitions),
+            )
+        meta = dict(connection.execute(f"SELECT name, value FROM {META}"))
+        file = _check(path, meta, partitions)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return file
+
+
+def _check(path: str, meta: dict[str, object], partitions: int | None) -> LogFile:
+    version, identity, count = meta.get("format"), meta.get("identity"), meta.get("partitions")
+    if isinstance(version, int) and version > FORMAT:
+        raise LogTooNew(
+            f"log {path} was written in format {version}, and this lastseen knows {FORMAT}: use a newer one"
+        )
+    if (
+        version != FORMAT
+        or not isinstance(identity, str)
+        or not isinstance(count, int)
+        or not 1 <= count <= MAX_PARTITIONS
+    ):
+        raise LogCorrupt(f"log {path} says {shown(meta)} of itself, which cannot be: restore it from a copy")
+    if partitions is not None and count != partitions:
+        raise LogMismatch(
+            f"log {path} has {count} partitions, and {partitions} were asked for: the number is fixed when"
+            " a log is made. Leave it out, or copy the log into a new one"
+        )
+    return LogFile(identity, count)

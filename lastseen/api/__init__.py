@@ -1,0 +1,1 @@
+"""What the service and its clients exchange: models, queries, positions, problems."""

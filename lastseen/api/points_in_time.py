@@ -1,0 +1,57 @@
+"""Moments of the past in requests: a time, or a position in the log."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from msgspec import Meta
+
+from lastseen.api.positions import position_in
+from lastseen.api.problems import Problem
+from lastseen.embedded.engine import Engine
+from lastseen.engine.clock import ms_from_iso
+from lastseen.engine.errors import InvalidInput
+from lastseen.engine.log.port import Position
+
+_number = re.compile(r"-?[0-9]{1,15}")
+
+AS_OF = Annotated[
+    str,
+    Meta(
+        pattern="^(-?[0-9]{1,15}|[0-9]{1,5}:[0-9]{1,18}|[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+        "[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{1,9})?([Zz]|[+ -](0[0-9]|1[0-4]):[0-5][0-9]))$",
+        description="As it was at a time, in milliseconds since 1970 or RFC 3339, or right after a record,"
+        " partition:offset.",
+        examples=["2026-01-31T12:00:00Z"],
+    ),
+]
+
+
+def moment_in(name: str, text: str) -> int | Position:
+    """A log time in milliseconds, or a position. Raises `Problem` 422."""
+    if _number.fullmatch(text):
+        return int(text)
+    if "T" not in text.upper():
+        return position_in(name, text)
+    try:
+        # In a query a plus stands for a blank, which no time has in it.
+        return ms_from_iso(text.upper().replace(" ", "+"))
+    except InvalidInput:
+        raise Problem(
+            422, "invalid-parameter", f"{name}: give a time as RFC 3339 has it, such as 2026-01-31T12:00:00Z"
+        ) from None
+
+
+def moment_of(engine: Engine, key: str, name: str, text: str) -> int | Position:
+    """The same, where a position must be one that this engine has folded, in the key's partition."""
+    at = moment_in(name, text)
+    if isinstance(at, Position):
+        number = engine.partition_of(key)
+        if at.partition != number or not engine.has_reached(at):
+            raise Problem(
+                404, "no-such-record",
+                f"{name}: this instance knows no record {text} in the key's partition, {number}; give the position of"
+                " one, or a time",
+            )  # fmt: skip
+    return at

@@ -1,0 +1,101 @@
+"""Errors as HTTP answers: problem details (RFC 9457), one type for each kind of error.
+
+The `type` is a relative reference, which names the kind: programs compare it, people read `detail`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, NamedTuple
+
+import msgspec
+
+from lastseen.engine import errors
+
+MEDIA_TYPE = "application/problem+json"
+TYPES = "/problems/"
+
+
+class Kind(NamedTuple):
+    """How a kind of error is answered."""
+
+    status: int
+    slug: str
+    """The last part of the problem's `type`."""
+    retry_after_s: int | None = None
+    """When to try again, where that may help and is safe."""
+
+
+KINDS: tuple[tuple[type[errors.LastseenError], Kind], ...] = (
+    (errors.InvalidKey, Kind(422, "invalid-key")),
+    (errors.InvalidEvent, Kind(422, "invalid-event")),
+    (errors.InvalidPolicy, Kind(422, "invalid-policy")),
+    (errors.InvalidSetting, Kind(422, "invalid-parameter")),
+    (errors.InvalidInput, Kind(422, "invalid-input")),
+    (errors.SessionNotFound, Kind(404, "session-not-found")),
+    (errors.SessionEnded, Kind(410, "session-ended")),
+    (errors.SessionExists, Kind(409, "session-exists")),
+    (errors.StaleSession, Kind(409, "stale-session")),
+    (errors.SessionSuspended, Kind(409, "session-suspended")),
+    (errors.AlreadyDone, Kind(409, "already-done")),
+    (errors.VersionConflict, Kind(412, "version-conflict")),
+    (errors.TooManyHolders, Kind(409, "too-many-holders")),
+    (errors.NotDue, Kind(409, "not-due")),
+    (errors.SessionHeld, Kind(409, "session-held")),
+    (errors.ClockSkew, Kind(409, "clock-skew")),
+    (errors.Refused, Kind(409, "refused")),
+    (errors.NotOwner, Kind(421, "not-owner")),
+    (errors.LogUnavailable, Kind(503, "log-unavailable", 1)),
+    (errors.OutcomeUnknown, Kind(504, "outcome-unknown")),
+    (errors.LogError, Kind(503, "log-unusable")),
+    (errors.SnapshotError, Kind(503, "snapshot-unusable")),
+    (errors.EngineClosed, Kind(503, "shutting-down", 1)),
+    (errors.LastseenError, Kind(500, "failed")),
+)
+"""The first row whose error it is decides."""
+
+
+class Problem(Exception):
+    """A refusal that is HTTP's own: no error of the engine stands for it."""
+
+    def __init__(
+        self,
+        status: int,
+        slug: str,
+        detail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        members: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.slug, self.detail = status, slug, detail
+        self.headers = dict(headers or {})
+        self.members = dict(members or {})
+        """More of the problem, beside the members that RFC 9457 defines."""
+
+
+def problem_of(error: errors.LastseenError) -> Problem:
+    """How an error of the engine is answered."""
+    kind = next(kind for known, kind in KINDS if isinstance(error, known))
+    headers = {} if kind.retry_after_s is None else {"Retry-After": str(kind.retry_after_s)}
+    members: dict[str, Any] = {"error": type(error).__name__}
+    if isinstance(error, errors.NotOwner) and error.address is not None:
+        members["address"] = error.address
+    return Problem(kind.status, kind.slug, str(error), headers=headers, members=members)
+
+
+def members_of(problem: Problem) -> dict[str, Any]:
+    """The members of the document."""
+    return {
+        "type": TYPES + problem.slug,
+        "title": HTTPStatus(problem.status).phrase,
+        "status": problem.status,
+        "detail": problem.detail,
+        **problem.members,
+    }
+
+
+def document(problem: Problem) -> bytes:
+    """The body of the answer."""
+    return msgspec.json.encode(members_of(problem))

@@ -1,0 +1,1 @@
+"""Callers, their scopes and their tokens."""

@@ -1,0 +1,73 @@
+"""`lastseen history` and `lastseen explain`: what happened under a key, and why."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from lastseen.cli.options import DEFAULT_LOG, Form, Key, LogUrl, Output
+from lastseen.cli.printing import UNTRUSTED, put_json, put_rows, say, time_text
+from lastseen.cli.progress import progress_bar
+
+_ENTRIES = {
+    "offset": "offset", "at": "at", "name": "event", "verdict": "verdict", "reason": "reason",
+    "session_id": "session", "source": "source",
+}  # fmt: skip
+_LIVES = {
+    "session_id": "session", "began": "began", "ended": "ended", "reason": "reason", "began_by": "begun by",
+    "ended_by": "ended by",
+}  # fmt: skip
+
+
+def history(
+    key: Key,
+    log: LogUrl = DEFAULT_LOG,
+    lives: Annotated[
+        bool, typer.Option("--lives", help="How each session began and ended, instead of every record.")
+    ] = False,
+    after: Annotated[int, typer.Option(metavar="OFFSET", help="Go on after this offset.")] = -1,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=10_000, help="At most so many.")] = 1_000,
+    output: Output = Form.TABLE,
+) -> None:
+    """Every record of a key, with its verdict."""
+    from lastseen.embedded.offline import reading
+    from lastseen.engine.errors import SessionNotFound
+
+    with progress_bar("reading", "records") as progress, reading(log, progress=progress) as engine:
+        if engine.explain(key).offset is None:
+            raise SessionNotFound(engine.explain(key).sentence)
+        if lives:
+            rows = [life._asdict() for life in engine.lives(key, after_offset=after, limit=limit)]
+        else:
+            rows = [
+                entry._asdict() | {"verdict": entry.verdict.label}
+                for entry in engine.history(key, after_offset=after, limit=limit)
+            ]
+    if output is Form.TABLE:
+        for row in rows:
+            row |= {
+                short: time_text(row[name])
+                for short, name in (("at", "at_ms"), ("began", "began_at_ms"), ("ended", "ended_at_ms"))
+                if name in row
+            }
+    put_rows(rows, output, _LIVES if lives else _ENTRIES)
+    if len(rows) == limit:
+        say(f"there may be more: --after {rows[-1]['began_offset' if lives else 'offset']}")
+
+
+def explain(key: Key, log: LogUrl = DEFAULT_LOG, output: Output = Form.TABLE) -> None:
+    """Why the session under a key lives, and until when; or why it ended, and by which record."""
+    from dataclasses import asdict
+
+    from lastseen.embedded.offline import reading
+    from lastseen.engine.errors import SessionNotFound
+
+    with progress_bar("reading", "records") as progress, reading(log, progress=progress) as engine:
+        explanation = engine.explain(key)
+    if explanation.offset is None:
+        raise SessionNotFound(explanation.sentence)
+    if output is Form.TABLE:
+        typer.echo(explanation.sentence.translate(UNTRUSTED))
+    else:
+        put_json(asdict(explanation))

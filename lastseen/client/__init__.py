@@ -1,0 +1,1 @@
+"""Clients of the service, for threads and for event loops."""

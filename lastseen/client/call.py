@@ -1,0 +1,80 @@
+"""One call of a client, without any I/O: what is sent, what the answer means, and whether it may be sent twice.
+
+When an answer does not come, nobody knows whether the service has acted. A call is then sent again only where that is
+harmless:
+
+- reads, `open`, plain touches, leases: twice is as good as once;
+- `create`: its `Idempotency-Key` makes the service recognise it;
+- `close`, `suspend`, `resume`, `update` and touches with attributes or limits: only if `session_id` pins them, since
+  another session may live under the key by then. What says that it is done already (ended, suspended, …) is then
+  success;
+- `rotate`, pinned: it cannot happen twice, but if the session is gone it may have been somebody else: `OutcomeUnknown`;
+- a message would be stored twice, so a touch that carries one is never repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import msgspec
+
+from lastseen.engine.errors import InvalidEvent, LastseenError
+
+R = TypeVar("R")
+Errors = tuple[type[LastseenError], ...]
+
+
+class Reply(NamedTuple):
+    """An answer of the service, whole."""
+
+    status: int
+    headers: Mapping[str, str]
+    """By their names in lower case."""
+    content: bytes
+
+
+class Lost(NamedTuple):
+    """No answer came."""
+
+    why: str
+    may_have_acted: bool
+    """Whether the request may have reached the service."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[R]):
+    """A request and its meaning."""
+
+    method: str
+    path: str
+    read: Callable[[Reply], R]
+    """The result in an answer of success. Raises `msgspec.DecodeError` for what is none."""
+    query: Mapping[str, str] = field(default_factory=dict)
+    content: bytes | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    repeats: bool = False
+    """Whether it may be sent again when nobody knows if it was heard."""
+    is_read: bool = False
+    """Whether it changes nothing."""
+    heeds_position: bool = False
+    """Whether it can wait for what this client has seen before (`min_position`)."""
+    none_on: Errors = ()
+    """Refusals that mean `None`."""
+    done_by: Errors = ()
+    """After an unknown outcome, refusals that say that it is done."""
+    then: Call[R] | None = None
+    """What gets the result where it was done so; nothing, if there is none."""
+    follow: Callable[[R], Call[R] | None] | None = None
+    """The call that a result leads to; its result is the result. It has a time of its own."""
+    unclear_by: Errors = ()
+    """After an unknown outcome, refusals that may be our own doing or somebody else's."""
+
+
+def body(**members: Any) -> bytes:
+    """A request's body; members that are `None` are left out. Raises `InvalidEvent` for what JSON cannot say."""
+    try:
+        return msgspec.json.encode({name: value for name, value in members.items() if value is not None})
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidEvent(f"what is to be sent is no JSON: {error}") from None

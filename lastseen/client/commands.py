@@ -1,0 +1,303 @@
+"""The calls of a client, by the names of the engine's methods. Both clients, waiting and not, are made of these."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from lastseen.client import responses as answers
+from lastseen.client.call import Call, body
+from lastseen.client.remote_session import RemotePage, RemotePlan, RemoteSession
+from lastseen.client.responses import TouchedSession
+from lastseen.engine.codec import check_key
+from lastseen.engine.errors import (
+    AlreadyDone,
+    InvalidEvent,
+    InvalidSetting,
+    LastseenError,
+    SessionEnded,
+    SessionExists,
+    SessionNotFound,
+    StaleSession,
+    VersionConflict,
+    shown,
+)
+from lastseen.engine.log.port import Position
+from lastseen.engine.session import Policy, Status
+from lastseen.engine.session_engine import Wait
+from lastseen.projections.bodies import Message
+from lastseen.projections.explain import Explanation
+from lastseen.projections.history import Entry, Life
+from lastseen.projections.live_view import Sort
+
+SESSIONS = "/v1/sessions"
+MAX_TOUCHES = 10_000
+
+_GONE = (SessionNotFound, SessionEnded)
+_REPLACED = (SessionNotFound, SessionEnded, StaleSession)
+
+
+def open(  # noqa: A001 - the engine's name for it
+    key: str, *, attributes: Mapping[str, Any] | None = None, policy: Policy | None = None
+) -> Call[RemoteSession]:
+    """The session that lives under `key`; a new one if there is none. Opening a live one does not touch it."""
+    check_key(key)
+    content = body(key=key, attributes=_object(attributes), policy=_limits(policy))
+    return Call("POST", SESSIONS, answers.session_of(key), content=content, repeats=True)
+
+
+def create(
+    key: str, *, attributes: Mapping[str, Any] | None = None, policy: Policy | None = None
+) -> Call[RemoteSession]:
+    """Begin a session. Raises `SessionExists` if one lives under the key."""
+    check_key(key)
+    content = body(key=key, attributes=_object(attributes), policy=_limits(policy), if_exists="refuse")
+    return Call(
+        "POST", SESSIONS, answers.session_of(key), content=content, repeats=True,
+        headers={"Idempotency-Key": secrets.token_urlsafe(24)}, unclear_by=(SessionExists,),
+    )  # fmt: skip
+
+
+def rotate(
+    key: str,
+    *,
+    reason: str = "rotated",
+    attributes: Mapping[str, Any] | None = None,
+    policy: Policy | None = None,
+    session_id: str | None = None,
+    if_version: int | None = None,
+) -> Call[RemoteSession]:
+    """End the live session and begin another under its key, in one step.
+
+    Attributes and limits carry over unless given. Raises `SessionNotFound` or `SessionEnded` if none lives.
+    """
+    content = body(reason=reason, attributes=_object(attributes), policy=_limits(policy), session_id=session_id)
+    return Call(
+        "POST", _path(key, "rotate"), answers.session_of(key), content=content, headers=_match(if_version),
+        repeats=session_id is not None, unclear_by=(*_REPLACED, VersionConflict),
+    )  # fmt: skip
+
+
+def touch(
+    key: str,
+    *,
+    attributes: Mapping[str, Any] | None = None,
+    message: Any = None,
+    policy: Policy | None = None,
+    session_id: str | None = None,
+    if_version: int | None = None,
+    wait: Wait = "applied",
+) -> Call[RemoteSession | None]:
+    """Activity: the idle clock restarts. May carry a merge patch of the attributes, a message, new limits.
+
+    Returns the session once the touch is folded; with `wait="appended"` nothing, once the log has it; with
+    `wait="none"` nothing, at once. A touch with a message is not sent again when its outcome is unknown.
+    """
+    is_plain = attributes is None and policy is None and if_version is None
+    content = body(session_id=session_id, attributes=_object(attributes), message=message, policy=_limits(policy))
+    return Call(
+        "POST", _path(key, "touch"), answers.touched_of(key), content=None if content == b"{}" else content,
+        query={} if wait == "applied" else {"wait": str(wait)}, headers=_match(if_version),
+        repeats=message is None and (is_plain or session_id is not None), unclear_by=(VersionConflict,),
+    )  # fmt: skip
+
+
+def update(
+    key: str, attributes: Mapping[str, Any], *, session_id: str | None = None, if_version: int | None = None
+) -> Call[RemoteSession]:
+    """Merge `attributes` into the session's (RFC 7396: `None` deletes). Counts as activity."""
+    return Call(
+        "POST", _path(key, "touch"), answers.session_of(key), headers=_match(if_version),
+        content=body(attributes=_object(attributes), session_id=session_id),
+        repeats=session_id is not None, unclear_by=(VersionConflict,),
+    )  # fmt: skip
+
+
+def touch_many(keys: Iterable[str], *, wait: Wait = "applied") -> Call[Sequence[TouchedSession | LastseenError | None]]:
+    """Touch up to 10,000 sessions in one append; for each key its session, or the error that refused it."""
+    wanted = [*keys]
+    if len(wanted) > MAX_TOUCHES:
+        raise InvalidSetting(f"touch_many: {len(wanted)} keys are too many; give at most {MAX_TOUCHES} at a time")
+    content = body(keys=wanted, wait=wait)
+    return Call("POST", "/v1/touches", answers.touches_of(wanted), content=content, repeats=True)
+
+
+def suspend(
+    key: str, *, reason: str | None = None, session_id: str | None = None, if_version: int | None = None
+) -> Call[RemoteSession]:
+    """Park the session: it neither idles out nor is evicted until it is resumed or its `suspend_ttl_ms` is over."""
+    return _reasoned("suspend", key, reason, session_id, if_version)
+
+
+def resume(
+    key: str, *, reason: str | None = None, session_id: str | None = None, if_version: int | None = None
+) -> Call[RemoteSession]:
+    """Take a suspended session up again; counts as activity."""
+    return _reasoned("resume", key, reason, session_id, if_version)
+
+
+def _reasoned(
+    verb: str, key: str, reason: str | None, session_id: str | None, if_version: int | None
+) -> Call[RemoteSession]:
+    return Call(
+        "POST", _path(key, verb), answers.session_of(key), content=body(reason=reason, session_id=session_id),
+        headers=_match(if_version), repeats=session_id is not None, done_by=(AlreadyDone,), then=_again(key),
+        unclear_by=(VersionConflict,),
+    )  # fmt: skip
+
+
+def take_lease(key: str, holder: str, lease_ms: int, session_id: str | None = None) -> Call[RemoteSession]:
+    """Take, or renew, one lease; `hold` does this for you. Raises `TooManyHolders`."""
+    content = body(holder=holder, lease_ms=lease_ms, session_id=session_id)
+    return Call("POST", _path(key, "hold"), answers.session_of(key), content=content, repeats=True)
+
+
+def release(key: str, holder: str, session_id: str | None = None) -> Call[RemoteSession]:
+    """Give a lease up. Raises `AlreadyDone` if the holder has none."""
+    return Call(
+        "POST", _path(key, "release"), answers.session_of(key), content=body(holder=holder, session_id=session_id),
+        repeats=True, done_by=(AlreadyDone,), then=_again(key),
+    )  # fmt: skip
+
+
+def close(
+    key: str, *, reason: str = "deleted", session_id: str | None = None, if_version: int | None = None
+) -> Call[None]:
+    """End the session, held or not. Raises `SessionNotFound` or `SessionEnded` if none lives."""
+    return Call(
+        "POST", _path(key, "close"), answers.nothing, content=body(reason=reason, session_id=session_id),
+        headers=_match(if_version), repeats=session_id is not None, done_by=_REPLACED, unclear_by=(VersionConflict,),
+    )  # fmt: skip
+
+
+# ── reads: none of them touches ──
+
+
+def get(key: str) -> Call[RemoteSession | None]:
+    """The session that lives under `key`, or `None`."""
+    return _looking(_path(key), answers.session_or_none(key), none_on=_GONE)
+
+
+def _again(key: str) -> Call[RemoteSession]:
+    return _looking(_path(key), answers.session_of(key), none_on=_GONE)
+
+
+def list(  # noqa: A001 - the engine's name for it
+    *,
+    sort: Sort = "lru",
+    status: Status | str | None = None,
+    prefix: str = "",
+    owner: str | None = None,
+    limit: int = 100,
+    cursor: str | None = None,
+) -> Call[RemotePage]:
+    """A page of live sessions: `lru` (least recently used first), `deadline` (soonest first) or `created`.
+
+    At most 1,000 at a time; `sessions` goes through all pages.
+    """
+    wanted = {
+        "sort": sort, "status": status.value if isinstance(status, Status) else status, "prefix": prefix or None,
+        "owner": owner, "limit": limit, "cursor": cursor,
+    }  # fmt: skip
+    query = {name: str(value) for name, value in wanted.items() if value is not None}
+    return _looking(SESSIONS, answers.page, query=query)
+
+
+def messages(key: str) -> Call[Sequence[Message]]:
+    """The newest messages of the live session under `key`, oldest first."""
+    return _looking(_path(key, "messages"), answers.messages)
+
+
+def messages_as_of(key: str, at: int | Position) -> Call[Sequence[Message]]:
+    """The newest messages of the session that lived under `key` then: the transcript of an ended session too."""
+    return _looking(_path(key, "messages"), answers.messages, query={"as_of": _moment(at)})
+
+
+def history(key: str, *, after_offset: int = -1, limit: int = 1_000) -> Call[Sequence[Entry]]:
+    """Every record of a key with its verdict, in the order of the log; a page of `limit` after `after_offset`."""
+    query = {"of": "records", "after": str(after_offset), "limit": str(limit)}
+    return _looking(_path(key, "history"), answers.records, query=query)
+
+
+def lives(key: str, *, after_offset: int = -1, limit: int = 1_000) -> Call[Sequence[Life]]:
+    """How each session of a key began and ended."""
+    query = {"of": "lives", "after": str(after_offset), "limit": str(limit)}
+    return _looking(_path(key, "history"), answers.lives, query=query)
+
+
+def explain(key: str) -> Call[Explanation]:
+    """Why the session under `key` lives, and until when; or why it ended, and by which record."""
+    return _looking(_path(key, "explain"), answers.explanation)
+
+
+def as_of(key: str, at: int | Position) -> Call[RemoteSession | None]:
+    """The session that lived under `key` at a log time in milliseconds, or right after the record at a position."""
+    return _looking(_path(key), answers.session_or_none(key), query={"as_of": _moment(at)}, none_on=_GONE)
+
+
+def statistics() -> Call[dict[str, Any]]:
+    """Counters and gauges as plain JSON values."""
+    return Call("GET", "/v1/statistics", answers.plain_object, is_read=True, repeats=True)
+
+
+# ── upkeep ──
+
+
+def prune(*, dry_run: bool = False) -> Call[RemotePlan]:
+    """End the sessions that are due or too many; with `dry_run`, only say which. At most 10,000 at a time.
+
+    Returns the plan; once it was carried out, with the `outcome` of each session.
+    """
+    return Call("POST", "/v1/prune", answers.plan, repeats=True, follow=None if dry_run else _carried_out)
+
+
+def _carried_out(plan: RemotePlan) -> Call[RemotePlan] | None:
+    if not plan.due:
+        return None
+    # The service carries a plan out once. Where nobody knows whether it has, nobody is to be told another plan's end.
+    return Call("POST", "/v1/prune", answers.plan, content=body(apply=plan.plan))
+
+
+# ── what they are made of ──
+
+
+def _looking(path: str, read: Any, **options: Any) -> Call[Any]:
+    return Call("GET", path, read, is_read=True, repeats=True, heeds_position=True, **options)
+
+
+def _path(key: str, verb: str | None = None) -> str:
+    check_key(key)
+    # One segment, whatever is in the key. `.` and `..` are written out, lest they be taken for steps in the path.
+    segment = key.replace(".", "%2E") if key in (".", "..") else quote(key, safe="")
+    return f"{SESSIONS}/{segment}" if verb is None else f"{SESSIONS}/{segment}/{verb}"
+
+
+def _match(version: int | None) -> dict[str, str]:
+    return {} if version is None else {"If-Match": f'"{version}"'}
+
+
+def _moment(at: int | Position) -> str:
+    if isinstance(at, tuple) and len(at) == 2:
+        return f"{at[0]}:{at[1]}"
+    if isinstance(at, int) and not isinstance(at, bool):
+        return str(at)
+    raise InvalidSetting(f"as_of = {shown(at)}: give a log time in milliseconds, or a Position")
+
+
+def _object(attributes: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if attributes is None:
+        return None
+    if not isinstance(attributes, Mapping):
+        raise InvalidEvent(f"attributes = {shown(attributes)}: give a mapping from names to JSON values")
+    return dict(attributes)
+
+
+def _limits(policy: Policy | None) -> dict[str, Any] | None:
+    if policy is None:
+        return None
+    limits: dict[str, Any] = msgspec.to_builtins(policy)
+    return limits

@@ -1,0 +1,168 @@
+"""Server-sent events, as a client reads them: bytes into facts, and when to connect again. No I/O.
+
+An event counts once its blank line is there: half an event, cut off with its connection, is neither told nor
+remembered. So the next connection goes on right behind the last whole one, without a gap or a repeat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from lastseen.client.call import Reply
+from lastseen.client.errors import ServiceError, error_of, stated_in
+from lastseen.client.retries import Line, pause_s
+from lastseen.engine.errors import LastseenError, LogUnavailable
+from lastseen.projections.facts import Fact, FactId
+
+PATH = "/v1/events/stream"
+SILENCE_S = 30.0
+"""A service says every 10 s that it lives: one that is silent for so long is gone."""
+PATIENCE_S = 60.0
+LONGEST_EVENT = 1_048_576
+MEDIA_TYPE = "text/event-stream"
+
+
+class _State(msgspec.Struct):
+    kind: str
+    partition: int
+    offset: int
+    k: int
+    session_id: str
+    at_ms: int
+    reason: str | None
+    state: dict[str, Any] | None
+
+
+class _Event(msgspec.Struct):
+    subject: str
+    data: _State
+
+
+_event = msgspec.json.Decoder(_Event)
+
+
+class EventReader:
+    """Facts out of a stream's bytes, however they are cut."""
+
+    def __init__(self, last_event_id: str | None) -> None:
+        self.last_event_id = last_event_id
+        """The id of the fact that was told last: what to go on behind."""
+        self.retry_s = 1.0
+        """When to connect again, as the service wishes."""
+        self._begin()
+
+    def _begin(self) -> None:
+        self._line = b""
+        self._after_return = False
+        self._lines: list[bytes] = []
+        self._size = 0
+        self._id: str | None = None
+
+    def broke_off(self) -> None:
+        """The connection is gone, and with it what was not whole."""
+        self._begin()
+
+    def feed(self, chunk: bytes) -> Iterator[Fact]:
+        """The facts that these bytes complete. To be read to the end. Raises `ServiceError` for what is none."""
+        if self._after_return and chunk.startswith(b"\n"):
+            chunk = chunk[1:]
+        if chunk:
+            self._after_return = chunk.endswith(b"\r")
+        *lines, self._line = (self._line + chunk).replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        self._bound(len(self._line))
+        for line in lines:
+            if line:
+                self._take(line)
+                continue
+            told, self._lines, self._size = b"\n".join(self._lines), [], 0
+            fact = _fact(told) if told else None
+            if self._id is not None:
+                self.last_event_id, self._id = self._id, None
+            if fact is not None:
+                yield fact
+
+    def _bound(self, more: int) -> None:
+        if self._size + more > LONGEST_EVENT:
+            raise ServiceError(
+                f"an event of the stream is longer than {LONGEST_EVENT} bytes: see whether the address is right", 200
+            )
+
+    def _take(self, line: bytes) -> None:
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"data":
+            self._lines.append(value)
+            self._size += len(value) + 1
+            self._bound(0)
+        elif name == b"id" and b"\0" not in value:
+            self._id = value.decode("utf-8", "replace")
+        elif name == b"retry" and value.isdigit() and len(value) <= 6:
+            self.retry_s = int(value) / 1000
+
+
+def _fact(told: bytes) -> Fact:
+    try:
+        event = _event.decode(told)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ServiceError(
+            f"an event of the stream is no fact ({error}): see whether the address is right", 200
+        ) from None
+    seen = event.data
+    place = FactId(seen.partition, seen.offset, seen.k)
+    return Fact(place, seen.kind, event.subject, seen.session_id, seen.at_ms, seen.reason, seen.state)
+
+
+class Course:
+    """When a stream connects, and when it gives up."""
+
+    def __init__(self, line: Line, last_event_id: str | None, query: Mapping[str, str], patience_s: float) -> None:
+        self.line = line
+        self.reader = EventReader(last_event_id)
+        self.query = query
+        self._patience_s = patience_s
+        self._tries = 0
+        self._lost_at_s = line.now_s()
+
+    def headers(self) -> dict[str, str]:
+        """The headers of the next connection."""
+        told = self.line.headers(f"{MEDIA_TYPE}, application/problem+json")
+        last = self.reader.last_event_id
+        return told if last is None else {**told, "Last-Event-ID": last}
+
+    def connected(self) -> None:
+        """Bytes have come: the service is there."""
+        self._tries = 0
+        self._lost_at_s = self.line.now_s()
+
+    def lost(self, why: str, retry_after: str | None = None) -> float:
+        """Seconds to wait before the next connection. Raises `LogUnavailable` after too long without any."""
+        self.reader.broke_off()
+        self._tries += 1
+        wait_s = max(pause_s(self.line, self._tries, retry_after), self.reader.retry_s * (0.5 + self.line.jitter() / 2))
+        if self.line.now_s() + wait_s - self._lost_at_s > self._patience_s:
+            raise LogUnavailable(
+                f"the stream of {self.line.address} could not be connected for {self._patience_s:g} s: {why}. Listen"
+                f" again with last_event_id = {self.reader.last_event_id!r} and nothing is missed"
+            )
+        return wait_s
+
+    def refused(self, reply: Reply) -> float:
+        """The same for an answer that is no stream. Raises what it stands for, where trying again is no use."""
+        stated = stated_in(reply.headers, reply.content)
+        error: LastseenError = error_of(reply.status, stated)
+        if reply.status == 429 or reply.status in (502, 503, 504):
+            return self.lost(str(error), reply.headers.get("retry-after"))
+        raise error
+
+
+def is_stream(status: int, headers: Mapping[str, str]) -> bool:
+    """Whether an answer is a stream."""
+    return status == 200 and headers.get("content-type", "").partition(";")[0].strip().lower() == MEDIA_TYPE
+
+
+def listening(prefix: str, kinds: tuple[str, ...]) -> dict[str, str]:
+    """The query for facts of these keys and kinds; of all where nothing is named."""
+    return {**({"prefix": prefix} if prefix else {}), **({"type": ",".join(kinds)} if kinds else {})}

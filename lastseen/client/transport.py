@@ -1,0 +1,139 @@
+"""Between what a client wants sent and `httpx`: requests, their times, and what a broken one may have done."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Coroutine
+from functools import update_wrapper
+from inspect import Parameter, signature
+from typing import Any
+
+import httpx
+
+from lastseen.client.address import Address, address_of, checked_token
+from lastseen.client.call import Call, Lost, Reply
+from lastseen.client.event_stream import PATH, SILENCE_S, Course, listening
+from lastseen.client.retries import Line, Send
+from lastseen.engine.errors import InvalidSetting, shown
+from lastseen.engine.identifiers import new_session_id
+
+MAX_ANSWER_BYTES = 256 * 1024 * 1024
+"""More than any answer takes: a thousand messages of 64 KiB are a quarter of it."""
+MAX_TIMEOUT_S = 3_600.0
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
+
+
+class Remote:
+    """What both clients are: a line to a service, and what it has shown of the log."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    @property
+    def position(self) -> str:
+        """The last records that this client's answers reflected, as `min_position` takes them."""
+        return self._line.seen.text()
+
+    def forget_position(self) -> None:
+        """Read as if nothing had been seen; for a service whose log began anew."""
+        self._line.seen.forget()
+
+    def _course(self, last_event_id: str | None, prefix: str, kinds: tuple[str, ...], patience_s: float) -> Course:
+        """Of a stream of facts, which begins with it."""
+        return Course(self._line, last_event_id, listening(prefix, kinds), patience_s)
+
+    def _stream_options(self, course: Course) -> dict[str, Any]:
+        """The request for what comes next on a course, for `stream`."""
+        line = self._line
+        return {
+            "method": "GET",
+            "url": url_of(line.address, line.address.path + PATH).copy_merge_params(course.query),
+            "headers": course.headers(),
+            "timeout": timeout_of(line.timeout_s, SILENCE_S),
+        }
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._line.address}>"
+
+
+def line_of(address: str, token: str | None, timeout: float, reads_own_writes: bool) -> Line:
+    """What a client's calls share. Raises `InvalidSetting`."""
+    is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+    if not is_number or not 0 < timeout <= MAX_TIMEOUT_S:
+        raise InvalidSetting(f"timeout = {shown(timeout)}: give seconds, more than 0 and at most {MAX_TIMEOUT_S:g}")
+    return Line(address_of(address), checked_token(token), float(timeout), reads_own_writes)
+
+
+def pool_options(connections: int, verify: ssl.SSLContext | bool) -> dict[str, Any]:
+    """Options of both of httpx's clients."""
+    if type(connections) is not int or not 1 <= connections <= 10_000:
+        raise InvalidSetting(f"connections = {shown(connections)}: give a whole number from 1 to 10000")
+    return {
+        # Shorter than servers keep idle connections: one that is closed just as it is used loses a request.
+        # The clients bound them themselves: httpx's pool looks at all that wait, and all that are open, at each step.
+        "limits": httpx.Limits(max_connections=None, max_keepalive_connections=connections, keepalive_expiry=3.0),
+        "verify": verify,
+        # Neither a proxy nor a password of the environment has any business between this client and its token.
+        "trust_env": False,
+        "follow_redirects": False,
+    }
+
+
+def url_of(address: Address, path: str) -> httpx.URL:
+    """Where a request goes; the path is percent-encoded already."""
+    return httpx.URL(scheme=address.scheme, host=address.host, port=address.port, raw_path=path.encode("ascii"))
+
+
+def request_options(send: Send, left_s: float) -> dict[str, Any]:
+    """A request that has so long, for `build_request`."""
+    url = url_of(send.address, send.path)
+    return {
+        "method": send.method,
+        "url": url.copy_merge_params(send.query) if send.query else url,
+        "headers": send.headers,
+        "content": send.content,
+        "timeout": timeout_of(left_s),
+    }
+
+
+def timeout_of(seconds: float, silence_s: float | None = None) -> httpx.Timeout:
+    """Times of one request: a connection that takes most of them leaves none for the answer."""
+    return httpx.Timeout(seconds if silence_s is None else silence_s, connect=seconds * 0.8, pool=seconds * 0.8)
+
+
+def reply_of(response: httpx.Response, content: bytes) -> Reply:
+    """An answer, whole."""
+    return Reply(response.status_code, {name.lower(): value for name, value in response.headers.items()}, content)
+
+
+def lost_by(error: httpx.HTTPError | TimeoutError) -> Lost:
+    """What a failure means."""
+    said = "" if isinstance(error, httpx.LocalProtocolError) else str(error)  # which may quote a header
+    return Lost(f"{type(error).__name__} {said}".strip(), not isinstance(error, _NOT_SENT))
+
+
+def holder_of(holder: str | None) -> str:
+    """The name of whoever holds a session; one of its own, if none is given."""
+    return holder or f"client#{new_session_id()[:8]}"
+
+
+def no_room(connections: int, timeout_s: float) -> Lost:
+    """All connections were in use all the time."""
+    return Lost(f"{connections} calls were under way, and none ended within {timeout_s:g} s", False)
+
+
+def too_large() -> httpx.RemoteProtocolError:
+    """For an answer that does not end."""
+    return httpx.RemoteProtocolError(f"the answer is larger than {MAX_ANSWER_BYTES} bytes")
+
+
+def takes_from(
+    method: Callable[..., Any], make: Callable[..., Call[Any]]
+) -> Callable[..., Any] | Callable[..., Coroutine[Any, Any, Any]]:
+    """Give a client's method the name, the words and the parameters of the call that it makes."""
+    update_wrapper(method, make)
+    del method.__wrapped__  # type: ignore[attr-defined]  # it has no `self`, and would be taken for the method
+    made = signature(make)
+    own = Parameter("self", Parameter.POSITIONAL_ONLY)
+    method.__signature__ = made.replace(parameters=[own, *made.parameters.values()])  # type: ignore[attr-defined]
+    return method

@@ -1,0 +1,1 @@
+"""In the place of a chat gateway's session store."""

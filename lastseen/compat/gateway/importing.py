@@ -1,0 +1,175 @@
+"""Moving an old gateway's store into a log: `sessions.json` becomes history, with its own times.
+
+Theory of operation. The records are always the same for the same file and options (`gateway_script`). So there is one
+way to begin, to continue and to repeat an import: write the script; what the log holds already must be the same bytes,
+and what it does not hold yet is appended. On a log of this machine all of it is one append, which happens or does not.
+On a log that machines share an import that was cut off is continued by starting it again; nobody opens it before.
+Records that came after a finished import are none of its business.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lastseen.bulk.ordered_pages import records
+from lastseen.compat.gateway.config import GatewayConfig, policy_of, zone_of
+from lastseen.compat.gateway.script import SOURCE, Script, Skipped, read_store, write_script
+from lastseen.compat.gateway.transcripts import Transcripts
+from lastseen.engine.clock import Clock, SystemClock
+from lastseen.engine.errors import LogMismatch
+from lastseen.engine.log import open_log
+from lastseen.engine.log.port import Log, Message, Position
+from lastseen.engine.log.shared_log import SharedLog
+from lastseen.engine.session import Policy
+
+BATCH_RECORDS = 1_000
+"""Appended at a time where not all of it can be one append."""
+LOCAL = "local"
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What became of an old store."""
+
+    entries: int
+    """In the file."""
+    imported: int
+    """Sessions that the log has of it."""
+    skipped: list[Skipped]
+    transcripts: int
+    """Of the sessions imported, those with a transcript beside the file. It stays there."""
+    records: int
+    """What the import comes to in the log, its marks included."""
+    appended: int
+    """Of these, what this run has appended."""
+    later: int
+    """Records that have come since the import was finished."""
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as plain JSON values."""
+        plain: dict[str, Any] = msgspec.to_builtins(self)
+        return plain | {"skipped": [each._asdict() for each in self.skipped], "seconds": round(self.seconds, 3)}
+
+
+def is_empty(url: str) -> bool:
+    """Whether the log at a URL has no record; makes a log of this machine that is not there."""
+    log = open_log(url, SystemClock())
+    try:
+        return not any(log.end_offsets())
+    finally:
+        log.close()
+
+
+def import_sessions(
+    path: Path,
+    url: str,
+    *,
+    timezone: str | None = None,
+    policy: Policy | None = None,
+    clock: Clock | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Imported:
+    """Bring the sessions of `path`, a gateway's sessions.json, into the log at `url`, or go on where that was cut off.
+
+    The old store wrote local time; `timezone` is where, if not here. Entries that are not in form, of unknown
+    platforms, or from the future are skipped, and told. Raises `InvalidSetting`, `InvalidEvent` where the file is no
+    store, `LogMismatch` where the log holds anything else, and the log's errors.
+    """
+    began_s, clock = time.perf_counter(), clock or SystemClock()
+    zone = None if timezone is None else zone_of(timezone)
+    entries, sha256 = read_store(path)
+    log = open_log(url, clock)
+    try:
+        says = _says_of(log, {"sha256": sha256, "timezone": timezone or LOCAL}, clock.now_ms())
+        script = write_script(
+            entries,
+            says,
+            policy=policy or policy_of(GatewayConfig(sessions_dir=path.parent)),
+            partitions=log.partitions,
+            until_ms=says["until_ms"],
+            zone=zone,
+            progress=progress,
+        )
+        found, appended = _bring(log, script.messages)
+    finally:
+        log.close()
+    return Imported(
+        entries=len(entries),
+        imported=len(script.conversations),
+        skipped=script.skipped,
+        transcripts=_transcripts(path.parent, script),
+        records=len(script.messages),
+        appended=appended,
+        later=max(found + appended - len(script.messages), 0),
+        seconds=time.perf_counter() - began_s,
+    )
+
+
+def _transcripts(folder: Path, script: Script) -> int:
+    transcripts = Transcripts(folder)
+    return sum(map(transcripts.has_any, script.conversations))
+
+
+class _Payload(msgspec.Struct):
+    gateway: dict[str, Any]
+
+
+class _Opening(msgspec.Struct):
+    source: str
+    data: _Payload
+
+
+def _says_of(log: Log, wanted: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
+    """What the first record of the import says. What was in the future when it began is still left out later."""
+    if not any(log.end_offsets()):
+        return {**wanted, "until_ms": now_ms}
+    first = log.read(0, 0, 1)
+    try:
+        opening = msgspec.json.decode(first[0].value or b"", type=_Opening)
+        says = opening.data.gateway
+        if opening.source == SOURCE and isinstance(says["until_ms"], int):
+            for name, value in wanted.items():
+                if says.get(name) != value:
+                    raise _foreign(f"it holds an import with {name} {says.get(name)}, and this one has {value}")
+            return says
+    except (msgspec.DecodeError, KeyError, IndexError):
+        pass
+    raise _foreign("it holds records, and none of an import")
+
+
+def _bring(log: Log, messages: Sequence[Message]) -> tuple[int, int]:
+    """Append what the log does not hold yet of these; returns how many records it held, and how many it got."""
+    found = log.end_offsets()
+    places, ends = [], [0] * log.partitions
+    for message in messages:
+        places.append(Position(message.partition, ends[message.partition]))
+        ends[message.partition] += 1
+    held = [records(log, number, min(end, ends[number])) for number, end in enumerate(found)]
+    waiting, waiting_places = [], []
+    for message, place in zip(messages, places, strict=True):
+        if place.offset >= found[place.partition]:
+            waiting.append(message)
+            waiting_places.append(place)
+            continue
+        record = next(held[place.partition])
+        if (record.key, record.value) != message[1:]:
+            raise _foreign(f"its record at offset {place.offset} of partition {place.partition} is another")
+    size = BATCH_RECORDS if isinstance(log, SharedLog) else max(len(waiting), 1)
+    for start in range(0, len(waiting), size):
+        if log.append(waiting[start : start + size]) != waiting_places[start : start + size]:
+            raise _foreign("somebody else has written to it meanwhile")
+    return sum(found), len(waiting)
+
+
+def _foreign(what: str) -> LogMismatch:
+    return LogMismatch(
+        f"the log can take no import of this file with these options: {what}. Give a log that is empty, or the one that"
+        " holds this very import"
+    )

@@ -1,0 +1,47 @@
+"""Ending sessions that nobody has used for long: in LRU order, so that it costs what is old and not what is live.
+
+No limit of a policy does this, on purpose: whether a background process still works for a session is known to the
+gateway alone, at the very moment, and another service's pruner could not ask it. So the gateway closes what it may.
+Each closing names the version that was looked at: a session that is used meanwhile lives on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from lastseen.compat.gateway.source import PREFIX
+from lastseen.embedded.engine import Engine
+from lastseen.engine.clock import iso_from_ms
+from lastseen.engine.codec import envelope
+from lastseen.engine.events import Closed
+from lastseen.engine.identifiers import new_event_ids
+from lastseen.engine.log.port import Message
+from lastseen.engine.session_engine import verdict_of
+from lastseen.engine.verdicts import Verdict
+from lastseen.projections.live_view import Unused
+
+BATCH = 1_000
+"""Sessions closed in one append."""
+REASON = "pruned"
+_CLOSED = Closed.__dataclass_fields__["type"].default
+
+
+def prune(engine: Engine, before_ms: float, now_ms: int, source: str, is_busy: Callable[[str], bool]) -> int:
+    """Close the sessions that were last used before a time, but for the busy; returns how many that ended.
+
+    Where none is old nothing is written. Raises `LogError`.
+    """
+    old = [each for each in engine.unused_since(before_ms, f"{PREFIX}:") if not is_busy(each.key)]
+    return sum(_close(engine, old[start : start + BATCH], now_ms, source) for start in range(0, len(old), BATCH))
+
+
+def _close(engine: Engine, old: Sequence[Unused], now_ms: int, source: str) -> int:
+    event_ids, time = new_event_ids(now_ms, len(old)), iso_from_ms(now_ms)
+    messages = [
+        Message(each.partition, each.key, envelope(_CLOSED, event_id, source, each.key, time, {
+            "session_id": each.session_id, "if_version": each.version, "reason": REASON,
+        }))
+        for each, event_id in zip(old, event_ids, strict=True)
+    ]  # fmt: skip
+    answers = engine.append_and_answer(messages, event_ids)
+    return sum(verdict_of(answer) is Verdict.APPLIED for answer in answers)

@@ -1,0 +1,206 @@
+"""What an old store's `sessions.json` becomes: the records of a log, with the times that the old store wrote down.
+
+An entry is brought over whole or not at all: it is read, checked as the engine checks events, and only then written.
+Nothing but the file and the options enters, ids included, so the same file gives the same records.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import tzinfo
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lastseen.compat.gateway.entry import DEFAULTS, SessionEntry, attributes_of, ms_of
+from lastseen.compat.gateway.platform import Platform
+from lastseen.compat.gateway.transcripts import check_conversation
+from lastseen.engine import events
+from lastseen.engine.clock import iso_from_ms
+from lastseen.engine.codec import checked, encode, envelope, remember
+from lastseen.engine.errors import InvalidEvent, InvalidInput, InvalidSetting, shown
+from lastseen.engine.log.port import Message, Record
+from lastseen.engine.partitioner import partition_of
+from lastseen.engine.session import Policy
+from lastseen.engine.verdicts import Verdict
+from lastseen.projections.partition import Partition
+
+SOURCE = "/import/gateway"
+SUBJECT = "lastseen:import"
+_FAR_MS = 2**62
+_STARTED = events.ImportStarted.__dataclass_fields__["type"].default
+_FINISHED = events.ImportFinished.__dataclass_fields__["type"].default
+
+
+class Skipped(NamedTuple):
+    """An entry that is not brought over."""
+
+    key: str
+    why: str
+
+
+class _Moment(NamedTuple):
+    """An event in its place: by time, and at one time a beginning before what follows it."""
+
+    at_ms: int
+    step: int
+    key: str
+    event: events.SessionEvent
+
+
+@dataclass(slots=True)
+class Script:
+    """The records, in their order, and what is not among them."""
+
+    messages: list[Message] = field(default_factory=list)
+    conversations: list[str] = field(default_factory=list)
+    """The ids of those that are brought over, as the old store had them."""
+    skipped: list[Skipped] = field(default_factory=list)
+
+
+def read_store(path: Path) -> tuple[dict[str, Any], str]:
+    """The entries of a `sessions.json` by key, and the file's SHA-256.
+
+    Raises `InvalidSetting` where it cannot be read, `InvalidEvent` where it is not a store.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InvalidSetting(f"{path} cannot be read: {error.strerror or error}") from error
+    try:
+        entries = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise InvalidEvent(f"{path} is no JSON ({error}): give the sessions.json of a gateway") from None
+    if not isinstance(entries, dict):
+        raise InvalidEvent(f"{path} holds no JSON object: give the sessions.json of a gateway")
+    return entries, hashlib.sha256(content).hexdigest()
+
+
+def write_script(
+    entries: Mapping[str, Any],
+    says: Mapping[str, Any],
+    *,
+    policy: Policy,
+    partitions: int,
+    until_ms: int,
+    zone: tzinfo | None,
+    progress: Callable[[int, int], None],
+) -> Script:
+    """The records that the entries become. The first of each partition says `says`.
+
+    Entries with times after `until_ms` are skipped: nobody can import what has not happened.
+    """
+    script, moments = Script(), []
+    for done, (key, raw) in enumerate(entries.items(), start=1):
+        try:
+            entry = _read_entry(key, raw, zone, until_ms)
+            moments += _moments(entry, policy)
+        except InvalidInput as error:
+            script.skipped.append(Skipped(key, str(error)))
+        else:
+            script.conversations.append(entry.session_id)
+        if done % 1_000 == 0 or done == len(entries):
+            progress(done, len(entries))
+    moments.sort(key=lambda moment: moment[:3])
+    folded = [Partition(number) for number in range(partitions)]
+    first_ms, last_ms = (moments[0].at_ms, moments[-1].at_ms) if moments else (0, 0)
+    for number in range(partitions):
+        _put(script, folded, Message(number, SUBJECT, _mark(_STARTED, f"import-opening-{number}", first_ms, says)))
+    for moment in moments:
+        value = encode(moment.event)
+        remember(value, moment.event, moment.at_ms)
+        _put(script, folded, Message(partition_of(moment.key, partitions), moment.key, value))
+    for number in range(partitions):
+        _put(script, folded, Message(number, SUBJECT, _mark(_FINISHED, f"import-end-{number}", last_ms, says)))
+    return script
+
+
+def _put(script: Script, folded: list[Partition], message: Message) -> None:
+    """Add a record, having seen that it takes effect: an import writes nothing in vain."""
+    partition = folded[message.partition]
+    outcome = partition.fold(Record(partition.number, partition.checkpoint, _FAR_MS, message.key, message.value))
+    if outcome.verdict is not Verdict.APPLIED:
+        raise InvalidEvent(
+            f"session {shown(message.key)} becomes a record that is void ({outcome.verdict.label}); report this"
+        )
+    script.messages.append(message)
+
+
+def _mark(kind: str, event_id: str, at_ms: int, says: Mapping[str, Any]) -> bytes:
+    return envelope(kind, event_id, SOURCE, SUBJECT, iso_from_ms(at_ms), {"gateway": dict(says)})
+
+
+# ── one entry ──
+
+
+def _read_entry(key: str, raw: Any, zone: tzinfo | None, until_ms: int) -> SessionEntry:
+    """An entry of the old store. Raises `InvalidEvent` that says what is wrong with it."""
+    if not isinstance(raw, dict):
+        raise InvalidEvent("it is no JSON object")
+    missing = [name for name in ("session_key", "session_id", "created_at", "updated_at") if not raw.get(name)]
+    if missing:
+        raise InvalidEvent(f"it has no {', '.join(missing)}")
+    if raw["session_key"] != key:
+        raise InvalidEvent(f"its session_key is another: {shown(raw['session_key'])}")
+    check_conversation(raw["session_id"])
+    raw = {name: value for name, value in raw.items() if value is not None}
+    for name, default in {**DEFAULTS, "suspended": False, "memory_flushed": False}.items():
+        if name in raw and not _is_like(raw[name], default):
+            raise InvalidEvent(f"its {name} is {shown(raw[name])}")
+    _check_platforms(raw)
+    try:
+        entry = SessionEntry.from_dict(raw, zone)
+        updated_ms = ms_of(entry.updated_at)
+        created_ms = ms_of(entry.created_at)
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+        raise InvalidEvent(f"it cannot be read: {error!r}") from None
+    for name, at_ms in (("created_at", created_ms), ("updated_at", updated_ms)):
+        if at_ms > until_ms:
+            raise InvalidEvent(f"its {name} {raw[name]} lies in the future; is the time zone right?")
+    return entry
+
+
+def _is_like(value: Any, default: Any) -> bool:
+    if default is None:
+        return isinstance(value, str)
+    if isinstance(default, float):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is type(default)
+
+
+def _check_platforms(raw: Mapping[str, Any]) -> None:
+    origin = raw.get("origin") or {}
+    if not isinstance(origin, dict):
+        raise InvalidEvent(f"its origin is {shown(origin)}")
+    for name in (raw.get("platform"), origin.get("platform")):
+        try:
+            Platform(name) if name else None
+        except ValueError:
+            raise InvalidEvent(f"unknown platform {shown(name)}: if a plugin's, name it") from None
+
+
+def _moments(entry: SessionEntry, policy: Policy) -> list[_Moment]:
+    """The events of one entry. Raises `InvalidInput` where one is out of bounds."""
+    key, updated_ms = entry.session_key, ms_of(entry.updated_at)
+    created_ms = min(ms_of(entry.created_at), updated_ms)
+    name = hashlib.sha256(f"{key}\n{entry.session_id}".encode("utf-8", "surrogatepass")).digest()
+    life = base64.urlsafe_b64encode(name)[:22].decode("ascii")
+    found: list[_Moment] = []
+
+    def add(step: int, at_ms: int, kind: Any, data: Callable[[], Any]) -> None:
+        event = checked(
+            lambda: kind(id=f"import-{life}-{step}", source=SOURCE, subject=key, time=iso_from_ms(at_ms), data=data())
+        )
+        found.append(_Moment(at_ms, step, key, event))
+
+    attributes = attributes_of(entry) | {"conversation": entry.session_id}
+    add(0, created_ms, events.Created,
+        lambda: events.CreatedData(session_id=life, policy=policy, attributes=attributes))  # fmt: skip
+    if updated_ms > created_ms:
+        add(1, updated_ms, events.Touched, lambda: events.TouchedData(session_id=life))
+    if entry.suspended:
+        add(2, updated_ms, events.Suspended, lambda: events.ReasonedData(session_id=life, reason="imported"))
+    return found

@@ -1,0 +1,1 @@
+"""In the place of an LRU session memory."""

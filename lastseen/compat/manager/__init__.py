@@ -1,0 +1,1 @@
+"""In the place of a session manager with time-outs, metrics and alerts."""

@@ -1,0 +1,1 @@
+"""Settings from files, the environment, profiles and the command line."""

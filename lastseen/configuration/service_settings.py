@@ -1,0 +1,207 @@
+"""Settings of a service that runs an engine: where it listens, what it does, what it logs, how it ends."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from typing import Any, Literal
+
+from lastseen.embedded.settings import duration_ms
+from lastseen.engine.errors import InvalidSetting, shown
+from lastseen.engine.log.urls import split_url
+
+ROLES = ("api", "view", "snapshot", "pruner", "facts")
+"""The duties that a process may have: answer over HTTP, hold who is live, keep that on disk, announce what is due on
+the partitions it owns, and publish what took effect in the topics beside a log on Kafka."""
+LEVELS = ("debug", "info", "warning", "error")
+FORMATS = ("json", "lines")
+TOKEN_PREFIX = "ls_"
+"""What a token begins with: so one is told from the name of a file, and not shown."""
+_SCHEMES = ("sqlite", "kafka", "memory")
+_host_name = re.compile(r"[A-Za-z0-9._:\[\]%-]{1,253}")
+_origin = re.compile(r"https?://[A-Za-z0-9.\[\]:-]{1,253}/?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSettings:
+    """How a service runs. Durations are whole milliseconds or text such as `30m`."""
+
+    log: str = "sqlite:///lastseen.db"
+    """The log: `sqlite:///relative.db`, `sqlite:////absolute.db`, `kafka://host:9092/topic`, or `memory://`."""
+    host: str = "127.0.0.1"
+    """The address to listen on; one that others reach needs a token file."""
+    port: int = 8321
+    """The port to listen on; 0 takes one that is free."""
+    roles: tuple[str, ...] = ROLES
+    """What this process does: `api` answers over HTTP, `view` holds who is live (all others need it), `snapshot` keeps
+    that on disk, `pruner` announces what is due, `facts` tells others in the topics beside a log on Kafka."""
+    token_file: str | None = None
+    """The file of the tokens that callers must have; it holds their hashes only."""
+    tls_cert_file: str | None = None
+    """The PEM file of a certificate and those that it rests on: with it the service speaks TLS itself."""
+    tls_key_file: str | None = None
+    """The PEM file of its key, without a password; not needed if the key is in the same file."""
+    allowed_hosts: tuple[str, ...] = ()
+    """The names by which callers may address this service, beside those of the loopback."""
+    allowed_origins: tuple[str, ...] = ()
+    """The web pages elsewhere that may use this service, such as `https://console.example.org`."""
+    max_request_bytes: int = 8 << 20
+    """The largest body of a request."""
+    max_requests: int = 256
+    """How many requests are worked on at once; more are turned away with 503, to be tried again."""
+    max_streams: int = 256
+    """How many event streams are open at once."""
+    request_timeout: int | str = "30s"
+    """How long an answer may take; event streams last as long as they like."""
+    requests_per_s: int | None = None
+    """How many requests a second each token may make in the long run; more get 429."""
+    burst: int = 200
+    """How many it may make at once, after it was quiet."""
+    access_log: bool = False
+    """Whether each request is a log line, with its route, status, duration and the name of its token."""
+    open_metrics: bool = False
+    """Whether `/metrics` is answered without a token."""
+    drain_time: int | str | None = None
+    """How long the service still answers once it is told to stop, while `/readyz` says that it is leaving."""
+    shutdown_timeout: int | str = "20s"
+    """How long requests in flight may take to end after that; the engine has as long again for its own end, if the log
+    does not answer."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least important log lines that are written."""
+    log_format: Literal["json", "lines"] = "json"
+    """How log lines are written: JSON for programs, or lines for people."""
+    statistics_interval: int | str | None = "1m"
+    """How often the figures are logged."""
+
+    @classmethod
+    def of(cls, **given: Any) -> ServiceSettings:
+        """Settings from keyword arguments; raises `InvalidSetting` for those that do not exist or are out of range."""
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(given) - known)
+        if unknown:
+            raise InvalidSetting(f"unknown setting {', '.join(unknown)}: the settings are {', '.join(sorted(known))}")
+        for name, value in given.items():
+            _CHECKS[name](name, value)
+        for name in {"roles", "allowed_hosts", "allowed_origins"} & set(given):
+            given[name] = tuple(given[name])
+        return cls(**given)
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """`; did you mean …?`, where one of the known names is much like `name`; else nothing."""
+    found = get_close_matches(name, known, 1, 0.6)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def _check_log(name: str, value: object) -> None:
+    if isinstance(value, str) and value.startswith("kafka:"):
+        from lastseen.engine.log.kafka.url import place_of
+
+        place_of(value)
+        return
+    parts = split_url(value) if isinstance(value, str) else None
+    if parts is None or parts.scheme not in _SCHEMES or (parts.scheme == "sqlite" and len(parts.path) < 2):
+        # Not shown: there may be a password in what was meant for another kind of log.
+        scheme = "" if parts is None else f" {shown(parts.scheme)} is none of theirs."
+        raise InvalidSetting(f"{name}: give memory://, sqlite:///path/to/file.db or kafka://host:9092/topic.{scheme}")
+
+
+def _check_host(name: str, value: object) -> None:
+    if not isinstance(value, str) or not _host_name.fullmatch(value):
+        raise InvalidSetting(
+            f"{name} = {shown(value)}: give an address such as 127.0.0.1, ::1 or 0.0.0.0, or a host's name"
+        )
+
+
+def _check_hosts(name: str, value: Any) -> None:
+    is_list = isinstance(value, tuple | list)
+    if not is_list or not all(isinstance(each, str) and _host_name.fullmatch(each) for each in value):
+        raise InvalidSetting(f"{name} = {shown(value)}: give names of hosts, such as sessions.example.org")
+
+
+def _check_origins(name: str, value: Any) -> None:
+    is_list = isinstance(value, tuple | list)
+    if not is_list or not all(isinstance(each, str) and _origin.fullmatch(each) for each in value):
+        raise InvalidSetting(f"{name} = {shown(value)}: give origins, such as https://console.example.org")
+
+
+def _check_roles(name: str, value: Any) -> None:
+    if not isinstance(value, tuple | list) or not value:
+        raise InvalidSetting(f"{name} = {shown(value)}: give one or more of {', '.join(ROLES)}")
+    for role in value:
+        if role not in ROLES:
+            hint = nearest(role, ROLES) if isinstance(role, str) else ""
+            raise InvalidSetting(f"{name}: {shown(role)} is no role: give some of {', '.join(ROLES)}{hint}")
+    if len(set(value)) < len(value):
+        raise InvalidSetting(f"{name} = {shown(','.join(value))}: give each role once")
+
+
+def _check_token_file(name: str, value: object) -> None:
+    if isinstance(value, str) and value.startswith(TOKEN_PREFIX):
+        raise InvalidSetting(
+            f"{name}: this is a token, not a file: give the path that `lastseen token create` wrote to"
+        )
+    _check_file(name, value)
+
+
+def _check_file(name: str, value: object) -> None:
+    if value is not None and (not isinstance(value, str) or not value):
+        raise InvalidSetting(f"{name} = {shown(value)}: give the path of a file")
+
+
+def _check_duration(name: str, value: object) -> None:
+    duration_ms(name, value)
+
+
+def _check_truth(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise InvalidSetting(f"{name} = {shown(value)}: give True or False")
+
+
+def _optional(check: Callable[[str, object], None]) -> Callable[[str, object], None]:
+    return lambda name, value: None if value is None else check(name, value)
+
+
+def _whole(least: int, most: int) -> Callable[[str, object], None]:
+    def check(name: str, value: object) -> None:
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise InvalidSetting(f"{name} = {shown(value)}: give a whole number from {least} to {most}")
+
+    return check
+
+
+def _one_of(choices: tuple[str, ...]) -> Callable[[str, object], None]:
+    def check(name: str, value: object) -> None:
+        if value not in choices:
+            hint = nearest(value, choices) if isinstance(value, str) else ""
+            raise InvalidSetting(f"{name} = {shown(value)}: give {', '.join(choices[:-1])} or {choices[-1]}{hint}")
+
+    return check
+
+
+_CHECKS: dict[str, Callable[[str, object], None]] = {
+    "log": _check_log,
+    "host": _check_host,
+    "port": _whole(0, 65_535),
+    "roles": _check_roles,
+    "token_file": _check_token_file,
+    "tls_cert_file": _check_file,
+    "tls_key_file": _check_file,
+    "allowed_hosts": _check_hosts,
+    "allowed_origins": _check_origins,
+    "max_request_bytes": _whole(1024, 1 << 30),
+    "max_requests": _whole(1, 100_000),
+    "max_streams": _whole(1, 100_000),
+    "request_timeout": _check_duration,
+    "requests_per_s": _optional(_whole(1, 1_000_000)),
+    "burst": _whole(1, 1_000_000),
+    "access_log": _check_truth,
+    "open_metrics": _check_truth,
+    "drain_time": _optional(_check_duration),
+    "shutdown_timeout": _check_duration,
+    "log_level": _one_of(LEVELS),
+    "log_format": _one_of(FORMATS),
+    "statistics_interval": _optional(_check_duration),
+}

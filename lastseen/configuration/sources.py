@@ -1,0 +1,114 @@
+"""Where settings are said: the environment, a TOML file, and the flags of a command. Text becomes values here."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lastseen.configuration.service_settings import nearest
+from lastseen.engine.errors import shown
+
+PREFIX = "LASTSEEN_"
+_others = re.compile(r"CONFIG|TOKEN|URL|(KAFKA|TEST|CRASH|CHAT)_\w+")
+"""Variables that are no settings: where the file is, the clients' own, secrets of a log, and the tests'."""
+NONE = "none"
+"""Text for no limit, or no value, where a setting allows that."""
+_from_kubernetes = re.compile(r"SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?")
+"""What Kubernetes puts into every container of a namespace in which a service is called `lastseen`."""
+_service_link = re.compile(r"(tcp|udp|sctp)://")
+_is_whole = re.compile(r"-?\d{1,19}").fullmatch
+
+
+class Given(NamedTuple):
+    """A value, and who said it."""
+
+    value: Any
+    origin: str
+    """`--port`, `LASTSEEN_PORT`, `lastseen.toml:3`, `profile production` or `default`."""
+
+
+Source = Mapping[str, Given]
+"""What one place says, by the settings' names."""
+
+
+def from_text(kind: str, text: str) -> object:
+    """The value that text stands for, where a setting of this kind takes it; else the text, which is then refused."""
+    if text.lower() == NONE and "None" in kind:
+        return None
+    if kind.startswith("tuple"):
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    if kind == "bool":
+        return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}.get(text.lower(), text)
+    return int(text) if "int" in kind and _is_whole(text) else text
+
+
+def flag_source(
+    kinds: Mapping[str, str], flags: Mapping[str, str | None], assignments: Iterable[str], faults: list[str]
+) -> Source:
+    """What the flags of a command say: those named after a setting, and `--set NAME=VALUE`."""
+    said = {}
+    for name, text in flags.items():
+        if text is not None:
+            said[name] = Given(from_text(kinds[name], text), f"--{name.replace('_', '-')}")
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or name not in kinds:
+            # What stands behind the equals sign is not shown: it may be a secret.
+            faults.append(f"--set {shown(name)}: give NAME=VALUE of a setting{nearest(name, list(kinds))}")
+        else:
+            said[name] = Given(from_text(kinds[name], text.strip()), f"--set {name}")
+    return said
+
+
+def environment_source(environment: Mapping[str, str], kinds: Mapping[str, str], faults: list[str]) -> Source:
+    """What `LASTSEEN_…` variables say; those that are no settings are faults."""
+    said = {}
+    for variable, text in sorted(environment.items()):
+        if not variable.startswith(PREFIX):
+            continue
+        rest = variable.removeprefix(PREFIX)
+        name = rest.lower()
+        if name in kinds and rest.isupper():
+            if not (name == "port" and _service_link.match(text)):
+                said[name] = Given(from_text(kinds[name], text), variable)
+        elif not _others.fullmatch(rest) and not _from_kubernetes.fullmatch(rest):
+            hint = nearest(rest, [each.upper() for each in kinds]).replace("mean ", f"mean {PREFIX}")
+            faults.append(f"{variable}: there is no setting {name}{hint}")
+    return said
+
+
+def file_source(path: Path | None, kinds: Mapping[str, str], faults: list[str]) -> Source:
+    """What a TOML file says: settings at its top, by their names. What it says of others is a fault."""
+    if path is None:
+        return {}
+    try:
+        text = path.read_text("utf-8")
+        content = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError) as error:
+        faults.append(f"{path}: cannot be read ({getattr(error, 'strerror', None) or 'it is not UTF-8'})")
+        return {}
+    except tomllib.TOMLDecodeError as error:
+        faults.append(f"{path}: this is no TOML: {error}")
+        return {}
+    said = {}
+    for name, value in content.items():
+        origin = f"{path}:{_line(text, name)}"
+        if name not in kinds:
+            table = "; settings stand at the top of the file, in no table" if isinstance(value, dict) else ""
+            faults.append(f"{origin}: there is no setting {shown(name)[1:-1]}{nearest(name, list(kinds)) or table}")
+        elif isinstance(value, str) and (value.lower() == NONE or kinds[name].startswith("tuple")):
+            said[name] = Given(from_text(kinds[name], value), origin)
+        else:
+            said[name] = Given(tuple(value) if isinstance(value, list) else value, origin)
+    return said
+
+
+def _line(text: str, name: str) -> int:
+    """The line on which a key, or a table of that name, begins."""
+    key = re.escape(name)
+    found = re.search(rf"""^[ \t]*(?:\[+[ \t]*)?["']?{key}["']?[ \t]*[=.\]]""", text, re.MULTILINE)
+    return text.count("\n", 0, found.start()) + 1 if found else 1

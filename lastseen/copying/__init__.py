@@ -1,0 +1,1 @@
+"""A copy of a log in another log."""

@@ -1,0 +1,1 @@
+"""The doctor: examines a log, its snapshot and the machine from outside, and changes nothing."""

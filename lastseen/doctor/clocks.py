@@ -1,0 +1,79 @@
+"""Whether the clocks agree: the log's, this machine's, and those of the services that write events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lastseen.doctor.findings import Finding, LogSeen, error, note, ok, warning
+from lastseen.engine import events
+from lastseen.engine.codec import decode
+from lastseen.engine.log.port import Record
+from lastseen.engine.verdicts import Verdict
+
+NEWEST_RECORDS = 100
+"""Of each partition so many are looked at."""
+MOST_PARTITIONS = 32
+NOTABLE_MS = 5_000
+AHEAD_MS, BEHIND_MS = 60_000, 600_000
+"""Beyond these the fold voids an event (DESIGN section 4)."""
+A_DAY_MS = 86_400_000
+"""On a log that began with an import, what is further off is taken for history."""
+
+
+def clocks(log: LogSeen, now_ms: int) -> Iterator[Finding]:
+    """What the newest records say of clocks. Raises `LogError`."""
+    numbers = [number for number, end in enumerate(log.ends) if end][:MOST_PARTITIONS]
+    newest = {number: log.read(number, max(log.ends[number] - NEWEST_RECORDS, 0), NEWEST_RECORDS) for number in numbers}
+    if not newest:
+        yield note("clocks", "the log is empty: there is nothing to compare", "")
+        return
+    yield _log_clock(max(record.timestamp_ms for records in newest.values() for record in records), now_ms)
+    offsets: dict[str, int] = {}
+    for number, records in newest.items():
+        offsets |= _offsets(records, _kind(log.read(number, 0, 1)[0]) is events.ImportStarted)
+    yield _producers(offsets)
+
+
+def _log_clock(newest_ms: int, now_ms: int) -> Finding:
+    ahead_ms = newest_ms - now_ms
+    if ahead_ms <= NOTABLE_MS:
+        return ok(
+            "clocks", f"the newest record was logged {max(-ahead_ms, 0) / 1000:,.0f} s ago by this machine's clock"
+        )
+    how = error if ahead_ms > AHEAD_MS else warning
+    return how(
+        "clocks", f"the newest record is {ahead_ms / 1000:,.0f} s ahead of this machine's clock",
+        "mend the time synchronisation of this machine, or of the log's: an event more than 10 min behind is void",
+    )  # fmt: skip
+
+
+def _producers(offsets: dict[str, int]) -> Finding:
+    wrong = {source: off_ms for source, off_ms in offsets.items() if abs(off_ms) > NOTABLE_MS}
+    if not wrong:
+        return ok("producers", f"events of {len(offsets)} sources bear the log's time, within {NOTABLE_MS / 1000:g} s")
+    is_void = any(off_ms > AHEAD_MS or off_ms < -BEHIND_MS for off_ms in wrong.values())
+    says = ", ".join(f"{source} by {off_ms / 1000:+,.0f} s" for source, off_ms in sorted(wrong.items()))
+    return (error if is_void else warning)(
+        "producers", f"the clocks of services differ from the log's: {says}",
+        "mend the time synchronisation where they run; 60 s ahead or 10 min behind, their events are void",
+    )  # fmt: skip
+
+
+def _offsets(records: list[Record], was_imported: bool) -> dict[str, int]:
+    """By how much the newest event of each source was ahead of the log; imported history has times of its own."""
+    found: dict[str, int] = {}
+    for record in records:
+        decoded = decode(record.key, record.value)
+        if isinstance(decoded, Verdict):
+            continue
+        event, sent_at_ms = decoded
+        if isinstance(event, events.ImportFinished):
+            found.clear()
+        elif not was_imported or abs(sent_at_ms - record.timestamp_ms) < A_DAY_MS:
+            found[event.source] = sent_at_ms - record.timestamp_ms
+    return found
+
+
+def _kind(record: Record) -> type[object]:
+    decoded = decode(record.key, record.value)
+    return type(decoded) if isinstance(decoded, Verdict) else type(decoded[0])

@@ -1,0 +1,61 @@
+"""The doctor: looks at a log, its snapshot and the machine, and says of each thing how it stands and what to do next.
+
+It only reads. It opens no engine, makes no file, joins no group and asks for no producer, so that it may be used beside
+a service that runs, and on one that cannot start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+
+from lastseen.doctor.clocks import clocks
+from lastseen.doctor.findings import Finding, LogSeen, Places, Subject, error, warning
+from lastseen.doctor.machine import disk, memory, service, tokens
+from lastseen.doctor.snapshot import Place, snapshot
+from lastseen.engine.errors import LastseenError
+
+Opened = Callable[[], AbstractContextManager[tuple[LogSeen, Sequence[Finding]]]]
+
+
+def examine(subject: Subject, now_ms: int) -> Iterator[Finding]:
+    """Look at everything, and tell it as it is found. Raises `InvalidSetting` for a URL that names no log."""
+    opened, places = _log_of(subject)
+    try:
+        with opened() as (log, findings):
+            yield from findings
+            yield from clocks(log, now_ms)
+            if places.snapshot is None:
+                yield _unkept(subject, log)
+            else:
+                yield from snapshot(log, Place(places.snapshot), now_ms)
+    except LastseenError as failure:
+        yield error("log", str(failure), "see what the message says; until then no service can start on this log")
+    yield from disk(places)
+    yield from memory(subject)
+    yield from tokens(subject)
+    yield from service(subject)
+
+
+def _log_of(subject: Subject) -> tuple[Opened, Places]:
+    """How the log is opened for reading, and where its files are."""
+    if subject.url.startswith("kafka:"):
+        from lastseen.doctor.kafka_log import topic_seen
+        from lastseen.engine.log.kafka.url import place_of
+
+        place = place_of(subject.url)
+        at = None if subject.snapshot in (None, ":memory:") else subject.snapshot
+        return lambda: topic_seen(place), Places(None, at)
+    from lastseen.doctor.sqlite_log import file_seen
+    from lastseen.embedded.offline import log_path, snapshot_path
+
+    path = log_path(subject.url)
+    beside = None if subject.snapshot == ":memory:" else subject.snapshot or str(snapshot_path(path))
+    return lambda: file_seen(path), Places(str(path), beside)
+
+
+def _unkept(subject: Subject, log: LogSeen) -> Finding:
+    return warning(
+        "snapshot", f"it is in memory only, so each start reads all of the log: {sum(log.ends):,} records",
+        "name a file for it: snapshot = … in the configuration, or LASTSEEN_SNAPSHOT",
+    )  # fmt: skip

@@ -1,0 +1,72 @@
+"""A log in a topic of Kafka: questions to the cluster and a look at records, without a producer and without a group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lastseen.doctor.findings import Finding, error, ok, warning
+from lastseen.engine.errors import LogUnavailable
+from lastseen.engine.log.kafka.client import absent, open_admin
+from lastseen.engine.log.kafka.lookup import Lookup
+from lastseen.engine.log.kafka.topic import check, unfit
+from lastseen.engine.log.kafka.url import KafkaPlace
+from lastseen.engine.log.port import Record
+
+
+class TopicSeen:
+    """A log's topic (`doctor.LogSeen`)."""
+
+    def __init__(self, identity: str, lookup: Lookup) -> None:
+        self.identity = identity
+        self._lookup = lookup
+        self.ends = lookup.end_offsets()
+
+    def first_offsets(self) -> list[int]:
+        """For each partition the first offset that it still has. Raises `LogError`."""
+        return [self._lookup.first_offset(number) for number in range(len(self.ends))]
+
+    def read(self, partition: int, from_offset: int, limit: int) -> list[Record]:
+        """Records from an offset on (`doctor.LogSeen`)."""
+        return self._lookup.page(partition, from_offset, limit) if from_offset < self.ends[partition] else []
+
+
+@contextmanager
+def topic_seen(place: KafkaPlace) -> Iterator[tuple[TopicSeen, list[Finding]]]:
+    """The log at `place`, and what is to be said of its topics. Raises `LogError`."""
+    topics, found = check(place)
+    log = next((each for each in topics if each.name == place.topic), None)
+    if log is None:
+        raise LogUnavailable(absent(place))
+    lookup = Lookup(place, log.identity, log.partitions, open_admin(place))
+    try:
+        seen = TopicSeen(log.identity, lookup)
+        says = f"{place} answers, and holds {sum(seen.ends):,} records in {log.partitions} partitions"
+        fatal = {f"{log.name}: {each}" for each in unfit(log)}
+        findings = [ok("log", says)]
+        for each in found:
+            how, step = (
+                (
+                    error,
+                    "no engine opens such a log: make another with `lastseen topics create`, and copy what there is",
+                )
+                if each in fatal
+                else (warning, "change the topic's settings, or make it with `lastseen topics create`")
+            )
+            findings.append(how("topics", each, step))
+        if not found:
+            findings.append(ok("topics", f"{', '.join(topic.name for topic in topics)} are fit for a log"))
+        findings.append(_beginning(seen))
+        yield seen, findings
+    finally:
+        lookup.close()
+
+
+def _beginning(log: TopicSeen) -> Finding:
+    gone = sum(log.first_offsets())
+    if gone:
+        return error(
+            "beginning", f"the broker has deleted the first {gone:,} records: only a snapshot from before that goes on",
+            "set retention.ms and retention.bytes to -1 before more are gone, and keep the snapshot",
+        )  # fmt: skip
+    return ok("beginning", "the topic has all records from the first")

@@ -1,0 +1,154 @@
+"""A snapshot and the history beside it: whether they are whole, of this log, and how far they are behind it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from lastseen.doctor.findings import Finding, LogSeen, error, note, ok, warning
+from lastseen.doctor.sqlite_log import connect_to_look
+from lastseen.engine.errors import LogError
+from lastseen.projections.archive import archives_of, is_sound
+from lastseen.projections.partition import Partition
+from lastseen.projections.snapshot_rows import Damaged, PartitionRow, decode_partition, unsealed
+
+FOLDED_AT_MOST = 50_000
+"""Records that are folded to compare digests: a few seconds' worth. More is the business of `lastseen verify`."""
+PAGE = 2_000
+FAR_BEHIND = 1_000_000
+"""Records that a start takes half a minute to fold."""
+
+
+class Place(NamedTuple):
+    """Where a snapshot is."""
+
+    path: str
+
+    @property
+    def history(self) -> str:
+        """Where the history beside it is."""
+        return f"{self.path.removesuffix('.snapshot')}.history"
+
+
+def snapshot(log: LogSeen, place: Place, now_ms: int) -> Iterator[Finding]:
+    """What is to be said of a snapshot."""
+    path = Path(place.path)
+    if not path.is_file():
+        yield note(
+            "snapshot", f"there is none at {path}: the next start reads all of the log, {sum(log.ends):,} records",
+            "if a service has run on this log, see that it can write there",
+        )  # fmt: skip
+        return
+    try:
+        meta, stored = _read(path)
+    except (sqlite3.Error, Damaged, msgspec.MsgspecError, OSError) as failure:
+        yield warning("snapshot", f"{path} cannot be read: {failure}", _damaged_step(path))
+        return
+    if meta.get("identity") != log.identity or meta.get("partitions") != len(log.ends):
+        yield error(
+            "snapshot", f"{path} was taken of log {meta.get('identity')}, and this is log {log.identity}",
+            "give the log that it was taken of, or another snapshot path; no engine starts with both",
+        )  # fmt: skip
+        return
+    yield _place(log, path, stored, now_ms)
+    yield _digests(log, stored)
+    yield _history(Path(place.history), stored)
+    yield from _archives(path)
+
+
+def _read(path: Path) -> tuple[dict[str, object], dict[int, PartitionRow]]:
+    with closing(connect_to_look(path)) as connection:
+        meta = dict(connection.execute("SELECT name, value FROM meta"))
+        rows = connection.execute("SELECT number, state FROM partitions").fetchall()
+        (says,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if says != "ok":
+        raise Damaged(" ".join(str(says).split()))
+    return meta, {number: decode_partition(unsealed(state)) for number, state in rows}
+
+
+def _damaged_step(path: Path) -> str:
+    if any(is_sound(archive) for archive in archives_of(str(path))):
+        return "nothing is lost: the next start sets it aside, begins with the newest archive, and goes on from the log"
+    return "nothing is lost: the next start sets it aside and reads all of the log, since there is no sound archive"
+
+
+def _place(log: LogSeen, path: Path, stored: Mapping[int, PartitionRow], now_ms: int) -> Finding:
+    behind = 0
+    for number, end in enumerate(log.ends):
+        reached = stored[number].checkpoint if number in stored else 0
+        if reached > end:
+            return error(
+                "snapshot", f"it has read partition {number} up to offset {reached}, and the log ends at {end}",
+                "the log has lost records, or is an older copy: restore it; or delete the snapshot to accept the loss",
+            )  # fmt: skip
+        behind += end - reached
+    written = [Path(f"{path}{side}").stat().st_mtime for side in ("", "-wal") if Path(f"{path}{side}").exists()]
+    age_s = max(now_ms / 1000 - max(written), 0)
+    says = f"written {age_s:,.0f} s ago, {behind:,} records behind the log"
+    if behind > FAR_BEHIND:
+        return warning(
+            "snapshot", says, "see whether a service runs and can write it: the next start reads those again"
+        )
+    return ok("snapshot", f"{says}, {sum(row.sessions for row in stored.values()):,} sessions")
+
+
+def _digests(log: LogSeen, stored: Mapping[int, PartitionRow]) -> Finding:
+    """Fold the log as far as the snapshot goes, if that is little, and compare."""
+    records = sum(row.checkpoint for row in stored.values())
+    shown = ", ".join(f"{number}: {row.digest.hex()[:12]}" for number, row in sorted(stored.items())[:4])
+    if records > FOLDED_AT_MOST:
+        return note(
+            "digest", f"not compared, since that means to fold {records:,} records; by partition {shown}",
+            "lastseen verify compares it with the log",
+        )  # fmt: skip
+    try:
+        unlike = [number for number, row in stored.items() if _fold(log, number, row.checkpoint) != row.digest]
+    except LogError as failure:
+        return warning("digest", f"not compared: {failure}", "mend what it says, and ask again")
+    if unlike:
+        return error(
+            "digest", f"partition {unlike[0]}: the snapshot's digest is not the log's",
+            "the log is right: stop the service, delete the snapshot and the history, and start it again",
+        )  # fmt: skip
+    return ok("digest", f"{records:,} records folded: the snapshot's is the log's; by partition {shown}")
+
+
+def _fold(log: LogSeen, number: int, end: int) -> bytes:
+    partition = Partition(number)
+    while partition.checkpoint < end:
+        records = log.read(number, partition.checkpoint, min(PAGE, end - partition.checkpoint))
+        if not records:
+            break
+        for record in records:
+            partition.fold(record)
+    return partition.digest
+
+
+def _history(path: Path, stored: Mapping[int, PartitionRow]) -> Finding:
+    step = "nothing is lost: the next start reads all of the log to make it anew"
+    try:
+        with closing(connect_to_look(path)) as connection:
+            meta = dict(connection.execute("SELECT name, value FROM meta"))
+        reached = {number: int(meta.get(f"checkpoint-{number}", 0)) for number in stored}
+    except (sqlite3.Error, ValueError, OSError) as failure:
+        return warning("history", f"{path} cannot be read: {failure}", step)
+    if any(reached[number] < row.checkpoint for number, row in stored.items()):
+        return warning("history", f"{path} is older than the snapshot", step)
+    return ok("history", f"as far as the snapshot, {sum(reached.values()):,} records")
+
+
+def _archives(path: Path) -> Iterator[Finding]:
+    archives = archives_of(str(path))
+    bad = [archive for archive in archives if not is_sound(archive)]
+    if bad:
+        yield warning("archives", f"{bad[0]} is not as it was written", "delete it; another is made within the hour")
+    else:
+        yield ok("archives", f"{len(archives)} copies of the snapshot, all as they were written")
+    aside = Path(f"{path}.damaged")
+    if aside.exists():
+        yield note("archives", f"{aside} was set aside as damaged", "find out what harmed the disk, and delete it")

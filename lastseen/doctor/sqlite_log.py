@@ -1,0 +1,88 @@
+"""A log in an SQLite file, opened so that not even a side file is left behind."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from lastseen.doctor.findings import Finding, error, ok, warning
+from lastseen.engine.errors import LogCorrupt, LogUnavailable, shown
+from lastseen.engine.log.port import Record
+from lastseen.engine.log.sqlite.file import FAILURES, META, TABLE, check_is_log, log_error
+from lastseen.engine.log.sqlite.reading import read_records
+
+LARGE_WAL_BYTES = 256 * 1024 * 1024
+
+
+def connect_to_look(path: Path) -> sqlite3.Connection:
+    """A connection to an SQLite file that changes nothing. Raises `sqlite3.Error`.
+
+    One that merely reads makes side files where the database is in WAL mode; while nobody has it open there are none,
+    and nothing that could change.
+    """
+    how = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "mode=ro&immutable=1"
+    return sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=5)
+
+
+class FileSeen:
+    """A log's file (`doctor.LogSeen`)."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self._path, self._connection = path, connection
+        meta: dict[str, Any] = dict(self._rows(f"SELECT name, value FROM {META}"))
+        self.identity, partitions = str(meta.get("identity")), meta.get("partitions")
+        if not isinstance(partitions, int):
+            raise LogCorrupt(f"log {path} says {shown(meta)} of itself, which cannot be: restore it from a copy")
+        query = f"SELECT MAX(originator_version) + 1 FROM {TABLE} WHERE originator_id = ?"
+        self.ends: list[int] = [self._rows(query, str(number))[0][0] or 0 for number in range(partitions)]
+
+    def read(self, partition: int, from_offset: int, limit: int) -> list[Record]:
+        """Records from an offset on (`doctor.LogSeen`)."""
+        try:
+            return read_records(self._connection, partition, from_offset, limit)
+        except FAILURES as failure:
+            raise log_error(str(self._path), failure) from failure
+
+    def _rows(self, query: str, *values: object) -> list[Any]:
+        try:
+            return self._connection.execute(query, values).fetchall()
+        except FAILURES as failure:
+            raise log_error(str(self._path), failure) from failure
+
+
+@contextmanager
+def file_seen(path: Path) -> Iterator[tuple[FileSeen, list[Finding]]]:
+    """The log at `path`, and what is to be said of its file. Raises `LogError`."""
+    if not path.is_file() or not path.stat().st_size:
+        raise LogUnavailable(f"there is no log at {path}: name it with --log or LASTSEEN_LOG")
+    check_is_log(path)
+    try:
+        connection = connect_to_look(path)
+    except FAILURES as failure:
+        raise log_error(str(path), failure) from failure
+    with closing(connection):
+        log = FileSeen(path, connection)
+        says = f"{path} holds {sum(log.ends):,} records in {len(log.ends)} partitions"
+        yield log, [ok("log", says), _rights(path), _wal(path)]
+
+
+def _rights(path: Path) -> Finding:
+    for place, right in ((path, os.R_OK | os.W_OK), (path.parent, os.W_OK | os.X_OK)):
+        if not os.access(place, right):
+            return error("rights", f"this user cannot write to {place}", "mend its owner or its permissions")
+    return ok("rights", "this user can write to the log and its folder")
+
+
+def _wal(path: Path) -> Finding:
+    wal = path.with_name(f"{path.name}-wal")
+    size = wal.stat().st_size if wal.exists() else 0
+    if size > LARGE_WAL_BYTES:
+        return warning(
+            "write-ahead log", f"{wal} has grown to {size / 1e6:,.0f} MB",
+            "a reader has kept the log open for long: find it, for instance with lsof, and end it",
+        )  # fmt: skip
+    return ok("write-ahead log", f"{size / 1e6:,.1f} MB")

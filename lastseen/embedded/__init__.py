@@ -1,0 +1,1 @@
+"""The engine in a process: opening, loading, composing, background work, duties."""

@@ -1,0 +1,352 @@
+"""Audit: whether the log is whole, and whether what was made of it is what the log says. Writes nothing.
+
+`rebuild` folds the log from its beginning and compares all that an engine would show with what it shows after a start
+from the snapshot. `verify` looks at the files themselves: rows, offsets, log times, checksums, digests.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+from lastseen.embedded.engine import Engine, Progress
+from lastseen.embedded.offline import (
+    HISTORY_COPY,
+    copy_database,
+    copy_views,
+    engine_in,
+    existing_log_path,
+    history_path,
+    snapshot_path,
+)
+from lastseen.engine.errors import LastseenError, LogCorrupt, shown
+from lastseen.engine.log.port import Record
+from lastseen.engine.log.sqlite.file import FAILURES, META, check_is_log, log_error
+from lastseen.projections.archive import archives_of, is_sound
+from lastseen.projections.partition import Partition
+from lastseen.projections.snapshot import Snapshot
+from lastseen.projections.snapshot_file import SnapshotFile
+from lastseen.projections.snapshot_rows import Damaged
+from lastseen.projections.statistics import Statistics
+
+MOST_NAMED = 5
+"""Differences of one kind that are named; of the rest only the number is told."""
+PAGE = 10_000
+Unlike = tuple[str, Any, Any]
+"""What differs, and how it is by the log and by the snapshot."""
+PROGRESS_EVERY = 4_096
+
+
+# ── rebuild ──
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What a refold of the whole log came to."""
+
+    records: int
+    sessions: int
+    snapshot_records: int
+    """Records that the snapshot reflects; 0 where there is none."""
+    digests: dict[str, str]
+    """Partition → digest, of the refold."""
+    differences: list[str]
+
+
+def rebuild(url: str, progress: Progress | None = None) -> Rebuilt:
+    """Fold the log at `url` from its beginning and compare with its snapshot, continued from the log.
+
+    `progress` is told how many records are folded. Raises the log's errors.
+    """
+    log = existing_log_path(url)
+    with TemporaryDirectory(prefix="lastseen-") as one, TemporaryDirectory(prefix="lastseen-") as other:
+        folders = Path(one), Path(other)
+        copy_views(log, folders[1])
+        with engine_in(folders[0], url, progress) as refolded, engine_in(folders[1], url) as continued:
+            # A service may have written between the two: let both end at the same record.
+            _level(refolded, continued)
+            differences = [*continued.notes, *_differences(refolded, continued)]
+            refolded.flush()
+            continued.flush()
+            differences += _history_differences(*(folder / HISTORY_COPY for folder in folders))
+            checkpoints = refolded.checkpoints()
+            return Rebuilt(
+                records=sum(offset for offset, _ in checkpoints.values()),
+                sessions=refolded.count(),
+                snapshot_records=_snapshot_records(log),
+                digests={str(number): digest for number, (_, digest) in checkpoints.items()},
+                differences=differences,
+            )
+
+
+def _snapshot_records(log: Path) -> int:
+    """How many records the snapshot reflects; 0 where there is none, or it cannot be read."""
+    if not snapshot_path(log).is_file():
+        return 0
+    try:
+        with _Log(log) as file, TemporaryDirectory(prefix="lastseen-") as folder:
+            return sum(part.checkpoint for part in file.load_snapshot(snapshot_path(log), Path(folder) / "copy"))
+    except (LastseenError, Damaged, sqlite3.Error, OSError):
+        return 0
+
+
+def _level(one: Engine, other: Engine) -> None:
+    for _ in range(100):
+        if [offset for offset, _ in one.checkpoints().values()] == [o for o, _ in other.checkpoints().values()]:
+            return
+        one.refresh()
+        other.refresh()
+
+
+def _differences(refolded: Engine, continued: Engine) -> Iterator[str]:
+    """Sentences on what the two engines do not agree on."""
+    wanted, found = refolded.checkpoints(), continued.checkpoints()
+    for number in wanted:
+        if wanted[number] != found[number]:
+            yield f"partition {number}: the refold is at {wanted[number]}, the snapshot continued at {found[number]}"
+    yield from _named("session", _unlike_sessions(refolded, continued))
+    counted, kept = ({**each.statistics(), "bodies": None, "pruner": None} for each in (refolded, continued))
+    unlike = ((name, counted.get(name), kept.get(name)) for name in sorted(counted.keys() | kept.keys()))
+    yield from _named("statistic", (each for each in unlike if each[1] != each[2]))
+
+
+def _unlike_sessions(refolded: Engine, continued: Engine) -> Iterator[Unlike]:
+    """Sessions that are live in both and not the same, or live in one only: one after the other, as bodies may be more
+    than memory holds."""
+    for key in _keys(refolded):
+        one, other = _contents(refolded, key), _contents(continued, key)
+        if one != other:
+            yield key, one, other
+    for key in _keys(continued):
+        if refolded.get(key) is None:
+            yield key, None, _contents(continued, key)
+
+
+def _keys(engine: Engine) -> Iterator[str]:
+    cursor: str | None = None
+    while True:
+        page = engine.list(sort="created", limit=PAGE, cursor=cursor)
+        yield from [session.key for session in page.sessions]
+        cursor = page.cursor
+        if cursor is None:
+            return
+
+
+def _contents(engine: Engine, key: str) -> dict[str, Any] | None:
+    """What lives under a key, with attributes and messages."""
+    session = engine.get(key)
+    if session is None:
+        return None
+    return {**session.as_dict(), "messages": [message[:] for message in engine.messages(key)]}
+
+
+def _named(kind: str, unlike: Iterable[Unlike]) -> Iterator[str]:
+    """Sentences on what is not the same, the first ones in full."""
+    others = 0
+    for count, (name, one, other) in enumerate(unlike):
+        if count >= MOST_NAMED:
+            others += 1
+            continue
+        if isinstance(one, dict) and isinstance(other, dict):
+            # Only the fields in question: a whole session would not fit a line.
+            fields = [field for field in one.keys() | other.keys() if one.get(field) != other.get(field)]
+            one, other = ({field: each.get(field) for field in sorted(fields)} for each in (one, other))
+        yield f"{kind} {name}: {shown(one, 300)} by the log, {shown(other, 300)} by the snapshot"
+    if others:
+        yield f"{others} more of kind {kind} differ"
+
+
+def _history_differences(refolded: Path, continued: Path) -> Iterator[str]:
+    for table in ("entries", "lives"):
+        try:
+            with closing(_read_only(refolded)) as one, closing(_read_only(continued)) as other:
+                # Without an order they come by their primary key, which is how they lie in the file.
+                rows = zip_longest(one.execute(f"SELECT * FROM {table}"), other.execute(f"SELECT * FROM {table}"))
+                unlike = next(((wanted, found) for wanted, found in rows if wanted != found), None)
+        except FAILURES as error:  # the refolded one has just been made: it is the other that cannot be read
+            yield f"history, {table}: cannot be read: {error}"
+            continue
+        if unlike is not None:
+            yield f"history, {table}: {shown(unlike[0], 300)} by the log, {shown(unlike[1], 300)} on disk"
+
+
+# ── verify ──
+
+
+class Check(NamedTuple):
+    """One thing that was looked at."""
+
+    what: str
+    ok: bool
+    says: str
+
+
+def verify(url: str, progress: Progress | None = None) -> list[Check]:
+    """Look at every file of the log at `url`.
+
+    Raises `LogUnavailable` and `LogCorrupt` where the log cannot be read at all.
+    """
+    path = existing_log_path(url)
+    check_is_log(path)
+    checks: list[Check] = []
+    with _Log(path) as log, TemporaryDirectory(prefix="lastseen-") as folder:
+        checks.append(_checked("log file", log.quick_check))
+        snapshots: dict[str, list[Partition]] = {}
+        snapshot = snapshot_path(path)
+        candidates = [("snapshot", snapshot)] if snapshot.is_file() else []
+        candidates += [(f"archive {archive.name}", archive) for archive in archives_of(str(snapshot))]
+        for number, (name, place) in enumerate(candidates):
+            loaded = _loaded(log, name, place, Path(folder) / str(number))
+            if isinstance(loaded, Check):
+                checks.append(loaded)
+            else:
+                snapshots[name] = loaded
+        digests = {(each.number, each.checkpoint): b"" for parts in snapshots.values() for each in parts}
+        checks.append(_checked("log records", lambda: log.fold(digests, progress)))
+        checks += [_digest_check(name, parts, digests) for name, parts in snapshots.items()]
+        checks.append(_checked("history", lambda: _history(log, history_path(path), snapshots.get("snapshot", []))))
+    return checks
+
+
+class _Fault(Exception):
+    """What a check found wrong."""
+
+
+def _checked(what: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(what, True, look())
+    except (_Fault, *FAILURES, OSError) as error:
+        return Check(what, False, str(error))
+
+
+def _loaded(log: _Log, name: str, place: Path, copy: Path) -> list[Partition] | Check:
+    if name != "snapshot" and not is_sound(place):
+        return Check(name, False, f"{place}: its bytes are not those whose SHA-256 lies beside it")
+    try:
+        return log.load_snapshot(place, copy)
+    except (Damaged, LastseenError, *FAILURES, OSError) as error:
+        return Check(name, False, f"{place}: {error}")
+
+
+def _digest_check(name: str, parts: list[Partition], digests: dict[tuple[int, int], bytes]) -> Check:
+    for part in parts:
+        if digests[part.number, part.checkpoint] != part.digest:
+            return Check(
+                name, False, f"partition {part.number}: its digest at record {part.checkpoint} is not the log's"
+            )
+    records, sessions = sum(part.checkpoint for part in parts), sum(map(len, parts))
+    return Check(name, True, f"{sessions:,} sessions after {records:,} records, and its digest is the log's")
+
+
+def _history(log: _Log, path: Path, snapshot: list[Partition]) -> str:
+    if not path.is_file():
+        if any(part.checkpoint for part in snapshot):
+            raise _Fault(f"{path} is missing, and there is a snapshot: the next start folds all of the log")
+        return "none"
+    with closing(_read_only(path)) as connection:
+        (says,) = connection.execute("PRAGMA quick_check").fetchone()
+        if says != "ok":
+            raise _Fault(f"{path}: {says}")
+        meta = dict(connection.execute("SELECT name, value FROM meta"))
+        (entries,) = connection.execute("SELECT COUNT(*) FROM entries").fetchone()
+    if meta.get("identity") != log.identity:
+        raise _Fault(f"{path} belongs to log {meta.get('identity')}, and this is {log.identity}")
+    for part in snapshot:
+        if int(meta.get(f"checkpoint-{part.number}", 0)) < part.checkpoint:
+            raise _Fault(f"{path} is older than the snapshot: the next start folds all of the log")
+    return f"{entries:,} records by key"
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)
+
+
+class _Log:
+    """A log's file, opened for reading only."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection = _read_only(path)
+        try:
+            meta = dict(self._connection.execute(f"SELECT name, value FROM {META}"))
+        except FAILURES as error:
+            self._connection.close()
+            raise log_error(str(path), error) from error
+        self.identity, self.partitions = meta.get("identity"), meta.get("partitions")
+        if not isinstance(self.identity, str) or not isinstance(self.partitions, int):
+            self._connection.close()
+            raise LogCorrupt(f"log {path} says {shown(meta)} of itself, which cannot be: restore it from a copy")
+
+    def __enter__(self) -> _Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def quick_check(self) -> str:
+        """What SQLite says of the file."""
+        (says,) = self._connection.execute("PRAGMA quick_check").fetchone()
+        if says != "ok":
+            raise _Fault(f"{self._path}: {says}")
+        return f"identity {self.identity}, {self.partitions} partition{'s' * (self.partitions != 1)}"
+
+    def end_offsets(self) -> list[int]:
+        """The offset after each partition's last record."""
+        from lastseen.engine.log.sqlite.recorder import TABLE
+
+        query = f"SELECT MAX(originator_version) + 1 FROM {TABLE} WHERE originator_id = ?"
+        return [
+            self._connection.execute(query, (str(number),)).fetchone()[0] or 0 for number in range(self.partitions or 0)
+        ]
+
+    def load_snapshot(self, place: Path, copy: Path) -> list[Partition]:
+        """The partitions that a snapshot holds; read from a copy, since opening a snapshot may write to it."""
+        copy_database(place, copy)
+        partitions = [Partition(number) for number in range(self.partitions or 0)]
+        snapshot = Snapshot(SnapshotFile(str(copy), str(self.identity), len(partitions)), len(partitions))
+        try:
+            snapshot.load(partitions, Statistics(len(partitions)), self.end_offsets)
+        finally:
+            snapshot.close()
+        return partitions
+
+    def fold(self, digests: dict[tuple[int, int], bytes], progress: Progress | None) -> str:
+        """Fold every record in the order in which it was written; fill in the digests that are asked for."""
+        from lastseen.engine.log.sqlite.recorder import TABLE
+
+        partitions = [Partition(number) for number in range(self.partitions or 0)]
+        for part in partitions:
+            self._note(part, digests)
+        total = sum(self.end_offsets())
+        latest_ms, count = 0, 0
+        rows = self._connection.execute(
+            f"SELECT originator_id, originator_version, log_time_ms, topic, state FROM {TABLE} ORDER BY rowid"
+        )
+        for count, (number, offset, at_ms, key, value) in enumerate(rows, start=1):
+            if not str(number).isdecimal() or int(number) >= len(partitions):
+                raise _Fault(f"there is a record of partition {shown(number)}, and there are {len(partitions)}")
+            part = partitions[int(number)]
+            if offset != part.checkpoint:
+                raise _Fault(f"partition {number}: the record at offset {part.checkpoint} is missing; found {offset}")
+            if not isinstance(at_ms, int | None) or not isinstance(value, bytes | None):
+                raise _Fault(f"partition {number}, offset {offset}: the row holds no record any more")
+            at_ms = at_ms or 0
+            if at_ms < latest_ms:
+                raise _Fault(f"partition {number}, offset {offset}: log time goes back from {latest_ms} to {at_ms}")
+            latest_ms = at_ms
+            part.fold(Record(part.number, offset, at_ms, key, value))
+            self._note(part, digests)
+            if progress is not None and count % PROGRESS_EVERY == 0:
+                progress(count, total)
+        return f"{count:,} records without a gap, log time never back"
+
+    @staticmethod
+    def _note(part: Partition, digests: dict[tuple[int, int], bytes]) -> None:
+        if (part.number, part.checkpoint) in digests:
+            digests[part.number, part.checkpoint] = part.digest

@@ -1,0 +1,174 @@
+"""Upkeep: the threads behind an engine that follow the log, announce what is due, and flush what has changed.
+
+Nothing that a caller waits for depends on them: a caller folds its own record. A failure is logged, kept for `health`,
+and tried again; it never ends a thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Container, Sequence
+
+from lastseen.engine.clock import Clock
+from lastseen.engine.errors import LastseenError
+from lastseen.projections.live_view import LiveView
+from lastseen.projections.partition import Outcome, Partition
+
+FOLLOW_EVERY_S = 0.025
+"""How often the log is asked for records that other processes wrote."""
+LONGEST_SLEEP_MS = 60_000
+PUBLISH_EVERY_S = 0.025
+"""How often others are told what took effect, all of it at once."""
+CROWD_S = 0.01
+"""How long more may live than are to, so that evictions share a flush of the disk."""
+RETRY_S = 1.0
+_logger = logging.getLogger("lastseen")
+
+
+class Upkeep:
+    """Runs `follow`, `prune` and `flush`, each in a thread of its own, until it is stopped."""
+
+    def __init__(
+        self,
+        view: LiveView,
+        clock: Clock,
+        max_sessions: int | None = None,
+        owned: Callable[[], Container[int]] | None = None,
+    ) -> None:
+        """`owned` says which partitions the pruner announces for; all, if it is not given."""
+        self._owned = owned or (lambda: range(len(view.partitions)))
+        self._view = view
+        self._max_sessions = max_sessions
+        self._clock = clock
+        self._stop = threading.Event()
+        self._sooner = threading.Event()
+        """Set when there is work before the pruner means to wake up, and when all is to stop."""
+        self._heavier = threading.Event()
+        """Set when there is much to flush before the next flush is meant to be, and when all is to stop."""
+        self._sleeping_until_ms: int | None = None
+        self._is_pruning = False
+        self._threads: list[threading.Thread] = []
+        self.failures: dict[str, LastseenError] = {}
+        """The last error of each thread that has not succeeded since."""
+
+    def follow(self, partition: Partition, _: Sequence[Outcome]) -> None:
+        """Wake the pruner if there is work before it means to wake up (`follower.Projection`)."""
+        if not self._is_pruning or self._sooner.is_set() or partition.number not in self._owned():
+            return
+        next_ms = partition.deadlines.next_ms()
+        is_sooner = next_ms is not None and (self._sleeping_until_ms is None or next_ms < self._sleeping_until_ms)
+        if is_sooner or self._is_crowded():
+            self._sooner.set()
+
+    def _is_crowded(self) -> bool:
+        return self._max_sessions is not None and self._view.count() > self._max_sessions
+
+    def ring(self) -> None:
+        """Wake the pruner: what it has to do may be something else now."""
+        self._sooner.set()
+
+    def hurry(self) -> None:
+        """Flush now: what waits for it takes much memory."""
+        if not self._heavier.is_set():
+            self._heavier.set()
+
+    def is_hurried(self) -> bool:
+        """Whether `hurry` was called since the last flush began, or since this was asked: whoever asks flushes."""
+        hurried = self._heavier.is_set()
+        self._heavier.clear()
+        if self._stop.is_set():  # this bell rings for the end too
+            self._heavier.set()
+        return hurried
+
+    def start(
+        self,
+        *,
+        follow: Callable[[], object],
+        flush: Callable[[], object],
+        flush_every_s: float,
+        prune: Callable[[], int] | None,
+        publish: Callable[[], object] | None = None,
+        follow_every_s: float = FOLLOW_EVERY_S,
+    ) -> None:
+        """Start the threads; `prune` returns how many sessions it announced."""
+        self._start("follow", lambda: self._every(follow_every_s, "follow", follow))
+        self._start("flush", lambda: self._every(flush_every_s, "flush", flush, self._heavier))
+        if publish is not None:
+            self._start("publish", lambda: self._every(PUBLISH_EVERY_S, "publish", publish))
+        if prune is not None:
+            self._is_pruning = True
+            self._start("prune", lambda: self._prune_when_due(prune))
+
+    def _start(self, name: str, run: Callable[[], None]) -> None:
+        thread = threading.Thread(target=run, name=f"lastseen-{name}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _every(
+        self, seconds: float, name: str, work: Callable[[], object], sooner: threading.Event | None = None
+    ) -> None:
+        while not self._stop.is_set():
+            if name in self.failures:
+                self._stop.wait(max(seconds, RETRY_S))
+            else:
+                (sooner or self._stop).wait(seconds)
+            if sooner is not None:
+                sooner.clear()
+            if not self._stop.is_set():
+                self._try(name, work)
+
+    def _prune_when_due(self, prune: Callable[[], int]) -> None:
+        while True:
+            # First the bell, then the look: what comes in between rings it again.
+            self._sleeping_until_ms = None
+            self._sooner.clear()
+            if self._stop.is_set():
+                return
+            now_ms = self._clock.now_ms()
+            next_ms = self._view.next_deadline(self._owned())
+            self._sleeping_until_ms = next_ms
+            if not self._is_crowded() and (next_ms is None or next_ms > now_ms):
+                until_ms = now_ms + LONGEST_SLEEP_MS if next_ms is None else next_ms
+                self._clock.sleep_until(until_ms, self._sooner, LONGEST_SLEEP_MS)
+                continue
+            is_only_crowded = next_ms is None or next_ms > now_ms
+            # What is too many in a moment's time is evicted with them: one append instead of one each.
+            if is_only_crowded and self._stop.wait(CROWD_S):
+                return
+            announced = self._try("prune", prune)
+            if not announced and self._view.next_deadline(self._owned()) == next_ms:
+                # What is due was announced already, or cannot be: give the fold time.
+                self._stop.wait(RETRY_S)
+
+    def _try(self, name: str, work: Callable[[], object]) -> object:
+        try:
+            done = work()
+        except Exception as error:
+            typed = error if isinstance(error, LastseenError) else _unforeseen(name, error)
+            if name not in self.failures:
+                _logger.warning("%s failed and is tried again: %s", name, error, exc_info=typed is not error)
+            self.failures[name] = typed
+            return None
+        if self.failures.pop(name, None) is not None:
+            _logger.info("%s works again", name)
+        return done
+
+    def _call_off(self) -> None:
+        self._stop.set()
+        self._sooner.set()
+        self._heavier.set()
+
+    def stop(self) -> None:
+        """Stop the threads, and wait until they have stopped."""
+        self._call_off()
+        for thread in self._threads:
+            thread.join()
+        self._threads.clear()
+
+
+def _unforeseen(name: str, error: Exception) -> LastseenError:
+    """The typed error in the place of one that nobody thought of."""
+    typed = LastseenError(f"{name} failed: {error!r}; it is tried again, and is worth a report with the log's lines")
+    typed.__cause__ = error
+    return typed

@@ -1,0 +1,126 @@
+"""An engine's share in a log that several machines share: its duties, and what it tells others.
+
+On any other log there is nothing to share: the engine owns every partition, and nobody is told.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from lastseen.embedded.settings import Settings
+from lastseen.engine.errors import LastseenError, LogMismatch
+from lastseen.engine.log.port import Log, Position
+from lastseen.engine.log.shared_log import Duties, Outlet, SharedLog
+from lastseen.projections.follower import Follower
+from lastseen.projections.live_view import LiveView
+from lastseen.projections.outbox import Outbox
+from lastseen.projections.publisher import Publisher
+
+WAIT_S = 0.2
+"""How long the follower waits for records at a time."""
+_logger = logging.getLogger("lastseen")
+
+
+class Share:
+    """What one engine has to do with the others on its log."""
+
+    def __init__(
+        self, log: Log, settings: Settings, view: LiveView, outbox: Outbox | None, changed: Callable[[], None]
+    ) -> None:
+        self._log = log if isinstance(log, SharedLog) else None
+        self._settings = settings
+        self._view = view
+        self._outbox = outbox
+        self._changed = changed
+        self._all = frozenset(range(log.partitions))
+        self._duties: Duties | None = None
+        self._outlet: Outlet | None = None
+        self._publisher: Publisher | None = None
+        self._publishing = threading.Lock()
+        self._is_closed = False
+        self._ends: list[int] = []
+
+    def begin(self) -> None:
+        """Take on duties; the engine has caught up with the log. Raises `LogError`."""
+        if self._log is None:
+            return
+        if self._outbox is not None:
+            self._outlet = self._log.open_outlet()
+            self._publisher = Publisher(self._log, self._view, self._outbox, self._outlet, self.owned)
+        settings = self._settings
+        if settings.prune or settings.view == "owned" or self._publisher is not None:
+            self._duties = self._log.join(settings.group, settings.member, settings.address, self._changed)
+
+    def owned(self) -> frozenset[int]:
+        """The partitions that are ours to prune and to publish."""
+        if self._log is None:
+            return self._all
+        duties = self._duties
+        return frozenset() if duties is None or self._is_closed else duties.owned()
+
+    def announced_by_us(self) -> frozenset[int]:
+        """The partitions for which we may announce expiries: those that we own, or all, if we take no share and are
+        asked all the same."""
+        return self._all if self._log is None or self._duties is None else self.owned()
+
+    def owner_of(self, partition: int) -> str | None:
+        """The address of a partition's owner, if it gave one. Raises `LogUnavailable`."""
+        if self._duties is None:
+            return self._settings.address
+        return self._duties.owner_of(partition)
+
+    @property
+    def waits(self) -> bool:
+        """Whether the log tells when there is something to read."""
+        return self._log is not None
+
+    def follow(self, follower: Follower) -> None:
+        """Fold what others have written; where the log tells of that, wait for it for a moment. Raises `LogError`."""
+        if self._log is None:
+            follower.catch_up()
+            return
+        present = self._view.present
+        folded = [partition.checkpoint for partition in self._view.partitions]
+        # Of what is not held nobody here knows how far it goes.
+        ends = self._ends if len(present) < len(folded) else folded
+        try:
+            known = self._log.await_growth(ends, WAIT_S)
+        except LogMismatch:
+            # Whoever reads on learns it: from then on nothing is shown that may be of a log that is no more.
+            for number in present:
+                follower.catch_up(Position(number, folded[number]))
+            raise
+        self._ends = known
+        for number in present:
+            if known[number] > folded[number]:
+                follower.catch_up(Position(number, known[number] - 1))
+
+    def known_owner(self, partition: int) -> str | None:
+        """The same as far as it is known, without asking."""
+        return None if self._duties is None else self._duties.known_owner(partition)
+
+    @property
+    def publishes(self) -> bool:
+        """Whether there is anybody to tell."""
+        return self._publisher is not None
+
+    def publish(self) -> int:
+        """Tell others what took effect; returns how many facts. Raises `LogError`."""
+        with self._publishing:
+            return 0 if self._publisher is None else self._publisher.run()
+
+    def close(self) -> None:
+        """Publish what there is, and hand the duties over. May be called again."""
+        if self._is_closed:
+            return
+        try:
+            self.publish()
+        except LastseenError as error:
+            _logger.warning("the last facts were not published, the next owner does it: %s", error)
+        self._is_closed = True
+        if self._duties is not None:
+            self._duties.close()
+        if self._outlet is not None:
+            self._outlet.close()

@@ -1,0 +1,86 @@
+"""How far what is folded lies behind the log, and how far the log's clock is from this machine's.
+
+Looked at from time to time: once a second by the engine's upkeep, and whenever somebody asks. Between two looks
+nothing is counted, so that a touch pays nothing for it; the answers are as exact as the looks are frequent.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from lastseen.engine.errors import LastseenError
+from lastseen.engine.log.port import Log
+from lastseen.projections.partition import Partition
+
+REMEMBERED = 120
+"""Looks that are remembered; what is behind for longer is known by the log times alone."""
+
+
+class Lag(NamedTuple):
+    """How far one partition's view is behind the log."""
+
+    partition: int
+    records: int
+    """Records in the log that are not folded yet."""
+    ms: int
+    """For how long the first of them has waited, at the most as far as is known; 0 if there is none."""
+
+
+class LogWatch:
+    """Watches the partitions that are present. Safe to call from many threads."""
+
+    def __init__(self, log: Log, present: Callable[[], Sequence[Partition]]) -> None:
+        # Where the log knows its ends without asking a broker, nobody asks one.
+        self._ends: Callable[[], list[int]] = getattr(log, "known_ends", log.end_offsets)
+        self._present = present
+        self._lock = threading.Lock()
+        self._looks: deque[tuple[int, list[int]]] = deque(maxlen=REMEMBERED)
+        self._newest: tuple[int, int] | None = None
+        """When it was looked at last, and the newest log time then."""
+        self.skew_ms: int | None = None
+        """The log's clock less this machine's, as far as it is certain; `None` until something was logged."""
+
+    def look(self, now_ms: int) -> list[Lag]:
+        """How far each partition is behind at `now_ms`. Raises `LogError` where the log does not answer."""
+        with self._lock:
+            return self._look(now_ms)
+
+    def glance(self, now_ms: int) -> None:
+        """Look, for what later looks will make of it; a log that does not answer is somebody else's news."""
+        try:
+            self.look(now_ms)
+        except LastseenError:
+            return
+
+    def _look(self, now_ms: int) -> list[Lag]:
+        partitions = list(self._present())
+        folded = [(each.number, each.checkpoint, each.log_time_ms) for each in partitions]
+        ends = self._ends()
+        lags = [Lag(number, max(ends[number] - checkpoint, 0), 0) for number, checkpoint, _ in folded]
+        waited = {number: self._waiting_since(number, checkpoint, now_ms) for number, checkpoint, _ in folded}
+        self._looks.append((now_ms, ends))
+        for place, (number, checkpoint, log_time_ms) in enumerate(folded):
+            if lags[place].records:
+                # It was appended after the last one that is folded, and not after it was first seen here.
+                since_ms = max(waited[number], log_time_ms if checkpoint else 0)
+                lags[place] = lags[place]._replace(ms=max(now_ms - since_ms, 0))
+        # Imported history has times of its own, which say nothing of a clock.
+        if not any(lag.records for lag in lags) and not any(each.importing for each in partitions):
+            newest_ms = max((log_time_ms for _, _, log_time_ms in folded), default=0)
+            self._compare_clocks(now_ms, newest_ms)
+        return lags
+
+    def _waiting_since(self, number: int, checkpoint: int, now_ms: int) -> int:
+        return next((at_ms for at_ms, ends in self._looks if ends[number] > checkpoint), now_ms)
+
+    def _compare_clocks(self, now_ms: int, newest_ms: int) -> None:
+        """The newest record was appended between the last look and this one: its log time says what the log's clock
+        said then."""
+        last, self._newest = self._newest, (now_ms, newest_ms)
+        if newest_ms > now_ms:
+            self.skew_ms = newest_ms - now_ms
+        elif last is not None and newest_ms > last[1]:
+            self.skew_ms = min(newest_ms - last[0], 0)

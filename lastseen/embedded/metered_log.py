@@ -1,0 +1,71 @@
+"""A log that counts and times what this engine appends to it. All else goes straight to the log itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import Future
+from time import perf_counter_ns
+from typing import Any
+
+from lastseen.embedded.histogram import Durations
+from lastseen.engine.errors import LastseenError
+from lastseen.engine.log.port import Log, Message, Position
+
+
+class MeteredLog:
+    """Stands before a log (`engine.log.port.Log`). An append costs a quarter of a microsecond more for it."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+        self.durations = Durations()
+        """Of appends that somebody waited for, however many events they held."""
+        self.appended = 0
+        """Events that the log has acknowledged."""
+        self.failures: Counter[str] = Counter()
+        """Appends that failed, by the name of the error."""
+        self._append = log.append
+        self.read, self.wait, self.end_offsets, self.close = log.read, log.wait, log.end_offsets, log.close
+
+    @property
+    def identity(self) -> str:
+        """Names this very log."""
+        return self.log.identity
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions it has."""
+        return self.log.partitions
+
+    def append(self, messages: Sequence[Message]) -> list[Position]:
+        """Append all messages, and count them (`port.Log`)."""
+        began_ns = perf_counter_ns()
+        try:
+            positions = self._append(messages)
+        except LastseenError as error:
+            self.failures[type(error).__name__] += 1
+            raise
+        elapsed_ns = perf_counter_ns() - began_ns
+        durations = self.durations
+        # What `add` does, without the call: this is on the way of every touch.
+        durations.counts[elapsed_ns.bit_length()] += 1
+        durations.total_ns += elapsed_ns
+        self.appended += len(positions)
+        return positions
+
+    def append_soon(self, messages: Sequence[Message]) -> Future[list[Position]]:
+        """Append all messages without waiting (`port.Log`); they are counted when the log has them."""
+        future = self.log.append_soon(messages)
+        future.add_done_callback(self._count)
+        return future
+
+    def _count(self, future: Future[list[Position]]) -> None:
+        error = future.exception()
+        if error is None:
+            self.appended += len(future.result())
+        else:
+            self.failures[type(error).__name__] += 1
+
+    def __getattr__(self, name: str) -> Any:
+        """What only some kinds of log have."""
+        return getattr(self.log, name)

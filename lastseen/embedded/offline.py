@@ -1,0 +1,116 @@
+"""Reading a log beside the service that writes it: on copies of its snapshot and history, which stay as they are.
+
+A snapshot has one writer, the engine that it belongs to. So those who only look take a copy and continue that from the
+log; where there is none, or none that will do, they fold the log from its beginning.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import unquote
+
+from lastseen.embedded.engine import Engine, Progress
+from lastseen.embedded.opening import open_engine
+from lastseen.engine.errors import InvalidSetting, LogUnavailable, shown
+from lastseen.engine.log.sqlite.file import FAILURES
+from lastseen.engine.log.urls import split_url
+from lastseen.projections.archive import archives_of
+
+COPY, HISTORY_COPY = "copy.snapshot", "copy.history"
+_SIDE_FILES = ("", "-wal", "-shm", "-journal")
+
+
+def log_path(url: str) -> Path:
+    """The file of the log at an `sqlite:///` URL. Raises `InvalidSetting` where the URL names no file."""
+    parts = split_url(url)
+    path = unquote(parts.path[1:])
+    if parts.scheme != "sqlite" or parts.netloc or not path:
+        raise InvalidSetting(f"log URL {shown(url)}: give the file of a log, such as sqlite:///path/to/file.db")
+    return Path(path).absolute()
+
+
+def existing_log_path(url: str) -> Path:
+    """The same, of a log that is there. Raises `LogUnavailable` where it is not: reading must not make one."""
+    path = log_path(url)
+    if not path.is_file() or not path.stat().st_size:
+        raise LogUnavailable(f"there is no log at {path}: name it with --log or LASTSEEN_LOG")
+    return path
+
+
+def snapshot_path(log: Path) -> Path:
+    """Where the snapshot of a log is, unless its engine was told otherwise."""
+    return log.with_name(f"{log.name}.snapshot")
+
+
+def history_path(log: Path) -> Path:
+    """Where its history is."""
+    return log.with_name(f"{log.name}.history")
+
+
+def files_of(log: Path) -> list[Path]:
+    """Every file of a log that is there: its own, the snapshot, the history, archives, and what was set aside."""
+    snapshot = snapshot_path(log)
+    archives = archives_of(str(snapshot))
+    places = [
+        *(Path(f"{place}{side}") for place in (log, snapshot, history_path(log)) for side in _SIDE_FILES),
+        *archives,
+        *(Path(f"{archive}.sha256") for archive in archives),
+        Path(f"{snapshot}.damaged"),
+    ]
+    return [place for place in places if place.is_file()]
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Copy an SQLite file as it stands, its write-ahead log included, for a short while. Raises `sqlite3.Error`."""
+    with (
+        closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as old,
+        closing(sqlite3.connect(target)) as new,
+    ):
+        # Nobody needs the copy after a power loss.
+        new.execute("PRAGMA synchronous = OFF")
+        old.backup(new)
+
+
+@contextmanager
+def reading(url: str, *, progress: Progress | None = None) -> Iterator[Engine]:
+    """An engine on an existing log that runs nothing by itself and leaves the log's snapshot and history alone.
+
+    A topic of Kafka has neither beside it, and is folded from its beginning. Raises the log's errors.
+    """
+    path = None if split_url(url).scheme == "kafka" else existing_log_path(url)
+    with TemporaryDirectory(prefix="lastseen-") as folder:
+        if path is not None:
+            copy_views(path, Path(folder))
+        with engine_in(Path(folder), url, progress) as engine:
+            yield engine
+
+
+def engine_in(folder: Path, url: str, progress: Progress | None = None) -> Engine:
+    """An engine that runs nothing by itself, with snapshot and history in `folder`."""
+    return open_engine(
+        url,
+        snapshot=str(folder / COPY),
+        background=False,
+        prune=False,
+        facts=False,
+        archive_interval=None,
+        progress=progress,
+    )
+
+
+def copy_views(log: Path, folder: Path) -> None:
+    """Copy the snapshot and the history of a log for `engine_in`; neither, if one is missing or cannot be copied."""
+    # The snapshot first: a history may be ahead of its snapshot, and never the other way round.
+    pairs = (snapshot_path(log), folder / COPY), (history_path(log), folder / HISTORY_COPY)
+    if not all(source.is_file() for source, _ in pairs):
+        return
+    try:
+        for source, target in pairs:
+            copy_database(source, target)
+    except FAILURES:
+        for _, target in pairs:
+            target.unlink(missing_ok=True)

@@ -1,0 +1,118 @@
+"""What an engine says of the past: histories, endings, reasons, and sessions as they were. None of it touches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from lastseen.engine.codec import check_key
+from lastseen.engine.log.port import Log, Position
+from lastseen.engine.session import Session, SessionView
+from lastseen.projections.as_of import Past
+from lastseen.projections.bodies import Message
+from lastseen.projections.explain import Explanation, explain
+from lastseen.projections.facts import Fact
+from lastseen.projections.facts_replay import PastFacts
+from lastseen.projections.history import Entry, History, Life
+from lastseen.projections.live_view import LiveView
+from lastseen.projections.refold import differences
+
+
+class PastReads:
+    """The reads of an engine that go beyond the live view: they look into the history file, and into the log."""
+
+    _log: Log
+    _history: History
+    _views: LiveView
+
+    if TYPE_CHECKING:
+
+        def get(self, key: str) -> SessionView | None: ...
+        def _now_ms(self) -> int: ...
+        def _check_open(self) -> None: ...
+
+    def history(self, key: str, *, after_offset: int = -1, limit: int = 1_000) -> Sequence[Entry]:
+        """Every record of a key with its verdict, in the order of the log; a page of `limit` after `after_offset`."""
+        self._written_history(key)
+        return self._history.entries(key, after_offset=after_offset, limit=limit)
+
+    def lives(self, key: str, *, after_offset: int = -1, limit: int = 1_000) -> Sequence[Life]:
+        """How each session of a key began and ended."""
+        self._written_history(key)
+        return self._history.lives(key, after_offset=after_offset, limit=limit)
+
+    def last_life(self, key: str) -> Life | None:
+        """How the latest session of a key began, and how it ended if it has; `None` if there never was one.
+
+        A session that is due has ended at its deadline, for the reason of its limit, though no record says so yet.
+        """
+        self._written_history(key)
+        life = self._history.last_life(key)
+        if life is None or life.ended_at_ms is not None:
+            return life
+        now_ms, partition = self._now_ms(), self._views.partition_of(key)
+        with self._views.lock:
+            session = partition.find(key)
+            due_ms = None if session is None or session.session_id != life.session_id else session.deadline_ms()
+            if session is None or due_ms is None or due_ms > now_ms:
+                return life
+            return life._replace(ended_at_ms=due_ms, reason=session.reason_at(due_ms))
+
+    def explain(self, key: str) -> Explanation:
+        """Why the session under `key` lives, and until when; or why it ended, and by which record."""
+        self._written_history(key)
+        session = self.get(key)
+        last = None if session is None else self._history.entry_at(key, session.position.offset)
+        return explain(key, self._now_ms(), session, last, self._history.last_life(key), self._history.last_entry(key))
+
+    def as_of(self, key: str, at: int | Position) -> SessionView | None:
+        """The session that lived under `key` at a log time in milliseconds, or right after the record at a position.
+
+        Costs a read of the key's records up to there. Raises `LogMismatch` if the log does not hold them, or has no
+        such position, and `InvalidSetting` for what is neither a time nor a position.
+        """
+        _, found = self._past(key, at)
+        return None if found is None else found[1]
+
+    def messages_as_of(self, key: str, at: int | Position) -> Sequence[Message]:
+        """The newest messages of the session that lived under `key` then: the transcript of an ended session too."""
+        past, found = self._past(key, at)
+        return [] if found is None else list(past.body(found[0]).messages.values())
+
+    @property
+    def log_identity(self) -> str:
+        """Names the engine's log: another one, or the same one made anew, has another."""
+        return self._log.identity
+
+    def facts_between(self, partition: int, from_offset: int, to_offset: int) -> Iterator[Fact]:
+        """The facts of a partition's records from one offset up to, not including, another, in their order.
+
+        They are made again from log and history, and are those that subscribers heard. Raises `LogMismatch` where the
+        log does not go back so far, and `SnapshotError`.
+        """
+        self._check_open()
+        self._history.flush(self._views.present_partitions(), self._views.lock)
+        return PastFacts(partition, self._log, self._history).between(from_offset, to_offset)
+
+    def refold(self, progress: Callable[[int, int], None] | None = None) -> Sequence[str]:
+        """Fold the log anew, and compare with what this engine folded; returns sentences on what differs.
+
+        Reads the whole log, and takes the memory of another live view meanwhile. `progress` is told how many records
+        are folded and how many there are. Raises `LogError`.
+        """
+        self._check_open()
+        with self._views.lock:
+            wanted = {part.number: (part.checkpoint, part.digest) for part in self._views.present_partitions()}
+        return differences(self._log, wanted, progress)
+
+    def _past(self, key: str, at: int | Position) -> tuple[Past, tuple[Session, SessionView] | None]:
+        self._written_history(key)
+        past = Past(self._views.partition_of(key).number)
+        at_ms = past.fold_until(self._log, self._history, key, at)
+        return past, None if at_ms is None else past.find(key, at_ms)
+
+    def _written_history(self, key: str) -> None:
+        check_key(key)
+        self._check_open()
+        self._views.partition_of(key)  # what another engine holds, this one knows at best in part
+        self._history.flush(self._views.present_partitions(), self._views.lock)

@@ -1,0 +1,170 @@
+"""Settings of an engine, their units and their bounds."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from lastseen.engine.errors import InvalidPolicy, InvalidSetting, shown
+from lastseen.engine.log.port import MAX_PARTITIONS
+from lastseen.engine.session import HOUR_MS, MAX_LIMIT_MS, Policy
+from lastseen.projections.bodies import DEFAULT_MAX_BODY_BYTES
+
+_UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": HOUR_MS, "d": 24 * HOUR_MS, "w": 7 * 24 * HOUR_MS}
+_duration = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\s*")
+
+_name = re.compile(r"[A-Za-z0-9._:/\[\]-]{1,200}")
+_source = re.compile("[^\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]{1,256}")
+
+
+def duration_ms(name: str, value: object) -> int:
+    """Milliseconds of a duration: a whole number of milliseconds, or text such as `90s`, `30m`, `4h`, `90d`.
+
+    Raises `InvalidSetting` naming the setting.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        milliseconds = value
+    else:
+        match = _duration.fullmatch(value) if isinstance(value, str) else None
+        if match is None:
+            raise InvalidSetting(
+                f"{name} = {shown(value)}: give milliseconds, or a duration such as 90s, 30m, 4h or 90d"
+            )
+        milliseconds = round(min(float(match[1]), float(MAX_LIMIT_MS)) * _UNITS_MS[match[2]])
+    if not 0 < milliseconds <= MAX_LIMIT_MS:
+        raise InvalidSetting(f"{name} = {shown(value)}: give more than nothing, or leave it out for no limit")
+    return milliseconds
+
+
+def policy(
+    *,
+    idle_ttl: int | str | None = None,
+    max_age: int | str | None = None,
+    suspend_ttl: int | str | None = None,
+    touch_precision: int | str | None = None,
+    max_hold: int | str | None = "1h",
+    max_messages: int | None = 1000,
+) -> Policy:
+    """A policy from durations (`"30m"`, or milliseconds); `None` disables a limit. Raises `InvalidSetting`."""
+    limits = {
+        f"{name}_ms": None if value is None else duration_ms(name, value)
+        for name, value in (
+            ("idle_ttl", idle_ttl),
+            ("max_age", max_age),
+            ("suspend_ttl", suspend_ttl),
+            ("max_hold", max_hold),
+        )
+    }
+    precision_ms = duration_ms("touch_precision", touch_precision) if touch_precision not in (None, 0) else 0
+    try:
+        return Policy(**limits, touch_precision_ms=precision_ms, max_messages=max_messages)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise InvalidPolicy(f"{first['loc'][0]} = {shown(first['input'])}: {first['msg']}") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How an engine runs. Durations are whole milliseconds or text such as `30m`; `None` means no limit."""
+
+    idle_ttl: int | str | None = "30m"
+    """Ends an active session this long after its last activity."""
+    max_age: int | str | None = None
+    """Ends an active session this long after its beginning, time spent suspended not counted."""
+    suspend_ttl: int | str | None = None
+    """Ends a suspended session this long after it was suspended."""
+    touch_precision: int | str | None = None
+    """A plain touch so soon after the last one is not written."""
+    max_hold: int | str | None = "1h"
+    """The longest lease that a holder gets at a time."""
+    max_messages: int | None = 1000
+    """How many of the newest messages are kept with a session."""
+    max_sessions: int | None = None
+    """When more live, the least recently used end; suspended and held ones are spared."""
+    max_body_bytes: int = DEFAULT_MAX_BODY_BYTES
+    """Memory for attributes and messages; what does not fit is read from the snapshot when it is asked for."""
+    max_memory_bytes: int | None = None
+    """The process's memory limit; `None` takes the cgroup's, or the machine's. Above 80% of it bodies leave memory."""
+    evict_on_pressure: bool = False
+    """Whether sessions, least recently used first, end for `memory` when letting go of bodies does not help."""
+    snapshot: str | None = None
+    """Where the snapshot is; `None` puts it beside an SQLite log, and in memory for a memory log."""
+    snapshot_interval: int | str = "1s"
+    """How often what has changed is flushed; sooner once bodies have grown by much."""
+    archive_interval: int | str | None = "1h"
+    """How often a copy of the snapshot is put by; `None`: never."""
+    source: str = "/lastseen"
+    """The name under which this service writes events."""
+    freeze: bool = False
+    """Whether all that is in memory once the engine has started is kept out of the garbage collector's sight
+    (`gc.freeze`), and the collector told to look less often: at a million sessions every full collection takes 0.1 s,
+    and finds nothing. It is meant for a process that exists for the engine: it concerns everything in the process, and
+    is not taken back."""
+    background: bool = True
+    """Whether threads follow, prune and flush; without them the caller does, with `refresh`, `prune` and `flush`."""
+    prune: bool = True
+    """Whether this engine announces sessions that are due."""
+    view: Literal["all", "owned"] = "all"
+    """Whether this engine holds every partition of such a log, or only those that it owns, and refers to the owners of
+    the others."""
+    facts: bool = True
+    """Whether this engine tells others what took effect, in the topics beside a log that several machines share."""
+    group: str | None = None
+    """The group that divides the owner's duties on such a log; `None` names it after the log."""
+    member: str | None = None
+    """This engine's lasting name in the group: with one, a restart within 10 s moves no duties, and a shutdown hands
+    none over before that time; without one, they move at once."""
+    address: str | None = None
+    """Where others reach this engine; told to those who ask who owns a partition."""
+    partitions: int | None = None
+    """The number of partitions of a log that is made; `None` takes the log's own, or 1."""
+
+    @classmethod
+    def of(cls, **given: Any) -> Settings:
+        """Settings from keyword arguments; raises `InvalidSetting` for those that do not exist or are out of range."""
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(given) - known)
+        if unknown:
+            raise InvalidSetting(f"unknown setting {', '.join(unknown)}: the settings are {', '.join(sorted(known))}")
+        settings = cls(**given)
+        settings.default_policy()
+        duration_ms("snapshot_interval", settings.snapshot_interval)
+        if settings.archive_interval is not None:
+            duration_ms("archive_interval", settings.archive_interval)
+        for name in ("max_sessions", "max_body_bytes", "max_memory_bytes", "partitions"):
+            value, most = getattr(settings, name), MAX_PARTITIONS if name == "partitions" else MAX_LIMIT_MS
+            is_whole = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
+            if not is_whole and (value is not None or name == "max_body_bytes"):
+                raise InvalidSetting(f"{name} = {shown(value)}: give a whole number from 1 to {most}")
+        for name in ("evict_on_pressure", "freeze", "background", "prune", "facts"):
+            if not isinstance(getattr(settings, name), bool):
+                raise InvalidSetting(f"{name} = {shown(getattr(settings, name))}: give True or False")
+        if settings.snapshot is not None and (not isinstance(settings.snapshot, str) or not settings.snapshot):
+            raise InvalidSetting(f"snapshot = {shown(settings.snapshot)}: give the path of a file, or :memory:")
+        if settings.view not in ("all", "owned"):
+            raise InvalidSetting(f"view = {shown(settings.view)}: give all or owned")
+        for name in ("group", "member", "address"):
+            value = getattr(settings, name)
+            if value is not None and (not isinstance(value, str) or not _name.fullmatch(value)):
+                raise InvalidSetting(
+                    f"{name} = {shown(value)}: give 1 to 200 of the characters A-Z a-z 0-9 . _ - : / [ ]"
+                )
+        if not isinstance(settings.source, str) or not _source.fullmatch(settings.source):
+            raise InvalidSetting(
+                f"source = {shown(settings.source)}: give text of 1 to 256 characters without control characters"
+            )
+        return settings
+
+    def default_policy(self) -> Policy:
+        """The policy of sessions that are created without one of their own."""
+        return policy(
+            idle_ttl=self.idle_ttl,
+            max_age=self.max_age,
+            suspend_ttl=self.suspend_ttl,
+            touch_precision=self.touch_precision,
+            max_hold=self.max_hold,
+            max_messages=self.max_messages,
+        )

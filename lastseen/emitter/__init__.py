@@ -1,0 +1,1 @@
+"""The emitter, for services that only write."""

@@ -1,0 +1,185 @@
+"""Taking events in: bounded, without waiting for the log, and accounted for to the last one.
+
+Every event that is taken in is *settled* once: acknowledged, failed, or of unknown outcome. Whoever flushes closes an
+*epoch* and waits until all events of it and of those before are settled.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Sequence
+
+from lastseen.emitter.lanes import EVENT_OVERHEAD_BYTES, Entry
+from lastseen.engine.errors import EmitterFull, EngineClosed, LogError, NotDelivered
+
+MAX_TAKEN_AT_ONCE = 1_000
+_FAILURES = ("failed", "unknown")
+_tuple = tuple.__new__
+
+
+class Intake(ABC):
+    """Holds events until the log has them. Safe to call from many threads; its lock is never held for long."""
+
+    def __init__(self, max_waiting_bytes: int, wait_timeout_s: float) -> None:
+        """`wait_timeout_s` 0: what is too much is refused at once."""
+        self._max_waiting_bytes = max_waiting_bytes
+        self._wait_timeout_s = wait_timeout_s
+        self._lock = threading.RLock()
+        self._work, self._room = threading.Condition(self._lock), threading.Condition(self._lock)
+        """The thread that sends waits for the one, callers for the other."""
+        self._callers = 0
+        """Those who wait."""
+        self._incoming: list[Entry] = []
+        self._waiting_bytes = 0
+        self._epoch = 0
+        self._unsettled = Counter[int]()
+        """How many of each epoch."""
+        self._counts = Counter[str]()
+        self._told = Counter[str]()
+        """The failures that a flush has told of."""
+        self._first_error: Exception | None = None
+        """Of those that none has told of."""
+        self._thread: threading.Thread | None = None
+        """Sends what is taken in."""
+        self._is_idle = False
+        """Whether that thread waits for work."""
+        self._is_closed = False
+
+    @abstractmethod
+    def _wake(self) -> None:
+        """See that the thread goes to work. With the lock held."""
+
+    # ── taking in ──
+
+    def take_in(self, events: Sequence[tuple[str, bytes]]) -> None:
+        """Take in events, keys and bytes. Raises `EmitterFull`, and `EngineClosed`."""
+        now_s = time.monotonic()
+        if len(events) <= MAX_TAKEN_AT_ONCE or not self._wait_timeout_s:
+            self._take_in(events, now_s, 0)
+            return
+        for start in range(0, len(events), MAX_TAKEN_AT_ONCE):
+            self._take_in(events[start : start + MAX_TAKEN_AT_ONCE], now_s, start)
+
+    def take_in_one(self, key: str, value: bytes) -> None:
+        """The same for one event, at half the cost."""
+        size = EVENT_OVERHEAD_BYTES + len(value) + (len(key) if key.isascii() else len(key.encode()))
+        now_s = time.monotonic()
+        with self._lock:
+            if self._is_closed or (self._waiting_bytes and self._waiting_bytes + size > self._max_waiting_bytes):
+                self._await_room(1, size, now_s + self._wait_timeout_s, 0)
+            epoch = self._epoch
+            self._incoming.append(_tuple(Entry, (key, value, size, now_s, epoch)))
+            self._waiting_bytes += size
+            self._unsettled[epoch] += 1
+            self._counts["emitted"] += 1
+            if self._is_idle or self._thread is None:
+                self._wake()
+
+    def _take_in(self, events: Sequence[tuple[str, bytes]], now_s: float, taken: int) -> None:
+        sizes = [
+            EVENT_OVERHEAD_BYTES + len(value) + (len(key) if key.isascii() else len(key.encode()))
+            for key, value in events
+        ]
+        size = sum(sizes)
+        with self._lock:
+            if self._is_closed or (self._waiting_bytes and self._waiting_bytes + size > self._max_waiting_bytes):
+                self._await_room(len(events), size, now_s + self._wait_timeout_s, taken)
+            epoch = self._epoch
+            self._incoming += [
+                _tuple(Entry, (key, value, each, now_s, epoch))
+                for (key, value), each in zip(events, sizes, strict=True)
+            ]
+            self._waiting_bytes += size
+            self._unsettled[epoch] += len(events)
+            self._counts["emitted"] += len(events)
+            if self._is_idle or self._thread is None:
+                self._wake()
+
+    def _await_room(self, count: int, size: int, until_s: float, taken: int) -> None:
+        """With the lock held."""
+        self._check_open()
+        while self._waiting_bytes and self._waiting_bytes + size > self._max_waiting_bytes:
+            left_s = until_s - time.monotonic()
+            # The thread that makes room must not wait for it: `on_failure` may emit.
+            if left_s <= 0 or not self._wait_timeout_s or threading.current_thread() is self._thread:
+                self._counts["refused"] += count
+                error = EmitterFull(
+                    f"{self._waiting_bytes} bytes of events wait to be acknowledged, and the limit is"
+                    f" {self._max_waiting_bytes}: emit more slowly, raise max_waiting_bytes, or see whether the log is"
+                    " out of reach"
+                )
+                error.taken = taken
+                raise error
+            self._callers += 1
+            self._room.wait(left_s)
+            self._callers -= 1
+            self._check_open()
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise EngineClosed("the emitter has shut down: make another")
+
+    # ── settling ──
+
+    def _settle(self, entries: Sequence[Entry], kind: str, error: Exception | None = None) -> None:
+        """Note what became of events: `acknowledged`, `failed` or `unknown`."""
+        size = sum([entry.size for entry in entries])
+        first, last = entries[0].epoch, entries[-1].epoch
+        epochs = Counter({first: len(entries)}) if first == last else Counter(entry.epoch for entry in entries)
+        with self._lock:
+            self._first_error = self._first_error or error
+            self._waiting_bytes -= size
+            self._counts[kind] += len(entries)
+            self._unsettled -= epochs  # which forgets those of which none is left
+            if self._callers:
+                self._room.notify_all()
+
+    # ── telling ──
+
+    def flush(self, timeout_s: float) -> None:
+        """Wait until all that was taken in before is in the log. Raises `NotDelivered`, and `EngineClosed`."""
+        with self._lock:
+            self._check_caller()
+            self._check_open()
+            told, mark = self._told, self._epoch
+            self._epoch += 1
+            self._callers += 1
+            self._room.wait_for(lambda: not self._unsettled_until(mark), timeout_s)
+            self._callers -= 1
+            self._tell(told, self._unsettled_until(mark))
+
+    def _check_caller(self) -> None:
+        if threading.current_thread() is self._thread:
+            raise LogError("on_failure must neither flush nor shut down: it is waited for. Leave that to other threads")
+
+    def _unsettled_until(self, mark: int) -> int:
+        return sum(count for epoch, count in self._unsettled.items() if epoch <= mark)
+
+    def _tell(self, told: Counter[str], waiting: int) -> None:
+        """Raise what there is to say of failures that were not `told`, and of what waits. With the lock held."""
+        failed, unknown = (self._counts[kind] - told[kind] for kind in _FAILURES)
+        if not (failed or unknown or waiting):
+            return
+        says = [f"{failed} are not in the log"] * bool(failed)
+        says += [f"{unknown} may be in the log or not"] * bool(unknown)
+        says += [f"{waiting} are still on their way (flush again)"] * bool(waiting)
+        cause = self._first_error
+        error = NotDelivered(
+            f"of the events emitted since the last flush, {', '.join(says)}{'' if cause is None else f': {cause}'}"
+        )
+        error.failed, error.unknown, error.waiting = failed, unknown, waiting
+        if not waiting:
+            # A flush that ran out of time tells, and the next one tells again.
+            self._told = Counter({kind: self._counts[kind] for kind in _FAILURES})
+            self._first_error = None
+        raise error from cause
+
+    def statistics(self) -> dict[str, int]:
+        """Counters since the beginning, and what waits now."""
+        with self._lock:
+            names = ("emitted", "acknowledged", "failed", "unknown", "refused", "batches", "retries")
+            counts = {name: self._counts[name] for name in names}
+            return counts | {"waiting": self._unsettled.total(), "waiting_bytes": self._waiting_bytes}

@@ -1,0 +1,377 @@
+"""Getting events to a log: one thread sends what was taken in, in batches, and tries again what failed.
+
+Theory of operation. The thread sorts what came into lanes (`lastseen.lanes`), gives each idle lane's batch to
+`Log.append_soon`, and hears of the answers. Nothing waits for company: a batch is what has gathered while the one
+before was under way. A batch that failed is tried again until its events are too old; its lane waits, others do not.
+
+The thread is no daemon, so that a program which ends without a word still sends what it has emitted: the thread sees
+that the main thread is gone, and ends when all is sent, or `EXIT_TIMEOUT_S` is over. (Handlers of `atexit` come too
+late for that: kafka-python's have run by then, and in a child of `multiprocessing` none are run.)
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, cast
+
+from lastseen.emitter.buffer import Intake
+from lastseen.emitter.lanes import Batch, Entry, Lane, Lanes
+from lastseen.engine.codec import decode
+from lastseen.engine.errors import (
+    EngineClosed,
+    InvalidInput,
+    LastseenError,
+    LogCorrupt,
+    LogError,
+    LogMismatch,
+    LogTooNew,
+    LogUnavailable,
+    OutcomeUnknown,
+)
+from lastseen.engine.events import SessionEvent
+from lastseen.engine.log.port import Log
+
+EXIT_TIMEOUT_S = 5.0
+"""How long a program that has come to its end waits for events that are not sent yet."""
+PAUSE_TIMEOUT_S = 5.0
+LOOK_EVERY_S = 0.25
+"""How often an idle thread looks whether the program has ended."""
+FIRST_RETRY_S, LAST_RETRY_S = 0.1, 2.0
+MAX_UNDER_WAY = 64
+"""Batches that the log has at once: together they are less than it takes in."""
+HOPELESS = (EngineClosed, InvalidInput, LogCorrupt, LogMismatch, LogTooNew)
+"""After these, trying again does not help."""
+OnFailure = Callable[[SessionEvent, Exception], None]
+_logger = logging.getLogger("lastseen")
+
+
+class Delivery(Intake):
+    """Takes events in, and brings them to one log."""
+
+    def __init__(
+        self,
+        open_log: Callable[[], Log],
+        max_waiting_bytes: int,
+        wait_timeout_s: float,
+        give_up_after_s: float,
+        on_failure: OnFailure | None,
+    ) -> None:
+        super().__init__(max_waiting_bytes, wait_timeout_s)
+        self._open_log = open_log
+        self._give_up_after_s = give_up_after_s
+        self._on_failure = on_failure
+        self._is_busy = self._is_paused = self._is_ending = False
+        self._answers: deque[tuple[Lane, Future[Any]]] = deque()
+        # All else is the thread's own.
+        self.log: Log | None = None
+        self._open_at_s, self._open_failures = 0.0, 0
+        self._unsorted: deque[Entry] = deque()
+        self._lanes: Lanes | None = None
+        self._listed: deque[Lane] = deque()
+        """Lanes whose turn it is, if they have anything."""
+        self._retrying: list[Lane] = []
+        self._under_way: dict[Lane, Batch] = {}
+        self._exit_by_s: float | None = None
+
+    def open(self) -> None:
+        """Open the log at once, so that whoever asks hears what is wrong with it. Raises the log's errors."""
+        self.log = self._open_log()
+
+    def _wake(self) -> None:
+        if self._is_idle:
+            self._is_idle = False
+            self._work.notify()
+        elif self._thread is None:
+            self._thread = _Thread(target=self._run, name="lastseen-emitter", daemon=False)
+            self._thread.start()
+
+    # ── the thread ──
+
+    def _run(self) -> None:
+        try:
+            while True:
+                self._await_work()
+                while self._answers:
+                    self._hear(*self._answers.popleft())
+                if self._is_ending:
+                    self._abandon(EngineClosed("the emitter was shut down before the event was sent"), closes_log=True)
+                    return
+                if _has_program_ended() and self._leaves():
+                    return
+                now_s = time.monotonic()
+                if self._is_busy and self._has_log(now_s):
+                    self._sort_in()
+                    self._send(now_s)
+        except BaseException as error:  # a fault of ours: whoever waits must hear of it
+            _logger.exception("the emitter's thread has failed, and its events are lost")
+            self._is_closed = True
+            self._abandon(OutcomeUnknown(f"the emitter's thread has failed: {error!r}"), closes_log=False)
+
+    def _await_work(self) -> None:
+        """Wait until there may be something to do."""
+        with self._lock:
+            self._is_busy = False
+            if self._is_paused:
+                self._room.notify_all()
+            left_s = self._next_try_s() - time.monotonic()
+            has_come = bool(self._incoming) and not self._is_paused
+            if not (self._answers or self._is_ending or has_come or left_s <= 0):
+                self._is_idle = True
+                self._work.wait(min(left_s, LOOK_EVERY_S))
+                self._is_idle = False
+            if not self._is_paused:
+                self._is_busy = True
+                self._unsorted.extend(self._incoming)
+                self._incoming = []
+
+    def _next_try_s(self) -> float:
+        """When there is something to do that nobody tells of."""
+        if self._is_paused:
+            return math.inf
+        if self.log is None:
+            return self._open_at_s if self._unsorted or self._listed or self._retrying else math.inf
+        if self._listed and len(self._under_way) < MAX_UNDER_WAY:
+            return 0.0
+        return min((lane.retry_at_s for lane in self._retrying), default=math.inf)
+
+    def _leaves(self) -> bool:
+        """Whether the thread ends, now that the program has: all is sent, or there is no more time."""
+        with self._lock:
+            if self._is_paused:
+                return False
+            left = self._unsettled.total()
+            self._exit_by_s = self._exit_by_s or time.monotonic() + EXIT_TIMEOUT_S
+            if left and time.monotonic() < self._exit_by_s:
+                return False
+            log = None
+            if not left:
+                # Whoever emits yet, in a handler of `atexit` say, starts another thread, and that opens it anew.
+                log, self.log, self._thread, self._exit_by_s = self.log, None, None, None
+        if left:
+            _logger.warning(
+                "the program has ended, and %s events could not be sent within %s s: they are lost, or of unknown"
+                " outcome; flush or shut the emitter down before the end to hear of it in time",
+                left, EXIT_TIMEOUT_S,
+            )  # fmt: skip
+            self._abandon(LogUnavailable("the program ended before the event was sent"), closes_log=False)
+            with self._lock:
+                self._thread, self._exit_by_s = None, None
+        elif log is not None:
+            log.close()
+        return True
+
+    # ── sending ──
+
+    def _has_log(self, now_s: float) -> bool:
+        """Whether the log is open; it is tried to open it if it is time."""
+        if self.log is not None:
+            return True
+        if now_s < self._open_at_s or self._next_try_s() == math.inf:
+            return False
+        try:
+            log = self._open_log()
+            if self._lanes is not None and log.partitions != self._lanes.partitions:
+                log.close()
+                raise LogMismatch(f"the log has {log.partitions} partitions now, and had {self._lanes.partitions}")
+        except Exception as error:
+            self._open_failures += 1
+            self._open_at_s = time.monotonic() + retry_delay_s(self._open_failures)
+            is_hopeless = isinstance(error, HOPELESS)
+            self._give_up_unsent(math.inf if is_hopeless else now_s - self._give_up_after_s, error)
+            return False
+        self.log, self._open_failures = log, 0
+        return True
+
+    def _give_up_unsent(self, than_s: float, error: Exception) -> None:
+        """Give up what was taken in before that, while there is no log, and so nothing under way."""
+        dropped = []
+        while self._unsorted and self._unsorted[0].taken_s <= than_s:
+            dropped.append(self._unsorted.popleft())
+        self._fail(dropped, error, is_doubtful=False)
+        for lane in (*self._listed, *self._retrying):
+            self._give_up_old(lane, than_s, error)
+
+    def _sort_in(self) -> None:
+        assert self.log is not None, "asked only where there is one"
+        if self._lanes is None:
+            self._lanes = Lanes(self.log.partitions)
+        lane_of = self._lanes.of
+        for entry in self._unsorted:
+            lane = lane_of(entry.key)
+            lane.entries.append(entry)
+            if not lane.is_listed:
+                lane.is_listed = True
+                self._listed.append(lane)
+        self._unsorted.clear()
+
+    def _send(self, now_s: float) -> None:
+        assert self.log is not None, "asked only where there is one"
+        if self._retrying:
+            self._listed.extend(lane for lane in self._retrying if lane.retry_at_s <= now_s)
+            self._retrying = [lane for lane in self._retrying if lane.retry_at_s > now_s]
+        while self._listed and len(self._under_way) < MAX_UNDER_WAY:
+            lane = self._listed.popleft()
+            self._give_up_old(lane, now_s - self._give_up_after_s, None)
+            batch = lane.next_batch()
+            if batch is None:
+                lane.is_listed = False
+                continue
+            batch.attempts += 1
+            self._under_way[lane] = batch
+            try:
+                future = self.log.append_soon(batch.messages)
+            except Exception as error:
+                self._has_failed(lane, error, is_doubtful=not isinstance(error, LastseenError))
+            else:
+                future.add_done_callback(partial(self._answer, lane))
+
+    def _give_up_old(self, lane: Lane, than_s: float, error: Exception | None) -> None:
+        batch = lane.batch
+        while dropped := lane.drop_older(than_s):
+            why = (batch and batch.error) or error or LogUnavailable("it was not sent in time: the log is too slow")
+            self._fail(dropped, why, is_doubtful=batch is not None and batch.is_doubtful)
+            batch = lane.batch
+
+    # ── what came of it ──
+
+    def _answer(self, lane: Lane, future: Future[Any]) -> None:
+        """On a thread of the log's."""
+        self._answers.append((lane, future))
+        with self._lock:
+            if self._is_idle:
+                self._work.notify()
+
+    def _hear(self, lane: Lane, future: Future[Any]) -> None:
+        error = future.exception()
+        if error is None:
+            batch = self._under_way.pop(lane, None)
+            if batch is not None:
+                lane.batch = None
+                self._counts["batches"] += 1
+                self._listed.append(lane)
+                self._settle(batch.entries, "acknowledged")
+        else:
+            is_known = isinstance(error, LogUnavailable | InvalidInput)
+            self._has_failed(lane, error if isinstance(error, Exception) else LogError(repr(error)), not is_known)
+
+    def _has_failed(self, lane: Lane, error: Exception, is_doubtful: bool) -> None:
+        batch = self._under_way.pop(lane, None)
+        if batch is None:
+            return  # given up long ago
+        batch.error = error
+        batch.is_doubtful |= is_doubtful
+        if isinstance(error, InvalidInput) and len(batch.entries) > 1:
+            lane.halve()
+            self._listed.appendleft(lane)
+        elif isinstance(error, HOPELESS) or self._is_ending:
+            lane.batch = None
+            self._listed.append(lane)
+            self._fail(batch.entries, error, batch.is_doubtful)
+        else:
+            self._counts["retries"] += 1
+            lane.retry_at_s = time.monotonic() + retry_delay_s(batch.attempts)
+            self._retrying.append(lane)
+
+    def _fail(self, entries: Sequence[Entry], error: Exception, is_doubtful: bool) -> None:
+        if not entries:
+            return
+        if self._on_failure is not None:
+            for entry in entries:
+                event, _ = cast("tuple[SessionEvent, int]", decode(entry.key, entry.value))
+                try:
+                    self._on_failure(event, error)
+                except Exception:
+                    _logger.exception("on_failure has failed")
+        self._settle(entries, "unknown" if is_doubtful else "failed", error)
+
+    # ── the end ──
+
+    def shutdown(self, timeout_s: float) -> None:
+        """Send what there is, and let go of the log. Raises `NotDelivered`."""
+        with self._lock:
+            self._check_caller()
+            if self._is_closed:
+                return
+            self._is_closed = True
+            told = self._told
+            self._room.notify_all()
+            self._callers += 1
+            self._room.wait_for(lambda: not self._unsettled, timeout_s)
+            self._callers -= 1
+            self._is_ending = True
+            thread, log = self._thread, self.log
+            self._work.notify()
+        if thread is not None:
+            thread.join()
+        elif log is not None:
+            log.close()
+        with self._lock:
+            self._tell(told, 0)
+
+    def _abandon(self, error: Exception, *, closes_log: bool) -> None:
+        """Give up all that is not under way; what is under way too, unless the log, closing, says what came of it."""
+        with self._lock:
+            self._unsorted.extend(self._incoming)
+            self._incoming = []
+        self._fail(list(self._unsorted), error, is_doubtful=False)
+        self._unsorted.clear()
+        lanes = [lane for each in (self._lanes.all if self._lanes else ()) for lane in each]
+        for lane in lanes:
+            if lane not in self._under_way:
+                self._give_up_old(lane, math.inf, error)
+            self._fail(lane.empty(), error, is_doubtful=False)
+        if closes_log and self.log is not None:
+            self.log.close()
+            while self._answers:
+                self._hear(*self._answers.popleft())
+        for lane, batch in list(self._under_way.items()):
+            del self._under_way[lane]
+            lane.batch = None
+            self._fail(batch.entries, OutcomeUnknown("the log did not say what came of the event"), is_doubtful=True)
+        self._lanes = None
+        self._listed.clear()
+        self._retrying.clear()
+
+    # ── around a fork ──
+
+    def pause(self) -> None:
+        """Let go of the log until `resume`: a file of SQLite must not be open in a process that forks."""
+        with self._lock:
+            if threading.current_thread() is self._thread:
+                return
+            self._is_paused = True
+            is_quiet = self._room.wait_for(lambda: not self._is_busy and not self._under_way, PAUSE_TIMEOUT_S)
+            log, self.log = (self.log, None) if is_quiet else (None, self.log)
+        if log is not None:
+            log.close()
+        elif not is_quiet:
+            _logger.warning("this process is forked while events are written: its child must not use the same file")
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        with self._lock:
+            self._is_paused = False
+            self._work.notify()
+
+
+class _Thread(threading.Thread):
+    """A thread of ours: unlike others that are no daemons, it does not mean that the program goes on."""
+
+
+def retry_delay_s(failures: int) -> float:
+    """How long to wait before another attempt after so many."""
+    return float(min(FIRST_RETRY_S * 2 ** min(failures - 1, 10), LAST_RETRY_S))
+
+
+def _has_program_ended() -> bool:
+    main = threading.main_thread()
+    return not main.is_alive() and not any(
+        not thread.daemon and thread is not main and not isinstance(thread, _Thread) for thread in threading.enumerate()
+    )

@@ -1,0 +1,139 @@
+"""Bodies of requests: read whole before anything is done, within bounds of bytes, nesting and time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from lastseen.api.problems import Problem
+
+if TYPE_CHECKING:
+    from starlette.types import Message, Receive
+
+    from lastseen.http.guard.limits import Limits
+
+_NOT_BRACKETS_OR_QUOTES = bytes(byte for byte in range(256) if byte not in b'[]{}"')
+_ONE_KIND = bytes.maketrans(b"{}", b"[]")
+CLOSE = {"Connection": "close"}
+"""With an answer that leaves the rest of a body unread."""
+
+
+class ClientGone(Exception):
+    """The caller has hung up in the middle of its request: there is nobody to answer."""
+
+
+def is_too_deep(body: bytes, max_depth: int) -> bool:
+    """Whether JSON is nested deeper than this. Says yes, too, to most of what is no JSON and may make a parser dive.
+
+    Cheaper than parsing: it counts brackets, and only where there are many looks at how they are nested.
+    """
+    if body.count(b"[") + body.count(b"{") <= max_depth:
+        return False
+    # What is escaped goes first, then no quote is left but those around strings. Strings without brackets are two
+    # quotes by now; two strings next to each other become one, which changes nothing around them.
+    plain = body.replace(rb"\\", b"").replace(rb"\"", b"") if b"\\" in body else body
+    marks = plain.translate(_ONE_KIND, _NOT_BRACKETS_OR_QUOTES).replace(b'""', b"")
+    nested = b"".join(marks.split(b'"')[::2]) if b'"' in marks else marks
+    if b"[" * (max_depth + 1) in nested:
+        return True
+    for _ in range(max_depth):
+        # Each round takes away the innermost level, wherever it is.
+        shorter = nested.replace(b"[]", b"")
+        if len(shorter) == len(nested):
+            break
+        nested = shorter
+    opened = nested.count(b"[")
+    # What is left over: deeper levels, or brackets that do not match, where a parser stops before it gets deep.
+    return opened > max_depth or 2 * opened == len(nested) > 0
+
+
+class BodyReader:
+    """Reads bodies, and knows how many bytes of them there are at the moment."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.held_bytes = 0
+
+    async def read(self, receive: Receive, declared_bytes: int | None) -> bytes:
+        """The whole body of a request. Raises `Problem` 408, 413, 422 or 503, and `ClientGone`.
+
+        What was read counts as held until it is given to `release`.
+        """
+        limits = self._limits
+        if declared_bytes is not None and declared_bytes > limits.max_body_bytes:
+            raise self._too_large()
+        if declared_bytes is not None and self.held_bytes + declared_bytes > limits.max_waiting_body_bytes:
+            raise self._too_many()
+        chunks: list[bytes] = []
+        held_bytes = 0
+        try:
+            async with asyncio.timeout(limits.upload_s):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientGone
+                    chunk: bytes = message.get("body", b"")
+                    chunks.append(chunk)
+                    held_bytes += len(chunk)
+                    self.held_bytes += len(chunk)
+                    if held_bytes > limits.max_body_bytes:
+                        raise self._too_large()
+                    if self.held_bytes > limits.max_waiting_body_bytes:
+                        raise self._too_many()
+                    if not message.get("more_body", False):
+                        break
+            body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            if is_too_deep(body, limits.max_json_depth):
+                raise Problem(
+                    422,
+                    "too-deep",
+                    f"the body is nested deeper than {limits.max_json_depth} levels, or its brackets do not match",
+                )
+            return body
+        except TimeoutError:
+            self.held_bytes -= held_bytes
+            raise Problem(
+                408,
+                "upload-too-slow",
+                f"the body did not arrive within {limits.upload_s:g} s: nothing was done, send it again",
+                headers=CLOSE,
+            ) from None
+        except BaseException:
+            self.held_bytes -= held_bytes
+            raise
+
+    def release(self, body: bytes) -> None:
+        """The request is over, and its body let go of."""
+        self.held_bytes -= len(body)
+
+    def _too_large(self) -> Problem:
+        return Problem(
+            413,
+            "body-too-large",
+            f"the body is larger than {self._limits.max_body_bytes} bytes: send it in smaller parts",
+            headers=CLOSE,
+        )
+
+    def _too_many(self) -> Problem:
+        return Problem(
+            503,
+            "overloaded",
+            "too many large bodies are being worked on: nothing was done, try again in a second",
+            headers={"Retry-After": "1", **CLOSE},
+        )
+
+
+class Replayed:
+    """Hands a body that was read already to the application; after it, whatever the caller does next."""
+
+    __slots__ = ("_body", "_receive")
+
+    def __init__(self, body: bytes, receive: Receive) -> None:
+        self._body: bytes | None = body
+        self._receive = receive
+
+    async def __call__(self) -> Message:
+        body, self._body = self._body, None
+        if body is None:
+            return await self._receive()
+        return {"type": "http.request", "body": body, "more_body": False}

@@ -1,0 +1,227 @@
+"""The guard before the routes: who is calling, from where, how much of it, and how long.
+
+One piece of plain ASGI middleware, since every request passes it. What it refuses it refuses before the body is read,
+cheapest first: host and page, size of the head, token, rate, load. Tokens are taken from the `Authorization` field and
+never from an address, which ends up in logs and histories.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Protocol
+
+from lastseen.api.problems import Problem
+from lastseen.auth.caller import ANYONE, Caller
+from lastseen.auth.token_file import TokenFile
+from lastseen.http.guard.access_log import Write, access_line, write_json
+from lastseen.http.guard.body_limits import CLOSE, BodyReader, ClientGone, Replayed
+from lastseen.http.guard.concurrency import Room
+from lastseen.http.guard.exchange import Exchange
+from lastseen.http.guard.limits import Limits
+from lastseen.http.guard.live_tokens import LiveTokens
+from lastseen.http.guard.origins import Origins, allowed_hosts, check_exposure
+from lastseen.http.guard.overload import Pace
+from lastseen.http.guard.rate_limit import Rates
+from lastseen.http.guard.request_head import bearer_token, body_bytes, no_such_token, read_head
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+__all__ = ["NOBODY", "OPEN_PATHS", "Guard", "allowed_hosts", "check_exposure", "guard"]
+
+NOBODY = Caller("nobody", frozenset())
+"""Who asks for what everybody may see. It may do nothing else."""
+OPEN_PATHS = frozenset(["/livez", "/readyz"])
+"""What probes ask for, who have no token. They are answered under load too."""
+OPEN_FOLDERS = ("/problems/",)
+STREAM_PATHS = frozenset(["/v1/events/stream"])
+SMALL_BODY_BYTES = 65_536
+"""What is refused with a larger body, or one of unknown length, ends its connection."""
+
+_logger = logging.getLogger("lastseen.http")
+
+
+class Tokens(Protocol):
+    """Knows callers by their tokens."""
+
+    def caller(self, secret: bytes) -> Caller | None:
+        """Who sends this token; `None` if nobody who may. Raises `Problem`."""
+        ...
+
+
+class Guard:
+    """Middleware that lets in who may, as far as the limits allow, and sets `scope["state"]["caller"]`."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        tokens: Tokens | None = None,
+        origins: Origins | None = None,
+        limits: Limits | None = None,
+        open_paths: Iterable[str] = OPEN_PATHS,
+        stream_paths: Iterable[str] = STREAM_PATHS,
+        write: Write = write_json,
+    ) -> None:
+        self._app = app
+        self._tokens = tokens
+        self._origins = Origins(allowed_hosts("127.0.0.1")) if origins is None else origins
+        self._limits = limits = Limits() if limits is None else limits
+        self._open_paths, self._stream_paths = frozenset(open_paths), frozenset(stream_paths)
+        self._write = write
+        self._bodies = BodyReader(limits)
+        self._rates = None if limits.requests_per_s is None else Rates(limits.requests_per_s, limits.burst)
+        self._requests = Room("requests are worked on", limits.max_requests, Pace(limits.max_requests))
+        self._streams = Room("event streams are open", limits.max_streams)
+
+    @property
+    def requests(self) -> int:
+        """How many are worked on."""
+        return self._requests.taken
+
+    @property
+    def streams(self) -> int:
+        """How many event streams are open."""
+        return self._streams.taken
+
+    @property
+    def held_body_bytes(self) -> int:
+        """How many bytes of bodies are in memory."""
+        return self._bodies.held_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection of ASGI."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})  # no such door here
+            return
+        began_s = time.monotonic()
+        exchange = Exchange(scope, send)
+        caller: Caller | None = None
+        size: int | None = 0
+        try:
+            head = read_head(scope, self._limits)
+            if self._is_preflight(scope, head, exchange):
+                await _answer_preflight(exchange)
+                return
+            is_open = scope["path"] in self._open_paths or scope["path"].startswith(OPEN_FOLDERS)
+            size = body_bytes(head)
+            caller = NOBODY if is_open else self._recognise(head)
+            scope.setdefault("state", {})["caller"] = caller
+            if is_open:
+                await self._serve(scope, receive, exchange, size)
+            else:
+                if self._rates is not None:
+                    exchange.more += self._rates.take(caller.name, size or 0, began_s)
+                if scope["path"] in self._stream_paths:
+                    await self._serve_stream(scope, receive, exchange, self._still_known(head, caller))
+                else:
+                    with self._requests.place(caller):  # until the work is done, whoever waits for it
+                        await self._serve(scope, receive, exchange, size)
+        except Problem as problem:
+            if size is None or size > SMALL_BODY_BYTES:
+                problem.headers.update(CLOSE)  # nobody reads the rest of it
+            await exchange.refuse(problem)
+        except ClientGone:
+            pass
+        finally:
+            exchange.end()
+            self._write(
+                access_line(scope, exchange.status, time.monotonic() - began_s, None if caller is None else caller.name)
+            )
+
+    def _is_preflight(self, scope: Scope, head: dict[bytes, bytes], exchange: Exchange) -> bool:
+        exchange.more = self._origins.check(head.get(b"host"), head.get(b"origin"))
+        return bool(exchange.more) and scope["method"] == "OPTIONS"
+
+    def _recognise(self, head: dict[bytes, bytes]) -> Caller:
+        if self._tokens is None:
+            return ANYONE
+        caller = self._tokens.caller(bearer_token(head))
+        if caller is None:
+            raise no_such_token()
+        return caller
+
+    def _still_known(self, head: dict[bytes, bytes], caller: Caller) -> Callable[[], bool] | None:
+        tokens = self._tokens
+        if tokens is None:
+            return None
+        secret = bearer_token(head)
+
+        def is_known() -> bool:
+            try:
+                return tokens.caller(secret) == caller
+            except Problem:  # the tokens cannot be read: fail closed
+                return False
+
+        return is_known
+
+    async def _serve_stream(
+        self, scope: Scope, receive: Receive, exchange: Exchange, is_known: Callable[[], bool] | None
+    ) -> None:
+        """Serve a stream for as long as its token is good: the request was let in once, and may go on for days."""
+        caller: Caller = scope["state"]["caller"]
+        with self._streams.place(caller):
+            exchange.is_known = is_known
+            try:
+                await self._app(scope, receive, exchange.send)
+            except BaseException:
+                if not exchange.has_lost_its_token:
+                    raise
+
+    async def _serve(self, scope: Scope, receive: Receive, exchange: Exchange, size: int | None) -> None:
+        if size == 0:
+            await self._work(scope, receive, exchange)
+            return
+        body = await self._bodies.read(receive, size)
+        try:
+            await self._work(scope, Replayed(body, receive), exchange)
+        finally:
+            self._bodies.release(body)
+
+    async def _work(self, scope: Scope, receive: Receive, exchange: Exchange) -> None:
+        exchange.give(self._limits.request_s)
+        try:
+            await self._app(scope, receive, exchange.send)
+        except asyncio.CancelledError:
+            if not exchange.was_cut:
+                raise
+            # We cancelled it ourselves; the server sees an answer that was not finished, and hangs up.
+        except Exception:
+            if not exchange.was_too_slow:
+                raise
+            # The connection may be at its next request already, and must not pay for this one.
+            _logger.exception("a request that had taken too long failed in the end")
+
+
+async def _answer_preflight(exchange: Exchange) -> None:
+    fields = [*Origins.preflight(), (b"content-length", b"0")]
+    await exchange.send({"type": "http.response.start", "status": 204, "headers": fields})
+    await exchange.send({"type": "http.response.body", "body": b""})
+
+
+def guard(
+    *,
+    host: str,
+    token_file: str | None = None,
+    hosts: Iterable[str] = (),
+    origins: Iterable[str] = (),
+    limits: Limits | None = None,
+    open_paths: Iterable[str] = OPEN_PATHS,
+    write: Write = write_json,
+) -> Callable[[ASGIApp], Guard]:
+    """The guard of a service that listens on `host`: give it the application. Raises `InvalidSetting`.
+
+    `hosts` are names that it goes by, `origins` are web pages elsewhere that may use it, such as
+    `https://console.example.org`. Without a token file only what listens on the loopback is served.
+    """
+    check_exposure(host, has_tokens=token_file is not None)
+    tokens = None if token_file is None else LiveTokens(TokenFile(token_file))
+    known = Origins(allowed_hosts(host, hosts), origins)
+    paths = frozenset(open_paths)
+    return lambda app: Guard(app, tokens=tokens, origins=known, limits=limits, open_paths=paths, write=write)

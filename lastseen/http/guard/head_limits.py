@@ -1,0 +1,102 @@
+"""A head of a request that never ends: the parser under uvicorn would collect it for ever, in memory and in time.
+
+The guard's own check comes too late for that, since the application is asked when the head is complete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from lastseen.api.problems import MEDIA_TYPE, Problem, document
+from lastseen.http.guard.limits import Limits
+
+
+def bounded_protocol(limits: Limits) -> type[HttpToolsProtocol]:
+    """The protocol to give uvicorn as `http`: answers 431 or 408 and hangs up where a head is too large or too slow."""
+
+    class Bounded(_BoundedProtocol):
+        max_head_bytes = limits.max_head_bytes + _SLACK_BYTES
+        head_s = limits.head_s
+
+    return Bounded
+
+
+_SLACK_BYTES = 8_192
+"""What is only a little too large gets the guard's better answer."""
+
+
+class _BoundedProtocol(HttpToolsProtocol):
+    max_head_bytes: int
+    head_s: float
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._is_in_head = False
+        self._unfinished_bytes = 0
+        """Received since the parser last completed a head, a message, or a piece of a body."""
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._unfinished_bytes += len(data)
+        before = self._unfinished_bytes
+        super().data_received(data)
+        if self._unfinished_bytes < before:
+            return  # the parser got somewhere
+        if self._unfinished_bytes > self.max_head_bytes:
+            self._hang_up(431, "head-too-large", f"the head of a request may take {self.max_head_bytes} bytes")
+        elif self._is_in_head and self._head_timer is None:
+            self._wait_for_head()
+
+    def on_message_begin(self) -> None:
+        self._is_in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._is_in_head = False
+        self._unfinished_bytes = 0
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._unfinished_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._unfinished_bytes = 0
+        super().on_message_complete()
+
+    def _wait_for_head(self) -> None:
+        self._head_timer = self.loop.call_later(self.head_s, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _give_up(self) -> None:
+        self._hang_up(408, "head-too-slow", f"the head of a request must arrive within {self.head_s:g} s")
+
+    def _hang_up(self, status: int, slug: str, detail: str) -> None:
+        if self.transport.is_closing():
+            return
+        is_quiet = self.cycle is None or self.cycle.response_complete
+        if is_quiet:  # else these bytes would end up in the middle of another answer
+            problem = Problem(status, slug, detail)
+            body = document(problem)
+            self.transport.write(
+                b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
+                % (status, HTTPStatus(status).phrase.encode(), MEDIA_TYPE.encode(), len(body), body)
+            )
+        self.transport.close()

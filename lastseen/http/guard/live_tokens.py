@@ -1,0 +1,65 @@
+"""The tokens of a running service: what the file says, within a second or two of its saying it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from lastseen.api.problems import Problem
+from lastseen.auth.caller import Caller
+from lastseen.auth.token_file import TokenFile
+from lastseen.auth.tokens import Keyring
+from lastseen.engine.clock import Clock, SystemClock
+from lastseen.engine.errors import InvalidSetting
+
+_logger = logging.getLogger("lastseen.tokens")
+LOOK_EVERY_S = 1.0
+
+
+class LiveTokens:
+    """Recognises callers by the tokens in a file. Raises `InvalidSetting` if the file is no good at the start.
+
+    If it becomes so later, nobody is let in until it is mended: who was to be revoked by the change is not known.
+    """
+
+    def __init__(
+        self, file: TokenFile, *, clock: Clock | None = None, steady_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._file = file
+        self._clock: Clock = SystemClock() if clock is None else clock
+        self._steady_s = steady_s
+        # The version is looked at before the content: a change in between is found at the next look.
+        self._version = file.version()
+        self._keyring: Keyring | None = Keyring(file.read())
+        self._look_at_s = steady_s() + LOOK_EVERY_S
+
+    def caller(self, secret: bytes) -> Caller | None:
+        """Who sends this token; `None` if nobody who may. Raises `Problem` 503 while the file is no good."""
+        now_s = self._steady_s()
+        if now_s >= self._look_at_s:
+            self._look_at_s = now_s + LOOK_EVERY_S
+            self._look()
+        if self._keyring is None:
+            raise Problem(
+                503,
+                "tokens-unreadable",
+                "the service cannot read its tokens, and lets nobody in: its log says why",
+                headers={"Retry-After": "5"},
+            )
+        return self._keyring.find(secret, self._clock.now_ms())
+
+    def _look(self) -> None:
+        version = self._file.version()
+        if version == self._version and self._keyring is not None:
+            return
+        try:
+            self._keyring = Keyring(self._file.read())
+        except InvalidSetting as error:
+            if self._keyring is not None or version != self._version:
+                # Said once, and again when the file has changed and is no good still.
+                _logger.error("nobody is let in: %s", error)
+            self._keyring = None
+        else:
+            _logger.info("the tokens have changed, and are read anew")
+        self._version = version

@@ -1,0 +1,74 @@
+"""`/livez` and `/readyz`: whether the process answers, and whether this instance should be asked.
+
+The log may take long to answer, or never: it is asked in a thread, one question at a time, and a probe waits for the
+answer only so long. Probes that come together share an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import anyio.to_thread
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from lastseen.embedded.introspection import Observed
+from lastseen.http.head_method import LOOK, READ
+from lastseen.monitoring.readiness import Check, checks
+
+PATIENCE_S = 2.0
+"""How long a probe waits for the checks."""
+_NO_STORE = {"Cache-Control": "no-store"}
+_SLOW = Check("log", False, f"no answer within {PATIENCE_S:g} s: see that the log is reachable from here")
+
+
+class Readiness:
+    """Asks whether an engine is ready, for many probes at a time."""
+
+    def __init__(self, engine: Observed, is_leaving: Callable[[], bool]) -> None:
+        self._engine = engine
+        self._is_leaving = is_leaving
+        self._asking: asyncio.Task[list[Check]] | None = None
+
+    async def found(self, patience_s: float = PATIENCE_S) -> list[Check]:
+        """What the checks say; that they take too long, if so."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask())
+        try:
+            # Shielded: the next probe may get the answer that this one does not wait for.
+            return await asyncio.wait_for(asyncio.shield(self._asking), patience_s)
+        except TimeoutError:
+            return [_SLOW]
+
+    async def _ask(self) -> list[Check]:
+        # What hangs must not hang the end of the program: such a thread is left alone.
+        return await anyio.to_thread.run_sync(
+            lambda: list(checks(self._engine, self._is_leaving)), abandon_on_cancel=True
+        )
+
+
+def router(engine: Observed, is_leaving: Callable[[], bool] = lambda: False) -> APIRouter:
+    """The routes, for `application.build`. Once `is_leaving` says so, the instance is not ready any more."""
+    readiness = Readiness(engine, is_leaving)
+    found = APIRouter()
+
+    @found.api_route("/livez", methods=[READ, LOOK], include_in_schema=False)
+    async def livez() -> Response:
+        return PlainTextResponse("ok\n", headers=_NO_STORE)
+
+    @found.api_route("/readyz", methods=[READ, LOOK], include_in_schema=False)
+    async def readyz(request: Request) -> Response:
+        looked = await readiness.found()
+        is_ready = all(check.ok for check in looked if check.is_needed)
+        text = "ready\n" if is_ready else "not ready\n"
+        if "verbose" in request.query_params:
+            text = "".join(f"[{_mark(check)}] {check.name}: {check.says}\n" for check in looked) + text
+        return PlainTextResponse(text, 200 if is_ready else 503, headers=_NO_STORE)
+
+    return found
+
+
+def _mark(check: Check) -> str:
+    return "ok" if check.ok else "failing" if check.is_needed else "warning"

@@ -1,0 +1,100 @@
+"""Routes of the past: records and lives of a key, why it lives or ended, its messages."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from lastseen.api import models, queries
+from lastseen.api.points_in_time import moment_of
+from lastseen.auth.caller import Scope
+from lastseen.http import responses
+from lastseen.http.caller import caller_of
+from lastseen.http.key_paths import SESSIONS, key_in
+from lastseen.http.operation import Answer, Operation
+from lastseen.http.requests import or_none, query_of
+from lastseen.http.routes.sessions import reach
+from lastseen.http.worker_threads import Door
+
+
+class PastOf:
+    """The handlers."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._engine = door.engine
+
+    async def history(self, request: Request) -> Response:
+        """A page of records, or of lives."""
+        key, asked = await self._asked(request, queries.PastPage)
+        return await self._door.call(self._lives if asked.of == "lives" else self._history, key, asked)
+
+    def _history(self, key: str, asked: queries.PastPage) -> Response:
+        # One more than asked for tells whether there is another page.
+        found = self._engine.history(key, after_offset=asked.after, limit=asked.limit + 1)
+        rows = [entry._asdict() | {"verdict": entry.verdict.label} for entry in found[: asked.limit]]
+        cursor = rows[-1]["offset"] if len(found) > asked.limit else None
+        return responses.of_value({"records": rows, "cursor": cursor})
+
+    def _lives(self, key: str, asked: queries.PastPage) -> Response:
+        found = self._engine.lives(key, after_offset=asked.after, limit=asked.limit + 1)
+        rows = [life._asdict() for life in found[: asked.limit]]
+        cursor = rows[-1]["began_offset"] if len(found) > asked.limit else None
+        return responses.of_value({"lives": rows, "cursor": cursor})
+
+    async def explain(self, request: Request) -> Response:
+        """Why."""
+        key, _ = await self._asked(request, queries.Explaining)
+        return responses.of_value(asdict(await self._door.call(self._engine.explain, key)))
+
+    async def messages(self, request: Request) -> Response:
+        """The newest messages, now or then."""
+        key, asked = await self._asked(request, queries.Looking)
+        found = await self._door.call(self._messages, key, or_none(asked.as_of))
+        return responses.of_value({"messages": found})
+
+    def _messages(self, key: str, as_of: str | None) -> list[dict[str, Any]]:
+        if as_of is None:
+            found = self._engine.messages(key)
+        else:
+            found = self._engine.messages_as_of(key, moment_of(self._engine, key, "as_of", as_of))
+        return [
+            {"offset": each.offset, "event_id": each.event_id, "at_ms": each.at_ms, "value": msgspec.Raw(each.value)}
+            for each in found
+        ]
+
+    async def _asked(self, request: Request, kind: type[Any]) -> tuple[str, Any]:
+        key = key_in(request.path_params["key"])
+        caller_of(request, Scope.READ, key)
+        asked = query_of(request, kind)
+        await reach(self._door, asked.min_position)
+        return key, asked
+
+
+def operations(door: Door) -> list[Operation]:
+    """The operations."""
+    past = PastOf(door)
+    return [
+        Operation(
+            "GET", f"{SESSIONS}/{{key}}/history", "readHistory", past.history, Scope.READ,
+            "Every record of a key, or each of its sessions", {200: Answer("One page.", models.HistoryPage)},
+            "In the order of the log, each record with its verdict.", query=queries.PastPage, tag="past",
+            problems=(409,),
+        ),
+        Operation(
+            "GET", f"{SESSIONS}/{{key}}/explain", "explainSession", past.explain, Scope.READ,
+            "Why a session lives, and until when; or why it ended", {200: Answer("Why.", models.Explanation)},
+            "Answers for any key: one that no record names is `unknown`.", query=queries.Explaining, tag="past",
+            problems=(409,),
+        ),
+        Operation(
+            "GET", f"{SESSIONS}/{{key}}/messages", "readMessages", past.messages, Scope.READ,
+            "The newest messages of a session", {200: Answer("The messages, oldest first.", models.Messages)},
+            "Of the live one, or with `as_of` of the one that lived then.", query=queries.Looking, tag="past",
+            problems=(404, 409),
+        ),
+    ]  # fmt: skip

@@ -1,0 +1,130 @@
+"""Work that takes longer than a request: begun by one, watched by others, remembered for a while."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from lastseen.api import queries, service_models
+from lastseen.api.problems import Problem
+from lastseen.auth.caller import Scope
+from lastseen.engine.errors import LastseenError
+from lastseen.http import responses
+from lastseen.http.caller import caller_of
+from lastseen.http.operation import Answer, Operation
+from lastseen.http.requests import query_of
+from lastseen.http.routes.statistics import for_all_keys
+from lastseen.http.worker_threads import Door
+
+MAX_UNDER_WAY = 2
+REMEMBERED = 100
+PATH = "/v1/operations"
+Progress = Callable[[int, int], None]
+Work = Callable[[Progress], dict[str, Any]]
+_logger = logging.getLogger("lastseen")
+
+
+class LongWork:
+    """What is under way, and what became of what was. To be used in the event loop."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._all: dict[str, service_models.LongOperation] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_over = False
+        door.at_close(self.close)
+
+    def begin(self, kind: service_models.WorkKind, work: Work) -> Response:
+        """Begin some work; answers 202 with where it can be watched. Raises `Problem` 503 while too much goes on."""
+        if self._is_over or len(self._tasks) >= MAX_UNDER_WAY:
+            raise Problem(
+                503, "too-many-operations", f"{MAX_UNDER_WAY} operations are under way, and that is the limit",
+                headers={"Retry-After": "5"},
+            )  # fmt: skip
+        operation = service_models.LongOperation(secrets.token_urlsafe(12), kind, "running", _now_ms())
+        self._all[operation.id] = operation
+        while len(self._all) > REMEMBERED:
+            del self._all[next(name for name, each in self._all.items() if each.status != "running")]
+        task = asyncio.ensure_future(self._see_through(operation, work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return responses.of_value(operation, 202, {"Location": f"{PATH}/{operation.id}"})
+
+    async def _see_through(self, operation: service_models.LongOperation, work: Work) -> None:
+        def progress(done: int, total: int) -> None:
+            operation.done, operation.total = done, total
+            if self._is_over:
+                raise _Over
+
+        try:
+            operation.result = await self._door.call(work, progress)
+            operation.status = "done"
+        except (LastseenError, _Over) as error:
+            operation.error = service_models.Failure(
+                type(error).__name__.strip("_"), str(error) or "the service has stopped"
+            )
+            operation.status = "failed"
+        except Exception:
+            _logger.exception("an operation failed unexpectedly")
+            operation.error = service_models.Failure(
+                "Unexpected", "something went wrong, and the service's log says what"
+            )
+            operation.status = "failed"
+        operation.ended_at_ms = _now_ms()
+
+    async def close(self) -> None:
+        """Break off what is under way, at its next step, and take nothing more."""
+        self._is_over = True
+        if self._tasks:
+            await asyncio.wait(set(self._tasks))
+
+    # ── the handlers ──
+
+    async def list(self, request: Request) -> Response:
+        """All that are remembered, newest first."""
+        for_all_keys(caller_of(request, Scope.ADMIN))
+        query_of(request, queries.Nothing)
+        return responses.of_value({"operations": list(reversed(self._all.values()))})
+
+    async def get(self, request: Request) -> Response:
+        """One."""
+        for_all_keys(caller_of(request, Scope.ADMIN))
+        query_of(request, queries.Nothing)
+        operation = self._all.get(request.path_params["id"])
+        if operation is None:
+            raise Problem(
+                404, "no-such-operation",
+                f"this instance knows no such operation: it remembers the last {REMEMBERED} since its start",
+            )  # fmt: skip
+        return responses.of_value(operation)
+
+
+class _Over(Exception):
+    """The service stops: the work is broken off."""
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def operations(long_work: LongWork) -> list[Operation]:
+    """The operations."""
+    return [
+        Operation(
+            "GET", PATH, "listOperations", long_work.list, Scope.ADMIN, "Long work of this instance",
+            {200: Answer("Newest first.", service_models.LongOperations)}, tag="service", query=queries.Nothing,
+        ),
+        Operation(
+            "GET", f"{PATH}/{{id}}", "getOperation", long_work.get, Scope.ADMIN, "One piece of long work",
+            {200: Answer("How far it is, or what came of it.", service_models.LongOperation)}, tag="service",
+            problems=(404,),
+            query=queries.Nothing,
+        ),
+    ]  # fmt: skip

@@ -1,0 +1,271 @@
+"""Routes of sessions as such: open, look, list, end."""
+
+from __future__ import annotations
+
+from msgspec import UNSET
+from starlette.requests import Request
+from starlette.responses import Response
+
+from lastseen.api import models, queries
+from lastseen.api.points_in_time import moment_of
+from lastseen.api.positions import HEADER, position_text, positions_in, positions_text
+from lastseen.api.problems import Problem
+from lastseen.auth.caller import Scope
+from lastseen.engine.errors import SessionExists
+from lastseen.engine.log.port import Position
+from lastseen.engine.session import Policy, SessionView
+from lastseen.http import responses
+from lastseen.http.caller import caller_of
+from lastseen.http.etags import check_match, etag_of, tags_in, version_asked
+from lastseen.http.idempotency import Idempotency, another_body
+from lastseen.http.key_paths import SESSIONS, key_in, path_of
+from lastseen.http.operation import Answer, Operation
+from lastseen.http.requests import body_of, or_none, query_of
+from lastseen.http.worker_threads import Door
+from lastseen.projections.history import Life
+from lastseen.projections.live_view import Page
+
+ATTEMPTS = 4
+"""How often opening looks again: between look and creation somebody else may create, and end, a session."""
+
+
+def policy_of(limits: models.Limits | None) -> Policy | None:
+    """The engine's policy from what a caller sent."""
+    if limits is None:
+        return None
+    return Policy(**{name: getattr(limits, name) for name in limits.__struct_fields__})
+
+
+async def reach(door: Door, min_position: queries.MinPosition) -> None:
+    """Wait for the positions that a caller has seen. Raises `Problem`."""
+    if min_position is not UNSET:
+        await door.reach(positions_in("min_position", min_position))
+
+
+def ended_of(life: Life) -> models.Ended:
+    """How a session ended, for the answer."""
+    assert life.ended_at_ms is not None
+    assert life.reason is not None
+    place = None if life.ended_offset is None else position_text(Position(life.partition, life.ended_offset))
+    return models.Ended(life.session_id, life.began_at_ms, life.ended_at_ms, life.reason, place, life.ended_by)
+
+
+def absent(key: str, life: Life | None) -> Problem:
+    """Nothing lives under a key: 410 with when, why and by which record, or 404 if nothing ever did."""
+    if life is None or life.ended_at_ms is None:
+        return Problem(
+            404, "session-not-found", "no session lives or ever lived under this key",
+            members={"error": "SessionNotFound"},
+        )  # fmt: skip
+    ended = ended_of(life)
+    where = "no record has said so yet" if ended.position is None else f"record {ended.position} says so"
+    return Problem(
+        410, "session-ended", f"the session under this key has ended: {ended.reason}; {where}",
+        members={"error": "SessionEnded", "ended": ended},
+    )  # fmt: skip
+
+
+class Sessions:
+    """The handlers."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._engine = door.engine
+        self._idempotency = Idempotency(door.engine.log_identity)
+
+    # ── opening ──
+
+    async def open(self, request: Request) -> Response:
+        """Open or create."""
+        caller = caller_of(request, Scope.TOUCH)
+        wanted = await body_of(request, models.NewSession)
+        caller_of(request, Scope.TOUCH, wanted.key)
+        name = request.headers.get("idempotency-key")
+        if name is None:
+            return await self._door.call(self._open, wanted, None)
+        content = await request.body()
+        return await self._idempotency.once(
+            caller, name, content, lambda session_id: self._door.call(self._open, wanted, session_id)
+        )
+
+    def _open(self, wanted: models.NewSession, session_id: str | None) -> Response:
+        """`session_id` is for the session that is created. If one has it, an earlier request with the key made that."""
+        policy = policy_of(wanted.policy)
+        elsewhere = None if session_id is None else self._engine.get_by_id(session_id)
+        if elsewhere is not None and elsewhere.key != wanted.key:
+            raise another_body()
+        for attempt in range(ATTEMPTS):
+            found = self._engine.get(wanted.key)
+            if found is not None and found.session_id == session_id:
+                return self._made_before(found, wanted, policy)
+            if found is not None and wanted.if_exists == "open":
+                return self._answer(found)
+            try:
+                made = self._engine.create(
+                    wanted.key, attributes=wanted.attributes, policy=policy, session_id=session_id
+                )
+            except SessionExists:
+                made_before = self._engine.get(wanted.key)
+                if made_before is not None and made_before.session_id == session_id:
+                    # Another instance made it, or an earlier try that did not hear of it.
+                    return self._made_before(made_before, wanted, policy)
+                if made_before is None and session_id is not None:
+                    self._check_not_over(wanted.key, session_id)
+                if wanted.if_exists == "refuse" or attempt == ATTEMPTS - 1:
+                    raise
+            else:
+                return self._answer(made, 201, {"Location": path_of(wanted.key)})
+        raise AssertionError
+
+    def _made_before(self, session: SessionView, wanted: models.NewSession, policy: Policy | None) -> Response:
+        """The answer to a request that was carried out before, here or on another instance."""
+        is_as_made = session.version == 1
+        is_other = dict(session.attributes) != (wanted.attributes or {}) or policy not in (None, session.policy)
+        if is_as_made and is_other:
+            raise another_body()
+        return self._answer(session, 201, {"Location": path_of(wanted.key), "Idempotency-Replayed": "true"})
+
+    def _check_not_over(self, key: str, session_id: str) -> None:
+        life = self._engine.last_life(key)
+        if life is not None and life.session_id == session_id and life.ended_at_ms is not None:
+            raise absent(key, life)
+
+    def _answer(self, session: SessionView, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+        return responses.of_session(session, self._engine.reached(session.partition), status, headers)
+
+    # ── looking ──
+
+    async def get(self, request: Request) -> Response:
+        """Look at one."""
+        key = key_in(request.path_params["key"])
+        caller_of(request, Scope.READ, key)
+        if request.scope["query_string"]:
+            looking = query_of(request, queries.Looking)
+            await reach(self._door, looking.min_position)
+            if looking.as_of is not UNSET:
+                return await self._door.call(self._as_of, key, looking.as_of)
+        session = self._engine.get(key)
+        if session is None:
+            raise absent(key, await self._door.call(self._engine.last_life, key))
+        check_match(request.headers.get("if-match"), session.version)
+        unless = request.headers.get("if-none-match")
+        if unless is not None:
+            tags = tags_in("If-None-Match", unless.replace("W/", ""))
+            if tags is None or str(session.version) in tags:
+                return responses.nothing(304, {"ETag": etag_of(session.version)})
+        if not session.is_whole:
+            return await self._door.call(self._answer, session)
+        return self._answer(session)
+
+    def _as_of(self, key: str, text: str) -> Response:
+        at = moment_of(self._engine, key, "as_of", text)
+        session = self._engine.as_of(key, at)
+        if session is None:
+            raise Problem(
+                404, "session-not-found", "no session lived under this key then", members={"error": "SessionNotFound"}
+            )
+        return self._answer(session)
+
+    async def list(self, request: Request) -> Response:
+        """List live ones."""
+        caller = caller_of(request, Scope.READ)
+        wanted = query_of(request, queries.Listing)
+        await reach(self._door, wanted.min_position)
+        prefix = narrowed(caller.prefix, wanted.prefix)
+        if prefix is None:
+            return responses.of_value({"sessions": [], "cursor": None})
+        return await self._door.call(self._list, wanted, prefix, caller.prefix)
+
+    def _list(self, wanted: queries.Listing, prefix: str, own: str) -> Response:
+        if own:
+            # Else the time that it takes would tell of the sessions of others.
+            self._engine.register_prefixes([own])
+        page: Page = self._engine.list(
+            sort=wanted.sort, status=or_none(wanted.status), prefix=prefix, owner=or_none(wanted.owner),
+            limit=wanted.limit, cursor=or_none(wanted.cursor),
+        )  # fmt: skip
+        places = {session.partition for session in page.sessions}
+        reached = positions_text(self._engine.reached(partition) for partition in sorted(places))
+        body = {"sessions": [session.as_dict() for session in page.sessions], "cursor": page.cursor}
+        return responses.of_value(body, headers={HEADER: reached} if reached else None)
+
+    # ── ending ──
+
+    async def delete(self, request: Request) -> Response:
+        """End one."""
+        key = key_in(request.path_params["key"])
+        caller_of(request, Scope.MANAGE, key)
+        return await self._close(request, key, query_of(request, queries.Closing))
+
+    async def close(self, request: Request) -> Response:
+        """End one, with a body that says why."""
+        key = key_in(request.path_params["key"])
+        caller_of(request, Scope.MANAGE, key)
+        return await self._close(request, key, await body_of(request, queries.Closing))
+
+    async def _close(self, request: Request, key: str, closing: queries.Closing) -> Response:
+        version = asked_version(self._engine.get(key), request)
+        await self._door.call(
+            self._engine.close, key, reason=closing.reason, session_id=or_none(closing.session_id), if_version=version
+        )
+        reached = self._engine.reached(self._engine.partition_of(key))
+        return responses.nothing(204, {HEADER: position_text(reached)})
+
+
+def asked_version(current: SessionView | None, request: Request) -> int | None:
+    """The version that a command is pinned to by `If-Match`."""
+    return version_asked(request.headers.get("if-match"), None if current is None else current.version)
+
+
+def narrowed(own: str, asked: str) -> str | None:
+    """The prefix of a listing for a caller that sees the prefix `own` only; `None` where nothing can be in both."""
+    if asked.startswith(own):
+        return asked
+    return own if own.startswith(asked) else None
+
+
+def operations(door: Door) -> list[Operation]:
+    """The operations."""
+    sessions = Sessions(door)
+    session = Answer("The session.", models.Session, ("ETag", "Position"))
+    opened = ("ETag", "Position", "Idempotency-Replayed")
+    to_session = {
+        "look": {"operationId": "getSession", "parameters": {"key": "$response.body#/key"}},
+        "touch": {"operationId": "touchSession", "parameters": {"key": "$response.body#/key"}},
+        "close": {"operationId": "closeSession", "parameters": {"key": "$response.body#/key"}},
+        "explain": {"operationId": "explainSession", "parameters": {"key": "$response.body#/key"}},
+    }
+    gone = Answer("It has ended.", headers=("Position",))
+    return [
+        Operation(
+            "GET", f"{SESSIONS}/{{key}}", "getSession", sessions.get, Scope.READ, "Look at a session",
+            {200: session, 304: Answer("It has the version that If-None-Match names.", headers=("ETag",))},
+            "A peek: it never touches. A session that has ended answers 410, with when, why, and by which record.",
+            query=queries.Looking, headers=("If-Match", "If-None-Match"), problems=(404, 409, 410, 412),
+        ),
+        Operation(
+            "POST", SESSIONS, "openSession", sessions.open, Scope.TOUCH, "Open a session",
+            {
+                200: Answer("It lived already.", models.Session, opened),
+                201: Answer("It was created.", models.Session, (*opened, "Location")),
+            },
+            "The session that lives under the key, or a new one. Opening a live one does not touch it.",
+            body=models.NewSession, needs_body=True,
+            body_example={"key": "discord:guild1:chan2:user3", "attributes": {"owner": "user3"}},
+            headers=("Idempotency-Key",), problems=(409, 410, 415), links={200: to_session, 201: to_session},
+        ),
+        Operation(
+            "GET", SESSIONS, "listSessions", sessions.list, Scope.READ, "List live sessions",
+            {200: Answer("One page.", models.SessionPage, ("Position",))},
+            "Costs a look at every live session, or at those of one owner.", query=queries.Listing, problems=(409,),
+        ),
+        Operation(
+            "DELETE", f"{SESSIONS}/{{key}}", "deleteSession", sessions.delete, Scope.MANAGE, "End a session",
+            {204: gone}, query=queries.Closing, headers=("If-Match",), problems=(404, 409, 410, 412),
+        ),
+        Operation(
+            "POST", f"{SESSIONS}/{{key}}/close", "closeSession", sessions.close, Scope.MANAGE,
+            "End a session, saying why", {204: gone}, body=queries.Closing, body_example={"reason": "logout"},
+            headers=("If-Match",), problems=(404, 409, 410, 412, 415),
+        ),
+    ]  # fmt: skip

@@ -1,0 +1,121 @@
+"""Routes of figures: statistics, and how each projection stands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from lastseen.api import queries, service_models
+from lastseen.api.positions import HEADER, positions_text
+from lastseen.api.problems import Problem
+from lastseen.auth.caller import Caller, Scope
+from lastseen.engine.errors import LastseenError
+from lastseen.http import responses
+from lastseen.http.caller import caller_of
+from lastseen.http.operation import Answer, Operation
+from lastseen.http.requests import query_of
+from lastseen.http.worker_threads import Door
+
+_THREADS: dict[service_models.ProjectionName, str] = {
+    "live_view": "follow",
+    "snapshot": "flush",
+    "history": "flush",
+    "pruner": "prune",
+    "facts": "publish",
+}
+"""Projection → the thread of the engine's upkeep on which its failures are noted."""
+
+
+def for_all_keys(caller: Caller) -> None:
+    """Refuse callers that see some keys only: figures of the whole would tell them of others. Raises `Problem` 403."""
+    if caller.prefix:
+        raise Problem(403, "forbidden", "this token is for some keys only, and this is about all: use one for all keys")
+
+
+class Figures:
+    """The handlers."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._engine = door.engine
+
+    async def statistics(self, request: Request) -> Response:
+        """Counters and gauges."""
+        for_all_keys(caller_of(request, Scope.READ))
+        query_of(request, queries.Nothing)
+        return responses.of_value(await self._door.call(self._engine.statistics))
+
+    async def projections(self, request: Request) -> Response:
+        """Every projection."""
+        for_all_keys(caller_of(request, Scope.READ))
+        query_of(request, queries.Nothing)
+        return await self._door.call(self._projections)
+
+    def _projections(self) -> Response:
+        engine = self._engine
+        obstacle = engine.obstacle()
+        failures: dict[str, LastseenError] = engine.health()
+        partitions, behind, behind_ms = [], None, None
+        try:
+            lags = {lag.partition: lag for lag in engine.lags()} if obstacle is None else {}
+        except LastseenError as error:
+            failures.setdefault("follow", error)
+        else:
+            behind = sum(lag.records for lag in lags.values())
+            behind_ms = max((lag.ms for lag in lags.values()), default=0)
+            for number, (checkpoint, digest) in engine.checkpoints().items():
+                if number in lags:
+                    partitions.append(
+                        service_models.PartitionState(
+                            number, checkpoint, digest, lags[number].records, lags[number].ms / 1000
+                        )
+                    )
+        snapshot = engine.snapshot_state()
+        lag: dict[service_models.ProjectionName, tuple[int | None, int | None]] = {
+            "live_view": (behind, behind_ms),
+            "snapshot": (snapshot.unsaved, snapshot.age_ms),
+        }
+        found = [
+            self._state(name, obstacle or failures.get(thread), obstacle is not None, *lag.get(name, (None, None)))
+            for name, thread in _THREADS.items()
+        ]
+        reached = positions_text(engine.reached(each.partition) for each in partitions[:64])
+        body = {"projections": found, "partitions": partitions}
+        return responses.of_value(body, headers={HEADER: reached} if reached else None)
+
+    def _state(
+        self,
+        name: service_models.ProjectionName,
+        error: LastseenError | None,
+        is_over: bool,
+        events: int | None,
+        ms: int | None,
+    ) -> service_models.ProjectionState:
+        if is_over:
+            phase = "stopped"
+        elif error is not None:
+            phase = "retrying"
+        else:
+            phase = "catching_up" if name == "live_view" and events else "live"
+        said = None if error is None else service_models.Failure(type(error).__name__, str(error))
+        return service_models.ProjectionState(name, phase, events, None if ms is None else ms / 1000, said)
+
+
+def operations(door: Door) -> list[Operation]:
+    """The operations."""
+    figures = Figures(door)
+    only_all = "For tokens that see all keys; others get 403."
+    return [
+        Operation(
+            "GET", "/v1/statistics", "readStatistics", figures.statistics, Scope.READ, "Counters and gauges",
+            {200: Answer("What has happened so far, counted.", dict[str, Any])}, only_all, tag="service",
+            query=queries.Nothing,
+        ),
+        Operation(
+            "GET", "/v1/projections", "readProjections", figures.projections, Scope.READ, "How each projection stands",
+            {200: Answer("Phase, lag and last error of each.", service_models.Projections, ("Position",))}, only_all,
+            tag="service", query=queries.Nothing,
+        ),
+    ]  # fmt: skip

@@ -1,0 +1,89 @@
+"""The route of many touches at once: one append for all, and a result for each."""
+
+from __future__ import annotations
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from lastseen.api import models
+from lastseen.api.positions import HEADER, positions_text
+from lastseen.api.problems import Problem, members_of, problem_of
+from lastseen.auth.caller import Caller, Scope
+from lastseen.engine.errors import LastseenError
+from lastseen.engine.session import SessionView
+from lastseen.http import responses
+from lastseen.http.caller import OTHER_KEYS, caller_of
+from lastseen.http.operation import Answer, Operation
+from lastseen.http.requests import check_content_type, decoded
+from lastseen.http.worker_threads import Door
+
+
+class ManyTouches:
+    """The handler."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+        self._engine = door.engine
+
+    async def touch(self, request: Request) -> Response:
+        """Touch them all."""
+        caller = caller_of(request, Scope.TOUCH)
+        content = await request.body()
+        if content:
+            check_content_type(request)
+        return await self._door.call(self._touch, caller, content)
+
+    def _touch(self, caller: Caller, content: bytes) -> Response:
+        asked = decoded(content or b"{}", models.Touches)
+        keys = asked.keys
+        if caller.prefix:
+            # Keys of others are refused before anything is looked up.
+            own = [key for key in keys if caller.covers(key)]
+            touched = iter(self._engine.touch_many(own, wait=asked.wait) if own else ())
+            results = [_told(next(touched)) if caller.covers(key) else _FOREIGN for key in keys]
+        else:
+            results = [_told(each) for each in self._engine.touch_many(keys, wait=asked.wait)]
+        partitions = {result.position[0] for result in results if isinstance(result, models.Applied)}
+        reached = positions_text(self._engine.reached(partition) for partition in sorted(partitions))
+        return responses.of_value(
+            {"results": results}, 200 if asked.wait == "applied" else 202, {HEADER: reached} if reached else None
+        )
+
+
+_SENT = models.Sent()
+
+
+def _refused(problem: Problem) -> models.Refused:
+    return models.Refused(msgspec.convert(members_of(problem), models.ProblemDocument))
+
+
+_FOREIGN = _refused(Problem(403, "forbidden", OTHER_KEYS))
+
+
+def _told(touched: SessionView | LastseenError | None) -> models.Applied | models.Sent | models.Refused:
+    if touched is None:
+        return _SENT
+    if isinstance(touched, LastseenError):
+        return _refused(problem_of(touched))
+    return models.Applied(
+        touched.session_id, touched.version, touched.last_active_at_ms, touched.deadline_ms, touched.position
+    )
+
+
+def operations(door: Door) -> list[Operation]:
+    """The operations."""
+    many = ManyTouches(door)
+    return [
+        Operation(
+            "POST", "/v1/touches", "touchSessions", many.touch, Scope.TOUCH, "Report activity of many sessions",
+            {
+                200: Answer("A result for each key, in their order.", models.TouchResults, ("Position",)),
+                202: Answer("The same for `wait` = `appended` or `none`: refusals are told, the rest is on its way.",
+                            models.TouchResults),
+            },
+            "One append for all. A key that is refused does not keep the others from being touched.",
+            body=models.Touches, needs_body=True, body_example={"keys": ["telegram:1", "telegram:2"]},
+            problems=(415,), tag="activity",
+        ),
+    ]  # fmt: skip

@@ -1,0 +1,79 @@
+"""Where a listener is in the log: for each partition the first fact that it has not had. Also the ids of events.
+
+An `EventSource` sends the id of the last event when it connects again, to this instance or another, before or after a
+restart; so an id names a place in every partition, and the log that they are places in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+from lastseen.api.problems import Problem
+from lastseen.projections.facts import FactId
+
+BEGINNING = "0"
+"""The id from which everything is told that the log holds."""
+_form = re.compile(r"([0-9a-f]{8}):([0-9+,]+)")
+_part = re.compile(r"([0-9]{1,18})(?:\+([0-9]))?")
+
+
+def mark_of(identity: str) -> str:
+    """A log's identity, in short."""
+    return hashlib.sha256(identity.encode()).hexdigest()[:8]
+
+
+class Places:
+    """One listener's places."""
+
+    def __init__(self, mark: str, offsets: Sequence[int]) -> None:
+        self._mark = mark
+        self._next = [(offset, 0) for offset in offsets]
+        self._texts = [str(offset) for offset in offsets]
+
+    @classmethod
+    def of(cls, mark: str, partitions: int, event_id: str) -> Places:
+        """The places after the event with this id. Raises `Problem`."""
+        if event_id == BEGINNING:
+            return cls(mark, [0] * partitions)
+        match = _form.fullmatch(event_id)
+        parts = [] if match is None else [_part.fullmatch(part) for part in match[2].split(",")]
+        if match is None or None in parts:
+            raise Problem(422, "invalid-parameter", "Last-Event-ID: give the id of an event of this stream, or 0")
+        if match[1] != mark or len(parts) != partitions:
+            raise Problem(
+                409, "another-log",
+                "Last-Event-ID is of another log than this service's: read the state anew, and listen without it",
+            )  # fmt: skip
+        places = cls(mark, [0] * partitions)
+        for number, part in enumerate(parts):
+            assert part is not None
+            places._set(number, (int(part[1]), int(part[2] or 0)))
+        return places
+
+    @property
+    def id(self) -> str:
+        """The id of the event that was told last."""
+        return f"{self._mark}:{','.join(self._texts)}"
+
+    def offset(self, partition: int) -> int:
+        """The first offset whose facts have not all been told."""
+        return self._next[partition][0]
+
+    def pass_by(self, fact_id: FactId) -> bool:
+        """Move behind a fact; whether it is news."""
+        partition, offset, k = fact_id
+        if (offset, k) < self._next[partition]:
+            return False
+        self._set(partition, (offset, k + 1))
+        return True
+
+    def move_to(self, partition: int, offset: int) -> None:
+        """Move behind all facts of the records before an offset."""
+        if (offset, 0) > self._next[partition]:
+            self._set(partition, (offset, 0))
+
+    def _set(self, partition: int, place: tuple[int, int]) -> None:
+        self._next[partition] = place
+        self._texts[partition] = f"{place[0]}+{place[1]}" if place[1] else str(place[0])

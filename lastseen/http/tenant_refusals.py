@@ -1,0 +1,72 @@
+"""What a tenant is told when a command of its was pinned to a session that does not live under the key.
+
+The engine knows an ended session by its id alone. A tenant that named the id of somebody else's would learn from the
+answer whether that one has ended; so for callers with a prefix only the sessions of the key itself count.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from starlette.requests import Request
+
+from lastseen.auth.caller import Caller
+from lastseen.embedded.engine import Engine
+from lastseen.engine.errors import LastseenError, SessionEnded, SessionNotFound, StaleSession
+from lastseen.engine.refusals import refusal
+from lastseen.engine.verdicts import Verdict
+from lastseen.http.key_paths import key_in
+from lastseen.http.worker_threads import Door
+
+PAGE = 1_000
+_GONE = (SessionEnded, SessionNotFound, StaleSession)
+
+
+class _Pinned(msgspec.Struct):
+    """What is read of a body again."""
+
+    session_id: str | None = None
+
+
+async def told_to(request: Request, error: LastseenError) -> LastseenError:
+    """The error that the caller of a request may be told in place of `error`: mostly itself.
+
+    All errors that may depend on the id take the same way, so that the time does not tell either.
+    """
+    caller: Caller | None = request.scope.get("state", {}).get("caller")
+    if caller is None or not caller.prefix or not isinstance(error, _GONE) or "key" not in request.path_params:
+        return error
+    session_id = await _pinned_to(request)
+    if session_id is None:
+        return error
+    key = key_in(request.path_params["key"])
+    door: Door = request.app.state.door
+    try:
+        return await door.call(_of_key, door.engine, key, session_id, error)
+    except LastseenError as failed:
+        return failed
+
+
+async def _pinned_to(request: Request) -> str | None:
+    named: str | None = request.query_params.get("session_id")
+    body = await request.body()
+    if named is not None or not body:
+        return named
+    try:
+        return msgspec.json.decode(body, type=_Pinned).session_id
+    except msgspec.MsgspecError:
+        return None  # the route takes no body, and has looked at none
+
+
+def _of_key(engine: Engine, key: str, session_id: str, error: LastseenError) -> LastseenError:
+    if _has_lived(engine, key, session_id):
+        return error
+    return refusal(Verdict.NO_SESSION if engine.get(key) is None else Verdict.STALE_SESSION, key)
+
+
+def _has_lived(engine: Engine, key: str, session_id: str) -> bool:
+    after = -1
+    while lives := engine.lives(key, after_offset=after, limit=PAGE):
+        if any(life.session_id == session_id for life in lives):
+            return True
+        after = lives[-1].began_offset
+    return False

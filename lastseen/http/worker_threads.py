@@ -1,0 +1,119 @@
+"""What the routes of one application share: the engine, and how its blocking calls are kept out of the event loop."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from time import perf_counter
+from typing import ParamSpec, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from lastseen.aio.touch_batch import TouchBatch
+from lastseen.api.problems import Problem
+from lastseen.embedded.engine import Engine
+from lastseen.engine.errors import InvalidSetting
+from lastseen.engine.log.port import Position
+from lastseen.engine.session import SessionView
+from lastseen.http.guard.overload import pace_now
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+COMMAND_THREADS = 16
+"""Commands and look-ups on disk under way at a time; more wait for their turn."""
+POSITION_WAIT_S = 2.0
+"""How long a request with `min_position` waits for this instance to get there."""
+POSITION_WAITERS = 64
+"""Requests that may wait so at a time."""
+
+
+class Door:
+    """One application's way to its engine. Made outside of an event loop; what needs one is made when it is used."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._limiter: anyio.CapacityLimiter | None = None
+        self._batch: TouchBatch | None = None
+        self._waiting = 0
+        self._stoppers: list[Callable[[], None]] = []
+        self._closers: list[Callable[[], Awaitable[None] | None]] = []
+
+    async def call(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do blocking work in a thread. What was begun is seen through, even if nobody waits for it any more."""
+        if self._limiter is None:
+            self._limiter = anyio.CapacityLimiter(COMMAND_THREADS)
+        asked_s = began_s = perf_counter()
+
+        def begin() -> T:
+            nonlocal began_s
+            began_s = perf_counter()
+            return work(*args, **kwargs)
+
+        try:
+            return await anyio.to_thread.run_sync(begin, limiter=self._limiter)
+        finally:
+            if (pace := pace_now.get()) is not None:
+                pace.threads.heard(began_s - asked_s)
+
+    async def touch(self, key: str, session_id: str | None) -> SessionView:
+        """A plain touch, together with all others of this turn of the loop."""
+        if self._batch is None:
+            self._batch = TouchBatch(self.engine)
+        return await self._batch.touch(key, session_id)
+
+    async def reach(self, positions: list[Position]) -> None:
+        """Wait until this instance shows what stands at these positions. Raises `Problem` 503 where that takes long."""
+        try:
+            missing = [position for position in positions if not self.engine.has_reached(position)]
+        except InvalidSetting as error:
+            raise Problem(409, "another-log", f"min_position is of another log than this service's: {error}") from None
+        if not missing:
+            return
+        if self._waiting >= POSITION_WAITERS:
+            raise _not_reached("too many requests wait for it")
+        self._waiting += 1
+        try:
+            for position in missing:
+                if not await anyio.to_thread.run_sync(self.engine.wait_for, position, POSITION_WAIT_S):
+                    raise _not_reached(f"it was not there after {POSITION_WAIT_S:g} s")
+        finally:
+            self._waiting -= 1
+
+    def stop_streams(self) -> None:
+        """Have every stream end soon, in good order. May be called from any thread, and before the server stops.
+
+        A server that waits for open requests would otherwise wait for streams, which never end by themselves.
+        """
+        for stop in self._stoppers:
+            stop()
+
+    def at_stop(self, stopper: Callable[[], None]) -> None:
+        """Call this when streams are to end; from any thread, and perhaps more than once."""
+        self._stoppers.append(stopper)
+
+    def at_close(self, closer: Callable[[], Awaitable[None] | None]) -> None:
+        """Call this when the application ends, before the engine is shut down."""
+        self._closers.append(closer)
+
+    async def close(self) -> None:
+        """End what runs on behalf of requests: streams, long work, batches. May be called again."""
+        self.stop_streams()
+        closers, self._closers = self._closers, []
+        for closer in reversed(closers):
+            ended = closer()
+            if inspect.isawaitable(ended):
+                await ended
+        batch, self._batch = self._batch, None
+        if batch is not None:
+            await batch.close()
+
+
+def _not_reached(why: str) -> Problem:
+    return Problem(
+        503,
+        "position-not-reached",
+        f"this instance has not folded min_position: {why}; try again, or ask the instance that wrote it",
+        headers={"Retry-After": "1"},
+    )

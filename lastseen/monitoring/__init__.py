@@ -1,0 +1,1 @@
+"""Metrics, readiness, traces and log lines."""

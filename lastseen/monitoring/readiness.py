@@ -1,0 +1,75 @@
+"""Whether an engine can serve: each thing that it takes, how it stands, and what to do where it does not stand well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from lastseen.embedded.introspection import Observed
+from lastseen.engine.errors import LastseenError
+
+MOST_LAG_MS = 10_000
+"""A view that is further behind than this shows too much that is over."""
+MOST_SNAPSHOT_AGE_MS = 60_000
+"""A snapshot that is further behind makes for a long restart."""
+
+
+class Check(NamedTuple):
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool
+    says: str
+    """How it stands; where that is not well, what to do."""
+    is_needed: bool = True
+    """Whether an engine for which it fails must not be asked: reads stay right without some."""
+
+
+def checks(engine: Observed, is_leaving: Callable[[], bool] = lambda: False) -> Iterator[Check]:
+    """Look at everything, a moment each; the log is asked, which may take as long as its time-outs.
+
+    `is_leaving` says whether the service is shutting down.
+    """
+    obstacle = engine.obstacle()
+    if is_leaving():
+        yield Check("shutdown", False, "the service is shutting down: ask another instance")
+    else:
+        yield Check("shutdown", True, "not asked to stop")
+    yield Check("fold", obstacle is None, "works" if obstacle is None else str(obstacle))
+    if obstacle is not None:
+        return
+    yield from _log(engine)
+    yield _snapshot(engine)
+    failures = {task: error for task, error in engine.health().items() if task != "flush"}
+    says = "; ".join(f"{task}: {error}" for task, error in failures.items())
+    yield Check("background", not failures, says or "works", is_needed=False)
+
+
+def _log(engine: Observed) -> Iterator[Check]:
+    try:
+        ends = engine.log_ends()
+        lags = engine.lags()
+    except LastseenError as error:
+        yield Check("log", False, str(error))
+        return
+    yield Check("log", True, f"answers, and holds {sum(ends):,} records")
+    records, longest_ms = sum(lag.records for lag in lags), max((lag.ms for lag in lags), default=0)
+    missing = sorted(set(range(len(ends))) - engine.held())
+    has_caught_up = longest_ms <= MOST_LAG_MS
+    says = f"{records:,} records behind, for {longest_ms / 1000:.1f} s"
+    if missing and len(missing) == len(ends):
+        says, has_caught_up = "no partition is held yet: wait until the group has given this instance some", False
+    elif not has_caught_up:
+        says += f"; {MOST_LAG_MS / 1000:g} s are allowed: wait, or give it more of a processor"
+    yield Check("follower", has_caught_up, says)
+
+
+def _snapshot(engine: Observed) -> Check:
+    state, failure = engine.snapshot_state(), engine.health().get("flush")
+    if failure is not None:
+        return Check("snapshot", False, str(failure), is_needed=False)
+    if state.age_ms > MOST_SNAPSHOT_AGE_MS:
+        says = f"{state.unsaved:,} sessions have not been written for {state.age_ms / 1000:.0f} s: see that the disk is"
+        return Check("snapshot", False, f"{says} fast enough, or call `flush` where nothing runs in the background",
+                     is_needed=False)  # fmt: skip
+    return Check("snapshot", True, f"{state.unsaved:,} sessions to write", is_needed=False)

@@ -1,0 +1,1 @@
+"""A chat recording, replayed into a log."""

@@ -1,0 +1,1 @@
+"""An engine as a service: its process, its socket, its signals and its end."""

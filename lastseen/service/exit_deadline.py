@@ -1,0 +1,58 @@
+"""The end that comes anyway: a service that was told to stop does not wait for ever for a log that does not answer.
+
+Handing partitions over and telling others the last facts need the log. Where it is out of reach, its client tries for
+a minute or more. Nothing depends on that: what was acknowledged is in the log, the next owner tells what was not told,
+and a start after a sudden end is a start like any other. So after a while the process just ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from lastseen.service.signals import StopSignals
+
+HURRY_S = 5.0
+"""How long the end may take once the service was told a second time."""
+EXIT_CODE = 4
+"""As for any command to which the log is out of reach."""
+_LOOK_EVERY_S = 0.1
+_logger = logging.getLogger("lastseen.service")
+
+
+class LastResort:
+    """Ends the process if its end takes too long."""
+
+    def __init__(self, stop: StopSignals, patience_s: float, end: Callable[[int], object] = os._exit) -> None:
+        self._stop = stop
+        self._patience_s = patience_s
+        self._end = end
+        self._thread: threading.Thread | None = None
+        self._is_over = threading.Event()
+
+    def begin(self) -> None:
+        """From now on the end may take so long. May be called again."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._watch, name="lastseen-last-resort", daemon=True)
+            self._thread.start()
+
+    def over(self) -> None:
+        """It has ended in time."""
+        self._is_over.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _watch(self) -> None:
+        give_up_s = time.monotonic() + self._patience_s
+        is_hurried = False
+        while not self._is_over.wait(_LOOK_EVERY_S):
+            if self._stop.count > 1 and not is_hurried:
+                is_hurried = True
+                give_up_s = min(give_up_s, time.monotonic() + HURRY_S)
+            if time.monotonic() >= give_up_s:
+                _logger.warning("ended without the log's answer: nothing acknowledged is lost, the next owner goes on")
+                self._end(EXIT_CODE)
+                return

@@ -1,0 +1,127 @@
+"""The service: one engine, and what this process does with it, from the start to an end that loses nothing.
+
+It begins with what can go wrong at once (tokens, address), opens the engine, which reads the log as far as it goes, and
+only then takes callers. It ends the other way round: no more callers, those in flight get their answers, streams end,
+the snapshot is flushed, the partitions are handed over. What was acknowledged is in the log already, so that none of
+this can lose it; being told to stop a second time only cuts the waiting short, and so does a log out of reach.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+
+from lastseen.configuration.configuration import IN_MEMORY, Configuration
+from lastseen.embedded.engine import Engine
+from lastseen.embedded.opening import open_engine
+from lastseen.embedded.settings import duration_ms
+from lastseen.engine.errors import InvalidSetting
+from lastseen.service.exit_deadline import LastResort
+from lastseen.service.listening import address_of, bound_socket, listen
+from lastseen.service.signals import Stopped, StopSignals
+from lastseen.service.statistics_log import logged_figures
+from lastseen.service.tls import check_tls
+
+_logger = logging.getLogger("lastseen.service")
+LOOK_EVERY_S = 0.1
+"""How often a process that does not listen looks whether it was told to stop."""
+
+
+Companion = Callable[[Engine], AbstractContextManager[object]]
+"""Something that runs beside the service while it stands, and is left before the engine shuts down."""
+
+
+def serve(
+    configuration: Configuration,
+    *,
+    ready: Callable[[str | None], None] = lambda _: None,
+    companions: Sequence[Companion] = (),
+) -> None:
+    """Run the service until it is told to stop by SIGTERM, SIGINT or SIGHUP. In the main thread only.
+
+    `ready` is told the address when it takes callers (`http://127.0.0.1:8321`; `None` if it does not listen).
+    Raises `CannotListen`, `InvalidSetting`, and what `open_engine` raises.
+    """
+    settings = configuration.service
+    stop = StopSignals()
+    with stop.watched(), ExitStack() as end, ExitStack() as stack:
+        bound = None
+        if "api" in settings.roles:
+            from lastseen.service.server import answer_callers, application, guard_of
+
+            guard = guard_of(settings)
+            scheme = "https" if check_tls(settings) else "http"
+            bound = bound_socket(settings.host, settings.port)
+            stack.callback(bound.close)
+        try:
+            with stop.starting():
+                engine = stack.enter_context(_opened(configuration))
+        except Stopped:
+            _logger.info("told to stop while starting")
+            return
+        if settings.token_file is not None:
+            from lastseen.auth.token_file import TokenFile
+
+            engine.register_prefixes({token.prefix for token in TokenFile(settings.token_file).read()})
+        patience_s = duration_ms("shutdown_timeout", settings.shutdown_timeout) / 1000
+        last_resort = LastResort(stop, 2 * patience_s)  # for the callers, and as long again for the engine
+        end.callback(last_resort.over)
+        stack.callback(_logger.info, "no more callers; the engine is shutting down")
+        every = settings.statistics_interval
+        every_s = None if every is None else duration_ms("statistics_interval", every) / 1000
+        stack.enter_context(logged_figures(engine, every_s))
+        for companion in companions:
+            stack.enter_context(companion(engine))
+        if bound is None:
+            ready(None)
+            _logger.info("started", extra={"roles": settings.roles})
+            while not stop.count:
+                time.sleep(LOOK_EVERY_S)
+            last_resort.begin()
+        else:
+            listen(bound)
+            address = address_of(bound, settings.host, scheme)
+
+            def tell() -> None:
+                _logger.info("listening", extra={"address": address, "roles": settings.roles})
+                ready(address)
+
+            answer_callers(application(engine, guard, stop), settings, bound, stop, tell, last_resort.begin)
+    _logger.info("stopped")
+
+
+def _opened(configuration: Configuration) -> Engine:
+    settings = configuration.service
+    began_s = time.monotonic()
+    _warn(configuration)
+    engine = open_engine(settings.log, **configuration.engine)
+    held = {"sessions": engine.count(), "seconds": round(time.monotonic() - began_s, 3)}
+    _logger.info("the log is read", extra=held)
+    return engine
+
+
+def _warn(configuration: Configuration) -> None:
+    """Say what is allowed, and may not be what was meant."""
+    settings, log = configuration.service, configuration.service.log
+    if log.startswith("memory:"):
+        _logger.warning("the log is in memory: all is lost when this process ends")
+    elif log.startswith("kafka:") and configuration.engine["snapshot"] in (None, IN_MEMORY):
+        _logger.warning("the snapshot is in memory: each start reads the whole log; name a file with --snapshot")
+    if "api" in settings.roles and settings.tls_cert_file is None and settings.token_file is not None:
+        from lastseen.http.guard.origins import is_loopback
+
+        if not is_loopback(settings.host):
+            _logger.warning("no TLS: tokens are readable on the network, unless something before the service does it")
+    if configuration.value("view") == "owned" and configuration.value("address") is None and "api" in settings.roles:
+        _logger.warning("view = owned without an address: callers are not told who has the sessions not held here")
+
+
+def check_serving() -> None:
+    """Raise `InvalidSetting` where the libraries of the service are not installed."""
+    from importlib.util import find_spec
+
+    missing = [name for name in ("fastapi", "uvicorn", "httptools", "structlog") if find_spec(name) is None]
+    if missing:
+        raise InvalidSetting(f"the service needs {', '.join(missing)}: install lastseen[service]")

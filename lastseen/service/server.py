@@ -1,0 +1,179 @@
+"""The service's HTTP server: uvicorn in this process, ended by the service's own signals."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from lastseen.configuration.service_settings import ServiceSettings
+from lastseen.embedded.engine import Engine
+from lastseen.embedded.settings import duration_ms
+from lastseen.http.application import Guard, build, door_of
+from lastseen.http.guard.guard import OPEN_PATHS, guard
+from lastseen.http.guard.head_limits import bounded_protocol
+from lastseen.http.guard.limits import Limits
+from lastseen.http.routes import health, metrics
+from lastseen.http.routes.metrics import Requests
+from lastseen.monitoring import tracing
+from lastseen.service.signals import StopSignals
+
+_logger = logging.getLogger("lastseen.service")
+_access = logging.getLogger("lastseen.access")
+IDLE_CONNECTION_S = 75
+"""How long a connection may stay open between two requests: longer than a load balancer keeps it."""
+LOOK_EVERY_S = 0.05
+LAST_WORDS_S = 2.0
+"""How long the application may take to end once nobody is waited for."""
+
+
+def answer_callers(
+    app: FastAPI,
+    settings: ServiceSettings,
+    listening: socket.socket,
+    stop: StopSignals,
+    ready: Callable[[], None],
+    stopping: Callable[[], None],
+) -> None:
+    """Answer on a socket until the service is told to stop, and all answers are given.
+
+    `ready` is called when requests are answered, `stopping` when no more are taken.
+    """
+    server = _Server(app, settings, ready, stopping)
+    stop.then(server.tell)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(server.serve(sockets=[listening]))
+
+
+def application(engine: Engine, guard: Guard, stop: StopSignals) -> FastAPI:
+    """The API of an engine, with what those who run it ask for: health, metrics, and traces where they are set up."""
+    requests = Requests()
+    operations = [health.router(engine, lambda: stop.count > 0), metrics.router(engine, requests)]
+    outermost = requests.metered(guard)
+    if tracing.is_on():
+        from lastseen.http.tracing import traced
+
+        tracing.trace_commands(engine)
+        outermost = traced(outermost)
+    return build(engine, guard=outermost, operations=operations)
+
+
+def guard_of(settings: ServiceSettings) -> Guard:
+    """What stands before the routes. Raises `InvalidSetting` where the service would be open to anybody, or the token
+    file is no good."""
+    return guard(
+        host=settings.host,
+        token_file=settings.token_file,
+        hosts=settings.allowed_hosts,
+        origins=settings.allowed_origins,
+        limits=limits_of(settings),
+        open_paths=OPEN_PATHS | {"/metrics"} if settings.open_metrics else OPEN_PATHS,
+        write=_log_request if settings.access_log else _pass_over,
+    )
+
+
+def limits_of(settings: ServiceSettings) -> Limits:
+    """The bounds of what callers may ask for."""
+    return Limits(
+        max_body_bytes=settings.max_request_bytes,
+        max_waiting_body_bytes=max(settings.max_request_bytes, Limits().max_waiting_body_bytes),
+        request_s=duration_ms("request_timeout", settings.request_timeout) / 1000,
+        max_requests=settings.max_requests,
+        max_streams=settings.max_streams,
+        requests_per_s=settings.requests_per_s,
+        burst=settings.burst,
+    )
+
+
+def _log_request(line: Mapping[str, Any]) -> None:
+    _access.info("request", extra=dict(line))
+
+
+def _pass_over(_: Mapping[str, Any]) -> None:
+    """Requests are counted by the metrics; a line for each would cost more than the request."""
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    if find_spec("uvloop") is None:
+        return asyncio.new_event_loop
+    import uvloop
+
+    return uvloop.new_event_loop
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which leaves signals to the service, and ends streams when it stops."""
+
+    def __init__(
+        self, app: FastAPI, settings: ServiceSettings, ready: Callable[[], None], stopping: Callable[[], None]
+    ) -> None:
+        protocol = bounded_protocol(limits_of(settings))
+        super().__init__(
+            uvicorn.Config(
+                app, http=protocol, ws="none", lifespan="on", log_config=None, access_log=False,
+                server_header=False, proxy_headers=False, timeout_keep_alive=IDLE_CONNECTION_S,
+                ssl_certfile=settings.tls_cert_file, ssl_keyfile=settings.tls_key_file,
+            )
+        )  # fmt: skip
+        self._app = app
+        drain = settings.drain_time
+        self._drain_s = 0.0 if drain is None else duration_ms("drain_time", drain) / 1000
+        self._patience_s = duration_ms("shutdown_timeout", settings.shutdown_timeout) / 1000
+        self._told, self._told_s = 0, 0.0
+        self._ready, self._stopping = ready, stopping
+
+    def tell(self, count: int) -> None:
+        """The service was told to stop, for the `count`-th time. Called in a signal's handler: sets flags only."""
+        self._told, self._told_s = count, self._told_s or time.monotonic()
+        self.force_exit = count > 1
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to take no more callers. Told to stop, it is not ready any more, and still answers for a while."""
+        if self._told and (self.force_exit or time.monotonic() >= self._told_s + self._drain_s):
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone: uvicorn would raise them again at the end, and the exit code would say so."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to answer, and say so."""
+        await super().startup(sockets)
+        self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more callers, end the streams, and wait for the answers that are due, but not for ever."""
+        self._stopping()
+        _logger.info("stopping", extra={"connections": len(self.server_state.connections)})
+        waiting = asyncio.get_running_loop().create_task(self._hang_up())
+        # It runs once nobody can come in any more: uvicorn stops listening before it first waits.
+        asyncio.get_running_loop().call_soon(door_of(self._app).stop_streams)
+        await super().shutdown(sockets)
+        waiting.cancel()
+        if self.force_exit:  # uvicorn has skipped this
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.lifespan.shutdown(), LAST_WORDS_S)
+
+    async def _hang_up(self) -> None:
+        """Once patience is over, or the service was told to stop again, wait for no caller any more."""
+        give_up_s = time.monotonic() + self._patience_s
+        while not self.force_exit and time.monotonic() < give_up_s:
+            await asyncio.sleep(LOOK_EVERY_S)
+        self.force_exit = True
+        connections = list(self.server_state.connections)
+        if connections:
+            _logger.warning("hung up on callers", extra={"connections": len(connections)})
+            # What is cut off now would be told as an error of the application, with all its steps.
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        for connection in connections:
+            connection.transport.abort()

@@ -1,0 +1,106 @@
+"""The live sessions of tenants: those whose keys begin with a prefix that somebody is bound to.
+
+Without it a tenant's listing would look at everybody's sessions, and take the longer the more the others have. One
+index a partition, made when the first prefix is registered, then kept up to date by the partition with each session
+that begins, ends or changes its owner. A touch costs nothing; a beginning or an end one look-up for each length that
+registered prefixes have, however many there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from lastseen.engine.session import Session
+
+
+class Tenant:
+    """The live sessions under one prefix."""
+
+    __slots__ = ("by_id", "by_owner", "is_whole")
+
+    def __init__(self) -> None:
+        self.by_id: dict[str, Session] = {}
+        self.by_owner: dict[str, dict[str, Session]] = {}
+        """Owner → its live sessions under the prefix, by id."""
+        self.is_whole = False
+        """Whether the sessions are in that lived already when the prefix was registered."""
+
+    def sessions(self, owner: str | None = None) -> Mapping[str, Session]:
+        """All of them, or those of one owner, by id."""
+        return self.by_id if owner is None else self.by_owner.get(owner, {})
+
+
+class Tenants:
+    """One partition's index by prefix. The caller holds the view's lock. Everything may be done twice without harm."""
+
+    def __init__(self) -> None:
+        self._tenants: dict[str, Tenant] = {}
+        self._lengths: list[int] = []
+        """How long registered prefixes are: each length once."""
+
+    def register(self, prefix: str) -> None:
+        """From now on sessions under `prefix` are kept; those that live already are for the caller to `add`."""
+        if prefix not in self._tenants:
+            self._tenants[prefix] = Tenant()
+            self._lengths = sorted({len(each) for each in self._tenants})
+
+    def find(self, prefix: str) -> Tenant | None:
+        """The sessions under a prefix; `None` if it is not registered."""
+        return self._tenants.get(prefix)
+
+    def all_whole(self, prefixes: Iterable[str]) -> None:
+        """Say that all live sessions under these prefixes are in."""
+        for prefix in prefixes:
+            self._tenants[prefix].is_whole = True
+
+    def add(self, session: Session) -> None:
+        """A session has begun, or is seen for the first time."""
+        for tenant in self._over(session.key):
+            tenant.by_id[session.session_id] = session
+            if session.owner is not None:
+                tenant.by_owner.setdefault(session.owner, {})[session.session_id] = session
+
+    def drop(self, session: Session) -> None:
+        """A session has ended."""
+        for tenant in self._over(session.key):
+            tenant.by_id.pop(session.session_id, None)
+            _disown(tenant, session, session.owner)
+
+    def move(self, session: Session, previous: str | None) -> None:
+        """A session has changed its owner, who was `previous` before."""
+        for tenant in self._over(session.key):
+            _disown(tenant, session, previous)
+        self.add(session)
+
+    def _over(self, key: str) -> list[Tenant]:
+        """The tenants that a key belongs to: one may have a prefix of another's prefix."""
+        tenants = self._tenants
+        return [tenant for length in self._lengths if (tenant := tenants.get(key[:length])) is not None]
+
+
+def _disown(tenant: Tenant, session: Session, owner: str | None) -> None:
+    owned = None if owner is None else tenant.by_owner.get(owner)
+    if owned is not None and owner is not None:
+        owned.pop(session.session_id, None)
+        if not owned:
+            del tenant.by_owner[owner]
+
+
+class Prefixes:
+    """Which prefixes are registered."""
+
+    def __init__(self) -> None:
+        self.known: frozenset[str] = frozenset()
+        self._lengths: tuple[int, ...] = ()
+
+    def add(self, prefixes: Iterable[str]) -> None:
+        """Register more of them; the empty one is everybody's, and needs no index."""
+        self.known |= {prefix for prefix in prefixes if prefix}
+        self._lengths = tuple(sorted({len(prefix) for prefix in self.known}, reverse=True))
+
+    def over(self, prefix: str) -> str | None:
+        """The longest registered one that `prefix` begins with, or is; `None` if there is none."""
+        for length in self._lengths:
+            if length <= len(prefix) and prefix[:length] in self.known:
+                return prefix[:length]
+        return None
