@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KILLS = 8
 CHILD = """
 import json, sys
-import lastseen.log_copy as module
+import lastseen.copying.copy as module
 module.BATCH_RECORDS, module.PROGRESS_EVERY = 50, 20
 tell = lambda done, total: print(done, flush=True)
 copied = module.copy_between(sys.argv[1], sys.argv[2], progress=tell)

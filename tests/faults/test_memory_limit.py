@@ -76,7 +76,7 @@ with lastseen.open_engine(sys.argv[1], max_memory_bytes=int(sys.argv[2]) or None
     print(json.dumps([engine.checkpoints()[0], engine.count(), engine.notes]))
 """
 MEASURE = """
-from lastseen.pressure import let_go
+from lastseen.embedded.memory_pressure import let_go
 with lastseen.open_engine(url, background=False) as engine:
     work(engine)
     engine.flush()

@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 
 import lastseen
-from lastseen.replay.recording import ChatEvent
-from lastseen.replay.recording import SLICE
+from lastseen.replay.recording import SLICE, ChatEvent
 from lastseen.service.demo import demonstration, idle_ms, paced
 from tests.service.running import wait_until
 

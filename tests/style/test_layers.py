@@ -304,7 +304,11 @@ def test_an_offender_is_found(check: Check, path: str, text: str) -> None:
 
 
 INNOCENTS = [
-    (upward_imports, "lastseen/embedded/engine.py", "from lastseen.projections import follower\nimport lastseen.engine"),
+    (
+        upward_imports,
+        "lastseen/embedded/engine.py",
+        "from lastseen.projections import follower\nimport lastseen.engine",
+    ),
     (upward_imports, "projections/follower.py", "from lastseen.engine import seen_at"),
     (io_in_rules, "engine/clock.py", "import threading"),
     (io_in_rules, "engine/identifiers.py", "import os"),
