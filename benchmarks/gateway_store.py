@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from benchmarks.measure import seconds
 from benchmarks.probe import Probe
 from benchmarks.unpacked import HERMES_AGENT, environment, unpacked
-from lastseen.compat.gateway.names import Platform, SessionSource
+from lastseen.compat.gateway import Platform, SessionSource
 
 PROBE = Path(__file__).parent / "gateway_probe.py"
 DAY = timedelta(days=1)

@@ -11,8 +11,8 @@ from pathlib import Path
 from benchmarks.gateway_store import GatewayStore, RealStore, StandIn, key_of, source_of
 from benchmarks.measure import Row, Size, at_most, in_turn, missing, pairs, seconds
 from benchmarks.servers import PeerMissing
+from lastseen.compat.gateway import GatewayConfig, SessionResetPolicy, SessionStore
 from lastseen.compat.gateway.importing import import_sessions
-from lastseen.compat.gateway.names import GatewayConfig, SessionResetPolicy, SessionStore
 
 NOTES = """
 - *Gateway* rows stand beside `gateway.session.SessionStore` of hermes-agent 0.13.0, unpacked from its wheel and run in

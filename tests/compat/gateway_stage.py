@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import lastseen
-from lastseen.compat.gateway.names import GatewayConfig, Platform, SessionResetPolicy, SessionSource, SessionStore
+from lastseen.compat.gateway import GatewayConfig, Platform, SessionResetPolicy, SessionSource, SessionStore
 
 T0 = 1_700_000_000_000
 """2023-11-14T22:13:20Z, a Tuesday."""

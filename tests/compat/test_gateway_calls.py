@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from gateway_stage import DAY, HOUR, KEY, MIN, T0, GatewayStage, records, source
 
-from lastseen.compat.gateway.names import GatewayConfig, Platform, SessionEntry, SessionResetPolicy, SessionSource
+from lastseen.compat.gateway import GatewayConfig, Platform, SessionEntry, SessionResetPolicy, SessionSource
 from lastseen.compat.gateway.reset import reset_reason
 
 IDLE = SessionResetPolicy("idle", idle_minutes=60)

@@ -14,7 +14,7 @@ import pytest
 from gateway_stage import DAY, HOUR, KEY, MIN, GatewayStage, records, source
 
 import lastseen
-from lastseen.compat.gateway.names import ExpiryWatcher, GatewayConfig, SessionResetPolicy, SessionStore
+from lastseen.compat.gateway import ExpiryWatcher, GatewayConfig, SessionResetPolicy, SessionStore
 from lastseen.compat.gateway.reset import last_daily_reset_ms, reset_reason
 from lastseen.engine.errors import InvalidEvent, InvalidKey, InvalidSetting, LogUnavailable
 

@@ -15,9 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lastseen
-from lastseen.compat.gateway import importing
-from lastseen.compat.gateway import store as gateway_store
-from lastseen.compat.gateway.names import (
+from lastseen.compat.gateway import (
     ExpiryWatcher,
     GatewayConfig,
     Imported,
@@ -25,7 +23,9 @@ from lastseen.compat.gateway.names import (
     SessionResetPolicy,
     SessionStore,
     import_sessions,
+    importing,
 )
+from lastseen.compat.gateway import store as gateway_store
 from lastseen.engine.errors import InvalidEvent, InvalidSetting, LogMismatch, LogUnavailable
 from lastseen.engine.log import open_log
 from lastseen.engine.log.port import Message, Position
@@ -315,9 +315,11 @@ def test_nothing_is_half_imported_when_the_process_is_killed(tmp_path: Path) -> 
     entries = {key: {**old(0, T0), "session_key": key} for key in (f"agent:main:telegram:dm:{n}" for n in range(3_000))}
     path = store_file(tmp_path, entries)
     script = (
-        "import os, sys; from pathlib import Path; from lastseen.compat import gateway_import as g\n"
+        "import os, sys; from pathlib import Path; from lastseen.compat.gateway import importing as g\n"
         "def killed(done, total):\n"
-        "    if done == total: import lastseen.engine.log.sqlite.log as s; s.SqliteLog._finish = lambda *_: os._exit(9)\n"
+        "    if done == total:\n"
+        "        import lastseen.engine.log.sqlite.log as s\n"
+        "        s.SqliteLog._finish = lambda *_: os._exit(9)\n"
         f"g.import_sessions(Path({str(path)!r}), {f'sqlite:///{tmp_path}/new.db'!r}, timezone='UTC', progress=killed)"
     )
     done = subprocess.run([sys.executable, "-c", script], check=False, cwd=Path(__file__).parents[2], timeout=60)

@@ -12,7 +12,7 @@ from gateway_stage import source
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lastseen.compat.gateway.names import (
+from lastseen.compat.gateway import (
     GatewayConfig,
     Platform,
     SessionResetPolicy,

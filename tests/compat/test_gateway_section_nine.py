@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from gateway_stage import DAY, KEY, MIN, GatewayStage, records, source
 
-from lastseen.compat.gateway.names import ExpiryWatcher, GatewayConfig, SessionEntry, SessionResetPolicy
+from lastseen.compat.gateway import ExpiryWatcher, GatewayConfig, SessionEntry, SessionResetPolicy
 
 
 @pytest.fixture

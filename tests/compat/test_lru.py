@@ -18,9 +18,9 @@ import pytest
 
 import lastseen
 from lastseen import Engine, ManualClock, errors
+from lastseen.compat.lru import LruSessions
 from lastseen.compat.lru.limits import LruLimits
 from lastseen.compat.lru.logged import LoggedSessions
-from lastseen.compat.lru.lru import LruSessions
 
 S, MIN, HOUR = 1_000, 60_000, 3_600_000
 T0 = 1_700_000_000_000

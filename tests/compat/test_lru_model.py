@@ -17,10 +17,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 import lastseen
 from lastseen import ManualClock
-from lastseen.compat.lru import lru
+from lastseen.compat.lru import LruSessions, lru
 from lastseen.compat.lru.limits import LruLimits
 from lastseen.compat.lru.logged import LoggedSessions
-from lastseen.compat.lru.lru import LruSessions
 from lastseen.engine.clock import Clock
 
 T0 = 1_700_000_000_000

@@ -17,8 +17,8 @@ import lastseen
 from lastseen import Engine, ManualClock, errors
 from lastseen.compat import interval as interval_module
 from lastseen.compat import listing
+from lastseen.compat.manager import SessionManager
 from lastseen.compat.manager.limits import PRESETS, Thresholds
-from lastseen.compat.manager.manager import SessionManager
 from lastseen.projections.pruner import Plan
 
 S, MIN, HOUR = 1_000, 60_000, 3_600_000

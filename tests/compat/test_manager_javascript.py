@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 import lastseen
 from lastseen import Engine, ManualClock
-from lastseen.compat.manager.manager import SessionManager
+from lastseen.compat.manager import SessionManager
 from lastseen.http.application import Unguarded
 from lastseen.http.routes import pruning
 from tests.http.served import Served

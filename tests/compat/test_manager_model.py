@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 import lastseen
 from lastseen import ManualClock
-from lastseen.compat.manager.manager import SessionManager
+from lastseen.compat.manager import SessionManager
 
 T0 = 1_700_000_000_000
 TIMEOUT_MS = 300_000

@@ -18,7 +18,7 @@ import pytest
 from kafka_fixtures import SharedBroker
 
 import lastseen
-from lastseen.compat.gateway.names import GatewayConfig
+from lastseen.compat.gateway import GatewayConfig
 from lastseen.docs.cli_page import commands
 from lastseen.engine.log.kafka.topic import Wanted, create
 from lastseen.engine.log.kafka.url import place_of
