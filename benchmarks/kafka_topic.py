@@ -33,7 +33,7 @@ from lastseen.engine.identifiers import new_event_ids
 from lastseen.engine.log.kafka.log import KafkaLog
 from lastseen.engine.log.kafka.records import EVENT_HEADERS
 from lastseen.engine.log.kafka.topic import Wanted, create
-from lastseen.engine.log.kafka.url import place_of
+from lastseen.engine.log.kafka.url import parse_kafka_url
 from lastseen.engine.log.port import Message
 from lastseen.engine.partitioner import partition_of
 from lastseen.engine.plain_touch import written
@@ -72,7 +72,7 @@ def broker(folder: Path) -> Iterator[str]:
 def new_topic(address: str) -> str:
     """The URL of a log whose topics have just been made."""
     url = f"kafka://{address}/bench-{uuid.uuid4().hex[:12]}"
-    create(place_of(url), Wanted(PARTITIONS))
+    create(parse_kafka_url(url), Wanted(PARTITIONS))
     return url
 
 
@@ -141,22 +141,26 @@ def append_by_librdkafka(producer: Producer, topic: str, messages: list[Message]
 def appending(address: str, repetitions: int, events: int) -> list[Row]:
     """Appends of one process, acknowledged by the broker."""
     url = new_topic(address)
-    place = place_of(url)
+    kafka_url = parse_kafka_url(url)
     messages = some_touches(["s" * 22] * SESSIONS, events)
     sent_singly = messages[: events // 4]
     theirs = KafkaProducer(
-        bootstrap_servers=list(place.servers), acks="all", enable_idempotence=True, linger_ms=5, batch_size=512 * 1024
+        bootstrap_servers=list(kafka_url.servers),
+        acks="all",
+        enable_idempotence=True,
+        linger_ms=5,
+        batch_size=512 * 1024,
     )
     native = Producer(
-        {"bootstrap.servers": ",".join(place.servers), "acks": "all", "enable.idempotence": True, "linger.ms": 5,
+        {"bootstrap.servers": ",".join(kafka_url.servers), "acks": "all", "enable.idempotence": True, "linger.ms": 5,
          "batch.size": 512 * 1024, "queue.buffering.max.messages": 1_000_000}
     )  # fmt: skip
-    with closing(KafkaLog(place)) as log, closing(theirs):
+    with closing(KafkaLog(kafka_url)) as log, closing(theirs):
         samples = interleaved(
             repetitions,
             ours=lambda: append_in_batches(log, messages),
-            send=lambda: append_by_send(theirs, place.topic, sent_singly),
-            librdkafka=lambda: append_by_librdkafka(native, place.topic, messages),
+            send=lambda: append_by_send(theirs, kafka_url.topic, sent_singly),
+            librdkafka=lambda: append_by_librdkafka(native, kafka_url.topic, messages),
         )
     rows = [
         rate("Kafka: appends of one process in batches, acknowledged", samples["ours"], 100_000),
@@ -179,7 +183,7 @@ def _say_ready() -> None:
 
 def fold_seconds(url: str, partitions: list[int]) -> float:
     """How long it takes to read and fold some partitions from their beginnings, once the log is open."""
-    with closing(KafkaLog(place_of(url))) as log:
+    with closing(KafkaLog(parse_kafka_url(url))) as log:
         ends = log.end_offsets()
         states = {number: Partition(number) for number in partitions}
         _say_ready()
@@ -223,7 +227,7 @@ def _folding(url: str, *shares: list[int]) -> float:
 def following(address: str, repetitions: int, events: int) -> list[Row]:
     """Read and fold a topic: one process, and two with half of the partitions each."""
     url = new_topic(address)
-    with closing(KafkaLog(place_of(url))) as log:
+    with closing(KafkaLog(parse_kafka_url(url))) as log:
         session_ids = fill(log, SESSIONS, SystemClock().now_ms(), POLICY, partitions=PARTITIONS)
         append_in_batches(log, some_touches(session_ids, events - SESSIONS))
     samples = interleaved(
@@ -239,7 +243,7 @@ def following(address: str, repetitions: int, events: int) -> list[Row]:
 
 def write_steadily(url: str, stop: threading.Event) -> None:
     """So many touches a second, of sessions of their own, in groups of ten."""
-    with closing(KafkaLog(place_of(url))) as log:
+    with closing(KafkaLog(parse_kafka_url(url))) as log:
         messages = some_touches(["s" * 22] * SESSIONS, 10)
         began, sent = time.perf_counter(), 0
         while not stop.is_set():

@@ -99,12 +99,12 @@ def from_kafka(folder: Path, size: Size) -> list[Row]:
     try:
         from benchmarks import kafka_topic
         from lastseen.engine.log.kafka.log import KafkaLog
-        from lastseen.engine.log.kafka.url import place_of
+        from lastseen.engine.log.kafka.url import parse_kafka_url
 
         partitions, events = kafka_topic.PARTITIONS, 200_000
         with kafka_topic.broker(folder / "kafka") as address:
             url = kafka_topic.new_topic(address)
-            with closing(KafkaLog(place_of(url))) as log:
+            with closing(KafkaLog(parse_kafka_url(url))) as log:
                 session_ids = fill(log, size.few, SystemClock().now_ms(), POLICY, partitions=partitions)
                 kafka_topic.append_in_batches(log, kafka_topic.some_touches(session_ids, events - size.few))
             samples = in_turn(3, {"kafka": lambda: events / kafka_topic._folding(url, list(range(partitions)))})

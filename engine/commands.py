@@ -16,7 +16,7 @@ from lastseen.engine.arguments import attributes_of, check_wait, key_and_id
 from lastseen.engine.clock import Clock, iso_from_ms
 from lastseen.engine.codec import check_key, checked
 from lastseen.engine.errors import InvalidEvent, LastseenError, VersionConflict, shown
-from lastseen.engine.fire_and_forget import Unwaited
+from lastseen.engine.fire_and_forget import FireAndForget
 from lastseen.engine.hold import Hold
 from lastseen.engine.identifiers import new_event_id, new_event_ids, new_session_id
 from lastseen.engine.log.port import Log, Message
@@ -36,7 +36,7 @@ class Commands(SessionEngine):
     """The session commands, for callers that name themselves `source` and live by `policy` unless told otherwise."""
 
     def __init__(self, log: Log, view: View, fold: Fold, clock: Clock, *, source: str, policy: Policy) -> None:
-        super().__init__(log, view, fold, clock, Unwaited(log, source, clock))
+        super().__init__(log, view, fold, clock, FireAndForget(log, source, clock))
         self._source = source
         self._policy = policy
 
@@ -130,13 +130,13 @@ class Commands(SessionEngine):
         """Activity: the idle clock restarts. May carry a merge patch of the attributes, a message, new limits.
 
         Returns the session once the touch is folded; with `wait="appended"` nothing, once the log has it; with
-        `wait="none"` nothing, at once (`engine.unwaited`). A plain touch within `touch_precision_ms` of the last is not
-        written.
+        `wait="none"` nothing, at once (`engine.fire_and_forget`). A plain touch within `touch_precision_ms` of the last
+        is not written.
         """
         check_wait(wait)
         is_plain = attributes is None and message is None and policy is None and if_version is None
         if is_plain and wait == "none":
-            self._touch_unwaited(key, session_id)
+            self._touch_without_waiting(key, session_id)
             return None
         if attributes is not None:
             self._check_merged(key, attributes)
@@ -223,14 +223,14 @@ class Commands(SessionEngine):
             results[place] = answer.session if verdict is Verdict.APPLIED else refusal(verdict, message.key)
         return results
 
-    def _touch_unwaited(self, key: str, session_id: str | None) -> None:
+    def _touch_without_waiting(self, key: str, session_id: str | None) -> None:
         self._check_open()
         now_ms = self._clock.now_ms()
         with self._view.lock:
             partition, session = self._touchable(key, session_id, now_ms)
             if _is_coalesced(session, now_ms):
                 return
-        self._unwaited.add(partition, key, session.session_id)
+        self._fire_and_forget.add(partition, key, session.session_id)
 
     def _touchable(self, key: str, session_id: str | None, now_ms: int) -> tuple[int, Session]:
         """The partition and the session of a key that can be touched. The caller holds the view's lock."""

@@ -33,7 +33,7 @@ _tuple = tuple.__new__
 _logger = logging.getLogger("lastseen")
 
 
-class Unwaited:
+class FireAndForget:
     """The touches of one engine that nobody waits for. Safe to call from many threads."""
 
     def __init__(self, log: Log, source: str, clock: Clock) -> None:

@@ -18,7 +18,7 @@ from lastseen.engine import events, lifecycle
 from lastseen.engine.clock import Clock
 from lastseen.engine.codec import check_key, encode
 from lastseen.engine.errors import LastseenError, LogUnavailable, OutcomeUnknown, VersionConflict, shown
-from lastseen.engine.fire_and_forget import Unwaited
+from lastseen.engine.fire_and_forget import FireAndForget
 from lastseen.engine.log.port import Log, Message, Position
 from lastseen.engine.refusals import refusal
 from lastseen.engine.session import Session, SessionView
@@ -88,9 +88,9 @@ class _Turn:
 class SessionEngine:
     """Runs commands against a log and the view that is folded from it. Safe to call from many threads."""
 
-    def __init__(self, log: Log, view: View, fold: Fold, clock: Clock, unwaited: Unwaited) -> None:
+    def __init__(self, log: Log, view: View, fold: Fold, clock: Clock, fire_and_forget: FireAndForget) -> None:
         self._log = log
-        self._unwaited = unwaited
+        self._fire_and_forget = fire_and_forget
         """What was asked for and not waited for; whatever is appended goes after it."""
         self._view = view
         self._fold = fold
@@ -219,7 +219,7 @@ class SessionEngine:
             self._hand_on()
 
     def _append_and_fold(self, messages: Sequence[Message]) -> None:
-        self._unwaited.send()
+        self._fire_and_forget.send()
         # Of each partition only the last position counts.
         reached = dict(self._log.append(messages))
         try:
@@ -288,7 +288,7 @@ class SessionEngine:
             heir.wake()
 
     def _send(self, messages: Sequence[Message], wait: Wait) -> None:
-        self._unwaited.send()
+        self._fire_and_forget.send()
         if wait == "appended":
             self._log.append(messages)
         else:

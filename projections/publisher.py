@@ -92,7 +92,7 @@ class Publisher:
         """Where the last owner stopped."""
         last = self._outlet.last_fact(number)
         # Somebody else's last word on a state may be an old one, and nobody was there to see it.
-        self._outlet.distrust(number)
+        self._outlet.mark_foreign(number)
         self._looked_s.pop(number, None)
         if last is not None:
             return place_of(last).offset

@@ -66,7 +66,7 @@ class Outlet(Protocol):
         """Replace states; returns when they are safe. Raises `LogError`."""
         ...
 
-    def distrust(self, partition: int) -> None:
+    def mark_foreign(self, partition: int) -> None:
         """Take all states that are there for somebody else's. Raises `LogError`."""
         ...
 

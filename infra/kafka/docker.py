@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from infra.kafka.jars import kafka_version, say
 from infra.kafka.java import java_arguments
-from infra.kafka.node import Node, Place
+from infra.kafka.node import Node, NodeLocation
 
 _MOUNTED_AT = "/node"
 _JARS_IN_IMAGE = "/opt/kafka/libs"
@@ -37,9 +37,9 @@ class Docker:
         """What it is, for people."""
         return f"containers of {image()} ({self.program})"
 
-    def place(self, node: Node) -> Place:
+    def location(self, node: Node) -> NodeLocation:
         """Behind published ports, in the mounted folder."""
-        return Place(folder=_MOUNTED_AT, listen="0.0.0.0", host=_container(node))
+        return NodeLocation(folder=_MOUNTED_AT, listen="0.0.0.0", host=_container(node))
 
     def command(self, node: Node, program: str, *arguments: str) -> list[str]:
         """The command that runs one of Kafka's programs in a container of its own."""

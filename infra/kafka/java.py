@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from infra.kafka.node import Node, Place
+from infra.kafka.node import Node, NodeLocation
 
 OLDEST_JAVA = 17
 ARCHIVE = "kafka.jsa"
@@ -31,9 +31,9 @@ class Java:
         """What it is, for people."""
         return f"Java ({self.program})"
 
-    def place(self, node: Node) -> Place:
+    def location(self, node: Node) -> NodeLocation:
         """On loopback, in the node's own folder."""
-        return Place(folder=str(node.folder), listen="127.0.0.1", host="127.0.0.1")
+        return NodeLocation(folder=str(node.folder), listen="127.0.0.1", host="127.0.0.1")
 
     def command(self, node: Node, program: str, *arguments: str) -> list[str]:
         """The command that runs one of Kafka's programs."""

@@ -31,7 +31,7 @@ class Ports(NamedTuple):
     controller: int
 
 
-class Place(NamedTuple):
+class NodeLocation(NamedTuple):
     """Where a node runs, as the node itself sees it: its folder, what it listens on, its name among its peers."""
 
     folder: str
@@ -45,7 +45,7 @@ class Launcher(Protocol):
     def describe(self) -> str:
         """What it is, for people."""
 
-    def place(self, node: Node) -> Place:
+    def location(self, node: Node) -> NodeLocation:
         """Where this launcher makes a node run."""
 
     def command(self, node: Node, program: str, *arguments: str) -> list[str]:
@@ -112,7 +112,7 @@ class Node:
         """Format the storage if it is new, and start the process, without waiting until it serves."""
         if self.pid:
             raise ValueError(f"node {self.node_id} at {self.address} is running")
-        folder = self.launcher.place(self).folder
+        folder = self.launcher.location(self).folder
         self._furnish()
         if not (self.folder / RECORDS / "meta.properties").exists():  # Formatting writes this file last.
             arguments = ["format", f"--cluster-id={self.cluster}", "--config", f"{folder}/server.properties"]

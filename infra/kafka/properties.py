@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from infra.kafka.node import RECORDS, Node, Place
+from infra.kafka.node import RECORDS, Node, NodeLocation
 
 
 def server_properties(node: Node, nodes: Sequence[Node], more: Mapping[str, str]) -> dict[str, str]:
     """The settings of one node among `nodes`; `more` is added and wins."""
-    places = {each.node_id: each.launcher.place(each) for each in nodes}
-    voters = ",".join(f"{each.node_id}@{places[each.node_id].host}:{each.ports.controller}" for each in nodes)
+    locations = {each.node_id: each.launcher.location(each) for each in nodes}
+    voters = ",".join(f"{each.node_id}@{locations[each.node_id].host}:{each.ports.controller}" for each in nodes)
     copies, in_sync = str(min(3, len(nodes))), str(min(2, len(nodes)))
     return {
         "process.roles": "broker,controller",
         "node.id": str(node.node_id),
         "controller.quorum.voters": voters,
-        "log.dirs": f"{places[node.node_id].folder}/{RECORDS}",
-        **_listeners(node, places[node.node_id]),
+        "log.dirs": f"{locations[node.node_id].folder}/{RECORDS}",
+        **_listeners(node, locations[node.node_id]),
         # Nothing appears by accident: a misspelt topic is an error.
         "auto.create.topics.enable": "false",
         "default.replication.factor": copies,
@@ -47,20 +47,20 @@ def server_properties(node: Node, nodes: Sequence[Node], more: Mapping[str, str]
     }
 
 
-def _listeners(node: Node, place: Place) -> dict[str, str]:
+def _listeners(node: Node, location: NodeLocation) -> dict[str, str]:
     """Loopback for clients, whatever the node listens on; its peers reach it by its name among them."""
     ports = {"CLIENTS": node.ports.clients, "PEERS": node.ports.peers}
     protocols = {"CLIENTS": "PLAINTEXT", "PEERS": "PLAINTEXT", "CONTROLLER": "PLAINTEXT"}
     if node.access:
         ports["SECURED"] = node.ports.secured
         protocols["SECURED"] = node.access.protocol()
-    hosts = dict.fromkeys(ports, "127.0.0.1") | {"PEERS": place.host}
+    hosts = dict.fromkeys(ports, "127.0.0.1") | {"PEERS": location.host}
     listening = {**ports, "CONTROLLER": node.ports.controller}
     return {
-        "listeners": ",".join(f"{name}://{place.listen}:{port}" for name, port in listening.items()),
+        "listeners": ",".join(f"{name}://{location.listen}:{port}" for name, port in listening.items()),
         "advertised.listeners": ",".join(f"{name}://{hosts[name]}:{port}" for name, port in ports.items()),
         "listener.security.protocol.map": ",".join(f"{name}:{protocol}" for name, protocol in protocols.items()),
         "inter.broker.listener.name": "PEERS",
         "controller.listener.names": "CONTROLLER",
-        **(node.access.settings(place.folder) if node.access else {}),
+        **(node.access.settings(location.folder) if node.access else {}),
     }

@@ -11,7 +11,7 @@ from lastseen.cli.options import Form, Output
 from lastseen.cli.printing import put_json, put_rows, say
 
 if TYPE_CHECKING:
-    from lastseen.engine.log.kafka.url import KafkaPlace
+    from lastseen.engine.log.kafka.url import KafkaUrl
 
 app = typer.Typer(help="The topics of a log on Kafka.", no_args_is_help=True, rich_markup_mode=None)
 _KafkaUrl = Annotated[
@@ -63,10 +63,10 @@ def create(
         partitions, replication, _retention_ms("--retention", retention),
         _retention_ms("--facts-retention", facts_retention), max_message_bytes,
     )  # fmt: skip
-    place = _place(log)
-    if place.partitions not in (None, partitions):
-        raise typer.BadParameter(f"the URL says {place.partitions}", param_hint="--partitions")
-    made = create_topics(place, wanted)
+    kafka_url = _kafka_url(log)
+    if kafka_url.partitions not in (None, partitions):
+        raise typer.BadParameter(f"the URL says {kafka_url.partitions}", param_hint="--partitions")
+    made = create_topics(kafka_url, wanted)
     _put([topic._asdict() | {"made": is_new} for topic, is_new in made], output, {"made": "made"})
 
 
@@ -75,7 +75,7 @@ def check(log: _KafkaUrl, output: Output = Form.TABLE) -> None:
     """Check that the topics are there and fit to hold a log. Each fault is listed; nothing is changed."""
     from lastseen.engine.log.kafka.topic import check as check_topics
 
-    topics, found = check_topics(_place(log))
+    topics, found = check_topics(_kafka_url(log))
     if output is Form.JSON:
         put_json({"ok": not found, "found": found, "topics": [topic._asdict() for topic in topics]})
     elif found or output is Form.JSONL:
@@ -91,7 +91,7 @@ def describe(log: _KafkaUrl, output: Output = Form.TABLE) -> None:
     """Show the topics of a log as the cluster has them: partitions, replicas, settings, ids."""
     from lastseen.engine.log.kafka.topic import check as check_topics
 
-    topics, _ = check_topics(_place(log))
+    topics, _ = check_topics(_kafka_url(log))
     names = sorted({name for topic in topics for name in topic.settings})
     _put([topic._asdict() for topic in topics], output, {name: name for name in names})
 
@@ -103,13 +103,13 @@ def _put(topics: list[dict[str, Any]], output: Form, more: dict[str, str]) -> No
     put_rows([topic | topic["settings"] for topic in topics], output, _COLUMNS | more)
 
 
-def _place(log: str) -> KafkaPlace:
+def _kafka_url(log: str) -> KafkaUrl:
     from lastseen.engine.errors import InvalidSetting
-    from lastseen.engine.log.kafka.url import place_of
+    from lastseen.engine.log.kafka.url import parse_kafka_url
 
     if not log.startswith("kafka:"):
         raise InvalidSetting("--log: topics are for logs on Kafka; give kafka://host:9092/topic")
-    return place_of(log)
+    return parse_kafka_url(log)
 
 
 def _retention_ms(name: str, text: str) -> int:

@@ -97,9 +97,9 @@ def nearest(name: str, known: Sequence[str]) -> str:
 
 def _check_log(name: str, value: object) -> None:
     if isinstance(value, str) and value.startswith("kafka:"):
-        from lastseen.engine.log.kafka.url import place_of
+        from lastseen.engine.log.kafka.url import parse_kafka_url
 
-        place_of(value)
+        parse_kafka_url(value)
         return
     parts = split_url(value) if isinstance(value, str) else None
     if parts is None or parts.scheme not in _SCHEMES or (parts.scheme == "sqlite" and len(parts.path) < 2):

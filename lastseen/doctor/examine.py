@@ -41,11 +41,11 @@ def _log_of(subject: Subject) -> tuple[Opened, Places]:
     """How the log is opened for reading, and where its files are."""
     if subject.url.startswith("kafka:"):
         from lastseen.doctor.kafka_log import topic_seen
-        from lastseen.engine.log.kafka.url import place_of
+        from lastseen.engine.log.kafka.url import parse_kafka_url
 
-        place = place_of(subject.url)
+        kafka_url = parse_kafka_url(subject.url)
         at = None if subject.snapshot in (None, ":memory:") else subject.snapshot
-        return lambda: topic_seen(place), Places(None, at)
+        return lambda: topic_seen(kafka_url), Places(None, at)
     from lastseen.doctor.sqlite_log import file_seen
     from lastseen.embedded.offline import log_path, snapshot_path
 

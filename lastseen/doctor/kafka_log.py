@@ -10,7 +10,7 @@ from lastseen.engine.errors import LogUnavailable
 from lastseen.engine.log.kafka.client import absent, open_admin
 from lastseen.engine.log.kafka.lookup import Lookup
 from lastseen.engine.log.kafka.topic import check, unfit
-from lastseen.engine.log.kafka.url import KafkaPlace
+from lastseen.engine.log.kafka.url import KafkaUrl
 from lastseen.engine.log.port import Record
 
 
@@ -32,16 +32,16 @@ class TopicSeen:
 
 
 @contextmanager
-def topic_seen(place: KafkaPlace) -> Iterator[tuple[TopicSeen, list[Finding]]]:
-    """The log at `place`, and what is to be said of its topics. Raises `LogError`."""
-    topics, found = check(place)
-    log = next((each for each in topics if each.name == place.topic), None)
+def topic_seen(kafka_url: KafkaUrl) -> Iterator[tuple[TopicSeen, list[Finding]]]:
+    """The log at `kafka_url`, and what is to be said of its topics. Raises `LogError`."""
+    topics, found = check(kafka_url)
+    log = next((each for each in topics if each.name == kafka_url.topic), None)
     if log is None:
-        raise LogUnavailable(absent(place))
-    lookup = Lookup(place, log.identity, log.partitions, open_admin(place))
+        raise LogUnavailable(absent(kafka_url))
+    lookup = Lookup(kafka_url, log.identity, log.partitions, open_admin(kafka_url))
     try:
         seen = TopicSeen(log.identity, lookup)
-        says = f"{place} answers, and holds {sum(seen.ends):,} records in {log.partitions} partitions"
+        says = f"{kafka_url} answers, and holds {sum(seen.ends):,} records in {log.partitions} partitions"
         fatal = {f"{log.name}: {each}" for each in unfit(log)}
         findings = [ok("log", says)]
         for each in found:

@@ -311,7 +311,7 @@ class Engine(PastReads, Observed):
             # What others have been told need not be kept for them.
             self._share.publish()
         now_ms = self._clock.now_ms()
-        self.meters.watch.glance(now_ms)
+        self.meters.watch.sample(now_ms)
         if self._snapshot.unsaved() or self._history.unsaved():
             self.flush()
         self.meters.kept_at_ms = now_ms
@@ -361,7 +361,7 @@ class Engine(PastReads, Observed):
             if self._is_closed:
                 return
             self._is_closed = True
-        self._unwaited.send()
+        self._fire_and_forget.send()
         self._upkeep.stop()
         self._subscriptions.close()
         self._share.close()

@@ -48,7 +48,7 @@ class LogWatch:
         with self._lock:
             return self._look(now_ms)
 
-    def glance(self, now_ms: int) -> None:
+    def sample(self, now_ms: int) -> None:
         """Look, for what later looks will make of it; a log that does not answer is somebody else's news."""
         try:
             self.look(now_ms)

@@ -20,7 +20,7 @@ _FAILURES = ("failed", "unknown")
 _tuple = tuple.__new__
 
 
-class Intake(ABC):
+class Buffer(ABC):
     """Holds events until the log has them. Safe to call from many threads; its lock is never held for long."""
 
     def __init__(self, max_waiting_bytes: int, wait_timeout_s: float) -> None:

@@ -21,7 +21,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, cast
 
-from lastseen.emitter.buffer import Intake
+from lastseen.emitter.buffer import Buffer
 from lastseen.emitter.lanes import Batch, Entry, Lane, Lanes
 from lastseen.engine.codec import decode
 from lastseen.engine.errors import (
@@ -52,7 +52,7 @@ OnFailure = Callable[[SessionEvent, Exception], None]
 _logger = logging.getLogger("lastseen")
 
 
-class Delivery(Intake):
+class Delivery(Buffer):
     """Takes events in, and brings them to one log."""
 
     def __init__(

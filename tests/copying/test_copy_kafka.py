@@ -19,7 +19,7 @@ from lastseen.copying.copy import copy_between
 from lastseen.engine.clock import SystemClock
 from lastseen.engine.log import open_log
 from lastseen.engine.log.kafka.topic import Wanted, create
-from lastseen.engine.log.kafka.url import place_of
+from lastseen.engine.log.kafka.url import parse_kafka_url
 from lastseen.replay.recording import SLICE
 from lastseen.replay.replay import replay
 
@@ -29,7 +29,7 @@ LINES = 4_000
 def topic(broker: SharedBroker, partitions: int) -> str:
     """The URL of a log whose topic has just been made."""
     url = f"kafka://{broker.address}/copy-{uuid.uuid4().hex}"
-    create(place_of(url), Wanted(partitions))
+    create(parse_kafka_url(url), Wanted(partitions))
     return url
 
 
@@ -91,7 +91,7 @@ def test_live_sessions_on_kafka_are_copied_with_the_brokers_times_and_foreign_re
         engine.close("key3")
     producer = Producer({"bootstrap.servers": kafka_broker.address, "acks": "all"})
     for key, value in ((None, b"{}"), (b"tombstone", None), (b"\xff\xfe", b"{}"), (b"key", b"rubbish")):
-        producer.produce(place_of(there).topic, value, key, 1)
+        producer.produce(parse_kafka_url(there).topic, value, key, 1)
     assert producer.flush(30) == 0
     copied = copy_between(there, here + "?partitions=2")
     assert copied.differences == []

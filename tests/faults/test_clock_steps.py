@@ -17,7 +17,7 @@ import lastseen
 from lastseen.projections.partition import Outcome
 from tests.durability.test_exhaustion import DEADLINE_S, said
 from tests.faults.stepping import stepped
-from tests.kafka.kafka_places import eventually, new_url
+from tests.kafka.kafka_topics import eventually, new_url
 from tests.kafka.told import checkpoints_of, refold
 
 BACKWARD = """

@@ -26,7 +26,7 @@ from lastseen.engine.codec import decode
 from lastseen.engine.errors import LastseenError, SnapshotError
 from lastseen.engine.log import open_log
 from lastseen.engine.log.kafka import records as kafka_records
-from lastseen.engine.log.kafka.url import place_of
+from lastseen.engine.log.kafka.url import parse_kafka_url
 from lastseen.engine.log.port import Message, Record
 from lastseen.engine.verdicts import Verdict
 from lastseen.exchange import history, sessions
@@ -273,7 +273,7 @@ def urls(_: Path) -> Iterator[Try]:
         url = text_of(spoil(chance, sound))
         with suppress(LastseenError):
             if chance.random() < 0.8:
-                place_of(url)
+                parse_kafka_url(url)
             elif not url.startswith(("kafka:", "sqlite:")):
                 open_log(url, lastseen.ManualClock(T0)).close()
 

@@ -26,7 +26,7 @@ from lastseen.engine import errors, events
 from lastseen.engine.clock import SystemClock, iso_from_ms
 from lastseen.engine.codec import encode
 from lastseen.engine.log.kafka.log import KafkaLog
-from lastseen.engine.log.kafka.url import place_of
+from lastseen.engine.log.kafka.url import parse_kafka_url
 from lastseen.engine.log.port import Message, Position
 from lastseen.engine.partitioner import partition_of
 from lastseen.engine.session import Policy
@@ -135,7 +135,7 @@ def write(url: str, pipe: Connection, path: Path, share: int, seed: int, is_brok
     """Write until whoever started us is gone, or kills us."""
     done = acknowledged_in(path)
     last = done[-1][0] if done else -1
-    log = (PrematureLog if is_broken else KafkaLog)(place_of(url))
+    log = (PrematureLog if is_broken else KafkaLog)(parse_kafka_url(url))
     chance = random.Random(seed)
     left = itertools.dropwhile(lambda step: step.number <= last, steps(share))
     pipe.send("open")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from kafka_places import Open, open_kafka
+from kafka_topics import Open, open_kafka
 
 from lastseen.engine.log.kafka.log import KafkaLog
 

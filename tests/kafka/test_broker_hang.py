@@ -19,7 +19,7 @@ from kafka_fixtures import OwnBroker
 import lastseen
 from infra.kafka.node import Node
 from lastseen.engine.errors import LogError, LogUnavailable, OutcomeUnknown
-from tests.kafka.kafka_places import eventually, new_url
+from tests.kafka.kafka_topics import eventually, new_url
 from tests.kafka.test_engines_outage import PARTITIONS, Callers, check
 from tests.kafka.test_kafka_outage import java_of
 

@@ -20,7 +20,7 @@ from lastseen.engine.verdicts import Verdict
 from lastseen.projections.partition import Outcome, Partition
 from tests.kafka import chaos_engine, chaos_writer
 from tests.kafka.chaos_writer import WRITERS, acknowledged_in, is_fleeting
-from tests.kafka.kafka_places import eventually, new_url
+from tests.kafka.kafka_topics import eventually, new_url
 from tests.kafka.processes import Child
 from tests.kafka.told import checkpoints_of, facts_due, facts_in, names, refold, states_in, states_of
 from tests.kafka_fixtures import SharedBroker

@@ -12,9 +12,9 @@ from kafka import TopicPartition
 import lastseen
 from lastseen.engine.errors import LogError, LogMismatch, LogUnavailable, SnapshotError
 from lastseen.engine.log.kafka.topic import Wanted, create
-from lastseen.engine.log.kafka.url import FACTS, STATE, place_of
+from lastseen.engine.log.kafka.url import FACTS, STATE, parse_kafka_url
 from tests.kafka import chaos_engine
-from tests.kafka.kafka_places import administering, eventually, new_url
+from tests.kafka.kafka_topics import administering, eventually, new_url
 from tests.kafka.processes import Child
 from tests.kafka.told import refold
 from tests.kafka_fixtures import SharedBroker
@@ -28,8 +28,8 @@ Mishap = Callable[[str], None]
 
 def delete(url: str) -> None:
     """Somebody deletes the topics."""
-    with administering(url) as (admin, place):
-        topics = [place.topic, place.topic + FACTS, place.topic + STATE]
+    with administering(url) as (admin, kafka_url):
+        topics = [kafka_url.topic, kafka_url.topic + FACTS, kafka_url.topic + STATE]
         admin.delete_topics(topics)
         assert eventually(lambda: not set(topics) & set(admin.list_topics()))
 
@@ -37,13 +37,13 @@ def delete(url: str) -> None:
 def make_anew(url: str) -> None:
     """Somebody deletes the topics and makes them again, as they were."""
     delete(url)
-    create(place_of(url), Wanted(PARTITIONS))
+    create(parse_kafka_url(url), Wanted(PARTITIONS))
 
 
 def add_partitions(url: str) -> None:
     """Somebody adds a partition to each topic."""
-    with administering(url) as (admin, place):
-        admin.create_partitions({place.topic + suffix: PARTITIONS + 1 for suffix in ("", FACTS, STATE)})
+    with administering(url) as (admin, kafka_url):
+        admin.create_partitions({kafka_url.topic + suffix: PARTITIONS + 1 for suffix in ("", FACTS, STATE)})
 
 
 MISHAPS = [
@@ -174,6 +174,6 @@ def delete_most(url: str, writer: lastseen.Engine) -> list[int]:
         for number in range(40):
             writer.touch(f"key-{number}")
     ends = [checkpoint for checkpoint, _ in writer.checkpoints().values()]
-    with administering(url) as (admin, place):
-        admin.delete_records({TopicPartition(place.topic, number): end - 5 for number, end in enumerate(ends)})
+    with administering(url) as (admin, kafka_url):
+        admin.delete_records({TopicPartition(kafka_url.topic, number): end - 5 for number, end in enumerate(ends)})
     return ends

@@ -19,10 +19,10 @@ from infra.kafka.node import Node
 from lastseen.engine.errors import LogUnavailable, OutcomeUnknown, SessionEnded, SessionNotFound
 from lastseen.engine.log.kafka.log import KafkaLog
 from lastseen.engine.log.kafka.topic import describe
-from lastseen.engine.log.kafka.url import FACTS, STATE, place_of
+from lastseen.engine.log.kafka.url import FACTS, STATE, parse_kafka_url
 from lastseen.engine.log.port import Message, Position
 from lastseen.projections.partition import Outcome
-from tests.kafka.kafka_places import PATIENCE_S, administering, eventually, new_url
+from tests.kafka.kafka_topics import PATIENCE_S, administering, eventually, new_url
 from tests.kafka.test_kafka_outage import java_of
 from tests.kafka.told import checkpoints_of, facts_due, facts_in, live_in, names, refold, states_in
 from tests.kafka_fixtures import OwnBroker, OwnCluster
@@ -213,7 +213,7 @@ def kill_leader_while_it_is_alone(url: str, cluster: Cluster) -> Node:
     """The same, when it alone has what was written last: none of that may have been acknowledged."""
     leader = leader_of(url, cluster)
     others = [java_of(node.pid) for node in cluster.nodes if node is not leader and node.pid is not None]
-    log = KafkaLog(place_of(url))
+    log = KafkaLog(parse_kafka_url(url))
     log.append([Message(0, "alone", b"when all are there")])
     for pid in others:
         os.kill(pid, signal.SIGSTOP)
@@ -233,8 +233,8 @@ def kill_leader_while_it_is_alone(url: str, cluster: Cluster) -> Node:
 
 def leader_of(url: str, cluster: Cluster) -> Node:
     """The node that leads the first partition."""
-    with administering(url) as (admin, place):
-        (found,) = admin.describe_topics([place.topic])
+    with administering(url) as (admin, kafka_url):
+        (found,) = admin.describe_topics([kafka_url.topic])
     (first,) = (part for part in found["partitions"] if part["partition_index"] == 0)
     (leader,) = (node for node in cluster.nodes if node.node_id == first["leader_id"])
     return leader
@@ -242,6 +242,6 @@ def leader_of(url: str, cluster: Cluster) -> Node:
 
 def is_whole(url: str) -> bool:
     """Whether every replica of the log and of the topics beside it has caught up."""
-    with administering(url) as (admin, place):
-        topics = [describe(admin, place, place.topic + suffix) for suffix in ("", FACTS, STATE)]
+    with administering(url) as (admin, kafka_url):
+        topics = [describe(admin, kafka_url, kafka_url.topic + suffix) for suffix in ("", FACTS, STATE)]
     return all(topic is not None and topic.in_sync == topic.replication == 3 for topic in topics)

@@ -14,7 +14,7 @@ import pytest
 
 import lastseen
 from lastseen.engine.errors import SnapshotError
-from tests.kafka.kafka_places import eventually, new_url
+from tests.kafka.kafka_topics import eventually, new_url
 from tests.kafka.told import checkpoints_of, facts_due, facts_in, live_in, names, refold, states_in
 from tests.kafka_fixtures import SharedBroker
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 from kafka import errors
-from kafka_places import Open, new_url
+from kafka_topics import Open, new_url
 
 from lastseen.engine.errors import LogError
 from lastseen.engine.log.kafka.facts_and_states import KafkaOutlet

@@ -11,7 +11,7 @@ import pytest
 
 from lastseen.projections.partition import Outcome
 from tests.kafka import chaos_caller, chaos_engine
-from tests.kafka.kafka_places import eventually, new_url
+from tests.kafka.kafka_topics import eventually, new_url
 from tests.kafka.processes import Child
 from tests.kafka.told import checkpoints_of, facts_due, facts_in, names, refold, states_in, states_of
 from tests.kafka_fixtures import SharedBroker

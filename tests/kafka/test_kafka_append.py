@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from kafka_fixtures import SharedBroker
-from kafka_places import PATIENCE_S, Open, administering, eventually, message, new_url, read_foreign, records, values
+from kafka_topics import PATIENCE_S, Open, administering, eventually, message, new_url, read_foreign, records, values
 
 from lastseen.engine import errors
 from lastseen.engine.log.kafka import producer as kafka_producer
@@ -22,7 +22,7 @@ from lastseen.engine.log.kafka.client import MAX_BATCH_BYTES, open_producer
 from lastseen.engine.log.kafka.fetch import Fetch
 from lastseen.engine.log.kafka.log import MAX_TAIL_BYTES, KafkaLog
 from lastseen.engine.log.kafka.record_runs import Chunk
-from lastseen.engine.log.kafka.url import place_of
+from lastseen.engine.log.kafka.url import parse_kafka_url
 from lastseen.engine.log.port import Message, Position
 
 ODD = [
@@ -74,7 +74,7 @@ def test_kafka_python_is_as_expected(opened: Open, kafka_broker: SharedBroker) -
 def test_a_kafka_python_that_has_changed_inside_is_noticed(
     opened: Open, kafka_broker: SharedBroker, change: str
 ) -> None:
-    producer = kafka_producer.open_producer(place_of(new_url(kafka_broker.address)))
+    producer = kafka_producer.open_producer(parse_kafka_url(new_url(kafka_broker.address)))
     assert kafka_producer.knows_whole_batches(producer)
     kept = producer._accumulator
     producer._accumulator = type("Changed", (), {n: getattr(kept, n) for n in vars(kept) if n != change})()
@@ -88,7 +88,7 @@ def test_a_kafka_python_that_has_changed_inside_is_noticed(
 def test_a_different_batch_is_noticed(
     opened: Open, kafka_broker: SharedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    producer = kafka_producer.open_producer(place_of(new_url(kafka_broker.address)))
+    producer = kafka_producer.open_producer(parse_kafka_url(new_url(kafka_broker.address)))
     monkeypatch.setattr(kafka_producer, "encode", lambda *_: b"rubbish")
     assert not kafka_producer.knows_whole_batches(producer)
     kafka_producer._stop(producer)
@@ -181,7 +181,7 @@ def test_batches_are_no_larger_than_they_may_be(opened: Open, kafka_broker: Shar
     futures += [log.append_soon([Message(0, "k", b"x" * 90_000)] * 3) for _ in range(20)]
     for future in futures:
         future.result(PATIENCE_S)
-    fetch = Fetch(place_of(url), 10, 1 << 20, 5_000)
+    fetch = Fetch(parse_kafka_url(url), 10, 1 << 20, 5_000)
     fetch.assign({0: 0})
     chunks: list[Chunk] = []
     while not chunks or chunks[-1].end < log.end_offsets()[0]:
@@ -230,8 +230,8 @@ def test_a_limit_that_was_lowered_meanwhile_fails_that_append_alone(opened: Open
     url = new_url(kafka_broker.address)
     log = opened(url)
     log.append([message("a")])
-    with administering(url) as (admin, place):
-        changed = ConfigResource(ConfigResourceType.TOPIC, place.topic, {"max.message.bytes": "10000"})
+    with administering(url) as (admin, kafka_url):
+        changed = ConfigResource(ConfigResourceType.TOPIC, kafka_url.topic, {"max.message.bytes": "10000"})
         admin.alter_configs([changed])
     failures: list[BaseException] = []
 
@@ -312,10 +312,10 @@ def sockets_to(address: str) -> set[socket.socket]:
 
 def test_what_a_producer_has_not_sent_when_it_is_thrown_away_is_sent_by_no_kernel(kafka_broker: SharedBroker) -> None:
     before = sockets_to(kafka_broker.address)
-    place = place_of(new_url(kafka_broker.address))
-    producer = open_producer(place)
+    kafka_url = parse_kafka_url(new_url(kafka_broker.address))
+    producer = open_producer(kafka_url)
     try:
-        producer.send(place.topic, b"a record, for a connection that stays", partition=0).get(PATIENCE_S)
+        producer.send(kafka_url.topic, b"a record, for a connection that stays", partition=0).get(PATIENCE_S)
         ours = sockets_to(kafka_broker.address) - before
         assert ours
         lingers = [each.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8) for each in ours]
@@ -327,7 +327,7 @@ def test_what_a_producer_has_not_sent_when_it_is_thrown_away_is_sent_by_no_kerne
 def test_a_batch_that_comes_while_the_producer_is_closed_is_answered(
     kafka_broker: SharedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    producer = kafka_producer.connect(place_of(new_url(kafka_broker.address)))
+    producer = kafka_producer.connect(parse_kafka_url(new_url(kafka_broker.address)))
     batches, sender = producer._accumulator._incomplete, producer._sender
     add, told = batches.add, list[Any]()
     closing = threading.Thread(target=producer.close)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kafka_fixtures import SharedBroker
-from kafka_places import Open, new_url, records
+from kafka_topics import Open, new_url, records
 
 import lastseen
 from lastseen.projections.partition import Partition

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from kafka_fixtures import OwnBroker, SharedBroker
-from kafka_places import PATIENCE_S, Open, eventually, new_url, records
+from kafka_topics import PATIENCE_S, Open, eventually, new_url, records
 
 from infra.kafka.node import Node
 from lastseen import Emitter, EmitterFull, NotDelivered, open_engine

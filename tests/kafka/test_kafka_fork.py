@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 from kafka_fixtures import SharedBroker
-from kafka_places import Open, eventually, message, new_url, open_kafka, values
+from kafka_topics import Open, eventually, message, new_url, open_kafka, values
 
 from lastseen.engine import errors
 from lastseen.engine.log.port import Position

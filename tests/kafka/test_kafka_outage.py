@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from kafka import errors as kafka_errors
 from kafka_fixtures import OwnBroker, OwnCluster, SharedBroker
-from kafka_places import PATIENCE_S, Open, administering, eventually, message, new_url, values
+from kafka_topics import PATIENCE_S, Open, administering, eventually, message, new_url, values
 
 from infra.kafka.node import Node
 from lastseen.engine import errors
@@ -206,8 +206,8 @@ def test_no_broker_is_said_in_time(opened: Open) -> None:
 def test_the_leader_dies_and_another_takes_over(opened: Open, own_kafka_cluster: OwnCluster) -> None:
     cluster = own_kafka_cluster(3)
     url = new_url(cluster.address)
-    with administering(url) as (admin, place):
-        topic = describe(admin, place, place.topic)
+    with administering(url) as (admin, kafka_url):
+        topic = describe(admin, kafka_url, kafka_url.topic)
         assert topic is not None
         assert (topic.replication, topic.settings["min.insync.replicas"]) == (3, "2")
     log, reader = opened(url), opened(url)
@@ -229,8 +229,8 @@ def test_the_leader_dies_and_another_takes_over(opened: Open, own_kafka_cluster:
 
 def leader_of(url: str) -> int:
     """The node that leads the first partition."""
-    with administering(url) as (admin, place):
-        (topic,) = admin.describe_topics([place.topic])
+    with administering(url) as (admin, kafka_url):
+        (topic,) = admin.describe_topics([kafka_url.topic])
     return int(topic["partitions"][0]["leader_id"])
 
 

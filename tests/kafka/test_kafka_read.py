@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import Producer
 from kafka import TopicPartition
 from kafka_fixtures import SharedBroker
-from kafka_places import (
+from kafka_topics import (
     PATIENCE_S,
     Foreign,
     Open,
@@ -30,7 +30,7 @@ from lastseen.engine import errors
 from lastseen.engine.log.kafka import fetch
 from lastseen.engine.log.kafka.stream import MIN_AHEAD_BYTES
 from lastseen.engine.log.kafka.topic import Wanted, create
-from lastseen.engine.log.kafka.url import place_of
+from lastseen.engine.log.kafka.url import parse_kafka_url
 from lastseen.engine.log.port import Message, Position
 from lastseen.projections.partition import Partition
 
@@ -169,13 +169,13 @@ def test_so_much_is_fetched_ahead_and_no_more(opened: Open, kafka_broker: Shared
         other.append(batch)
     stream = log._stream
     assert stream is not None
-    assert eventually(lambda: stream._stretches[0].size >= MIN_AHEAD_BYTES)
+    assert eventually(lambda: stream._runs[0].size >= MIN_AHEAD_BYTES)
     # Paused: nothing more comes, though there is much more.
     time.sleep(0.5)  # waits: for what must not come
-    held = stream._stretches[0].size
+    held = stream._runs[0].size
     assert held < MIN_AHEAD_BYTES + 5 * 1024 * 1024 < 24_000_000
     time.sleep(0.3)  # waits: for what must not come
-    assert stream._stretches[0].size == held
+    assert stream._runs[0].size == held
     assert len(records(log, window=100)) == 2_400, "and it goes on when it is read"
 
 
@@ -214,8 +214,8 @@ def test_records_that_were_deleted_are_a_mismatch(opened: Open, kafka_broker: Sh
     url = new_url(kafka_broker.address)
     write_foreign(url, [(b"k", b"%d" % n) for n in range(20)])
     behind = opened(url)
-    with administering(url) as (admin, place):
-        admin.delete_records({TopicPartition(place.topic, 0): 7})
+    with administering(url) as (admin, kafka_url):
+        admin.delete_records({TopicPartition(kafka_url.topic, 0): 7})
     for log in (opened(url), behind):
         for _ in range(2):
             with pytest.raises(errors.LogMismatch, match=r"before offset 7 were deleted.*snapshot.*retention"):
@@ -231,13 +231,13 @@ def test_records_that_go_while_they_are_followed_are_a_mismatch(opened: Open, ka
     assert stream is not None
     stream.close()  # it falls behind
     write_foreign(url, [(b"k", b"%d" % n) for n in range(20)])
-    with administering(url) as (admin, place):
-        admin.delete_records({TopicPartition(place.topic, 0): 7})
+    with administering(url) as (admin, kafka_url):
+        admin.delete_records({TopicPartition(kafka_url.topic, 0): 7})
     log._stream = None
     log._ends[0] = 0
     from lastseen.engine.log.kafka.stream import Stream
 
-    log._stream = Stream(place, log._ends, log._grown, log._lookup, 1)
+    log._stream = Stream(kafka_url, log._ends, log._grown, log._lookup, 1)
     for _ in range(2):
         with pytest.raises(errors.LogMismatch, match="before offset 7 were deleted"):
             log.read(0, 0, 10)
@@ -246,12 +246,12 @@ def test_records_that_go_while_they_are_followed_are_a_mismatch(opened: Open, ka
 
 def test_a_transaction_is_a_mismatch(opened: Open, kafka_broker: SharedBroker, way: str) -> None:
     url = new_url(kafka_broker.address)
-    place = place_of(url)
-    producer = Producer({"bootstrap.servers": kafka_broker.address, "transactional.id": place.topic})
+    kafka_url = parse_kafka_url(url)
+    producer = Producer({"bootstrap.servers": kafka_broker.address, "transactional.id": kafka_url.topic})
     producer.init_transactions(PATIENCE_S)
     for turn in range(2):
         producer.begin_transaction()
-        producer.produce(place.topic, b"%d" % turn, b"k", 0)
+        producer.produce(kafka_url.topic, b"%d" % turn, b"k", 0)
         producer.commit_transaction(PATIENCE_S)
     log = opened(url)
     found = log.read(0, 0, 1)
@@ -264,7 +264,7 @@ def test_a_transaction_is_a_mismatch(opened: Open, kafka_broker: SharedBroker, w
     follower = opened(url)
     assert follower.read(0, 4, 10) == []
     producer.begin_transaction()
-    producer.produce(place_of(url).topic, b"2", b"k", 0)
+    producer.produce(parse_kafka_url(url).topic, b"2", b"k", 0)
     producer.commit_transaction(PATIENCE_S)
     assert follower.wait(Position(0, 5), PATIENCE_S)
     assert [record.value for record in follower.read(0, 4, 1)] == [b"2"]
@@ -277,8 +277,8 @@ def test_a_topic_that_was_deleted_is_a_mismatch(opened: Open, kafka_broker: Shar
     log = opened(url)
     log.append([message("a")])
     log.read(0, 1, 1)
-    with administering(url) as (admin, place):
-        admin.delete_topics([place.topic])
+    with administering(url) as (admin, kafka_url):
+        admin.delete_topics([kafka_url.topic])
     assert eventually(lambda: fails_with(log.end_offsets, errors.LogMismatch, "deleted"))
     for use in (lambda: log.read(0, 0, 1), lambda: log.append([message("b")]), lambda: log.wait(Position(0, 9), 1)):
         assert eventually(lambda use=use: fails_with(use, errors.LogMismatch, "deleted"))
@@ -305,10 +305,10 @@ def test_a_topic_that_was_made_anew_is_a_mismatch(opened: Open, kafka_broker: Sh
     log = opened(url)
     log.append([message(str(n)) for n in range(3)])
     assert log.read(0, 3, 10) == []
-    with administering(url) as (admin, place):
-        admin.delete_topics([place.topic, place.topic + ".facts", place.topic + ".state"])
-        assert eventually(lambda: place.topic not in admin.list_topics())
-        create(place, Wanted(1))
+    with administering(url) as (admin, kafka_url):
+        admin.delete_topics([kafka_url.topic, kafka_url.topic + ".facts", kafka_url.topic + ".state"])
+        assert eventually(lambda: kafka_url.topic not in admin.list_topics())
+        create(kafka_url, Wanted(1))
     if more:
         write_foreign(url, [(b"k", b"of another history")] * more)
     assert eventually(lambda: fails_with(lambda: log.read(0, 3, 10), errors.LogMismatch, ANEW))
@@ -321,10 +321,10 @@ def test_nothing_is_appended_to_a_topic_that_was_made_anew(opened: Open, kafka_b
     url = new_url(kafka_broker.address)
     log = opened(url)  # nobody reads it, so that nobody looks at the topic but who appends
     assert log.append([message("a"), message("b"), message("c")])[2] == Position(0, 2)
-    with administering(url) as (admin, place):
-        admin.delete_topics([place.topic, place.topic + ".facts", place.topic + ".state"])
-        assert eventually(lambda: place.topic not in admin.list_topics())
-        create(place, Wanted(1))
+    with administering(url) as (admin, kafka_url):
+        admin.delete_topics([kafka_url.topic, kafka_url.topic + ".facts", kafka_url.topic + ".state"])
+        assert eventually(lambda: kafka_url.topic not in admin.list_topics())
+        create(kafka_url, Wanted(1))
     assert eventually(lambda: fails_with(lambda: log.append([message("d")]), errors.LogMismatch, "made anew"))
     assert fails_with(lambda: log.append([message("e")]), errors.LogMismatch, "made anew")
 
@@ -334,8 +334,8 @@ def test_partitions_that_were_added_are_a_mismatch(opened: Open, kafka_broker: S
     log = opened(url)
     log.append([message("a")])
     log.read(0, 1, 1)
-    with administering(url) as (admin, place):
-        admin.create_partitions({place.topic: 3})
+    with administering(url) as (admin, kafka_url):
+        admin.create_partitions({kafka_url.topic: 3})
     assert eventually(lambda: fails_with(lambda: log.read(0, 1, 10), errors.LogMismatch, "has 3 partitions"))
     assert fails_with(lambda: log.append([message("b")]), errors.LogMismatch, "has 3 partitions")
 

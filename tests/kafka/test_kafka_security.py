@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, quote
 
 import pytest
 from kafka_fixtures import OwnBroker
-from kafka_places import Open, message, new_url, values
+from kafka_topics import Open, message, new_url, values
 
 from infra.kafka.access import Access, Certificate
 from infra.kafka.node import Node
@@ -25,7 +25,7 @@ from lastseen.engine import errors
 from lastseen.engine.clock import SystemClock
 from lastseen.engine.log import open_log
 from lastseen.engine.log.kafka.secrets import KEY_PASSWORD, PASSWORD, Secret, guard_loggers, without_secrets
-from lastseen.engine.log.kafka.url import OPTIONS, place_of
+from lastseen.engine.log.kafka.url import OPTIONS, parse_kafka_url
 from lastseen.engine.log.port import Position
 
 SECRET = "correct-horse.battery/staple"
@@ -153,7 +153,7 @@ def test_scram_over_tls(
     monkeypatch.setenv(KEY_PASSWORD, "locked")
     for key in ("locked.key", "node.key"):
         assert values(opened(certified + key)) == [b"a", b"b"]
-    plain = f"kafka://{scram.secured_address}/{place_of(url).topic}"
+    plain = f"kafka://{scram.secured_address}/{parse_kafka_url(url).topic}"
     with pytest.raises(errors.LogUnavailable, match="security_protocol"):
         opened(plain)
 
@@ -189,11 +189,11 @@ def test_a_token_is_asked_for_again_before_it_runs_out(
 
     monkeypatch.setenv(PASSWORD, SECRET)
     url = secured(tokens, certificate, sasl_mechanism="OAUTHBEARER", token_url=endpoint.url, username=USER)
-    provider = token_provider(place_of(url))
+    provider = token_provider(parse_kafka_url(url))
     assert provider.token() == provider.token()
     assert len(endpoint.given) == 1, "a token is used as long as it lasts"
     endpoint.lifetime_s = 0.0
-    short = token_provider(place_of(url))
+    short = token_provider(parse_kafka_url(url))
     assert short.token() != short.token()
 
 
@@ -229,7 +229,7 @@ def test_no_secret_is_shown(
     monkeypatch.setenv(PASSWORD, SECRET)
     log = opened(url)
     assert works(log)
-    for thing in (log, log._place, log._lookup, log.writer, vars(log), log._lookup._admin.config,
+    for thing in (log, log._url, log._lookup, log.writer, vars(log), log._lookup._admin.config,
                   log._lookup._fetch._consumer.config, log.writer._producer._producer.config):  # fmt: skip
         shown += [repr(thing), str(thing)]
     monkeypatch.setenv(PASSWORD, f"{SECRET}-wrong")
@@ -326,13 +326,15 @@ def test_every_option_is_documented() -> None:
 
 
 def test_a_url_is_read() -> None:
-    place = place_of("kafka://one,two:9093,[::1]:9094/my.topic?partitions=3&compression=lz4&delivery_timeout_ms=5000")
-    assert place.servers == ("one:9092", "two:9093", "[::1]:9094")
-    assert (place.topic, place.partitions, place.compression, place.delivery_timeout_ms) == (
+    kafka_url = parse_kafka_url(
+        "kafka://one,two:9093,[::1]:9094/my.topic?partitions=3&compression=lz4&delivery_timeout_ms=5000"
+    )
+    assert kafka_url.servers == ("one:9092", "two:9093", "[::1]:9094")
+    assert (kafka_url.topic, kafka_url.partitions, kafka_url.compression, kafka_url.delivery_timeout_ms) == (
         "my.topic",
         3,
         "lz4",
         5_000,
     )
-    assert str(place) == "kafka://one:9092,two:9093,[::1]:9094/my.topic"
+    assert str(kafka_url) == "kafka://one:9092,two:9093,[::1]:9094/my.topic"
     assert KEY_PASSWORD.startswith("LASTSEEN_")

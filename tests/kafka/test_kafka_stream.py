@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from kafka_places import PATIENCE_S, eventually
+from kafka_topics import PATIENCE_S, eventually
 
 from lastseen.engine import errors
 from lastseen.engine.log.kafka import stream as kafka_stream
 from lastseen.engine.log.kafka.record_runs import Chunk
 from lastseen.engine.log.kafka.stream import Stream
-from lastseen.engine.log.kafka.url import place_of
+from lastseen.engine.log.kafka.url import parse_kafka_url
 from lastseen.engine.log.port import Record
 
-PLACE = place_of("kafka://nowhere/topic")
+KAFKA_URL = parse_kafka_url("kafka://nowhere/topic")
 
 
 def chunk(start: int, end: int, size: int = 1) -> Chunk:
@@ -75,7 +75,7 @@ def fetch(monkeypatch: pytest.MonkeyPatch) -> Scripted:
 @pytest.fixture
 def stream(fetch: Scripted) -> Iterator[Stream]:
     lookup: Any = Unasked()
-    started = Stream(PLACE, [100, 7], threading.Condition(), lookup, 1)
+    started = Stream(KAFKA_URL, [100, 7], threading.Condition(), lookup, 1)
     yield started
     started._is_closed.set()
     fetch.answers.put({})

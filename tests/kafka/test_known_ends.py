@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from kafka_places import Open, message, new_url
+from kafka_topics import Open, message, new_url
 
 from lastseen.engine.errors import LogUnavailable
 from tests.kafka_fixtures import SharedBroker

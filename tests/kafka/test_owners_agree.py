@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from kafka.coordinator.consumer import ConsumerCoordinator
-from kafka_places import eventually, new_url
+from kafka_topics import eventually, new_url
 
 import lastseen
 from lastseen.engine.log.kafka import group
@@ -17,7 +17,7 @@ from tests.kafka_fixtures import SharedBroker
 def test_whoever_is_joining_joins_on(rejoining: bool) -> None:
     asked: list[None] = []
     coordinator = SimpleNamespace(rejoining=rejoining, request_rejoin=lambda: asked.append(None))
-    group.see_through(SimpleNamespace(_coordinator=coordinator))
+    group.finish_rebalance(SimpleNamespace(_coordinator=coordinator))
     assert bool(asked) is rejoining
 
 
@@ -25,15 +25,15 @@ def test_it_is_looked_at_after_each_poll_and_kafka_python_has_what_is_asked_for(
     kafka_broker: SharedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[bool] = []
-    see_through = group.see_through
+    finish_rebalance = group.finish_rebalance
 
     def look(consumer: object) -> None:
         coordinator = consumer._coordinator  # type: ignore[attr-defined]
         assert isinstance(coordinator, ConsumerCoordinator)
         seen.append(isinstance(coordinator.rejoining, bool) and callable(coordinator.request_rejoin))
-        see_through(consumer)
+        finish_rebalance(consumer)
 
-    monkeypatch.setattr(group, "see_through", look)
+    monkeypatch.setattr(group, "finish_rebalance", look)
     with lastseen.open_engine(new_url(kafka_broker.address, 4)) as engine:
         assert eventually(lambda: len(engine.owned()) == 4 and len(seen) > 3)
     assert all(seen)

@@ -15,7 +15,7 @@ import lastseen
 from lastseen.engine.clock import SystemClock, iso_from_ms
 from lastseen.engine.verdicts import Verdict
 from lastseen.projections.partition import Outcome
-from tests.kafka.kafka_places import eventually, new_url, write_foreign
+from tests.kafka.kafka_topics import eventually, new_url, write_foreign
 from tests.kafka.told import checkpoints_of, facts_due, facts_in, live_in, names, refold, states_in
 from tests.kafka_fixtures import SharedBroker
 

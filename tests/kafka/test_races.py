@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import lastseen
-from tests.kafka.kafka_places import PATIENCE_S, new_url
+from tests.kafka.kafka_topics import PATIENCE_S, new_url
 from tests.kafka.told import refold
 from tests.kafka_fixtures import SharedBroker
 

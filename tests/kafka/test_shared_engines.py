@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
-from kafka_places import eventually, new_url, read_foreign, write_foreign
+from kafka_topics import eventually, new_url, read_foreign, write_foreign
 
 import lastseen
-from lastseen.engine.log.kafka.url import FACTS, STATE, place_of
+from lastseen.engine.log.kafka.url import FACTS, STATE, parse_kafka_url
 from lastseen.projections.facts import FactId, encode, state_of
 from lastseen.projections.facts import place_of as fact_place
 from tests.kafka_fixtures import SharedBroker
@@ -44,10 +44,10 @@ def opened() -> Iterator[OpenEngine]:
 
 def everything_in(url: str, suffix: str) -> list[list[Any]]:
     """All that librdkafka finds in a topic beside the log, by partition."""
-    place = place_of(url)
-    consumer = Consumer({"bootstrap.servers": ",".join(place.servers), "group.id": "unused"})
+    kafka_url = parse_kafka_url(url)
+    consumer = Consumer({"bootstrap.servers": ",".join(kafka_url.servers), "group.id": "unused"})
     ends = [
-        consumer.get_watermark_offsets(TopicPartition(place.topic + suffix, number), timeout=10)[1]
+        consumer.get_watermark_offsets(TopicPartition(kafka_url.topic + suffix, number), timeout=10)[1]
         for number in range(PARTITIONS)
     ]
     consumer.close()
@@ -301,12 +301,12 @@ def test_rubbish_at_the_end_of_the_facts_is_named(url: str, opened: OpenEngine) 
 
 
 def test_topics_beside_the_log_must_be_there(kafka_broker: SharedBroker, opened: OpenEngine) -> None:
-    from kafka_places import administering
+    from kafka_topics import administering
 
     url = new_url(kafka_broker.address, PARTITIONS)
-    with administering(url) as (admin, place):
-        admin.delete_topics([place.topic + STATE])
-        assert eventually(lambda: place.topic + STATE not in admin.list_topics())
+    with administering(url) as (admin, kafka_url):
+        admin.delete_topics([kafka_url.topic + STATE])
+        assert eventually(lambda: kafka_url.topic + STATE not in admin.list_topics())
     with pytest.raises(lastseen.errors.LogUnavailable, match=r"facts=False"):
         lastseen.open_engine(url)
     opened(url, facts=False).open("ana")

@@ -19,7 +19,7 @@ from kafka import TopicPartition, errors
 from lastseen.engine.errors import LogError
 from lastseen.engine.log.kafka.facts_and_states import MAX_WAITING_BYTES, _States
 from lastseen.engine.log.kafka.producer import Delivered, Failed, Tell
-from lastseen.engine.log.kafka.url import place_of
+from lastseen.engine.log.kafka.url import parse_kafka_url
 from lastseen.engine.log.kafka.writer import Writer
 from lastseen.engine.log.memory import MemoryLog
 from lastseen.engine.log.port import Message
@@ -35,7 +35,7 @@ from tests.properties.test_publisher import (
     newest,
 )
 
-PLACE = place_of("kafka://192.0.2.1:9092/made-up.state")
+KAFKA_URL = parse_kafka_url("kafka://192.0.2.1:9092/made-up.state")
 PAGE = 3
 LOST, UNANSWERED, LATE = "lost", "unanswered", "late"
 """What may become of a request to write."""
@@ -147,9 +147,9 @@ class StatesOnTheWay(_States):
     """The real reader and writer of the states, with clients that are made up."""
 
     def __init__(self, way: Way) -> None:
-        super().__init__(PLACE, PARTITIONS, 1 << 20)
+        super().__init__(KAFKA_URL, PARTITIONS, 1 << 20)
         self._way = way
-        self._writer = Writer(PLACE, PARTITIONS, lambda: MadeUpProducer(way), self._note, MAX_WAITING_BYTES)
+        self._writer = Writer(KAFKA_URL, PARTITIONS, lambda: MadeUpProducer(way), self._note, MAX_WAITING_BYTES)
 
     def _reader(self) -> Any:
         if self._consumer is None:
@@ -170,8 +170,8 @@ class LateOutlet(FakeOutlet):
             raise RuntimeError("can't start new thread")
         self._real.publish(partition, notices)
 
-    def distrust(self, partition: int) -> None:
-        self._real.distrust(partition)
+    def mark_foreign(self, partition: int) -> None:
+        self._real.mark_foreign(partition)
 
     def written_by_others(self, partition: int) -> Iterator[Sequence[Notice]]:
         return self._real.written_by_others(partition)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from kafka import errors as kafka_errors
-from kafka_places import Open, new_url
+from kafka_topics import Open, new_url
 
 from lastseen.engine.errors import LogUnavailable
 from lastseen.engine.log.kafka import facts_and_states
@@ -42,7 +42,7 @@ def test_a_reader_that_cannot_read_is_replaced_and_nothing_is_passed_over(
     outlet: KafkaOutlet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outlet.publish_states(0, [Notice("key", b"state")])
-    outlet.distrust(0)
+    outlet.mark_foreign(0)
     reader = outlet._states._consumer
     assert reader is not None
     reader.poll = fail

@@ -6,12 +6,12 @@ import uuid
 from typing import Any
 
 import pytest
-from kafka_places import Open
+from kafka_topics import Open
 
 from lastseen.engine.errors import LogUnavailable
 from lastseen.engine.log.kafka import topic as kafka_topic
 from lastseen.engine.log.kafka.topic import Wanted, create
-from lastseen.engine.log.kafka.url import place_of
+from lastseen.engine.log.kafka.url import parse_kafka_url
 from tests.kafka_fixtures import SharedBroker
 
 
@@ -21,9 +21,9 @@ def late(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     left: dict[str, int] = {}
     look_up = kafka_topic._look_up
 
-    def looked_up(admin: Any, place: Any, name: str) -> Any:
+    def looked_up(admin: Any, kafka_url: Any, name: str) -> Any:
         left[name] = left.get(name, 0) - 1
-        return None if left[name] >= 0 else look_up(admin, place, name)
+        return None if left[name] >= 0 else look_up(admin, kafka_url, name)
 
     monkeypatch.setattr(kafka_topic, "_look_up", looked_up)
     return left
@@ -35,8 +35,8 @@ def unset(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     left: dict[str, int] = {}
     look_up = kafka_topic._look_up
 
-    def looked_up(admin: Any, place: Any, name: str) -> Any:
-        topic = look_up(admin, place, name)
+    def looked_up(admin: Any, kafka_url: Any, name: str) -> Any:
+        topic = look_up(admin, kafka_url, name)
         if topic is not None:
             left[name] = left.get(name, 0) - 1
         return topic._replace(settings={}) if topic is not None and left[name] >= 0 else topic
@@ -47,9 +47,9 @@ def unset(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
 def test_it_is_waited_for(kafka_broker: SharedBroker, late: dict[str, int], opened: Open) -> None:
     url = f"kafka://{kafka_broker.address}/late-{uuid.uuid4().hex}"
-    topic = place_of(url).topic
+    topic = parse_kafka_url(url).topic
     late[topic] = 4  # once before it is made, and three times after
-    assert [is_new for _, is_new in create(place_of(url), Wanted(2))] == [True, True, True]
+    assert [is_new for _, is_new in create(parse_kafka_url(url), Wanted(2))] == [True, True, True]
     assert late[topic] < 0
     late[topic] = 3
     assert opened(url).partitions == 2
@@ -59,16 +59,16 @@ def test_its_settings_are_waited_for(
     kafka_broker: SharedBroker, monkeypatch: pytest.MonkeyPatch, unset: dict[str, int], opened: Open
 ) -> None:
     url = f"kafka://{kafka_broker.address}/late-{uuid.uuid4().hex}"
-    topic = place_of(url).topic
+    topic = parse_kafka_url(url).topic
     unset[topic + ".state"] = 3
-    assert [is_new for _, is_new in create(place_of(url), Wanted(2))] == [True, True, True]
+    assert [is_new for _, is_new in create(parse_kafka_url(url), Wanted(2))] == [True, True, True]
     assert unset[topic + ".state"] < 0
     unset[topic] = 3
     assert opened(url).partitions == 2
     monkeypatch.setattr(kafka_topic, "KNOWN_AFTER_S", 0.2)
     unset[topic] = 10_000
     with pytest.raises(LogUnavailable, match="does not tell the settings of topic"):
-        create(place_of(url), Wanted(2))
+        create(parse_kafka_url(url), Wanted(2))
 
 
 def test_but_not_for_ever(
@@ -76,8 +76,8 @@ def test_but_not_for_ever(
 ) -> None:
     url = f"kafka://{kafka_broker.address}/late-{uuid.uuid4().hex}"
     monkeypatch.setattr(kafka_topic, "KNOWN_AFTER_S", 0.2)
-    late[place_of(url).topic] = 10_000
+    late[parse_kafka_url(url).topic] = 10_000
     with pytest.raises(LogUnavailable, match="knows nothing of it"):
-        create(place_of(url), Wanted(2))
+        create(parse_kafka_url(url), Wanted(2))
     with pytest.raises(LogUnavailable, match="there is no such topic"):
         opened(url)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka_places import eventually, new_url
+from kafka_topics import eventually, new_url
 
 import lastseen
 from lastseen.engine.errors import NotOwner

@@ -10,10 +10,10 @@ from confluent_kafka import Consumer, TopicPartition
 
 import lastseen
 from lastseen.engine.log.kafka.log import KafkaLog
-from lastseen.engine.log.kafka.url import FACTS, STATE, place_of
+from lastseen.engine.log.kafka.url import FACTS, STATE, parse_kafka_url
 from lastseen.projections.facts import effect_of, facts_of, state_of
 from lastseen.projections.partition import Outcome, Partition
-from tests.kafka.kafka_places import read_foreign
+from tests.kafka.kafka_topics import read_foreign
 
 Named = list[list[tuple[int, int, str]]]
 """For each partition the place and the kind of every fact, in order."""
@@ -21,9 +21,9 @@ Named = list[list[tuple[int, int, str]]]
 
 def everything_in(url: str, suffix: str) -> list[list[Any]]:
     """All that librdkafka finds in a topic beside the log, by partition."""
-    place = place_of(url)
-    topic = place.topic + suffix
-    consumer = Consumer({"bootstrap.servers": ",".join(place.servers), "group.id": "unused"})
+    kafka_url = parse_kafka_url(url)
+    topic = kafka_url.topic + suffix
+    consumer = Consumer({"bootstrap.servers": ",".join(kafka_url.servers), "group.id": "unused"})
     partitions = sorted(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
     ends = [consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=10)[1] for number in partitions]
     consumer.close()
@@ -79,7 +79,7 @@ def states_of(partitions: list[Partition]) -> dict[str, Any]:
 
 def refold(url: str, see: Callable[[Outcome], None] = lambda _: None) -> list[Partition]:
     """What somebody who has nothing to do with the engines makes of the log as it is now; `see` sees each outcome."""
-    log = KafkaLog(place_of(url))
+    log = KafkaLog(parse_kafka_url(url))
     try:
         partitions = [Partition(number) for number in range(log.partitions)]
         for partition, end in zip(partitions, log.end_offsets(), strict=True):

@@ -11,7 +11,7 @@ from infra.kafka.choice import NoKafka, choose
 from infra.kafka.cluster import Cluster
 from infra.kafka.jars import FOLDER, fetch_jars
 from infra.kafka.java import OLDEST_JAVA, Java, find_java
-from infra.kafka.node import Node, Place
+from infra.kafka.node import Node, NodeLocation
 from infra.network.network import Network
 
 
@@ -21,9 +21,9 @@ class JavaOnMachines(Java):
 
     addresses: Mapping[int, str]
 
-    def place(self, node: Node) -> Place:
+    def location(self, node: Node) -> NodeLocation:
         """In the node's own folder, at its machine's address."""
-        return Place(str(node.folder), "0.0.0.0", self.addresses[node.node_id])
+        return NodeLocation(str(node.folder), "0.0.0.0", self.addresses[node.node_id])
 
 
 class Brokers:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from infra.network.network import Network
 from lastseen.engine.log.port import Position
 from lastseen.projections.partition import Outcome
-from tests.kafka.kafka_places import eventually, new_url
+from tests.kafka.kafka_topics import eventually, new_url
 from tests.kafka.processes import Child
 from tests.kafka.told import checkpoints_of, facts_due, facts_in, names, refold, states_in, states_of
 from tests.network import remote_engine

@@ -10,7 +10,7 @@ import pytest
 from scene import ANSWERED_WITHIN_S, Scene, begin_afresh, bounded
 
 from infra.network.namespace import Namespace, NoNamespaces
-from tests.kafka.kafka_places import eventually
+from tests.kafka.kafka_topics import eventually
 from tests.network.remote_engine import READY
 
 SAID_WITHIN_S = 25.0

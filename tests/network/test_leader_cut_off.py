@@ -11,8 +11,8 @@ from confluent_kafka import Consumer, KafkaException
 from scene import ANSWERED_WITHIN_S, READ_WITHIN_S, Scene, begin_afresh
 
 from infra.network.network import Network
-from lastseen.engine.log.kafka.url import place_of
-from tests.kafka.kafka_places import eventually
+from lastseen.engine.log.kafka.url import parse_kafka_url
+from tests.kafka.kafka_topics import eventually
 from tests.network.brokers import Brokers
 
 BROKERS = ("first", "second", "third")
@@ -42,7 +42,7 @@ def broker(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def leader_of(scene: Scene, broker: Brokers, asked: Sequence[str] = BROKERS) -> str:
     """The machine of the broker that leads the first partition, as some of them say; `nobody` if they do not know."""
     addresses = dict(zip(BROKERS, broker.address.split(","), strict=True))
-    servers, topic = ",".join(addresses[name] for name in asked), place_of(scene.url).topic
+    servers, topic = ",".join(addresses[name] for name in asked), parse_kafka_url(scene.url).topic
     with scene.network["watch"].inside():
         consumer = Consumer({"bootstrap.servers": servers, "group.id": "unused"})
         try:

@@ -93,7 +93,7 @@ class FakeOutlet:
             self._strange[partition] += [Notice(*each) for each in states[self._seen[partition] :]]
         self._seen[partition] = len(states)
 
-    def distrust(self, partition: int) -> None:
+    def mark_foreign(self, partition: int) -> None:
         self._seen[partition] = 0
         self._strange[partition] = []
 

@@ -65,7 +65,7 @@ class Way:
             self._strange.setdefault(partition, []).extend(states[self._seen[partition] :])
         self._seen[partition] = len(states)
 
-    def distrust(self, partition: int) -> None:
+    def mark_foreign(self, partition: int) -> None:
         """Take all states for somebody else's (`sharing.Outlet`)."""
         self._seen[partition] = 0
         self._strange[partition] = []

@@ -18,7 +18,7 @@ from typing import Any
 
 from infra.kafka.choice import choose, running_elsewhere
 from infra.kafka.cluster import Cluster
-from tests.kafka.kafka_places import new_url
+from tests.kafka.kafka_topics import new_url
 from tests.soak.gauges import MIB
 from tests.soak.run import WARM_UP, Outcome, Plan, soak
 from tests.soak.traffic import SETTINGS

@@ -10,7 +10,7 @@ import pytest
 from kafka_fixtures import SharedBroker
 
 import lastseen
-from tests.kafka.kafka_places import new_url
+from tests.kafka.kafka_topics import new_url
 from tests.soak import leaky, traffic, verdict
 from tests.soak.__main__ import PARTITIONS, settings_of, table
 from tests.soak.flat import Allowed, growth, judge

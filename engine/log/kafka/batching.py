@@ -73,12 +73,12 @@ class Append:
 class Piece:
     """What stays together of an append: messages for one partition that fit into a batch."""
 
-    __slots__ = ("append", "messages", "places", "size")
+    __slots__ = ("append", "indexes", "messages", "size")
 
-    def __init__(self, append: Append, messages: Sequence[Message], places: Sequence[int] | None, size: int) -> None:
+    def __init__(self, append: Append, messages: Sequence[Message], indexes: Sequence[int] | None, size: int) -> None:
         self.append = append
         self.messages = messages
-        self.places = places
+        self.indexes = indexes
         """Which of the call's messages they are; all of them, in order, where this is `None`."""
         self.size = size
 
@@ -138,37 +138,37 @@ def cut(append: Append, sizes: Sequence[int], max_bytes: int) -> list[tuple[int,
     ):
         return [(first, Piece(append, messages, None, append.size))]
     by_partition: defaultdict[int, list[int]] = defaultdict(list)
-    for place, message in enumerate(messages):
-        by_partition[message[0]].append(place)
+    for index, message in enumerate(messages):
+        by_partition[message[0]].append(index)
     append.positions = [Position(-1, -1)] * len(messages)
     return [
-        (partition, Piece(append, [messages[place] for place in places], places, sum(sizes[place] for place in places)))
+        (partition, Piece(append, [messages[each] for each in indexes], indexes, sum(sizes[each] for each in indexes)))
         for partition, held in by_partition.items()
-        for places in _stretches(held, sizes, max_bytes)
+        for indexes in _split_by_size(held, sizes, max_bytes)
     ]
 
 
-def _stretches(places: list[int], sizes: Sequence[int], max_bytes: int) -> list[list[int]]:
+def _split_by_size(indexes: list[int], sizes: Sequence[int], max_bytes: int) -> list[list[int]]:
     """One partition's messages, by the batches that they fit into."""
-    stretches: list[list[int]] = []
+    groups: list[list[int]] = []
     size = 0
-    for place in places:
-        size += sizes[place]
-        if not stretches or size > max_bytes or len(stretches[-1]) == MAX_BATCH_MESSAGES:
-            stretches.append([])
-            size = sizes[place]
-        stretches[-1].append(place)
-    return stretches
+    for index in indexes:
+        size += sizes[index]
+        if not groups or size > max_bytes or len(groups[-1]) == MAX_BATCH_MESSAGES:
+            groups.append([])
+            size = sizes[index]
+        groups[-1].append(index)
+    return groups
 
 
-def place_piece(piece: Piece, partition: int, offsets: Sequence[int]) -> None:
-    """Tell an append where a piece of it stands."""
+def record_positions(piece: Piece, partition: int, offsets: Sequence[int]) -> None:
+    """Note the positions of a piece's messages in its append."""
     positions = [_tuple(Position, (partition, offset)) for offset in offsets]
-    if piece.places is None:
+    if piece.indexes is None:
         piece.append.positions = positions
     else:
-        for place, position in zip(piece.places, positions, strict=True):
-            piece.append.positions[place] = position
+        for index, position in zip(piece.indexes, positions, strict=True):
+            piece.append.positions[index] = position
 
 
 def sizes_of(messages: Sequence[Message], headers_size: int) -> list[int]:

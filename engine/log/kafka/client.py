@@ -16,7 +16,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, errors
 from lastseen.engine.errors import InvalidSetting, LogError, LogUnavailable
 from lastseen.engine.log.kafka.net_client import REFUSED, NetClient
 from lastseen.engine.log.kafka.secrets import guard_loggers, key_password, password_of, token_provider, without_secrets
-from lastseen.engine.log.kafka.url import KafkaPlace
+from lastseen.engine.log.kafka.url import KafkaUrl
 
 REQUEST_TIMEOUT_MS = 10_000
 BOOTSTRAP_TIMEOUT_MS = 5_000
@@ -66,77 +66,75 @@ class Unreachable(LogUnavailable):
     """No broker answers, now: worth another try. To callers it is the `LogUnavailable` that it is."""
 
 
-def configuration(place: KafkaPlace) -> dict[str, Any]:
+def configuration(url: KafkaUrl) -> dict[str, Any]:
     """What every client is configured with. Raises `InvalidSetting` where a secret cannot be read."""
     settings: dict[str, Any] = {
-        "bootstrap_servers": list(place.servers),
-        "security_protocol": place.security_protocol,
+        "bootstrap_servers": list(url.servers),
+        "security_protocol": url.security_protocol,
         "request_timeout_ms": REQUEST_TIMEOUT_MS,
         "bootstrap_timeout_ms": BOOTSTRAP_TIMEOUT_MS,
         "reconnect_backoff_max_ms": RECONNECT_MAX_MS,
     }
-    if place.security_protocol in ("SSL", "SASL_SSL"):
-        settings["ssl_context"] = _tls(place)
-    if place.sasl_mechanism is not None:
-        settings["sasl_mechanism"] = place.sasl_mechanism
-        if place.sasl_mechanism == "OAUTHBEARER":
-            provider = settings["sasl_oauth_token_provider"] = token_provider(place)
+    if url.security_protocol in ("SSL", "SASL_SSL"):
+        settings["ssl_context"] = _tls(url)
+    if url.sasl_mechanism is not None:
+        settings["sasl_mechanism"] = url.sasl_mechanism
+        if url.sasl_mechanism == "OAUTHBEARER":
+            provider = settings["sasl_oauth_token_provider"] = token_provider(url)
             # Here its failure is ours to tell; later kafka-python swallows it.
             provider.token()
         else:
-            settings |= {"sasl_plain_username": place.username, "sasl_plain_password": password_of(place)}
+            settings |= {"sasl_plain_username": url.username, "sasl_plain_password": password_of(url)}
     return settings
 
 
-def _tls(place: KafkaPlace) -> ssl.SSLContext:
+def _tls(url: KafkaUrl) -> ssl.SSLContext:
     """TLS 1.2 or newer; the broker must prove who it is. Raises `InvalidSetting`."""
     try:
-        context = ssl.create_default_context(cafile=place.ssl_cafile)
+        context = ssl.create_default_context(cafile=url.ssl_cafile)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if place.ssl_certfile is not None:
+        if url.ssl_certfile is not None:
             password = key_password()
-            context.load_cert_chain(
-                place.ssl_certfile, place.ssl_keyfile, None if password is None else password.plain()
-            )
+            context.load_cert_chain(url.ssl_certfile, url.ssl_keyfile, None if password is None else password.plain())
     except (OSError, ValueError) as error:
         raise InvalidSetting(
-            f"log {place}: ssl_cafile, ssl_certfile or ssl_keyfile cannot be used"
+            f"log {url}: ssl_cafile, ssl_certfile or ssl_keyfile cannot be used"
             f" ({without_secrets(str(error))}): give PEM files, and the key's password, if it has one, in"
             " LASTSEEN_KAFKA_KEY_PASSWORD"
         ) from None
     return context
 
 
-def open_consumer(place: KafkaPlace, **settings: Any) -> KafkaConsumer:
+def open_consumer(url: KafkaUrl, **settings: Any) -> KafkaConsumer:
     """A consumer that belongs to no group and resets nothing. Raises `LogError`."""
-    return _open(KafkaConsumer, place, settings | FORCED_CONSUMER)
+    return _open(KafkaConsumer, url, settings | FORCED_CONSUMER)
 
 
-def open_member(place: KafkaPlace, group_id: str, **settings: Any) -> KafkaConsumer:
+def open_member(url: KafkaUrl, group_id: str, **settings: Any) -> KafkaConsumer:
     """A consumer that is a member of a group and commits nothing. Raises `LogError`."""
-    return _open(KafkaConsumer, place, settings | FORCED_CONSUMER | {"group_id": group_id})
+    return _open(KafkaConsumer, url, settings | FORCED_CONSUMER | {"group_id": group_id})
 
 
-def open_producer(place: KafkaPlace, **settings: Any) -> KafkaProducer:
+def open_producer(url: KafkaUrl, **settings: Any) -> KafkaProducer:
     """A producer that loses and doubles nothing. Raises `LogError`."""
-    return _open(KafkaProducer, place, settings | FORCED_PRODUCER)
+    return _open(KafkaProducer, url, settings | FORCED_PRODUCER)
 
 
-def open_admin(place: KafkaPlace) -> KafkaAdminClient:
+def open_admin(url: KafkaUrl) -> KafkaAdminClient:
     """A client that makes and describes topics. Raises `LogError`."""
-    return _open(KafkaAdminClient, place, {})
+    return _open(KafkaAdminClient, url, {})
 
 
-def _open(kind: Any, place: KafkaPlace, settings: dict[str, Any]) -> Any:
+def _open(kind: Any, url: KafkaUrl, settings: dict[str, Any]) -> Any:
     made: list[NetClient] = []
 
     def make_net_client(**config: Any) -> NetClient:
-        made.append(NetClient(None if kind is KafkaAdminClient else place.topic, **config))
+        made.append(NetClient(None if kind is KafkaAdminClient else url.topic, **config))
         return made[-1]
 
     guard_loggers()
     try:
-        return kind(**(configuration(place) | {"client_id": "lastseen"} | settings), kafka_client=make_net_client)
+        return kind(**(configuration(url) | {"client_id": "lastseen"} | settings), kafka_client=make_net_client)
     except BaseException as error:
         # A client that failed to start leaves its thread behind.
         reason = error
@@ -144,33 +142,33 @@ def _open(kind: Any, place: KafkaPlace, settings: dict[str, Any]) -> Any:
             reason = client.last_failure or reason
             client.close()
         if isinstance(error, errors.KafkaError | OSError):
-            raise log_error(place, "cannot be opened", reason) from None
+            raise log_error(url, "cannot be opened", reason) from None
         raise
 
 
-def log_error(place: KafkaPlace, doing: str, error: BaseException) -> LogError:
+def log_error(url: KafkaUrl, doing: str, error: BaseException) -> LogError:
     """The typed error for what kafka-python, or the network, says. Nothing was written, and no secret is in it."""
     says = without_secrets(str(error))[:300]
     if isinstance(error, LogError):
         return error
     if isinstance(error, REFUSED):
         return LogUnavailable(
-            f"log {place} {doing}: the broker refuses us ({says}): see that username, password or token are right, and"
+            f"log {url} {doing}: the broker refuses us ({says}): see that username, password or token are right, and"
             " that it knows this sasl_mechanism"
         )
     if isinstance(error, _FORBIDDEN):
         return LogUnavailable(
-            f"log {place} {doing}: we are not allowed to ({says}): give this user the rights READ, WRITE, DESCRIBE and"
+            f"log {url} {doing}: we are not allowed to ({says}): give this user the rights READ, WRITE, DESCRIBE and"
             " DESCRIBE_CONFIGS on the topic, and IDEMPOTENT_WRITE on the cluster"
         )
     if isinstance(error, _ABSENT):
-        return LogUnavailable(absent(place))
+        return LogUnavailable(absent(url))
     return Unreachable(
-        f"log {place} {doing}: {says}. See that the broker is up and the address right, and that security_protocol and"
+        f"log {url} {doing}: {says}. See that the broker is up and the address right, and that security_protocol and"
         " sasl_mechanism are what it asks for there; then try again"
     )
 
 
-def absent(place: KafkaPlace) -> str:
+def absent(url: KafkaUrl) -> str:
     """What is said of a topic that is not there."""
-    return f"log {place}: there is no such topic; make it with: lastseen topics create --log {place}"
+    return f"log {url}: there is no such topic; make it with: lastseen topics create --log {url}"

@@ -22,7 +22,7 @@ from lastseen.engine.log.kafka.log import KafkaLog
 from lastseen.engine.log.kafka.producer import Delivered, connect
 from lastseen.engine.log.kafka.records import EVENT_HEADERS, encoded_headers
 from lastseen.engine.log.kafka.topic import describe
-from lastseen.engine.log.kafka.url import FACTS, STATE, KafkaPlace
+from lastseen.engine.log.kafka.url import FACTS, STATE, KafkaUrl
 from lastseen.engine.log.kafka.writer import Writer
 from lastseen.engine.log.port import Message
 from lastseen.engine.log.shared_log import Notice
@@ -37,13 +37,13 @@ _logger = logging.getLogger("lastseen")
 class KafkaOutlet:
     """Facts and states in topics of their own (`sharing.Outlet`). Publishing is for one thread at a time."""
 
-    def __init__(self, place: KafkaPlace, partitions: int) -> None:
-        """Open the topics beside the log at `place`.
+    def __init__(self, url: KafkaUrl, partitions: int) -> None:
+        """Open the topics beside the log at `url`.
 
         Raises `LogUnavailable` where one is missing, `LogMismatch` where one is unfit or has not as many partitions.
         """
-        facts = dataclasses.replace(place, topic=place.topic + FACTS, partitions=partitions)
-        states = dataclasses.replace(place, topic=place.topic + STATE, partitions=partitions)
+        facts = dataclasses.replace(url, topic=url.topic + FACTS, partitions=partitions)
+        states = dataclasses.replace(url, topic=url.topic + STATE, partitions=partitions)
         max_state_batch_bytes = _checked(states)
         self._facts = KafkaLog(facts, max_waiting_bytes=MAX_WAITING_BYTES)
         self._states = _States(states, partitions, max_state_batch_bytes)
@@ -80,9 +80,9 @@ class KafkaOutlet:
         """Replace states (`sharing.Outlet`)."""
         self._states.publish(partition, notices)
 
-    def distrust(self, partition: int) -> None:
+    def mark_foreign(self, partition: int) -> None:
         """Take all states that are there for somebody else's (`sharing.Outlet`)."""
-        self._states.distrust(partition)
+        self._states.mark_foreign(partition)
 
     def written_by_others(self, partition: int) -> Iterator[Sequence[Notice]]:
         """What somebody else has written to the states (`sharing.Outlet`)."""
@@ -97,17 +97,17 @@ class KafkaOutlet:
 class _States:
     """The compacted topic. It is no log: old records go, so its offsets have gaps."""
 
-    def __init__(self, place: KafkaPlace, partitions: int, max_batch_bytes: int) -> None:
-        self._place = place
+    def __init__(self, url: KafkaUrl, partitions: int, max_batch_bytes: int) -> None:
+        self._url = url
         self._partitions = partitions
         self._mutex = threading.Lock()
         self._seen: list[int | None] = [None] * partitions
         """Up to where each partition is known; `None` where it was never asked for."""
-        self._strange: list[list[tuple[int, int]]] = [[] for _ in range(partitions)]
-        """Stretches of offsets that others have written, not looked at yet."""
+        self._foreign: list[list[tuple[int, int]]] = [[] for _ in range(partitions)]
+        """Ranges of offsets that others have written, not looked at yet."""
         self._consumer: KafkaConsumer | None = None
         self._writer = Writer(
-            place, partitions, lambda: connect(place), self._note, MAX_WAITING_BYTES, max_batch_bytes
+            url, partitions, lambda: connect(url), self._note, MAX_WAITING_BYTES, max_batch_bytes
         )  # fmt: skip
 
     def publish(self, partition: int, notices: Sequence[Notice]) -> None:
@@ -116,48 +116,49 @@ class _States:
             messages = [Message(partition, key, value) for key, value in notices]  # type: ignore[arg-type]
             self._writer.append(messages, sizes_of(messages, _HEADERS_SIZE))
 
-    def distrust(self, partition: int) -> None:
+    def mark_foreign(self, partition: int) -> None:
         first, end = self._bounds(partition)
         with self._mutex:
             self._seen[partition] = end
-            self._strange[partition] = [(first, end)] if end > first else []
+            self._foreign[partition] = [(first, end)] if end > first else []
 
     def _note(self, partition: int, _: Sequence[Message], written: Delivered) -> None:
         with self._mutex:
             seen, first = self._seen[partition], written.offsets[0]
             if seen is not None and first > seen:
-                self._strange[partition].append((seen, first))
+                self._foreign[partition].append((seen, first))
             self._seen[partition] = written.offsets[-1] + 1
 
     def written_by_others(self, partition: int) -> Iterator[Sequence[Notice]]:
         if self._seen[partition] is None:
-            self.distrust(partition)
+            self.mark_foreign(partition)
         _, end = self._bounds(partition)
         with self._mutex:
             seen = self._seen[partition]
             assert seen is not None, "it was asked for above"
             if end > seen:
-                self._strange[partition].append((seen, end))
+                self._foreign[partition].append((seen, end))
                 self._seen[partition] = end
-        while self._strange[partition]:
-            first, after = self._strange[partition][0]
-            yield from self._stretch(partition, first, after)
+        while self._foreign[partition]:
+            first, after = self._foreign[partition][0]
+            yield from self._read_range(partition, first, after)
             with self._mutex:
                 # Not before it has been looked at: whoever fails halfway looks again.
-                self._strange[partition].remove((first, after))
+                self._foreign[partition].remove((first, after))
 
     def _bounds(self, partition: int) -> tuple[int, int]:
-        place = TopicPartition(self._place.topic, partition)
+        topic_partition = TopicPartition(self._url.topic, partition)
         try:
             reader = self._reader()
-            return reader.beginning_offsets([place])[place], reader.end_offsets([place])[place]
+            asked = [topic_partition]
+            return reader.beginning_offsets(asked)[topic_partition], reader.end_offsets(asked)[topic_partition]
         except Exception as error:  # a client that has lost its way raises whatever it stumbles over
             self._drop_reader()
-            raise log_error(self._place, "cannot be read", error) from None
+            raise log_error(self._url, "cannot be read", error) from None
 
     def _reader(self) -> KafkaConsumer:
         if self._consumer is None:
-            self._consumer = open_consumer(self._place)
+            self._consumer = open_consumer(self._url)
         return self._consumer
 
     def _drop_reader(self) -> None:
@@ -167,18 +168,18 @@ class _States:
             try:
                 consumer.close(autocommit=False, timeout_ms=1_000)
             except Exception as error:  # whatever it is, the next one must be made
-                _logger.debug("log %s: a consumer did not close: %r", self._place, error)
+                _logger.debug("log %s: a consumer did not close: %r", self._url, error)
 
-    def _stretch(self, partition: int, first: int, after: int) -> Iterator[Sequence[Notice]]:
-        """What is left of a stretch of offsets; what compaction has taken was replaced by something newer."""
-        place = TopicPartition(self._place.topic, partition)
+    def _read_range(self, partition: int, first: int, after: int) -> Iterator[Sequence[Notice]]:
+        """What is left of a range of offsets; what compaction has taken was replaced by something newer."""
+        topic_partition = TopicPartition(self._url.topic, partition)
         give_up = time.monotonic() + READ_TIMEOUT_S
         try:
             consumer = self._reader()
-            consumer.assign([place])
-            consumer.seek(place, first)
-            while consumer.position(place) < after:
-                found = consumer.poll(timeout_ms=100, max_records=PAGE).get(place, ())
+            consumer.assign([topic_partition])
+            consumer.seek(topic_partition, first)
+            while consumer.position(topic_partition) < after:
+                found = consumer.poll(timeout_ms=100, max_records=PAGE).get(topic_partition, ())
                 if found:
                     give_up = time.monotonic() + READ_TIMEOUT_S
                 yield [
@@ -187,32 +188,32 @@ class _States:
                     if record.offset < after and record.key is not None
                 ]
                 if time.monotonic() > give_up:
-                    raise LogUnavailable(f"log {self._place}, partition {partition}: it could not be read in time")
+                    raise LogUnavailable(f"log {self._url}, partition {partition}: it could not be read in time")
         except Exception as error:
             # Nothing is passed over: that an offset is out of range, a broker that is behind the others says too.
             self._drop_reader()
-            raise log_error(self._place, "cannot be read", error) from None
+            raise log_error(self._url, "cannot be read", error) from None
 
     def close(self) -> None:
         self._writer.close()
         self._drop_reader()
 
 
-def _checked(place: KafkaPlace) -> int:
+def _checked(url: KafkaUrl) -> int:
     """The largest batch that the topic of states takes. Raises `LogError` where it cannot be that topic."""
-    admin = open_admin(place)
+    admin = open_admin(url)
     try:
-        topic = describe(admin, place, place.topic)
+        topic = describe(admin, url, url.topic)
     finally:
         admin.close()
     if topic is None:
         raise LogUnavailable(
-            f"log {place}: there is no such topic; make it with: lastseen topics create, or open the engine with"
+            f"log {url}: there is no such topic; make it with: lastseen topics create, or open the engine with"
             " facts=False"
         )
-    if topic.settings.get("cleanup.policy") != "compact" or topic.partitions != place.partitions:
+    if topic.settings.get("cleanup.policy") != "compact" or topic.partitions != url.partitions:
         raise LogMismatch(
-            f"topic {place.topic} has cleanup.policy={topic.settings.get('cleanup.policy')} and {topic.partitions}"
-            f" partitions; the states need compact and {place.partitions}: make it anew with lastseen topics create"
+            f"topic {url.topic} has cleanup.policy={topic.settings.get('cleanup.policy')} and {topic.partitions}"
+            f" partitions; the states need compact and {url.partitions}: make it anew with lastseen topics create"
         )
     return topic.max_batch_bytes

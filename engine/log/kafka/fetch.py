@@ -21,7 +21,7 @@ from lastseen.engine.errors import LogCorrupt, LogMismatch
 from lastseen.engine.log.kafka.client import REQUEST_TIMEOUT_MS, open_consumer
 from lastseen.engine.log.kafka.record_runs import Chunk
 from lastseen.engine.log.kafka.records import EVENT_HEADERS, decode
-from lastseen.engine.log.kafka.url import KafkaPlace
+from lastseen.engine.log.kafka.url import KafkaUrl
 from lastseen.engine.log.port import Record
 
 _logger = logging.getLogger("lastseen")
@@ -121,8 +121,8 @@ def knows_whole_batches() -> bool:
                 theirs.append(1_700_000_000_000, key, value, list(EVENT_HEADERS))
             theirs.close()
             records = MemoryRecords(theirs.buffer())
-            place = TopicPartition("probe", 3)
-            fetched = _WholeBatches(0, place, records, None, None, True)
+            topic_partition = TopicPartition("probe", 3)
+            fetched = _WholeBatches(0, topic_partition, records, None, None, True)
             (held,) = fetched.take(10)
             if fetched or fetched.next_fetch_offset != 4 or [record[3:] for record in held.chunk.records()] != [
                 ("a", b"x" * 200), ("ключ", b""), (None, b"y" * 70_000), ("", None),
@@ -137,13 +137,11 @@ def knows_whole_batches() -> bool:
 class Fetch:
     """A consumer of a topic's partitions that gives chunks. For one thread at a time."""
 
-    def __init__(
-        self, place: KafkaPlace, max_wait_ms: int, max_partition_bytes: int, bootstrap_timeout_ms: int
-    ) -> None:
+    def __init__(self, url: KafkaUrl, max_wait_ms: int, max_partition_bytes: int, bootstrap_timeout_ms: int) -> None:
         """Raises `LogError`."""
-        self._topic = place.topic
+        self._topic = url.topic
         self._consumer = open_consumer(
-            place,
+            url,
             fetch_max_wait_ms=max_wait_ms,
             max_partition_fetch_bytes=max_partition_bytes,
             retry_backoff_ms=min(max_wait_ms, 50),
@@ -203,24 +201,24 @@ class Fetch:
         try:
             found = self._consumer.poll(timeout_ms=timeout_ms)
         except errors.OffsetOutOfRangeError as error:
-            place, offset = next(iter(error.args[0].items()))
-            raise OffsetGone(place.partition, offset) from None
+            topic_partition, offset = next(iter(error.args[0].items()))
+            raise OffsetGone(topic_partition.partition, offset) from None
         except errors.LogTruncationError as error:
-            place, until = next(iter(error.divergent_offsets.items()))
-            raise OffsetGone(place.partition, -1 if until is None else until.offset) from None
+            topic_partition, until = next(iter(error.divergent_offsets.items()))
+            raise OffsetGone(topic_partition.partition, -1 if until is None else until.offset) from None
         except errors.CorruptRecordError as error:
             raise LogCorrupt(f"topic {self._topic}: {error}: restore it from a replica or a copy") from None
         if self._take is not _by_batch:
             found = {TopicPartition(self._topic, partition): () for partition in self._next} | found
-        chunks = {place.partition: self._take(place.partition, records) for place, records in found.items()}
+        chunks = {each.partition: self._take(each.partition, records) for each, records in found.items()}
         return {partition: each for partition, each in chunks.items() if each}
 
     def offsets(self, partitions: Sequence[int], timeout_ms: int = REQUEST_TIMEOUT_MS, *, first: bool) -> list[int]:
         """The first offsets that there are, or those of the next records. Raises `KafkaError`."""
-        places = [TopicPartition(self._topic, partition) for partition in partitions]
+        topic_partitions = [TopicPartition(self._topic, partition) for partition in partitions]
         ask = self._consumer.beginning_offsets if first else self._consumer.end_offsets
-        found = ask(places, timeout_ms=timeout_ms)
-        return [found[place] for place in places]
+        found = ask(topic_partitions, timeout_ms=timeout_ms)
+        return [found[each] for each in topic_partitions]
 
     def _by_record(self, partition: int, found: Iterable[Any]) -> list[Chunk]:
         """Records that kafka-python has decoded, as chunks; it passes over gaps, which are chunks here as well."""

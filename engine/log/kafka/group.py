@@ -18,7 +18,7 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 
 from lastseen.engine.errors import LogError
 from lastseen.engine.log.kafka.client import log_error, open_admin, open_member
-from lastseen.engine.log.kafka.url import KafkaPlace
+from lastseen.engine.log.kafka.url import KafkaUrl
 
 SESSION_TIMEOUT_MS = 10_000
 """Whoever has been silent for so long has lost its partitions."""
@@ -38,7 +38,7 @@ class Membership:
 
     def __init__(
         self,
-        place: KafkaPlace,
+        url: KafkaUrl,
         partitions: int,
         *,
         group: str | None,
@@ -46,9 +46,9 @@ class Membership:
         address: str | None,
         changed: Callable[[], None],
     ) -> None:
-        self._place = place
+        self._url = url
         self._partitions = partitions
-        self.group = group or f"{place.topic}.owners"
+        self.group = group or f"{url.topic}.owners"
         self._member = member
         self._address = address
         self._changed = changed
@@ -72,7 +72,7 @@ class Membership:
             return self._address
         with self._asking:
             if time.monotonic() - self._asked_at_s > ASKED_FOR_S:
-                self._addresses = _addresses(self._place, self.group)
+                self._addresses = _addresses(self._url, self.group)
                 self._asked_at_s = time.monotonic()
             return self._addresses.get(partition)
 
@@ -108,10 +108,10 @@ class Membership:
                 while not self._stop.is_set():
                     # All partitions are paused: this fetches nothing, and keeps the membership going.
                     consumer.poll(timeout_ms=POLL_MS)
-                    see_through(consumer)
+                    finish_rebalance(consumer)
                     self.failure = None
             except (errors.KafkaError, OSError) as error:
-                self._note(log_error(self._place, "lost its place in the group of owners", error))
+                self._note(log_error(self._url, "lost its place in the group of owners", error))
                 self._stop.wait(RETRY_S)
             finally:
                 self._own(frozenset())
@@ -119,7 +119,7 @@ class Membership:
 
     def _join(self) -> KafkaConsumer:
         consumer = open_member(
-            self._place,
+            self._url,
             group_id=self.group,
             group_instance_id=self._member,
             client_id=_NAME if self._address is None else f"{_NAME}@{self._address}",
@@ -128,7 +128,7 @@ class Membership:
             max_poll_interval_ms=POLL_TIMEOUT_MS,
             partition_assignment_strategy=[CooperativeStickyAssignor],
         )
-        consumer.subscribe([self._place.topic], listener=_Listener(self, consumer))
+        consumer.subscribe([self._url.topic], listener=_Listener(self, consumer))
         return consumer
 
     def _note(self, error: LogError) -> None:
@@ -157,7 +157,7 @@ class Membership:
         self._own(self._owned - partitions)
 
 
-def see_through(consumer: KafkaConsumer) -> None:
+def finish_rebalance(consumer: KafkaConsumer) -> None:
     """Have a change of owners that was begun taken to its end.
 
     kafka-python 3.0 begins to join again where the topic's partitions became known after it had divided them. If the
@@ -188,13 +188,13 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         self._membership.lose({each.partition for each in lost})
 
 
-def _addresses(place: KafkaPlace, group: str) -> dict[int, str | None]:
+def _addresses(url: KafkaUrl, group: str) -> dict[int, str | None]:
     """Partition → the address that its owner joined with, by what the group's coordinator says."""
-    admin = open_admin(place)
+    admin = open_admin(url)
     try:
         found = admin.describe_groups([group])[group]
     except (errors.KafkaError, OSError) as error:
-        raise log_error(place, "cannot say who owns what", error) from None
+        raise log_error(url, "cannot say who owns what", error) from None
     finally:
         admin.close()
     addresses: dict[int, str | None] = {}
@@ -202,6 +202,6 @@ def _addresses(place: KafkaPlace, group: str) -> dict[int, str | None]:
         _, _, address = member["client_id"].partition("@")
         assignment = member["member_assignment"]
         for topic in assignment["assigned_partitions"] if assignment else ():
-            for partition in topic["partitions"] if topic["topic"] == place.topic else ():
+            for partition in topic["partitions"] if topic["topic"] == url.topic else ():
                 addresses[partition] = address or None
     return addresses

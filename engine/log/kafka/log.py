@@ -21,11 +21,11 @@ from lastseen.engine.log.kafka.fetch import OffsetGone
 from lastseen.engine.log.kafka.group import Membership
 from lastseen.engine.log.kafka.lookup import Lookup
 from lastseen.engine.log.kafka.producer import Delivered, connect
-from lastseen.engine.log.kafka.record_runs import Chunk, Stretch, records_of
+from lastseen.engine.log.kafka.record_runs import Chunk, RecordRun, records_of
 from lastseen.engine.log.kafka.records import BATCH_OVERHEAD_BYTES, EVENT_HEADERS, encoded_headers
 from lastseen.engine.log.kafka.stream import Stream, gone_error
 from lastseen.engine.log.kafka.topic import check_fit, describe_soon
-from lastseen.engine.log.kafka.url import KafkaPlace
+from lastseen.engine.log.kafka.url import KafkaUrl
 from lastseen.engine.log.kafka.writer import Writer
 from lastseen.engine.log.message_checks import checked_size
 from lastseen.engine.log.port import Message, Position, Record
@@ -50,33 +50,33 @@ class KafkaLog:
 
     def __init__(
         self,
-        place: KafkaPlace,
+        url: KafkaUrl,
         *,
         max_waiting_bytes: int = 64 * 1024 * 1024,
         max_ahead_bytes: int = MAX_AHEAD_BYTES,
-        outlet: Callable[[KafkaPlace, int], Outlet] | None = None,
+        outlet: Callable[[KafkaUrl, int], Outlet] | None = None,
     ) -> None:
-        """Open the log at `place`; its topic must be there.
+        """Open the log at `url`; its topic must be there.
 
         Raises `LogUnavailable` where it is not, or no broker answers, `LogMismatch` where it is unfit or has another
         number of partitions than asked for, and `InvalidSetting`.
         """
-        self._place, self._outlet = place, outlet
-        self._read_timeout_s = min(READ_TIMEOUT_S, place.delivery_timeout_ms / 1000)
+        self._url, self._outlet = url, outlet
+        self._read_timeout_s = min(READ_TIMEOUT_S, url.delivery_timeout_ms / 1000)
         self._pid = os.getpid()
-        admin = open_admin(place)
+        admin = open_admin(url)
         try:
-            topic = check_fit(place, describe_soon(admin, place, place.topic, JUST_MADE_S))
+            topic = check_fit(url, describe_soon(admin, url, url.topic, JUST_MADE_S))
         except BaseException:
             admin.close()
             raise
         self.identity, self.partitions = topic.identity, topic.partitions
         self._max_message_bytes, self.max_batch_bytes = topic.max_message_bytes, topic.max_batch_bytes
         self._max_ahead_bytes = max_ahead_bytes
-        self._lookup = Lookup(place, self.identity, self.partitions, admin)
+        self._lookup = Lookup(url, self.identity, self.partitions, admin)
         self._grown = threading.Condition()
         """Guards what is known of the log: tails, ends, and what the stream has fetched."""
-        self._tails = [Stretch() for _ in range(self.partitions)]
+        self._tails = [RecordRun() for _ in range(self.partitions)]
         self._ends = [0] * self.partitions
         self._acknowledged = [0] * self.partitions
         """Where this process's last record ends."""
@@ -86,7 +86,7 @@ class KafkaLog:
         self._starting = threading.Lock()
         self._is_closed = False
         self.writer = Writer(
-            place, self.partitions, lambda: connect(place), self._take_in, max_waiting_bytes, self.max_batch_bytes
+            url, self.partitions, lambda: connect(url), self._take_in, max_waiting_bytes, self.max_batch_bytes
         )  # fmt: skip
 
     # ── appending ──
@@ -113,7 +113,7 @@ class KafkaLog:
         if largest > self._max_message_bytes:
             key = messages[sizes.index(max(sizes))].key
             raise InvalidInput(
-                f"log {self._place}: the message under the key {shown(key)} takes {largest} bytes, and the topic's"
+                f"log {self._url}: the message under the key {shown(key)} takes {largest} bytes, and the topic's"
                 f" max.message.bytes is {self._max_message_bytes}: send less at once, or raise that limit"
             )
         return sizes
@@ -125,7 +125,7 @@ class KafkaLog:
         with self._grown:
             if start < self._acknowledged[partition]:
                 self._failure = LogMismatch(
-                    f"log {self._place}, partition {partition}: a record was given offset {start}, after one at"
+                    f"log {self._url}, partition {partition}: a record was given offset {start}, after one at"
                     f" {self._acknowledged[partition] - 1}: the topic was made anew, or cut off. Find out what happened"
                     " to it before you open it again"
                 )
@@ -164,7 +164,7 @@ class KafkaLog:
                 if found is None:
                     return self.read(partition, from_offset, max_records)
                 raise LogUnavailable(
-                    f"log {self._place}, partition {partition}: the broker has a record at offset {from_offset}, and"
+                    f"log {self._url}, partition {partition}: the broker has a record at offset {from_offset}, and"
                     f" did not send it within {self._read_timeout_s:g} s: {stream.trouble or 'try again'}"
                 )
         return found
@@ -174,12 +174,12 @@ class KafkaLog:
         if offset == end:
             return []
         if not 0 <= offset < end:
-            raise gone_error(self._place, self._lookup, partition, offset)
+            raise gone_error(self._url, self._lookup, partition, offset)
         goes_on = self._lookup.page_end(partition) == offset
         try:
             records = self._lookup.page(partition, offset, limit)
         except OffsetGone:
-            raise gone_error(self._place, self._lookup, partition, offset) from None
+            raise gone_error(self._url, self._lookup, partition, offset) from None
         if goes_on:
             # Somebody reads on and on: from here the stream fetches ahead for him.
             stream.move(partition, records[-1].offset + 1, IDLE_S)
@@ -235,7 +235,7 @@ class KafkaLog:
             if time.monotonic() > give_up:
                 number = shorter[0]
                 self._failure = LogMismatch(
-                    f"log {self._place}, partition {number}: it ended at offset {known[number]}, and ends at"
+                    f"log {self._url}, partition {number}: it ended at offset {known[number]}, and ends at"
                     f" {ends[number]} now: the broker has lost acknowledged records. Restore the topic, or delete the"
                     " snapshot and the history if what is left is to count"
                 )
@@ -250,15 +250,15 @@ class KafkaLog:
         """Take a share of the duties (`sharing.SharedLog`)."""
         self._check()
         return Membership(
-            self._place, self.partitions, group=group, member=member, address=address, changed=changed
+            self._url, self.partitions, group=group, member=member, address=address, changed=changed
         )  # fmt: skip
 
     def open_outlet(self) -> Outlet:
         """Open the topics beside this one (`shared_log.SharedLog`)."""
         self._check()
         if self._outlet is None:
-            raise LogMismatch(f"log {self._place}: it was opened without the topics beside it; open it by its URL")
-        return self._outlet(self._place, self.partitions)
+            raise LogMismatch(f"log {self._url}: it was opened without the topics beside it; open it by its URL")
+        return self._outlet(self._url, self.partitions)
 
     def known_ends(self) -> list[int]:
         """The ends as far as they are known here, without asking: what others append counts within milliseconds.
@@ -291,7 +291,7 @@ class KafkaLog:
                 if self._stream is None:
                     self.end_offsets()
                     self._check()
-                    self._stream = Stream(self._place, self._ends, self._grown, self._lookup, self._max_ahead_bytes)
+                    self._stream = Stream(self._url, self._ends, self._grown, self._lookup, self._max_ahead_bytes)
                 stream = self._stream
         return stream
 
@@ -321,9 +321,9 @@ class KafkaLog:
     def _check(self) -> None:
         """Asked before any lock is taken: in a forked child, whoever held it is gone."""
         if os.getpid() != self._pid:
-            raise LogError(f"log {self._place} was opened before this process was forked: open it again in the child")
+            raise LogError(f"log {self._url} was opened before this process was forked: open it again in the child")
         if self._is_closed:
-            raise EngineClosed(f"log {self._place} is closed: open it again")
+            raise EngineClosed(f"log {self._url} is closed: open it again")
         if self._failure is None and self._stream is not None:
             self._failure = self._stream.failure
         if self._failure is not None:

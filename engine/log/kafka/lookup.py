@@ -16,9 +16,9 @@ from kafka import KafkaAdminClient, errors
 from lastseen.engine.errors import EngineClosed, LogError, LogMismatch, LogUnavailable
 from lastseen.engine.log.kafka.client import Unreachable, log_error, open_admin
 from lastseen.engine.log.kafka.fetch import Fetch, OffsetGone
-from lastseen.engine.log.kafka.record_runs import Chunk, Stretch, records_of
+from lastseen.engine.log.kafka.record_runs import Chunk, RecordRun, records_of
 from lastseen.engine.log.kafka.topic import identity_of
-from lastseen.engine.log.kafka.url import KafkaPlace
+from lastseen.engine.log.kafka.url import KafkaUrl
 from lastseen.engine.log.port import Record
 
 ANSWER_TIMEOUT_S = 10.0
@@ -33,13 +33,13 @@ _T = TypeVar("_T")
 class Lookup:
     """Asks the broker. Safe to call from many threads; one question at a time."""
 
-    def __init__(self, place: KafkaPlace, identity: str, partitions: int, admin: KafkaAdminClient) -> None:
-        self._place = place
+    def __init__(self, url: KafkaUrl, identity: str, partitions: int, admin: KafkaAdminClient) -> None:
+        self._url = url
         self._identity, self._partitions = identity, partitions
         self._admin: KafkaAdminClient | None = admin
         self._fetch: Fetch | None = None
         self._lock = threading.Lock()
-        self._page = (-1, Stretch())
+        self._page = (-1, RecordRun())
         """The partition that was looked at last, and what came of it beyond what was asked for."""
         self._is_closed = False
 
@@ -61,9 +61,9 @@ class Lookup:
     def _check_identity(self) -> None:
         self._check_open()
         if self._admin is None:
-            self._admin = open_admin(self._place)
+            self._admin = open_admin(self._url)
         try:
-            found = identity_of(self._admin, self._place)
+            found = identity_of(self._admin, self._url)
         except LogError:
             # It may know the brokers from long ago.
             admin, self._admin = self._admin, None
@@ -71,46 +71,46 @@ class Lookup:
             raise
         if found is None:
             raise LogMismatch(
-                f"log {self._place}: the topic has been deleted while it was open. If it was moved, open it there; its"
+                f"log {self._url}: the topic has been deleted while it was open. If it was moved, open it there; its"
                 " snapshot belongs to the topic that is gone"
             )
         if found[0] != self._identity:
             raise LogMismatch(
-                f"log {self._place}: the topic was deleted and made anew: it has the id {found[0]}, and was opened with"
+                f"log {self._url}: the topic was deleted and made anew: it has the id {found[0]}, and was opened with"
                 f" {self._identity}. Delete the snapshot and the history if the new one is meant, and open it again"
             )
         if found[1] != self._partitions:
             raise LogMismatch(
-                f"log {self._place}: the topic has {found[1]} partitions now, and had {self._partitions}: keys would be"
+                f"log {self._url}: the topic has {found[1]} partitions now, and had {self._partitions}: keys would be"
                 " looked for where they are not. Copy the log into a new topic with as many partitions as you need"
             )
 
     def page(self, partition: int, offset: int, limit: int) -> list[Record]:
         """At most `limit` records from an `offset` on, at which there is one. Raises the same, and `LogCorrupt`."""
         with self._lock:
-            held, stretch = self._page
-            chunks = stretch.find(offset, limit) if held == partition else ()
+            held, run = self._page
+            chunks = run.find(offset, limit) if held == partition else ()
             if not chunks:
-                stretch = Stretch(offset)
-                self._page = partition, stretch
-                chunks = self._ask(lambda fetch: self._fetch_page(fetch, partition, offset, limit, stretch))
+                run = RecordRun(offset)
+                self._page = partition, run
+                chunks = self._ask(lambda fetch: self._fetch_page(fetch, partition, offset, limit, run))
         return records_of(chunks, offset, limit)
 
     def page_end(self, partition: int) -> int | None:
         """Where the last page that was fetched ends, if it was of this partition."""
-        held, stretch = self._page
-        return stretch.end if held == partition else None
+        held, run = self._page
+        return run.end if held == partition else None
 
-    def _fetch_page(self, fetch: Fetch, partition: int, offset: int, limit: int, stretch: Stretch) -> Sequence[Chunk]:
+    def _fetch_page(self, fetch: Fetch, partition: int, offset: int, limit: int, run: RecordRun) -> Sequence[Chunk]:
         fetch.assign({partition: offset})
         try:
             for chunk in fetch.poll(TRY_TIMEOUT_MS).get(partition, ()):
-                if chunk.start > stretch.end:
+                if chunk.start > run.end:
                     break
-                stretch.add(chunk)
+                run.add(chunk)
         finally:
             fetch.pause([partition])
-        chunks = stretch.find(offset, limit)
+        chunks = run.find(offset, limit)
         if not chunks:
             raise errors.KafkaTimeoutError("no record came in time")
         return chunks
@@ -122,13 +122,13 @@ class Lookup:
             self._check_open()
             try:
                 if self._fetch is None:
-                    self._fetch = Fetch(self._place, PAGE_WAIT_MS, PAGE_BYTES, TRY_TIMEOUT_MS)
+                    self._fetch = Fetch(self._url, PAGE_WAIT_MS, PAGE_BYTES, TRY_TIMEOUT_MS)
                 return question(self._fetch)
             except OffsetGone:
                 raise
             except (errors.KafkaError, Unreachable, KeyError, AttributeError) as error:
                 self._drop_fetch()
-                trouble = log_error(self._place, "cannot be read", error)
+                trouble = log_error(self._url, "cannot be read", error)
                 if time.monotonic() > give_up or not isinstance(trouble, Unreachable):
                     raise LogUnavailable(*trouble.args) from None
             self._check_identity_soon(give_up)
@@ -148,7 +148,7 @@ class Lookup:
 
     def _check_open(self) -> None:
         if self._is_closed:
-            raise EngineClosed(f"log {self._place} is closed: open it again")
+            raise EngineClosed(f"log {self._url} is closed: open it again")
 
     def close(self) -> None:
         """Let go of the clients."""

@@ -24,7 +24,7 @@ from kafka.record.memory_records import MemoryRecordsBuilder
 
 from lastseen.engine.log.kafka.client import MAX_BATCH_BYTES, REQUEST_TIMEOUT_MS, log_error, open_producer
 from lastseen.engine.log.kafka.records import EVENT_HEADERS, Headers, encode, encoded_headers
-from lastseen.engine.log.kafka.url import KafkaPlace
+from lastseen.engine.log.kafka.url import KafkaUrl
 from lastseen.engine.log.port import Message
 
 CLOSE_TIMEOUT_S = 10.0
@@ -73,29 +73,29 @@ class Producer(Protocol):
         ...
 
 
-def connect(place: KafkaPlace, headers: Headers = EVENT_HEADERS) -> Producer:
+def connect(url: KafkaUrl, headers: Headers = EVENT_HEADERS) -> Producer:
     """A producer that has its id and knows the topic. Raises `LogError`."""
-    timeout_ms = min(REQUEST_TIMEOUT_MS, place.delivery_timeout_ms)
+    timeout_ms = min(REQUEST_TIMEOUT_MS, url.delivery_timeout_ms)
     kafka_producer = open_producer(
-        place,
-        delivery_timeout_ms=place.delivery_timeout_ms,
+        url,
+        delivery_timeout_ms=url.delivery_timeout_ms,
         request_timeout_ms=timeout_ms,
         max_block_ms=timeout_ms,
-        compression_type=None if place.compression == "none" else place.compression,
+        compression_type=None if url.compression == "none" else url.compression,
     )
     try:
-        kafka_producer.partitions_for(place.topic)
+        kafka_producer.partitions_for(url.topic)
     except errors.KafkaError as error:
         _stop(kafka_producer)
-        raise log_error(place, "cannot be written", error) from None
+        raise log_error(url, "cannot be written", error) from None
     if not knows_whole_batches(kafka_producer):
         _warn()
-        return SingleRecords(kafka_producer, place, headers)
+        return SingleRecords(kafka_producer, url, headers)
     try:
-        return WholeBatches(kafka_producer, place, headers, timeout_ms / 1000)
+        return WholeBatches(kafka_producer, url, headers, timeout_ms / 1000)
     except errors.KafkaError as error:
         _stop(kafka_producer)
-        raise log_error(place, "cannot be written", error) from None
+        raise log_error(url, "cannot be written", error) from None
 
 
 def knows_whole_batches(producer: KafkaProducer) -> bool:
@@ -160,10 +160,10 @@ class _Batch(ProducerBatch):  # type: ignore[misc]
 class WholeBatches:
     """Puts whole batches into the queue of kafka-python's producer."""
 
-    def __init__(self, producer: KafkaProducer, place: KafkaPlace, headers: Headers, timeout_s: float) -> None:
+    def __init__(self, producer: KafkaProducer, url: KafkaUrl, headers: Headers, timeout_s: float) -> None:
         self._producer = producer
-        self._topic = place.topic
-        self._codec = _CODECS[place.compression]
+        self._topic = url.topic
+        self._codec = _CODECS[url.compression]
         self._headers = encoded_headers(headers)
         self._accumulator, self._sender = producer._accumulator, producer._sender
         self._partitions: dict[int, TopicPartition] = {}
@@ -194,12 +194,12 @@ class WholeBatches:
 
     def hand_over(self, partition: int, messages: Sequence[Message], created_s: float, tell: Tell) -> None:
         """Send a batch (`Producer`)."""
-        place = self._partitions.get(partition)
-        if place is None:
-            place = self._partitions[partition] = TopicPartition(self._topic, partition)
+        topic_partition = self._partitions.get(partition)
+        if topic_partition is None:
+            topic_partition = self._partitions[partition] = TopicPartition(self._topic, partition)
         body = encode(messages, self._headers)
         builder = _builder(body, len(messages), self._codec, time.time_ns() // 1_000_000)
-        batch = _Batch(place, builder, created_s)
+        batch = _Batch(topic_partition, builder, created_s)
         count = len(messages)
 
         def answer(result: tuple[int, int, Callable[[int], Exception] | None]) -> None:
@@ -221,11 +221,11 @@ class WholeBatches:
         # Whoever closes the producer meanwhile waits for this count, and so fails this batch too.
         accumulator._appends_in_progress.increment()
         try:
-            with accumulator._tp_lock(place):
+            with accumulator._tp_lock(topic_partition):
                 if accumulator._closed:
                     raise errors.IllegalStateError("the producer is closed")
                 accumulator._incomplete.add(batch)
-                accumulator._batches[place].append(batch)
+                accumulator._batches[topic_partition].append(batch)
         finally:
             accumulator._appends_in_progress.decrement()
         self._sender.wakeup()
@@ -238,9 +238,9 @@ class WholeBatches:
 class SingleRecords:
     """Sends record by record, through `send()` alone."""
 
-    def __init__(self, producer: KafkaProducer, place: KafkaPlace, headers: Headers) -> None:
+    def __init__(self, producer: KafkaProducer, url: KafkaUrl, headers: Headers) -> None:
         self._producer = producer
-        self._topic = place.topic
+        self._topic = url.topic
         self._headers = list(headers)
         _alive.add(producer)
 

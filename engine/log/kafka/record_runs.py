@@ -1,6 +1,6 @@
-"""Stretches of a partition kept in memory: what was just written, and what was fetched ahead.
+"""Runs of a partition's records kept in memory: what was just written, and what was fetched ahead.
 
-A stretch is made of chunks, each a whole batch as it was written or fetched. A chunk becomes records when somebody asks
+A run is made of chunks, each a whole batch as it was written or fetched. A chunk becomes records when somebody asks
 for them, and not before: what nobody reads here costs a few bytes of bookkeeping.
 """
 
@@ -38,7 +38,7 @@ class Chunk:
         return records
 
 
-class Stretch:
+class RecordRun:
     """Chunks without a gap between them. Not safe by itself: whoever shares it has a lock."""
 
     __slots__ = ("_chunks", "_starts", "end", "size")
@@ -47,7 +47,7 @@ class Stretch:
         self._chunks: list[Chunk] = []
         self._starts: list[int] = []
         self.end = end
-        """The offset after the last record; where the stretch goes on."""
+        """The offset after the last record; where the run goes on."""
         self.size = 0
         """Bytes held, as they were written or fetched."""
 
@@ -58,7 +58,7 @@ class Stretch:
         self.end, self.size = end, 0
 
     def add(self, chunk: Chunk) -> bool:
-        """Take the next chunk; whether it goes on where the stretch ended, which otherwise starts anew with it."""
+        """Take the next chunk; whether it goes on where the run ended, which otherwise starts anew with it."""
         follows = chunk.start == self.end
         if not follows:
             self.restart(chunk.start)
@@ -94,7 +94,7 @@ class Stretch:
 
 
 def records_of(chunks: Sequence[Chunk], offset: int, limit: int) -> list[Record]:
-    """The records from `offset` on out of chunks that a stretch has found, at most `limit`."""
+    """The records from `offset` on out of chunks that a run has found, at most `limit`."""
     found: list[Record] = []
     for chunk in chunks:
         first = max(offset - chunk.start, 0)

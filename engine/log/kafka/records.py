@@ -86,52 +86,52 @@ def decode(
     records are missing between them.
     """
     records = []
-    place, at_ms = 0, log_append_time_ms or 0
+    index, at_ms = 0, log_append_time_ms or 0
     try:
         for expected in range(count):
-            length = body[place]
-            place += 1
+            length = body[index]
+            index += 1
             if length > 0x7F:
-                length, place = _long(body, place, length)
-            end = place + (length >> 1)
-            delta_ms = body[place + 1]
-            place += 2
+                length, index = _long(body, index, length)
+            end = index + (length >> 1)
+            delta_ms = body[index + 1]
+            index += 2
             if delta_ms > 0x7F:
-                delta_ms, place = _long(body, place, delta_ms)
-            delta = body[place]
-            place += 1
+                delta_ms, index = _long(body, index, delta_ms)
+            delta = body[index]
+            index += 1
             if delta > 0x7F:
-                delta, place = _long(body, place, delta)
+                delta, index = _long(body, index, delta)
             if delta != expected << 1:
                 raise _gap(partition, base_offset + expected)
-            size = body[place]
-            place += 1
+            size = body[index]
+            index += 1
             if size > 0x7F:
-                size, place = _long(body, place, size)
+                size, index = _long(body, index, size)
             key: str | None = None
             if not size & 1:
                 size >>= 1
                 try:
-                    key = body[place : place + size].decode()
+                    key = body[index : index + size].decode()
                 except UnicodeDecodeError:
                     key = None
-                place += size
-            size = body[place]
-            place += 1
+                index += size
+            size = body[index]
+            index += 1
             if size > 0x7F:
-                size, place = _long(body, place, size)
+                size, index = _long(body, index, size)
             value = None
             if not size & 1:
                 size >>= 1
-                value = body[place : place + size]
-                place += size
-            if place >= end or end > len(body):
+                value = body[index : index + size]
+                index += size
+            if index >= end or end > len(body):
                 raise IndexError
-            place = end
+            index = end
             if log_append_time_ms is None:
                 at_ms = first_timestamp_ms + (delta_ms >> 1 ^ -(delta_ms & 1))
             records.append(Record(partition, base_offset + expected, at_ms, key, value))
-        if place != len(body):
+        if index != len(body):
             raise IndexError
     except IndexError:
         raise LogCorrupt(
@@ -141,16 +141,16 @@ def decode(
     return records
 
 
-def _long(body: bytes, place: int, number: int) -> tuple[int, int]:
+def _long(body: bytes, index: int, number: int) -> tuple[int, int]:
     """A varint that goes on after its first byte, `number`: itself, still zigzag, and the place after it."""
     number &= 0x7F
     shift = 7
     while True:
-        byte = body[place]
-        place += 1
+        byte = body[index]
+        index += 1
         number |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return number, place
+            return number, index
         shift += 7
 
 

@@ -22,7 +22,7 @@ from urllib.parse import urlencode
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
 from lastseen.engine.errors import InvalidSetting, LogUnavailable, shown
-from lastseen.engine.log.kafka.url import KafkaPlace
+from lastseen.engine.log.kafka.url import KafkaUrl
 
 PASSWORD = "LASTSEEN_KAFKA_PASSWORD"
 KEY_PASSWORD = "LASTSEEN_KAFKA_KEY_PASSWORD"
@@ -111,13 +111,13 @@ def guard_loggers() -> None:
         logging.getLogger(name).addFilter(_blot)
 
 
-def password_of(place: KafkaPlace) -> Secret:
+def password_of(url: KafkaUrl) -> Secret:
     """The password, from its file or the environment. Raises `InvalidSetting`."""
-    if place.password_file is not None:
-        return Secret(_read(place, "password_file", place.password_file))
+    if url.password_file is not None:
+        return Secret(_read(url, "password_file", url.password_file))
     password = os.environ.get(PASSWORD)
     if not password:
-        raise InvalidSetting(f"{place}: there is no password; set {PASSWORD}, or name a file with password_file=")
+        raise InvalidSetting(f"{url}: there is no password; set {PASSWORD}, or name a file with password_file=")
     return Secret(password)
 
 
@@ -127,35 +127,35 @@ def key_password() -> Secret | None:
     return Secret(password) if password else None
 
 
-def _read(place: KafkaPlace, option: str, path: str) -> str:
+def _read(url: KafkaUrl, option: str, path: str) -> str:
     try:
         text = Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise InvalidSetting(f"{place}: {option}={shown(path)} cannot be read: {reason}") from None
+        raise InvalidSetting(f"{url}: {option}={shown(path)} cannot be read: {reason}") from None
     if not text:
-        raise InvalidSetting(f"{place}: {option}={shown(path)} is empty")
+        raise InvalidSetting(f"{url}: {option}={shown(path)} is empty")
     return text
 
 
 class TokenFromFile(AbstractTokenProvider):  # type: ignore[misc]
     """Tokens that somebody else keeps fresh in a file."""
 
-    def __init__(self, place: KafkaPlace, path: str) -> None:
+    def __init__(self, url: KafkaUrl, path: str) -> None:
         super().__init__()
-        self._place, self._path = place, path
+        self._url, self._path = url, path
 
     def token(self) -> str:
         """The token (kafka-python's interface)."""
-        return Secret(_read(self._place, "token_file", self._path)).plain()
+        return Secret(_read(self._url, "token_file", self._path)).plain()
 
 
 class TokenForClient(AbstractTokenProvider):  # type: ignore[misc]
     """Tokens from an OAuth 2.0 endpoint, for a client's credentials (RFC 6749, 4.4); kept until they run out."""
 
-    def __init__(self, place: KafkaPlace) -> None:
+    def __init__(self, url: KafkaUrl) -> None:
         super().__init__()
-        self._place = place
+        self._url = url
         self._lock = threading.Lock()
         self._token: Secret | None = None
         self._until_s = 0.0
@@ -169,13 +169,13 @@ class TokenForClient(AbstractTokenProvider):  # type: ignore[misc]
             return self._token.plain()
 
     def _ask(self) -> tuple[Secret, float]:
-        place = self._place
-        assert place.token_url is not None, "checked when the URL was read"
-        credentials = f"{place.username}:{password_of(place).plain()}".encode()
+        url = self._url
+        assert url.token_url is not None, "checked when the URL was read"
+        credentials = f"{url.username}:{password_of(url).plain()}".encode()
         basic = Secret(base64.b64encode(credentials).decode()).plain()
-        form = {"grant_type": "client_credentials"} | ({"scope": place.token_scope} if place.token_scope else {})
+        form = {"grant_type": "client_credentials"} | ({"scope": url.token_scope} if url.token_scope else {})
         request = urllib.request.Request(
-            place.token_url, urlencode(form).encode(), {"Authorization": f"Basic {basic}", "Accept": "application/json"}
+            url.token_url, urlencode(form).encode(), {"Authorization": f"Basic {basic}", "Accept": "application/json"}
         )
         try:
             with urllib.request.urlopen(request, timeout=TOKEN_TIMEOUT_S) as response:
@@ -187,11 +187,11 @@ class TokenForClient(AbstractTokenProvider):  # type: ignore[misc]
                 reason = f"HTTP {error.code}"
                 error.close()
             raise LogUnavailable(
-                f"{place}: the token endpoint {shown(place.token_url)} gave no token ({reason}): see that it is up, and"
+                f"{url}: the token endpoint {shown(url.token_url)} gave no token ({reason}): see that it is up, and"
                 " that it knows the client and its secret"
             ) from None
 
 
-def token_provider(place: KafkaPlace) -> AbstractTokenProvider:
+def token_provider(url: KafkaUrl) -> AbstractTokenProvider:
     """Where the tokens for OAUTHBEARER come from."""
-    return TokenForClient(place) if place.token_file is None else TokenFromFile(place, place.token_file)
+    return TokenForClient(url) if url.token_file is None else TokenFromFile(url, url.token_file)

@@ -13,8 +13,8 @@ from lastseen.engine.errors import EngineClosed, LastseenError, LogCorrupt, LogE
 from lastseen.engine.log.kafka.client import log_error
 from lastseen.engine.log.kafka.fetch import Fetch, OffsetGone
 from lastseen.engine.log.kafka.lookup import Lookup
-from lastseen.engine.log.kafka.record_runs import Chunk, Stretch, records_of
-from lastseen.engine.log.kafka.url import KafkaPlace
+from lastseen.engine.log.kafka.record_runs import Chunk, RecordRun, records_of
+from lastseen.engine.log.kafka.url import KafkaUrl
 from lastseen.engine.log.port import Record
 
 FETCH_WAIT_MS = 100
@@ -32,18 +32,18 @@ class Stream:
     """Where a log's reader stands in each partition, and what comes next there."""
 
     def __init__(
-        self, place: KafkaPlace, ends: list[int], grown: threading.Condition, lookup: Lookup, max_ahead_bytes: int
+        self, url: KafkaUrl, ends: list[int], grown: threading.Condition, lookup: Lookup, max_ahead_bytes: int
     ) -> None:
         """`ends` are the ends of the partitions as far as known; it is kept up to date, under `grown`."""
-        self._place = place
+        self._url = url
         self._ends, self._grown, self._lookup = ends, grown, lookup
         self._max_ahead_bytes = max(max_ahead_bytes // len(ends), MIN_AHEAD_BYTES)
-        self._stretches = [Stretch(end) for end in ends]
+        self._runs = [RecordRun(end) for end in ends]
         self._read_at_s = [float("-inf")] * len(ends)
         self._moved: set[int] = set()
-        """Partitions whose stretch begins elsewhere now, which the fetch is to follow."""
+        """Partitions whose run begins elsewhere now, which the fetch is to follow."""
         self._gone: dict[int, LogMismatch] = {}
-        """Partitions that cannot be followed from where the stretch ends, and why."""
+        """Partitions that cannot be followed from where the run ends, and why."""
         self.failure: LogError | None = None
         """Why nothing can be read any more."""
         self.trouble: LastseenError | None = None
@@ -57,23 +57,23 @@ class Stream:
     def read(self, partition: int, offset: int, limit: int) -> list[Record] | None:
         """What has been fetched from `offset` on; `None` if the stream is elsewhere. Raises `LogMismatch`."""
         with self._grown:
-            stretch = self._stretches[partition]
-            chunks = stretch.find(offset, limit)
+            run = self._runs[partition]
+            chunks = run.find(offset, limit)
             if not chunks:
-                if stretch.end != offset:
+                if run.end != offset:
                     return None
                 self._raise_if_gone(partition)
                 return []
-            stretch.drop_before(offset)
+            run.drop_before(offset)
             self._read_at_s[partition] = time.monotonic()
         return records_of(chunks, offset, limit)
 
     def await_more(self, partition: int, offset: int, timeout_s: float) -> bool:
         """Wait until there is something at `offset`, at which the stream stands, or it stands elsewhere."""
         with self._grown:
-            stretch = self._stretches[partition]
+            run = self._runs[partition]
             return self._grown.wait_for(
-                lambda: stretch.end != offset or partition in self._gone or self._has_ended(), timeout_s
+                lambda: run.end != offset or partition in self._gone or self._has_ended(), timeout_s
             )
 
     def _has_ended(self) -> bool:
@@ -86,14 +86,14 @@ class Stream:
 
     def passed(self, partition: int, offset: int) -> None:
         """Whoever reads has got to `offset` by another way. With `grown` held."""
-        self._stretches[partition].drop_before(offset)
+        self._runs[partition].drop_before(offset)
 
     def move(self, partition: int, offset: int, idle_s: float) -> None:
         """Go on at `offset`, if nobody has read from where the stream is for so long."""
         with self._grown:
             if time.monotonic() - self._read_at_s[partition] < idle_s:
                 return
-            self._stretches[partition].restart(offset)
+            self._runs[partition].restart(offset)
             self._gone.pop(partition, None)
             self._moved.add(partition)
 
@@ -106,11 +106,11 @@ class Stream:
         while not self._is_closed.is_set():
             try:
                 if fetch is None:
-                    fetch = Fetch(self._place, FETCH_WAIT_MS, FETCH_BYTES, BOOTSTRAP_TIMEOUT_MS)
+                    fetch = Fetch(self._url, FETCH_WAIT_MS, FETCH_BYTES, BOOTSTRAP_TIMEOUT_MS)
                     paused = set()
                     with self._grown:
                         self._moved.clear()
-                        fetch.assign({number: stretch.end for number, stretch in enumerate(self._stretches)})
+                        fetch.assign({number: run.end for number, run in enumerate(self._runs)})
                 self._steer(fetch, paused)
                 found = fetch.poll(FETCH_WAIT_MS)
                 if fetch.has_doubts or time.monotonic() - asked_s >= IDENTITY_EVERY_S:
@@ -127,7 +127,7 @@ class Stream:
             except EngineClosed:
                 break
             except Exception as error:
-                trouble = error if isinstance(error, LastseenError) else log_error(self._place, "cannot be read", error)
+                trouble = error if isinstance(error, LastseenError) else log_error(self._url, "cannot be read", error)
                 if self.trouble is None:
                     _logger.warning("%s", trouble)
                 self.trouble = trouble
@@ -144,12 +144,12 @@ class Stream:
                 _logger.debug("a consumer did not close: %s", error)
 
     def _steer(self, fetch: Fetch, paused: set[int]) -> None:
-        """Follow where stretches were moved, and fetch no further ahead than is allowed."""
+        """Follow where runs were moved, and fetch no further ahead than is allowed."""
         with self._grown:
             moved, self._moved = self._moved, set()
             for partition in moved:
-                fetch.seek(partition, self._stretches[partition].end)
-            sizes = [stretch.size for stretch in self._stretches]
+                fetch.seek(partition, self._runs[partition].end)
+            sizes = [run.size for run in self._runs]
             stopped = set(self._gone)
         full = {number for number, size in enumerate(sizes) if size >= self._max_ahead_bytes or number in stopped}
         hungry = {number for number in paused if sizes[number] * 2 < self._max_ahead_bytes and number not in stopped}
@@ -170,25 +170,25 @@ class Stream:
             self._grown.notify_all()
 
     def _add(self, partition: int, chunks: Sequence[Chunk]) -> None:
-        stretch = self._stretches[partition]
+        run = self._runs[partition]
         for chunk in chunks:
-            if chunk.end <= stretch.end:
+            if chunk.end <= run.end:
                 continue
-            if chunk.start > stretch.end:
+            if chunk.start > run.end:
                 self._gone[partition] = LogMismatch(
-                    f"log {self._place}, partition {partition}: after offset {stretch.end - 1} comes {chunk.start}. The"
+                    f"log {self._url}, partition {partition}: after offset {run.end - 1} comes {chunk.start}. The"
                     " topic was compacted, or somebody writes to it in transactions: a log has no gaps. Use a topic of"
                     " its own, made with: lastseen topics create"
                 )
                 return
-            stretch.add(chunk)
+            run.add(chunk)
             self._ends[partition] = max(self._ends[partition], chunk.end)
 
     def _explain(self, gone: OffsetGone) -> None:
         """Find out why there is nothing at an offset, and tell whoever reads there."""
         try:
             self._lookup.check_identity()
-            mismatch = gone_error(self._place, self._lookup, gone.partition, self._stretches[gone.partition].end)
+            mismatch = gone_error(self._url, self._lookup, gone.partition, self._runs[gone.partition].end)
             ends = self._lookup.end_offsets()
         except LogMismatch as other:
             self._fail(other)
@@ -216,16 +216,16 @@ class Stream:
             self._thread.join()
 
 
-def gone_error(place: KafkaPlace, lookup: Lookup, partition: int, offset: int) -> LogMismatch:
+def gone_error(url: KafkaUrl, lookup: Lookup, partition: int, offset: int) -> LogMismatch:
     """Why a log has no record at `offset`. Raises `LogUnavailable`."""
     first, end = lookup.first_offset(partition), lookup.end_offsets()[partition]
     if 0 <= offset < first:
         return LogMismatch(
-            f"log {place}, partition {partition}: the records before offset {first} were deleted, by retention or by"
+            f"log {url}, partition {partition}: the records before offset {first} were deleted, by retention or by"
             f" hand, and {offset} was asked for: start from a snapshot that was taken after offset {first}, and set"
             " retention.ms=-1 on the topic so that it keeps what is needed"
         )
     return LogMismatch(
-        f"log {place}, partition {partition}: it holds offsets {first} to {end - 1}, and {offset} was asked for. If it"
+        f"log {url}, partition {partition}: it holds offsets {first} to {end - 1}, and {offset} was asked for. If it"
         " had that once, it was cut off or made anew: restore it, or delete the snapshot if this log is meant"
     )

@@ -19,7 +19,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from lastseen.engine.errors import InvalidSetting, LogMismatch, LogUnavailable
 from lastseen.engine.log.kafka.client import MAX_BATCH_BYTES, absent, log_error, open_admin
 from lastseen.engine.log.kafka.records import BATCH_OVERHEAD_BYTES
-from lastseen.engine.log.kafka.url import FACTS, STATE, KafkaPlace
+from lastseen.engine.log.kafka.url import FACTS, STATE, KafkaUrl
 
 KNOWN_AFTER_S = 15.0
 """By then every broker of a cluster that is well knows of a topic that was made."""
@@ -58,22 +58,22 @@ class Topic(NamedTuple):
         return min(MAX_BATCH_BYTES, self.max_message_bytes - BATCH_OVERHEAD_BYTES)
 
 
-def describe(admin: KafkaAdminClient, place: KafkaPlace, name: str) -> Topic | None:
+def describe(admin: KafkaAdminClient, url: KafkaUrl, name: str) -> Topic | None:
     """The topic `name`, or `None` if there is none. Raises `LogError`."""
-    return _with_settings(place, _look_up(admin, place, name))
+    return _with_settings(url, _look_up(admin, url, name))
 
 
-def _with_settings(place: KafkaPlace, topic: Topic | None) -> Topic | None:
+def _with_settings(url: KafkaUrl, topic: Topic | None) -> Topic | None:
     # The client passes over the error that comes instead of the settings.
     if topic is not None and not topic.settings:
         raise LogUnavailable(
-            f"log {place}: a broker does not tell the settings of topic {topic.name}: it may not know of it yet, or not"
+            f"log {url}: a broker does not tell the settings of topic {topic.name}: it may not know of it yet, or not"
             " let this user see them. Try again; or allow the user DescribeConfigs on the topic"
         )
     return topic
 
 
-def _look_up(admin: KafkaAdminClient, place: KafkaPlace, name: str) -> Topic | None:
+def _look_up(admin: KafkaAdminClient, url: KafkaUrl, name: str) -> Topic | None:
     """The same, without settings where the broker that was asked for them does not tell them."""
     try:
         (found,) = admin.describe_topics([name])
@@ -84,7 +84,7 @@ def _look_up(admin: KafkaAdminClient, place: KafkaPlace, name: str) -> Topic | N
         resource = ConfigResource(ConfigResourceType.TOPIC, name, dict.fromkeys(_SETTINGS))
         answer = admin.describe_configs([resource], config_filter="all")["topic"][name]
     except errors.KafkaError as error:
-        raise log_error(place, "cannot be described", error) from None
+        raise log_error(url, "cannot be described", error) from None
     parts = found["partitions"]
     return Topic(
         name, written_id(found["topic_id"]), len(parts), min(len(part["replica_nodes"]) for part in parts),
@@ -92,27 +92,27 @@ def _look_up(admin: KafkaAdminClient, place: KafkaPlace, name: str) -> Topic | N
     )  # fmt: skip
 
 
-def describe_soon(admin: KafkaAdminClient, place: KafkaPlace, name: str, patience_s: float) -> Topic | None:
+def describe_soon(admin: KafkaAdminClient, url: KafkaUrl, name: str, patience_s: float) -> Topic | None:
     """The same, for a topic that may have been made a moment ago: not every broker knows of it at once."""
     give_up_s = time.monotonic() + patience_s
     while True:
-        topic = _look_up(admin, place, name)
+        topic = _look_up(admin, url, name)
         # Two brokers are asked, one for the topic and one for its settings.
         if (topic is not None and topic.settings) or time.monotonic() >= give_up_s:
-            return _with_settings(place, topic)
+            return _with_settings(url, topic)
         time.sleep(LOOK_AGAIN_S)
 
 
-def identity_of(admin: KafkaAdminClient, place: KafkaPlace) -> tuple[str, int] | None:
+def identity_of(admin: KafkaAdminClient, url: KafkaUrl) -> tuple[str, int] | None:
     """The identity and the partition count of a log's topic now, or `None` if it is gone. Raises `LogError`."""
     try:
-        (found,) = admin.describe_topics([place.topic])
+        (found,) = admin.describe_topics([url.topic])
     except errors.KafkaError as error:
-        raise log_error(place, "cannot be described", error) from None
+        raise log_error(url, "cannot be described", error) from None
     if errors.for_code(found["error_code"]) is errors.UnknownTopicOrPartitionError:
         return None
     if found["error_code"]:
-        raise log_error(place, "cannot be described", errors.for_code(found["error_code"])(place.topic))
+        raise log_error(url, "cannot be described", errors.for_code(found["error_code"])(url.topic))
     return written_id(found["topic_id"]), len(found["partitions"])
 
 
@@ -137,18 +137,18 @@ def unfit(topic: Topic) -> list[str]:
     return found
 
 
-def check_fit(place: KafkaPlace, topic: Topic | None) -> Topic:
+def check_fit(url: KafkaUrl, topic: Topic | None) -> Topic:
     """The topic, if it can be this log. Raises `LogUnavailable` if there is none, `LogMismatch` if it is unfit."""
     if topic is None:
-        raise LogUnavailable(absent(place))
+        raise LogUnavailable(absent(url))
     reasons = unfit(topic)
     if reasons:
         raise LogMismatch(
-            f"log {place}: this topic cannot be a log: {'; '.join(reasons)}. Make another with: lastseen topics create"
+            f"log {url}: this topic cannot be a log: {'; '.join(reasons)}. Make another with: lastseen topics create"
         )
-    if place.partitions is not None and place.partitions != topic.partitions:
+    if url.partitions is not None and url.partitions != topic.partitions:
         raise LogMismatch(
-            f"log {place} has {topic.partitions} partitions, and {place.partitions} were asked for: the number is fixed"
+            f"log {url} has {topic.partitions} partitions, and {url.partitions} were asked for: the number is fixed"
             " when a topic is made. Leave it out, or copy the log into a new topic"
         )
     return topic
@@ -187,36 +187,36 @@ class Wanted(NamedTuple):
     max_message_bytes: int = 1_048_588
 
 
-def create(place: KafkaPlace, wanted: Wanted) -> list[tuple[Topic, bool]]:
+def create(url: KafkaUrl, wanted: Wanted) -> list[tuple[Topic, bool]]:
     """Make the log's topic and the two beside it; each with whether it was made, for one that is fit is left alone.
 
     Raises `LogMismatch` where one exists that is not as wanted, `InvalidSetting` where the cluster cannot make them so.
     """
-    admin = open_admin(place)
+    admin = open_admin(url)
     try:
         brokers = len(admin.describe_cluster()["brokers"])
         replication = wanted.replication or min(DEFAULT_REPLICATION, brokers)
         made = []
-        for name, settings in _plan(place, wanted, replication).items():
-            is_new = _look_up(admin, place, name) is None
+        for name, settings in _plan(url, wanted, replication).items():
+            is_new = _look_up(admin, url, name) is None
             if is_new:
-                _make(admin, place, name, wanted.partitions, replication, settings)
-            topic = describe_soon(admin, place, name, KNOWN_AFTER_S)
+                _make(admin, url, name, wanted.partitions, replication, settings)
+            topic = describe_soon(admin, url, name, KNOWN_AFTER_S)
             if topic is None:
                 raise LogUnavailable(
-                    f"log {place}: the cluster said that it made the topic {name}, and knows nothing of it"
+                    f"log {url}: the cluster said that it made the topic {name}, and knows nothing of it"
                     f" {KNOWN_AFTER_S:.0f} s later: look at its brokers, and start again"
                 )
             _check_as_wanted(topic, wanted, settings)
             made.append((topic, is_new))
         return made
     except errors.KafkaError as error:
-        raise log_error(place, "cannot be made", error) from None
+        raise log_error(url, "cannot be made", error) from None
     finally:
         admin.close()
 
 
-def _plan(place: KafkaPlace, wanted: Wanted, replication: int) -> dict[str, dict[str, str]]:
+def _plan(url: KafkaUrl, wanted: Wanted, replication: int) -> dict[str, dict[str, str]]:
     safe = {
         "message.timestamp.type": "LogAppendTime",
         "min.insync.replicas": "2" if replication >= 3 else "1",
@@ -225,14 +225,14 @@ def _plan(place: KafkaPlace, wanted: Wanted, replication: int) -> dict[str, dict
     }
     log = safe | {"cleanup.policy": "delete", "retention.ms": str(wanted.retention_ms), "retention.bytes": "-1"}
     return {
-        place.topic: log,
-        place.topic + FACTS: log | {"retention.ms": str(wanted.facts_retention_ms)},
-        place.topic + STATE: safe | {"cleanup.policy": "compact"},
+        url.topic: log,
+        url.topic + FACTS: log | {"retention.ms": str(wanted.facts_retention_ms)},
+        url.topic + STATE: safe | {"cleanup.policy": "compact"},
     }
 
 
 def _make(
-    admin: KafkaAdminClient, place: KafkaPlace, name: str, partitions: int, replication: int, settings: dict[str, str]
+    admin: KafkaAdminClient, url: KafkaUrl, name: str, partitions: int, replication: int, settings: dict[str, str]
 ) -> None:
     plan = {name: {"num_partitions": partitions, "replication_factor": replication, "configs": settings}}
     (answer,) = admin.create_topics(plan, raise_errors=False)["topics"]
@@ -243,7 +243,7 @@ def _make(
         raise error(answer["error_message"])
     else:
         raise InvalidSetting(
-            f"topic {name} of log {place} cannot be made so: {answer['error_message']} ({error.__name__})"
+            f"topic {name} of log {url} cannot be made so: {answer['error_message']} ({error.__name__})"
         )
 
 
@@ -261,27 +261,25 @@ def _check_as_wanted(topic: Topic, wanted: Wanted, settings: Mapping[str, str]) 
         )
 
 
-def check(place: KafkaPlace) -> tuple[list[Topic], list[str]]:
+def check(url: KafkaUrl) -> tuple[list[Topic], list[str]]:
     """The topics of a log that exist, and all that is wrong with them or missing. Raises `LogError`."""
-    admin = open_admin(place)
+    admin = open_admin(url)
     try:
         brokers = len(admin.describe_cluster()["brokers"])
-        topics = {
-            name: describe(admin, place, name) for name in (place.topic, place.topic + FACTS, place.topic + STATE)
-        }
+        topics = {name: describe(admin, url, name) for name in (url.topic, url.topic + FACTS, url.topic + STATE)}
     except errors.KafkaError as error:
-        raise log_error(place, "cannot be described", error) from None
+        raise log_error(url, "cannot be described", error) from None
     finally:
         admin.close()
-    log = topics[place.topic]
+    log = topics[url.topic]
     found = [f"{name}: there is no such topic; make it with: lastseen topics create" for name, each in topics.items() if
              each is None]  # fmt: skip
     if log is not None:
         found += [f"{log.name}: {each}" for each in [*unfit(log), *weaknesses(log, brokers)]]
-        if place.partitions not in (None, log.partitions):
-            found.append(f"{log.name}: it has {log.partitions} partitions, and {place.partitions} were asked for")
+        if url.partitions not in (None, log.partitions):
+            found.append(f"{log.name}: it has {log.partitions} partitions, and {url.partitions} were asked for")
         for name, policy in ((FACTS, "delete"), (STATE, "compact")):
-            beside = topics[place.topic + name]
+            beside = topics[url.topic + name]
             found += [] if beside is None else _beside(beside, log, policy)
     return [each for each in topics.values() if each is not None], found
 

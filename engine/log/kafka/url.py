@@ -22,7 +22,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KafkaPlace:
+class KafkaUrl:
     """A topic, and how to reach it. What is secret is named here (a file, a variable), but never held."""
 
     servers: tuple[str, ...]
@@ -51,14 +51,14 @@ class KafkaPlace:
         return f"kafka://{','.join(self.servers)}/{self.topic}"
 
 
-OPTIONS = tuple(name for name in KafkaPlace.__dataclass_fields__ if name not in ("servers", "topic"))
-"""What may be said in a URL beside the place itself."""
+OPTIONS = tuple(name for name in KafkaUrl.__dataclass_fields__ if name not in ("servers", "topic"))
+"""What may be said in a URL beside the servers and the topic."""
 _NUMBERS = {"partitions": (1, MAX_PARTITIONS), "delivery_timeout_ms": (1_000, 3_600_000)}
 _CHOICES = {"security_protocol": PROTOCOLS, "sasl_mechanism": MECHANISMS, "compression": COMPRESSIONS}
 
 
-def place_of(url: str, partitions: int | None = None) -> KafkaPlace:
-    """The place that a URL names. Raises `InvalidSetting`, with nothing in it that could be a secret."""
+def parse_kafka_url(url: str, partitions: int | None = None) -> KafkaUrl:
+    """The topic that a URL names, and how to reach it. Raises `InvalidSetting`, whose text never has a secret in it."""
     parts = split_url(url)
     if "@" in url.partition("?")[0]:
         raise InvalidSetting(
@@ -74,9 +74,9 @@ def place_of(url: str, partitions: int | None = None) -> KafkaPlace:
         )
     name = f"kafka://{parts.netloc}/{topic}"
     options = {"partitions": partitions} | _options(name, parts.query)
-    place = KafkaPlace(servers=servers, topic=topic, **options)  # type: ignore[arg-type]
-    _check(name, place)
-    return place
+    parsed = KafkaUrl(servers=servers, topic=topic, **options)  # type: ignore[arg-type]
+    _check(name, parsed)
+    return parsed
 
 
 def _server(netloc: str, text: str) -> str:
@@ -114,27 +114,27 @@ def _options(name: str, query: str) -> dict[str, object]:
     return options
 
 
-def _check(name: str, place: KafkaPlace) -> None:
+def _check(name: str, url: KafkaUrl) -> None:
     """Refuse what contradicts itself, or would show a secret to the network."""
-    is_sasl, is_tls = place.security_protocol.startswith("SASL"), place.security_protocol.endswith("SSL")
-    mechanism = place.sasl_mechanism
+    is_sasl, is_tls = url.security_protocol.startswith("SASL"), url.security_protocol.endswith("SSL")
+    mechanism = url.sasl_mechanism
     faults = {
         "sasl_mechanism goes with security_protocol=SASL_SSL": (mechanism is not None) != is_sasl,
-        "SCRAM and PLAIN need username=": mechanism not in (None, "OAUTHBEARER") and place.username is None,
+        "SCRAM and PLAIN need username=": mechanism not in (None, "OAUTHBEARER") and url.username is None,
         "OAUTHBEARER needs token_file=, or token_url= and username= (the client's id)": mechanism == "OAUTHBEARER"
-        and place.token_file is None
-        and (place.token_url is None or place.username is None),
+        and url.token_file is None
+        and (url.token_url is None or url.username is None),
         "token_file, token_url and token_scope go with sasl_mechanism=OAUTHBEARER": mechanism != "OAUTHBEARER"
-        and (place.token_file or place.token_url or place.token_scope) is not None,
+        and (url.token_file or url.token_url or url.token_scope) is not None,
         "username and password_file go with a sasl_mechanism": mechanism is None
-        and (place.username or place.password_file) is not None,
+        and (url.username or url.password_file) is not None,
         "ssl_cafile, ssl_certfile and ssl_keyfile go with security_protocol=SSL or SASL_SSL": not is_tls
-        and (place.ssl_cafile or place.ssl_certfile or place.ssl_keyfile) is not None,
-        "token_url= must be https://": place.token_url is not None and not _is_private(place.token_url),
+        and (url.ssl_cafile or url.ssl_certfile or url.ssl_keyfile) is not None,
+        "token_url= must be https://": url.token_url is not None and not _is_private(url.token_url),
         f"{mechanism} without TLS shows the password or token to the network: use security_protocol=SASL_SSL": (
             mechanism in ("PLAIN", "OAUTHBEARER")
             and not is_tls
-            and not all(urlsplit(f"//{server}").hostname in _LOOPBACK for server in place.servers)
+            and not all(urlsplit(f"//{server}").hostname in _LOOPBACK for server in url.servers)
         ),
     }
     for fault, is_so in faults.items():

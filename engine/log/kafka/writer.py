@@ -20,11 +20,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from lastseen.engine.errors import EngineClosed, LastseenError, LogError, LogMismatch, LogUnavailable, OutcomeUnknown
-from lastseen.engine.log.kafka.batching import Append, Lane, Piece, cut, place_piece
+from lastseen.engine.log.kafka.batching import Append, Lane, Piece, cut, record_positions
 from lastseen.engine.log.kafka.client import MAX_BATCH_BYTES, Unreachable, log_error
 from lastseen.engine.log.kafka.producer import Delivered, Failed, Outcome, Producer
 from lastseen.engine.log.kafka.secrets import without_secrets
-from lastseen.engine.log.kafka.url import KafkaPlace
+from lastseen.engine.log.kafka.url import KafkaUrl
 from lastseen.engine.log.port import Message, Position
 
 GRACE_S = 5.0
@@ -42,19 +42,19 @@ class Writer:
 
     def __init__(
         self,
-        place: KafkaPlace,
+        url: KafkaUrl,
         partitions: int,
         connect: Callable[[], Producer],
         on_written: Written,
         max_waiting_bytes: int,
         max_batch_bytes: int = MAX_BATCH_BYTES,
     ) -> None:
-        self._place = place
+        self._url = url
         self._connect = connect
         self._on_written = on_written
         self._max_waiting_bytes = max_waiting_bytes
         self._max_batch_bytes = max_batch_bytes
-        self._timeout_s = place.delivery_timeout_ms / 1000
+        self._timeout_s = url.delivery_timeout_ms / 1000
         self._lanes = [Lane(number, max_batch_bytes) for number in range(partitions)]
         self._gate = threading.Condition()
         self._waiting_bytes = 0
@@ -100,7 +100,7 @@ class Writer:
                 left_s = append.created_s + self._timeout_s - time.monotonic()
                 if not may_wait or left_s <= 0:
                     raise LogUnavailable(
-                        f"log {self._place}: {self._waiting_bytes} bytes wait to be acknowledged, and the limit is"
+                        f"log {self._url}: {self._waiting_bytes} bytes wait to be acknowledged, and the limit is"
                         f" {self._max_waiting_bytes}; wait for earlier appends, or write more slowly"
                     )
                 self._gate.wait(left_s)
@@ -119,7 +119,7 @@ class Writer:
 
     def _check_open(self) -> None:
         if self._is_closed:
-            raise EngineClosed(f"log {self._place} is closed: open it again")
+            raise EngineClosed(f"log {self._url} is closed: open it again")
 
     # ── handing over ──
 
@@ -149,7 +149,7 @@ class Writer:
         is_hopeless = trouble is not None and not isinstance(trouble, Unreachable)
         says = "the broker did not answer earlier appends in time; try again" if trouble is None else trouble.args[0]
         while lane.pieces and (is_hopeless or now_s >= lane.pieces[0].append.created_s + self._timeout_s):
-            error = trouble if is_hopeless else LogUnavailable(f"log {self._place}: {says}")
+            error = trouble if is_hopeless else LogUnavailable(f"log {self._url}: {says}")
             self._finish(lane.take(), error, finished)
 
     def _give_up_what_is_late(self) -> None:
@@ -202,7 +202,7 @@ class Writer:
         for piece in pieces:
             end = start + len(piece.messages)
             if error is None and isinstance(outcome, Delivered):
-                place_piece(piece, lane.number, outcome.offsets[start:end])
+                record_positions(piece, lane.number, outcome.offsets[start:end])
             start = end
         with self._gate:
             lane.handed_over -= 1
@@ -220,10 +220,10 @@ class Writer:
     def _error_of(self, failed: Failed) -> LastseenError:
         if failed.may_be_written:
             return OutcomeUnknown(
-                f"log {self._place}: the broker did not acknowledge an append, and may have written it"
+                f"log {self._url}: the broker did not acknowledge an append, and may have written it"
                 f" ({without_secrets(str(failed.error))[:300]}): read before you try again"
             )
-        error = log_error(self._place, "could not take an append", failed.error)
+        error = log_error(self._url, "could not take an append", failed.error)
         return LogUnavailable(*error.args) if isinstance(error, Unreachable) else error
 
     def _finish(self, piece: Piece, error: LastseenError | None, finished: list[Append]) -> None:
@@ -281,7 +281,7 @@ class Writer:
             except LogError as error:
                 trouble = error
             except Exception as error:
-                trouble = log_error(self._place, "cannot be written", error)
+                trouble = log_error(self._url, "cannot be written", error)
             finished: list[Append] = []
             with self._gate:
                 if producer is not None:
@@ -305,7 +305,7 @@ class Writer:
         try:
             producer.close()
         except Exception as error:  # whatever it is, the next producer must be made
-            _logger.warning("log %s: a producer did not end well: %r", self._place, error)
+            _logger.warning("log %s: a producer did not end well: %r", self._url, error)
 
     def close(self) -> None:
         """Finish what is under way, within its time, and let go of the producer. May be called again."""

@@ -15,7 +15,7 @@ from lastseen import ManualClock
 from lastseen.engine import errors, fire_and_forget
 from lastseen.engine.codec import decode
 from lastseen.engine.errors import LogError, LogUnavailable
-from lastseen.engine.fire_and_forget import Unwaited
+from lastseen.engine.fire_and_forget import FireAndForget
 from lastseen.engine.log.port import Message, Position
 from lastseen.engine.verdicts import Verdict
 
@@ -54,11 +54,11 @@ def log() -> SlowLog:
 
 
 @pytest.fixture
-def touches(log: SlowLog) -> Unwaited:
-    return Unwaited(log, "/test", ManualClock(T0))  # type: ignore[arg-type]
+def touches(log: SlowLog) -> FireAndForget:
+    return FireAndForget(log, "/test", ManualClock(T0))  # type: ignore[arg-type]
 
 
-def test_those_that_come_while_the_log_is_at_work_go_together(touches: Unwaited, log: SlowLog) -> None:
+def test_those_that_come_while_the_log_is_at_work_go_together(touches: FireAndForget, log: SlowLog) -> None:
     for key in "abcd":
         touches.add(0, key, ID)
     assert log.keys == [["a"]]
@@ -72,7 +72,7 @@ def test_those_that_come_while_the_log_is_at_work_go_together(touches: Unwaited,
     assert log.keys[3:] == [["f"]]
 
 
-def test_an_append_holds_so_many_at_most(touches: Unwaited, log: SlowLog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_append_holds_so_many_at_most(touches: FireAndForget, log: SlowLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fire_and_forget, "BATCH", 2)
     for key in "abcdef":
         touches.add(0, key, ID)
@@ -165,7 +165,7 @@ def test_within_the_precision_nothing_is_written(on_disk: Stage) -> None:
 
 
 def test_a_failure_is_told_and_those_behind_it_go_on(
-    touches: Unwaited, log: SlowLog, caplog: pytest.LogCaptureFixture
+    touches: FireAndForget, log: SlowLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     for key in "abc":
         touches.add(0, key, ID)
@@ -185,7 +185,7 @@ def test_a_failure_is_told_and_those_behind_it_go_on(
 
 
 def test_what_the_log_refuses_is_told_to_whoever_brings_it_and_not_written_later(
-    touches: Unwaited, log: SlowLog, caplog: pytest.LogCaptureFixture
+    touches: FireAndForget, log: SlowLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     log.refuses = LogUnavailable("too much is under way")
     with caplog.at_level(logging.WARNING, "lastseen"), pytest.raises(LogUnavailable, match="too much"):
@@ -196,7 +196,9 @@ def test_what_the_log_refuses_is_told_to_whoever_brings_it_and_not_written_later
     assert log.keys == [["b"]]
 
 
-def test_who_brings_too_many_waits_for_room(touches: Unwaited, log: SlowLog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_brings_too_many_waits_for_room(
+    touches: FireAndForget, log: SlowLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fire_and_forget, "MAX_WAITING", 3)
     monkeypatch.setattr(fire_and_forget, "PATIENCE_S", 10 * PATIENCE_S)
     for key in "abcd":
@@ -211,7 +213,7 @@ def test_who_brings_too_many_waits_for_room(touches: Unwaited, log: SlowLog, mon
     assert [*chain(*log.keys)] == list("abcde")
 
 
-def test_and_not_for_ever(touches: Unwaited, log: SlowLog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_and_not_for_ever(touches: FireAndForget, log: SlowLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fire_and_forget, "MAX_WAITING", 3)
     monkeypatch.setattr(fire_and_forget, "PATIENCE_S", 0.05)
     for key in "abcd":
@@ -243,7 +245,7 @@ def test_they_are_written_as_any_other_touch(on_disk: Stage) -> None:
     assert (event.data.session_id, sent_at_ms) == (session.session_id, T0)
 
 
-def test_at_the_end_nobody_waits_for_an_answer_to_send_the_rest(touches: Unwaited, log: SlowLog) -> None:
+def test_at_the_end_nobody_waits_for_an_answer_to_send_the_rest(touches: FireAndForget, log: SlowLog) -> None:
     for key in "abc":
         touches.add(0, key, ID)
     touches.send()
@@ -252,8 +254,8 @@ def test_at_the_end_nobody_waits_for_an_answer_to_send_the_rest(touches: Unwaite
 
 def test_an_engine_sends_them_before_it_closes_its_log(on_disk: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     engine, order = on_disk.open(), list[str]()
-    send, close = engine._unwaited.send, engine._log.close
-    monkeypatch.setattr(engine._unwaited, "send", lambda: (order.append("sent"), send()))
+    send, close = engine._fire_and_forget.send, engine._log.close
+    monkeypatch.setattr(engine._fire_and_forget, "send", lambda: (order.append("sent"), send()))
     monkeypatch.setattr(engine._log, "close", lambda: (order.append("closed"), close()))
     engine.shutdown()
     assert order == ["sent", "closed"]

@@ -14,7 +14,7 @@ from kafka import KafkaAdminClient
 from lastseen.engine.log.kafka.facts_and_states import KafkaOutlet
 from lastseen.engine.log.kafka.log import KafkaLog
 from lastseen.engine.log.kafka.topic import Wanted, create
-from lastseen.engine.log.kafka.url import KafkaPlace, place_of
+from lastseen.engine.log.kafka.url import KafkaUrl, parse_kafka_url
 from lastseen.engine.log.port import Log, Message, Record
 
 PATIENCE_S = 30
@@ -26,13 +26,13 @@ Foreign = tuple[bytes | None, bytes | None]
 def new_url(address: str, partitions: int = 1, options: str = "", **wanted: Any) -> str:
     """The URL of a log whose topic has just been made."""
     url = f"kafka://{address}/test-{uuid.uuid4().hex}"
-    create(place_of(url), Wanted(partitions, **wanted))
+    create(parse_kafka_url(url), Wanted(partitions, **wanted))
     return url + options
 
 
 def open_kafka(url: str, **settings: Any) -> KafkaLog:
     """The log at a URL, with settings that only tests change."""
-    return KafkaLog(place_of(url), outlet=KafkaOutlet, **settings)
+    return KafkaLog(parse_kafka_url(url), outlet=KafkaOutlet, **settings)
 
 
 def message(text: str, partition: int = 0) -> Message:
@@ -65,20 +65,20 @@ def eventually(what: Callable[[], bool], within_s: float = PATIENCE_S) -> bool:
 
 def write_foreign(url: str, sent: Sequence[Foreign], partition: int = 0, **settings: Any) -> None:
     """What another program, in another language, may write."""
-    place = place_of(url)
-    producer = Producer({"bootstrap.servers": ",".join(place.servers), "acks": "all", "linger.ms": 20} | settings)
+    kafka_url = parse_kafka_url(url)
+    producer = Producer({"bootstrap.servers": ",".join(kafka_url.servers), "acks": "all", "linger.ms": 20} | settings)
     for key, value in sent:
-        producer.produce(place.topic, value, key, partition)
+        producer.produce(kafka_url.topic, value, key, partition)
     assert producer.flush(PATIENCE_S) == 0
 
 
 def read_foreign(url: str, count: int, partition: int = 0) -> list[Any]:
     """What another program sees: librdkafka's messages."""
-    place = place_of(url)
+    kafka_url = parse_kafka_url(url)
     consumer = Consumer(
-        {"bootstrap.servers": ",".join(place.servers), "group.id": "unused", "enable.auto.commit": False}
+        {"bootstrap.servers": ",".join(kafka_url.servers), "group.id": "unused", "enable.auto.commit": False}
     )
-    consumer.assign([TopicPartition(place.topic, partition, 0)])
+    consumer.assign([TopicPartition(kafka_url.topic, partition, 0)])
     found: list[Any] = []
     give_up = time.monotonic() + PATIENCE_S
     while len(found) < count and time.monotonic() < give_up:
@@ -89,11 +89,11 @@ def read_foreign(url: str, count: int, partition: int = 0) -> list[Any]:
 
 
 @contextmanager
-def administering(url: str) -> Iterator[tuple[KafkaAdminClient, KafkaPlace]]:
+def administering(url: str) -> Iterator[tuple[KafkaAdminClient, KafkaUrl]]:
     """Somebody with the rights to change topics."""
-    place = place_of(url)
-    admin = KafkaAdminClient(bootstrap_servers=list(place.servers))
+    kafka_url = parse_kafka_url(url)
+    admin = KafkaAdminClient(bootstrap_servers=list(kafka_url.servers))
     try:
-        yield admin, place
+        yield admin, kafka_url
     finally:
         admin.close()
