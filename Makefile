@@ -84,7 +84,7 @@ kafka-jars: setup ## make ready what the tests run Kafka with: a container engin
 	$(BIN)/python -m infra.kafka jars
 
 browser: setup ## make ready the browser of the tests
-	$(BIN)/python -m infra.browser
+	$(BIN)/python -m tests.service.browser
 
 test: check kafka-jars browser faults bench-setup ## check, then every test, then whether the engine has become much slower
 	$(BIN)/python -m pytest --ignore=tests/style -n $(JOBS) --dist loadfile --no-loadscope-reorder
@@ -116,7 +116,7 @@ torture: setup kafka-jars ## hours: many histories, kills, losses of power, and 
 	$(BIN)/python -m tests.durability.recovery --kills $(or $(KILLS),50)
 
 faults: setup ## make ready what the tests break things with: libfaketime
-	$(BIN)/python -m infra.faults
+	$(BIN)/python -m tests.faults
 
 soak: setup ## a steady load, and whether all stays flat (MINUTES=30 LOAD=0.5 KAFKA=1)
 	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),10) --load $(or $(LOAD),0.5) $(if $(KAFKA),--kafka)
@@ -139,7 +139,7 @@ fuzz-codec: setup ## the codec under libFuzzer, Linux on x86-64 only (RUNS=10000
 	$(BIN)/python -m tests.fuzz.codec_atheris --runs $(or $(RUNS),1000000) $(if $(SEED),--seed $(SEED))
 
 bench: bench-setup kafka-jars ## measure side by side with what people use instead, in 15 minutes; writes docs/benchmarks.md
-	$(BENCH_BIN)/python -m infra.peers
+	$(BENCH_BIN)/python -m benchmarks.server_programs
 	$(BENCH_BIN)/python -m benchmarks
 
 bench-quick: bench-setup ## the same on few sessions, in 2 minutes; fails if the engine has become much slower

@@ -64,7 +64,9 @@ def redis_server(
     """
     program = shutil.which("redis-server")
     if program is None:
-        raise PeerMissing("redis-server", "not on the path; on Debian, python -m infra.peers installs it")
+        raise PeerMissing(
+            "redis-server", "not on the path; on Debian, python -m benchmarks.server_programs installs it"
+        )
     folder = _made(folder)
     # A socket's path has room for 107 bytes, which a folder of a test can be longer than.
     with tempfile.TemporaryDirectory(prefix="redis-") as sockets:
@@ -142,7 +144,7 @@ def _postgres_program(name: str) -> str:
     beside = sorted(DEBIAN_POSTGRES.glob(f"*/bin/{name}"), key=_version, reverse=True)
     found = str(beside[0]) if beside else shutil.which(name)
     if found is None:
-        raise PeerMissing("postgresql", f"no {name}; on Debian, python -m infra.peers installs it")
+        raise PeerMissing("postgresql", f"no {name}; on Debian, python -m benchmarks.server_programs installs it")
     return found
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.servers import PeerMissing
-from infra.alone import alone_in
+from infra.kafka.alone import alone_in
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "var" / "peers"

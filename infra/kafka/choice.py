@@ -15,8 +15,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from infra import packages
-from infra.kafka import wire
+from infra.kafka import packages, wire
 from infra.kafka.cluster import Cluster
 from infra.kafka.docker import Docker, find_docker
 from infra.kafka.jars import FOLDER, fetch_jars, jars_are_here, say

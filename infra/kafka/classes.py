@@ -9,7 +9,7 @@ import dataclasses
 import tempfile
 from pathlib import Path
 
-from infra.alone import alone_in
+from infra.kafka.alone import alone_in
 from infra.kafka.cluster import Cluster
 from infra.kafka.jars import say
 from infra.kafka.java import ARCHIVE, Java

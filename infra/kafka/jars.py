@@ -10,7 +10,7 @@ import sys
 from collections import deque
 from pathlib import Path
 
-from infra.alone import alone_in
+from infra.kafka.alone import alone_in
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "var" / "kafka"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from infra.peers.choice import SERVERS, find, install
+from benchmarks.server_programs import SERVERS, find, install
 
 
 def have_servers() -> None:

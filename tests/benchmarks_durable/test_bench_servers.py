@@ -11,10 +11,8 @@ from pathlib import Path
 import pytest
 from peer_servers import have_servers
 
-from benchmarks import servers
+from benchmarks import server_programs, servers
 from benchmarks.servers import PeerMissing, postgres_server, redis_server
-from infra.peers import __main__ as command
-from infra.peers import choice
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -108,20 +106,20 @@ def test_a_server_that_ends_at_once_is_missing_with_its_last_words(tmp_path: Pat
 
 def test_peers_are_found_where_debian_puts_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert choice.find("redis-server") is None
-    assert choice.find("postgresql", beside=tmp_path) is None
+    assert server_programs.find("redis-server") is None
+    assert server_programs.find("postgresql", beside=tmp_path) is None
     program = tmp_path / "15" / "bin" / "initdb"
     program.parent.mkdir(parents=True)
     program.touch(mode=0o755)
-    assert choice.find("postgresql", beside=tmp_path) == str(program)
+    assert server_programs.find("postgresql", beside=tmp_path) == str(program)
 
 
 def test_where_nothing_can_be_installed_it_is_said_and_that_is_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(command, "find", lambda package: None)
-    assert command.main() == 0
+    monkeypatch.setattr(server_programs, "find", lambda package: None)
+    assert server_programs.main() == 0
     said = capfd.readouterr().err
     assert "redis-server is missing" in said
     assert "postgresql is missing" in said

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from infra.faults.faketime import choose
+from tests.faults.faketime import choose
 
 PREFACE = """
 import os, sys, threading, time

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.faults import faketime
+from tests.faults import faketime
 
 
 def test_it_is_found_where_packages_put_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from infra.kafka.cluster import Cluster
 from infra.kafka.jars import FOLDER, fetch_jars
 from infra.kafka.java import OLDEST_JAVA, Java, find_java
 from infra.kafka.node import Node, NodeLocation
-from infra.network.network import Network
+from tests.network.network import Network
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 from scene import Scene
 
-from infra.network.network import Network
 from tests.network.brokers import Brokers
+from tests.network.network import Network
 
 MACHINES = ("broker", "one", "two", "watch")
 

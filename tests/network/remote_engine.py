@@ -10,11 +10,11 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 import lastseen
-from infra.network.namespace import enter
 from lastseen.engine.errors import LastseenError, LogUnavailable, OutcomeUnknown, SessionEnded, SessionNotFound
 from lastseen.engine.log.port import Position
 from lastseen.monitoring.readiness import checks
 from tests.kafka.told import live_in
+from tests.network.namespace import enter
 
 CALLERS = 3
 PACE_S = 0.01

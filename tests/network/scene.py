@@ -7,13 +7,13 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from infra.network.network import Network
 from lastseen.engine.log.port import Position
 from lastseen.projections.partition import Outcome
 from tests.kafka.kafka_topics import eventually, new_url
 from tests.kafka.processes import Child
 from tests.kafka.told import checkpoints_of, facts_due, facts_in, names, refold, states_in, states_of
 from tests.network import remote_engine
+from tests.network.network import Network
 from tests.network.remote_engine import FRESH, READY, STOP, Report
 
 PARTITIONS = 4

@@ -9,8 +9,8 @@ import time
 import pytest
 from scene import ANSWERED_WITHIN_S, Scene, begin_afresh, bounded
 
-from infra.network.namespace import Namespace, NoNamespaces
 from tests.kafka.kafka_topics import eventually
+from tests.network.namespace import Namespace, NoNamespaces
 from tests.network.remote_engine import READY
 
 SAID_WITHIN_S = 25.0
@@ -89,6 +89,6 @@ def test_who_may_make_no_namespaces_is_told_what_it_takes(monkeypatch: pytest.Mo
     def refuse(name: str, *_: int) -> None:
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr("infra.network.namespace._call", refuse)
+    monkeypatch.setattr("tests.network.namespace._call", refuse)
     with pytest.raises(NoNamespaces, match="that takes root"):
         Namespace("192.0.2.9")

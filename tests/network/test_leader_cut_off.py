@@ -10,10 +10,10 @@ import pytest
 from confluent_kafka import Consumer, KafkaException
 from scene import ANSWERED_WITHIN_S, READ_WITHIN_S, Scene, begin_afresh
 
-from infra.network.network import Network
 from lastseen.engine.log.kafka.url import parse_kafka_url
 from tests.kafka.kafka_topics import eventually
 from tests.network.brokers import Brokers
+from tests.network.network import Network
 
 BROKERS = ("first", "second", "third")
 GOES_ON_WITHIN_S = 40.0

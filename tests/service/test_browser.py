@@ -17,7 +17,7 @@ import httpx
 import pytest
 from running import Running, wait_until
 
-from infra.browser.choice import choose
+from tests.service.browser import choose
 
 PAGE = """<!doctype html><title>watching</title><script>
 const source = new EventSource("STREAM");

@@ -1,10 +1,10 @@
-"""`python -m infra.faults`: see that what the tests break things with is here, and say where."""
+"""`python -m tests.faults`: see that what the tests break things with is here, and say where."""
 
 from __future__ import annotations
 
 import sys
 
-from infra.faults.faketime import NoFaketime, choose
+from tests.faults.faketime import NoFaketime, choose
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""Cut the demo's slice out of the full chat recording: `python infra/make_slice.py ubuntu-irc.jsonl.gz`.
+"""Cut the demo's slice out of the full chat recording: `python tests/replay/make_slice.py ubuntu-irc.jsonl.gz`.
 
 The slice is the run of consecutive recorded days that holds the most leaves and the most oddly named people, among
 the runs that fit in 300,000 bytes of gzip. Lines are copied unchanged. The same input gives the same bytes: the gzip
@@ -19,7 +19,7 @@ from itertools import groupby
 from pathlib import Path
 
 LIMIT_BYTES = 300_000
-SLICE = Path(__file__).resolve().parent.parent / "lastseen" / "replay" / "data" / "ubuntu-irc-slice.jsonl.gz"
+SLICE = Path(__file__).resolve().parents[2] / "lastseen" / "replay" / "data" / "ubuntu-irc-slice.jsonl.gz"
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]+")
 _DATE_CHARACTERS = len("2004-12-25")
 

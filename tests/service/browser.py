@@ -1,10 +1,14 @@
-"""The browser that tests run: Chromium or Chrome, from the path, or from the system's packages where it may be."""
+"""The browser that tests run: Chromium or Chrome, from the path, or from the system's packages where it may be.
+
+`python -m tests.service.browser` says which it is.
+"""
 
 from __future__ import annotations
 
 import shutil
+import sys
 
-from infra import packages
+from infra.kafka import packages
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -30,3 +34,17 @@ def choose() -> str:
 def find() -> str | None:
     """The first browser on the path."""
     return next(filter(None, map(shutil.which, NAMES)), None)
+
+
+def main() -> int:
+    """Say which browser it is, or what to do where there is none."""
+    try:
+        sys.stdout.write(f"browser: {choose()}\n")
+    except NoBrowser as missing:
+        sys.stderr.write(f"lastseen: {missing}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from infra.network.namespace import Namespace
+from tests.network.namespace import Namespace
 
 _SWITCH = Path(__file__).with_name("switch.py")
 _NETWORK = "192.0.2."
