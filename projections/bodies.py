@@ -153,7 +153,6 @@ class Bodies:
         self._whole: OrderedDict[BodyId, tuple[Body, int]] = OrderedDict()
         self.whole_bytes = 0
         self._unsaved: dict[BodyId, Unsaved] = {}
-        self.unsaved_bytes = 0
         self.hits = 0
         self.misses = 0
         self.evictions: Counter[str] = Counter()
@@ -186,11 +185,8 @@ class Bodies:
             # An empty body costs nothing: no memory, no row.
             body_id = BodyId(partition.number, session.born_offset)
             self._unsaved[body_id] = Unsaved(attributes=event.data.attributes)
-            body = self._unsaved[body_id].join(Body())
-            cost_bytes = self._unsaved[body_id].cost_bytes()
-            self.unsaved_bytes += cost_bytes
-            self._keep(body_id, body)
-            self._grow(cost_bytes)
+            self._keep(body_id, self._unsaved[body_id].join(Body()))
+            self._grow(self._unsaved[body_id].cost_bytes())
 
     def _touch(self, body_id: BodyId, outcome: Outcome, event: events.Touched) -> None:
         message = None
@@ -200,13 +196,11 @@ class Bodies:
         assert outcome.session is not None
         step = Step(outcome.record.offset, event.data.attributes, message, outcome.session.policy.max_messages)
         self._unsaved.setdefault(body_id, Unsaved()).steps.append(step)
-        cost_bytes = step.cost_bytes()
-        self.unsaved_bytes += cost_bytes
         whole = self._whole.get(body_id)
         if whole is not None:
             whole[0].take(step)
             self._keep(body_id, whole[0])
-        self._grow(cost_bytes)
+        self._grow(step.cost_bytes())
 
     def at_hand(self, body_id: BodyId) -> dict[str, Any] | None:
         """The attributes of a body that is in memory, else `None`. Counts as no use of it."""
@@ -238,7 +232,6 @@ class Bodies:
     def take_unsaved(self) -> dict[BodyId, Unsaved]:
         """Hand all unsaved changes to a flush."""
         taken, self._unsaved = self._unsaved, {}
-        self.unsaved_bytes = 0
         return taken
 
     def give_back(self, taken: Mapping[BodyId, Unsaved], ended: Container[BodyId]) -> None:
@@ -246,7 +239,6 @@ class Bodies:
         for body_id, earlier in taken.items():
             if body_id in ended:
                 continue
-            self.unsaved_bytes += earlier.cost_bytes()
             later = self._unsaved.get(body_id)
             if later is not None:
                 earlier.steps += later.steps
@@ -257,7 +249,7 @@ class Bodies:
         for body_id in [each for each in self._whole if each.partition == number]:
             self._forget_whole(body_id)
         for body_id in [each for each in self._unsaved if each.partition == number]:
-            self.unsaved_bytes -= self._unsaved.pop(body_id).cost_bytes()
+            del self._unsaved[body_id]
 
     def shrink(self, to_bytes: int, cause: str) -> None:
         """Let whole bodies leave memory, least recently used first, until they take at most `to_bytes`."""
@@ -279,6 +271,4 @@ class Bodies:
 
     def _drop(self, body_id: BodyId) -> None:
         self._forget_whole(body_id)
-        unsaved = self._unsaved.pop(body_id, None)
-        if unsaved is not None:
-            self.unsaved_bytes -= unsaved.cost_bytes()
+        self._unsaved.pop(body_id, None)

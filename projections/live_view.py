@@ -127,14 +127,6 @@ class LiveView:
             wanted = [each for each in self.partitions if among is None or each.number in among]
             return min((at for partition in wanted if (at := partition.deadlines.next_ms())), default=None)
 
-    def lru_oldest(self, now_ms: int) -> SessionView | None:
-        """The active session that was not used for the longest time."""
-        with self.lock:
-            for partition, session in self.in_lru_order():
-                if not session.is_due(now_ms):
-                    return self.show(partition.number, session)
-        return None
-
     def in_lru_order(self) -> Iterator[tuple[Partition, Session]]:
         """All active sessions, least recently used first. The caller holds the lock."""
         # Not a generator expression: that would name the last partition for all of them.

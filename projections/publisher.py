@@ -46,8 +46,6 @@ class Publisher:
         self._next: dict[int, int] = {}
         """For each partition that we publish, the offset to go on with."""
         self._looked_s: dict[int, float] = {}
-        self.published = 0
-        """Facts published by this process."""
         self.refolded = 0
         """Records folded again since what they did was no longer at hand."""
 
@@ -128,7 +126,6 @@ class Publisher:
         self._outlet.publish_states(number, [Notice(key, state) for key, state in states.items()])
         self._outlet.publish_facts(number, facts)
         self._next[number] = letters[-1].offset + 1
-        self.published += len(facts)
         return len(facts)
 
     def _is_time_to_look(self, number: int) -> bool:

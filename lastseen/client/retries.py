@@ -76,11 +76,6 @@ class Seen:
             newest = list(self._offsets.items())[-MAX_POSITIONS:]
         return ",".join(f"{partition}:{offset}" for partition, offset in newest)
 
-    def forget(self) -> None:
-        """As if nothing had been seen."""
-        with self._lock:
-            self._offsets.clear()
-
 
 @dataclass(slots=True)
 class Line:

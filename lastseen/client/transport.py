@@ -34,10 +34,6 @@ class Remote:
         """The last records that this client's answers reflected, as `min_position` takes them."""
         return self._line.seen.text()
 
-    def forget_position(self) -> None:
-        """Read as if nothing had been seen; for a service whose log began anew."""
-        self._line.seen.forget()
-
     def _course(self, last_event_id: str | None, prefix: str, kinds: tuple[str, ...], patience_s: float) -> Course:
         """Of a stream of facts, which begins with it."""
         return Course(self._line, last_event_id, listening(prefix, kinds), patience_s)

@@ -18,8 +18,6 @@ from lastseen.engine.errors import LastseenError, Refused
 from lastseen.engine.session import Policy
 from lastseen.replay.recording import SLICE, ChatEvent, read_chat
 
-DEFAULT_SPEED = 60.0
-FASTEST = 100_000.0
 IDLE_MS = 30 * 60_000
 """In the recording's own time."""
 LEAST_IDLE_MS = 1_000

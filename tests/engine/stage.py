@@ -132,3 +132,9 @@ def do_something(engine: Engine, clock: ManualClock, choose: Random) -> None:
                 clock.advance(choose.choice([1, 30 * S, 2 * MIN, 6 * MIN]))
             case 13:
                 engine.prune()
+
+
+def unsaved_bytes(engine: Engine) -> int:
+    """What changes of bodies that wait for a flush take in memory."""
+    with engine._views.lock:
+        return sum(each.cost_bytes() for each in engine._bodies._unsaved.values())

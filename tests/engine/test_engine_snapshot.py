@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stage import HOUR, KEY, MIN, Stage, do_something, state_of
+from stage import HOUR, KEY, MIN, Stage, do_something, state_of, unsaved_bytes
 
 from lastseen import Engine, errors, policy
 
@@ -148,10 +148,10 @@ def test_a_flush_that_fails_loses_nothing_and_catches_up(name: str, body_bytes: 
         for number in range(8):  # more than fits, and never without a message
             engine.open(f"big-{seed}-{number}", attributes={"text": "z" * 9_000})
             engine.touch(f"big-{seed}-{number}", message="z" * 3_000)
-        assert engine._bodies.unsaved_bytes > 100_000
+        assert unsaved_bytes(engine) > 100_000
         with pytest.raises(errors.SnapshotError, match="cannot be written"):
             engine.flush()
-        assert engine._bodies.unsaved_bytes > 100_000, "what failed to be saved still waits"
+        assert unsaved_bytes(engine) > 100_000, "what failed to be saved still waits"
         assert state_of(engine) == refolded(on_disk)
     mend()
     assert engine.flush() > 0

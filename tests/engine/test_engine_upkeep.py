@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 
 import pytest
-from stage import HOUR, KEY, MIN, PATIENCE_S, T0, Stage
+from stage import HOUR, KEY, MIN, PATIENCE_S, T0, Stage, unsaved_bytes
 
 from lastseen import ManualClock, errors, policy
 from lastseen.embedded import background
@@ -222,8 +222,8 @@ def test_what_takes_much_memory_is_flushed_before_it_is_time(on_disk: Stage) -> 
     for number in range(200):
         engine.open(f"key-{number}")
         engine.touch(f"key-{number}", message="x" * 50_000)
-        wait_for(lambda: engine._bodies.unsaved_bytes < 4 * mib)
-    wait_for(lambda: engine._bodies.unsaved_bytes < 2 * mib)
+        wait_for(lambda: unsaved_bytes(engine) < 4 * mib)
+    wait_for(lambda: unsaved_bytes(engine) < 2 * mib)
     assert 2 < sum(engine.meters.flushes.counts) <= 10, "no more often than needed"
 
 

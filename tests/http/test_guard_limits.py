@@ -71,7 +71,7 @@ def test_a_body_reaches_the_application_whole_and_is_let_go_of() -> None:
     guard = guarded(echo)
     assert once(guard, post([("Content-Length", "6")]), [b"[1,", b"2]"]).body == b"[1,2]"
     assert once(guard, post(CHUNKED), [b"x" * 1000]).body == b"x" * 1000
-    assert guard.held_body_bytes == guard.requests == 0
+    assert guard._bodies.held_bytes == guard.requests == 0
 
 
 @pytest.mark.parametrize("length", ["1001", "999999999999999999"])
@@ -94,7 +94,7 @@ def test_a_body_in_chunks_is_cut_off_where_it_is_too_large() -> None:
     answer = asyncio.run(call(guard, post(CHUNKED), endless()))
     assert (answer.status, answer.slug) == (413, "body-too-large")
     assert given_out == 1200
-    assert guard.held_body_bytes == guard.requests == 0
+    assert guard._bodies.held_bytes == guard.requests == 0
     # A length that lies does not help.
     assert once(guard, post([("Content-Length", "5")]), [b"x" * 1001]).status == 413
 
@@ -131,10 +131,10 @@ def test_all_bodies_together_have_a_bound() -> None:
             async with asyncio.timeout(20):
                 third = await call(guard, post(fields), body)
             assert (third.status, third.slug, third["retry-after"]) == (503, "overloaded", "1")
-        assert guard.held_body_bytes == 2000
+        assert guard._bodies.held_bytes == 2000
         app.go_on.set()
         assert [task.status for task in await asyncio.gather(*tasks)] == [201, 201]
-        assert guard.held_body_bytes == 0
+        assert guard._bodies.held_bytes == 0
 
     asyncio.run(story())
 
@@ -226,7 +226,7 @@ def test_what_fails_in_time_fails_as_it_would_without_a_guard() -> None:
     guard = guarded(failing)
     with pytest.raises(RuntimeError, match="early"):
         once(guard, post(CHUNKED), [b"x"])
-    assert guard.requests == guard.held_body_bytes == 0
+    assert guard.requests == guard._bodies.held_bytes == 0
 
 
 def test_a_caller_that_does_not_take_its_answer_is_hung_up_on() -> None:
@@ -283,7 +283,7 @@ def test_a_body_that_trickles_in_is_given_up() -> None:
     guard = guarded(echo, Limits(upload_s=0.02))
     answer = asyncio.run(call(guard, post(CHUNKED), trickle()))
     assert (answer.status, answer.slug, answer["connection"]) == (408, "upload-too-slow", "close")
-    assert guard.held_body_bytes == guard.requests == 0
+    assert guard._bodies.held_bytes == guard.requests == 0
 
 
 def test_a_caller_that_hangs_up_in_its_body_is_not_answered() -> None:
@@ -294,7 +294,7 @@ def test_a_caller_that_hangs_up_in_its_body_is_not_answered() -> None:
         answer = Answer()
         guard = guarded(echo)
         await guard(post(CHUNKED), receive, sender(answer))  # type: ignore[arg-type]
-        assert (answer.status, guard.requests, guard.held_body_bytes) == (0, 0, 0)
+        assert (answer.status, guard.requests, guard._bodies.held_bytes) == (0, 0, 0)
 
     asyncio.run(story())
 
@@ -367,7 +367,7 @@ def test_a_body_that_is_too_deep_is_refused_before_it_is_parsed() -> None:
     guard = guarded(echo)
     assert once(guard, post(CHUNKED), [b"[" * 5 + b"]" * 5]).slug == "too-deep"
     assert once(guard, post(CHUNKED), [b"[[[[]]]]"]).status == 200
-    assert guard.held_body_bytes == 0
+    assert guard._bodies.held_bytes == 0
 
 
 # ── rates ──

@@ -9,7 +9,6 @@ file. What this process has appended is kept for a while for its own reader, whi
 
 from __future__ import annotations
 
-import logging
 import os
 import queue
 import sqlite3
@@ -36,7 +35,6 @@ POLL_S = 0.01
 """How often a waiter looks for other processes' commits: SQLite tells nobody of them."""
 _tuple = tuple.__new__
 """Makes a named tuple in half the time that its class takes."""
-_logger = logging.getLogger("lastseen")
 
 
 class SqliteLog:

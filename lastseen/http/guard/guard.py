@@ -87,11 +87,6 @@ class Guard:
         """How many event streams are open."""
         return self._streams.taken
 
-    @property
-    def held_body_bytes(self) -> int:
-        """How many bytes of bodies are in memory."""
-        return self._bodies.held_bytes
-
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection of ASGI."""
         if scope["type"] == "lifespan":
