@@ -25,7 +25,7 @@ from lastseen.engine.log.kafka.url import parse_kafka_url
 from tests.service.running import Running
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "infra" / "kubernetes" / "README.md"]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "infra" / "kubernetes" / "README.md"]
 BY_OTHERS = {"compat-manager.md", "compat-lru.md"}
 """Pages whose Python is run by tests/compat, with what it needs around it."""
 SERVICE, KAFKA, SNAPSHOT = "127.0.0.1:8321", "kafka://localhost:9092/sessions", "/var/lib/lastseen/sessions.snapshot"

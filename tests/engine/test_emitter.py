@@ -765,9 +765,9 @@ def test_a_child_of_multiprocessing_sends_at_its_end(opened: Opened, tmp_path: P
     log.close()
 
 
-def test_the_readme_names_the_settings_with_their_defaults() -> None:
+def test_the_page_names_the_settings_with_their_defaults() -> None:
     import inspect
 
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "emitter.md").read_text(encoding="utf-8")
     for name in list(inspect.signature(Emitter.__init__).parameters)[2:-1]:
-        assert re.search(rf"`{name}[`=]", readme), name
+        assert re.search(rf"`{name}[`=]", page), name
