@@ -57,7 +57,6 @@ NOT_YET_CLEAN: tuple[str, ...] = (
     "ARCHITECTURE.md",
     "CHANGELOG.md",
     "Makefile",
-    "README.md",
     "benchmarks",
     "docker-compose.yml",
     "docs",
