@@ -18,7 +18,7 @@ import lastseen
 from benchmarks.workload import fill
 from lastseen.configuration.configuration import configure
 from lastseen.engine.session import Policy
-from lastseen.http.application import door_of
+from lastseen.http.application import worker_threads_of
 from lastseen.http.guard.head_limits import bounded_protocol
 from lastseen.service.server import application, guard_of, limits_of
 from lastseen.service.signals import StopSignals
@@ -57,7 +57,7 @@ def main() -> None:
             sys.stdout.flush()
             with contextlib.suppress(asyncio.CancelledError):
                 await server.serve(sockets=[listening])
-            await door_of(app).close()
+            await worker_threads_of(app).close()
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve())

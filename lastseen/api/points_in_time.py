@@ -28,7 +28,7 @@ AS_OF = Annotated[
 ]
 
 
-def moment_in(name: str, text: str) -> int | Position:
+def point_in_time(name: str, text: str) -> int | Position:
     """A log time in milliseconds, or a position. Raises `Problem` 422."""
     if _number.fullmatch(text):
         return int(text)
@@ -43,9 +43,9 @@ def moment_in(name: str, text: str) -> int | Position:
         ) from None
 
 
-def moment_of(engine: Engine, key: str, name: str, text: str) -> int | Position:
+def point_in_time_of_key(engine: Engine, key: str, name: str, text: str) -> int | Position:
     """The same, where a position must be one that this engine has folded, in the key's partition."""
-    at = moment_in(name, text)
+    at = point_in_time(name, text)
     if isinstance(at, Position):
         number = engine.partition_of(key)
         if at.partition != number or not engine.has_reached(at):

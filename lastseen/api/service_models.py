@@ -47,7 +47,7 @@ class PrunePlan(Struct):
 
 
 ProjectionName = Literal["live_view", "snapshot", "history", "pruner", "facts"]
-WorkKind = Literal["archive", "verify"]
+OperationKind = Literal["archive", "verify"]
 
 
 class Failure(Struct):
@@ -91,7 +91,7 @@ class LongOperation(Struct):
     """A piece of long work."""
 
     id: str
-    kind: WorkKind
+    kind: OperationKind
     status: Literal["running", "done", "failed"]
     started_at_ms: AtMs
     done: Annotated[int, Meta(description="Progress: so much of `total`, both 0 while that is not known.")] = 0

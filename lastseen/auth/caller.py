@@ -40,5 +40,5 @@ class Caller:
         return key.startswith(self.prefix)
 
 
-ANYONE = Caller("anyone", frozenset(Scope))
+ANONYMOUS = Caller("anyone", frozenset(Scope))
 """Who calls a service that has no tokens; it listens on the loopback only."""

@@ -52,7 +52,7 @@ class TokenFile:
                 f"the token file {shown(str(self.path), 200)} cannot be read ({error.strerror}): name another, mend its"
                 " permissions, or make one with `lastseen token create`"
             ) from None
-        return self._understood(content)
+        return self._parsed(content)
 
     def create(
         self, name: str, scopes: Iterable[str], prefix: str, now_ms: int, expires_in_ms: int | None = None
@@ -98,7 +98,7 @@ class TokenFile:
                 f" take that right away, chmod 600, and look with `lastseen token list` whether you know every token"
             )
 
-    def _understood(self, content: bytes) -> list[Token]:
+    def _parsed(self, content: bytes) -> list[Token]:
         try:
             if len(content) > MAX_FILE_BYTES:
                 raise InvalidSetting(f"it is larger than {MAX_FILE_BYTES} bytes")
@@ -115,9 +115,9 @@ class TokenFile:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """One writer at a time, on this machine. The lock ends with its holder, however that ends."""
-        beside = self._target().with_name(f"{self._target().name}.lock")
+        lock_path = self._target().with_name(f"{self._target().name}.lock")
         try:
-            lock = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            lock = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise self._unwritable(error) from None
         try:
@@ -133,15 +133,15 @@ class TokenFile:
         ]
         content = msgspec.json.format(msgspec.json.encode(_Content(FORMAT, rows)), indent=2) + b"\n"
         target = self._target()
-        fresh = target.with_name(f"{target.name}.new")
+        new_file = target.with_name(f"{target.name}.new")
         try:
-            fresh.unlink(missing_ok=True)  # of a writer that was killed: we hold the lock
-            file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            new_file.unlink(missing_ok=True)  # of a writer that was killed: we hold the lock
+            file = os.open(new_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             with os.fdopen(file, "wb") as out:
                 out.write(content)
                 out.flush()
                 os.fsync(file)
-            fresh.replace(target)
+            new_file.replace(target)
             _sync_folder(target.parent)
         except OSError as error:
             raise self._unwritable(error) from None

@@ -19,7 +19,7 @@ from lastseen.auth.caller import Caller, Scope
 from lastseen.engine.codec import check_key
 from lastseen.engine.errors import InvalidInput, InvalidSetting, shown
 
-MARK = "ls_"
+SECRET_PREFIX = "ls_"
 """How every token begins, so that scanners of source code find one that was left there."""
 SECRET_BYTES = 32
 MAX_TOKENS = 10_000
@@ -48,7 +48,7 @@ def new_token(
     name: str, scopes: Iterable[str], prefix: str, now_ms: int, expires_in_ms: int | None
 ) -> tuple[str, Token]:
     """A fresh token: what its bearer sends, and what is kept of it. Raises `InvalidSetting`."""
-    secret = MARK + base64.urlsafe_b64encode(secrets.token_bytes(SECRET_BYTES)).rstrip(b"=").decode("ascii")
+    secret = SECRET_PREFIX + base64.urlsafe_b64encode(secrets.token_bytes(SECRET_BYTES)).rstrip(b"=").decode("ascii")
     expires_at_ms = None if expires_in_ms is None else now_ms + expires_in_ms
     return secret, checked_token(name, digest(secret), scopes, prefix, now_ms, expires_at_ms)
 
@@ -103,17 +103,17 @@ class Keyring:
 
     def __init__(self, tokens: Sequence[Token]) -> None:
         self._key = os.urandom(32)
-        self._tokens = {self._place(token.sha256): (token, _caller(token)) for token in tokens}
-        nobody = Token("nobody", os.urandom(32), frozenset(), "", 0, 0)
-        self._dummy = (nobody, _caller(nobody))
+        self._tokens = {self._lookup_key(token.sha256): (token, _caller(token)) for token in tokens}
+        dummy = Token("nobody", os.urandom(32), frozenset(), "", 0, 0)
+        self._dummy = (dummy, _caller(dummy))
 
-    def _place(self, sha256: bytes) -> bytes:
+    def _lookup_key(self, sha256: bytes) -> bytes:
         return hashlib.blake2b(sha256, key=self._key, digest_size=16).digest()
 
     def find(self, secret: bytes, now_ms: int) -> Caller | None:
         """Who sends this token; `None` for one that is unknown, revoked, expired or no token."""
         sha256 = hashlib.sha256(secret).digest()
-        token, caller = self._tokens.get(self._place(sha256), self._dummy)
+        token, caller = self._tokens.get(self._lookup_key(sha256), self._dummy)
         is_right = hmac.compare_digest(token.sha256, sha256)
         return caller if is_right and not token.is_expired(now_ms) else None
 

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from lastseen.cli.options import DEFAULT_LOG, Form, Key, LogUrl, Output
-from lastseen.cli.printing import UNTRUSTED, put_json, put_rows, say, time_text
+from lastseen.cli.options import DEFAULT_LOG, Key, LogUrl, Output, OutputFormat
+from lastseen.cli.printing import ESCAPED_CONTROLS, put_json, put_rows, say, time_text
 from lastseen.cli.progress import progress_bar
 
 _ENTRIES = {
@@ -28,7 +28,7 @@ def history(
     ] = False,
     after: Annotated[int, typer.Option(metavar="OFFSET", help="Go on after this offset.")] = -1,
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=10_000, help="At most so many.")] = 1_000,
-    output: Output = Form.TABLE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Every record of a key, with its verdict."""
     from lastseen.embedded.offline import reading
@@ -44,7 +44,7 @@ def history(
                 entry._asdict() | {"verdict": entry.verdict.label}
                 for entry in engine.history(key, after_offset=after, limit=limit)
             ]
-    if output is Form.TABLE:
+    if output is OutputFormat.TABLE:
         for row in rows:
             row |= {
                 short: time_text(row[name])
@@ -56,7 +56,7 @@ def history(
         say(f"there may be more: --after {rows[-1]['began_offset' if lives else 'offset']}")
 
 
-def explain(key: Key, log: LogUrl = DEFAULT_LOG, output: Output = Form.TABLE) -> None:
+def explain(key: Key, log: LogUrl = DEFAULT_LOG, output: Output = OutputFormat.TABLE) -> None:
     """Why the session under a key lives, and until when; or why it ended, and by which record."""
     from dataclasses import asdict
 
@@ -67,7 +67,7 @@ def explain(key: Key, log: LogUrl = DEFAULT_LOG, output: Output = Form.TABLE) ->
         explanation = engine.explain(key)
     if explanation.offset is None:
         raise SessionNotFound(explanation.sentence)
-    if output is Form.TABLE:
-        typer.echo(explanation.sentence.translate(UNTRUSTED))
+    if output is OutputFormat.TABLE:
+        typer.echo(explanation.sentence.translate(ESCAPED_CONTROLS))
     else:
         put_json(asdict(explanation))

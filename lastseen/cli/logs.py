@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lastseen.cli.exits import FOUND
-from lastseen.cli.options import Form, Output
-from lastseen.cli.printing import put_figures, put_rows, say
+from lastseen.cli.exit_codes import FINDINGS
+from lastseen.cli.options import Output, OutputFormat
+from lastseen.cli.printing import put_rows, put_values, say
 from lastseen.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def copy(
             "--leave-open", help="Leave the copy open for import: reads look at it as at the end of the history."
         ),
     ] = False,
-    output: Output = Form.TABLE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Copy the history of a log into another, with its times, and verify the copy.
 
@@ -55,16 +55,16 @@ def copy(
 
     with progress_bar("copying and verifying", "records") as progress:
         copied = copy_between(source, target, leave_open=leave_open, progress=progress)
-    put_figures(copied.as_dict(), output, _for_people(copied), "Copy")
+    put_values(copied.as_dict(), output, _for_people(copied), "Copy")
     if copied.later:
         say(f"the source has taken {copied.later:,} records since the copy began: they are not in it")
     if not copied.differing:
         return
-    if output is Form.TABLE:
+    if output is OutputFormat.TABLE:
         rows = [each._asdict() for each in copied.differences]
         put_rows(rows, output, {"what": "what", "name": "name", "source": "source", "copy": "copy"}, "Differences")
     say(f"lastseen: the copy differs from its source in {copied.differing:,} things; do not use it before you know why")
-    raise typer.Exit(FOUND)
+    raise typer.Exit(FINDINGS)
 
 
 def _for_people(copied: Copied) -> dict[str, Any]:

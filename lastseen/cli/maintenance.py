@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from lastseen.cli.options import DEFAULT_LOG, Form, LogUrl, Output
-from lastseen.cli.printing import put_figures, put_json, put_rows, say, time_text
+from lastseen.cli.options import DEFAULT_LOG, LogUrl, Output, OutputFormat
+from lastseen.cli.printing import put_json, put_rows, put_values, say, time_text
 from lastseen.cli.progress import progress_bar
 
 _DUE = {"key": "key", "reason": "reason", "deadline": "deadline", "session_id": "session", "version": "version"}
 
 
-def stats(log: LogUrl = DEFAULT_LOG, output: Output = Form.TABLE) -> None:
+def stats(log: LogUrl = DEFAULT_LOG, output: Output = OutputFormat.TABLE) -> None:
     """Count what is live, what was created, what ended and why, and which records were void."""
     from lastseen.embedded.offline import reading
 
@@ -25,13 +25,13 @@ def stats(log: LogUrl = DEFAULT_LOG, output: Output = Form.TABLE) -> None:
         }
     # They are this process's own, which has just begun.
     del report["bodies"], report["pruner"]
-    put_figures(report, output)
+    put_values(report, output)
 
 
 def prune(
     log: LogUrl = DEFAULT_LOG,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which sessions would end.")] = False,
-    output: Output = Form.TABLE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """End every session that is due: append its expiry to the log."""
     from lastseen.embedded.offline import reading
@@ -39,12 +39,12 @@ def prune(
     with progress_bar("reading", "records") as progress, reading(log, progress=progress) as engine:
         plan = engine.prune(dry_run=dry_run)
     due = [each._asdict() for each in plan.due]
-    if output is Form.JSON:
+    if output is OutputFormat.JSON:
         put_json({"dry_run": dry_run, "ended": due})
         return
-    if output is Form.TABLE:
+    if output is OutputFormat.TABLE:
         for each in due:
             each["deadline"] = time_text(each["deadline_ms"])
-    if due or output is Form.JSONL:
+    if due or output is OutputFormat.JSONL:
         put_rows(due, output, _DUE)
     say(f"{len(due):,} due; {'none was ended, this is a dry run' if dry_run else 'all were announced'}")

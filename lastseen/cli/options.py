@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 
-class Form(enum.StrEnum):
+class OutputFormat(enum.StrEnum):
     """How data is printed."""
 
     TABLE = "table"
@@ -23,7 +23,7 @@ LogUrl = Annotated[
     ),
 ]
 Output = Annotated[
-    Form,
+    OutputFormat,
     typer.Option(
         "--output", "-o", help="table for people; json, one value; jsonl, one value a line.", case_sensitive=False
     ),

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import typer
 
-from lastseen.cli.options import Form
+from lastseen.cli.options import OutputFormat
 
 WIDEST = 100_000
-UNTRUSTED = str.maketrans({code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))})
+ESCAPED_CONTROLS = str.maketrans({code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))})
 """Keys and attributes come from strangers: no byte of theirs may steer a terminal."""
 
 
@@ -26,20 +26,24 @@ def put_json(value: Any) -> None:
     sys.stdout.write(msgspec.json.encode(value).decode("utf-8") + "\n")
 
 
-def put_rows(rows: Iterable[Mapping[str, Any]], form: Form, columns: Mapping[str, str], title: str = "") -> None:
+def put_rows(
+    rows: Iterable[Mapping[str, Any]], form: OutputFormat, columns: Mapping[str, str], title: str = ""
+) -> None:
     """Rows: one JSON array, one JSON object a line, or a table with `columns` (name in the row → heading)."""
-    if form is Form.JSONL:
+    if form is OutputFormat.JSONL:
         for row in rows:
             put_json(row)
-    elif form is Form.JSON:
+    elif form is OutputFormat.JSON:
         put_json(list(rows))
     else:
         put_table(list(columns.values()), [[row.get(name) for name in columns] for row in rows], title)
 
 
-def put_figures(value: Mapping[str, Any], form: Form, shown: Mapping[str, Any] | None = None, title: str = "") -> None:
+def put_values(
+    value: Mapping[str, Any], form: OutputFormat, shown: Mapping[str, Any] | None = None, title: str = ""
+) -> None:
     """One JSON object; or a table of `shown`, or else of what is in the object, a figure a line."""
-    if form is not Form.TABLE:
+    if form is not OutputFormat.TABLE:
         put_json(value)
         return
     put_table(["", ""], [[name, each] for name, each in flat(value if shown is None else shown)], title)
@@ -83,8 +87,8 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.3f}"
     if isinstance(value, str | int):
-        return str(value).translate(UNTRUSTED)
-    return msgspec.json.encode(value).decode("utf-8").translate(UNTRUSTED)
+        return str(value).translate(ESCAPED_CONTROLS)
+    return msgspec.json.encode(value).decode("utf-8").translate(ESCAPED_CONTROLS)
 
 
 def time_text(at_ms: int | None) -> str | None:

@@ -7,26 +7,26 @@ from typing import Annotated
 import typer
 
 from lastseen.cli import (
-    checking,
-    configuring,
-    doctoring,
-    exporting,
+    configuration,
+    doctor,
+    exports,
     history,
-    importing,
+    imports,
     logs,
     maintenance,
-    replaying,
-    serving,
+    replay,
+    serve,
     sessions,
     tokens,
     topics,
+    verification,
 )
-from lastseen.cli.exits import EPILOG, Guarded
+from lastseen.cli.exit_codes import EPILOG, ErrorReportingGroup
 from lastseen.version import __version__
 
 app = typer.Typer(
     name="lastseen",
-    cls=Guarded,
+    cls=ErrorReportingGroup,
     help="Who is live, until when, and why: an event-sourced session lifecycle engine.",
     epilog=EPILOG,
     no_args_is_help=True,
@@ -35,26 +35,26 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("serve")(serving.serve)
-app.command("dev")(serving.dev)
-app.command("replay")(replaying.replay)
+app.command("serve")(serve.serve)
+app.command("dev")(serve.dev)
+app.command("replay")(replay.replay)
 app.command("ls")(sessions.ls)
 app.command("show")(sessions.show)
 app.command("history")(history.history)
 app.command("explain")(history.explain)
 app.command("stats")(maintenance.stats)
 app.command("prune")(maintenance.prune)
-app.command("rebuild")(checking.rebuild)
-app.command("verify")(checking.verify)
-app.command("doctor")(doctoring.doctor)
-importing.app.command("history")(exporting.import_history)
-importing.app.command("sessions")(exporting.import_sessions)
-app.add_typer(exporting.app, name="export")
-app.add_typer(importing.app, name="import")
+app.command("rebuild")(verification.rebuild)
+app.command("verify")(verification.verify)
+app.command("doctor")(doctor.doctor)
+imports.app.command("history")(exports.import_history)
+imports.app.command("sessions")(exports.import_sessions)
+app.add_typer(exports.app, name="export")
+app.add_typer(imports.app, name="import")
 app.add_typer(logs.app, name="log")
 app.add_typer(topics.app, name="topics")
 app.add_typer(tokens.app, name="token")
-app.add_typer(configuring.app, name="config")
+app.add_typer(configuration.app, name="config")
 
 
 def _print_version(is_wanted: bool) -> None:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-FEWEST = 10_000
+MIN_TOTAL = 10_000
 """What is done in a moment needs no progress."""
 
 
@@ -26,14 +26,14 @@ def progress_bar(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def _lines(what: str, unit: str) -> Callable[[int, int], None]:
-    tenths = 0
+    tenths_done = 0
 
-    def tell(done: int, total: int) -> None:
-        nonlocal tenths
+    def report(done: int, total: int) -> None:
+        nonlocal tenths_done
         reached = done * 10 // max(total, 1)
-        if reached > tenths and total >= FEWEST:
-            tenths = reached
+        if reached > tenths_done and total >= MIN_TOTAL:
+            tenths_done = reached
             sys.stderr.write(f"{what}: {done:,} of {total:,} {unit}\n")
             sys.stderr.flush()
 
-    return tell
+    return report

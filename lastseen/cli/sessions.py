@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from lastseen.cli.options import DEFAULT_LOG, Form, Key, LogUrl, Output
-from lastseen.cli.printing import put_figures, put_json, put_rows, say, time_text
+from lastseen.cli.options import DEFAULT_LOG, Key, LogUrl, Output, OutputFormat
+from lastseen.cli.printing import put_json, put_rows, put_values, say, time_text
 from lastseen.cli.progress import progress_bar
 
 _COLUMNS = {
@@ -27,7 +27,7 @@ def ls(
     owner: Annotated[str | None, typer.Option(metavar="NAME", help="Only those of this owner.")] = None,
     limit: Annotated[int, typer.Option(metavar="N", help="At most so many, up to 10,000.")] = 100,
     cursor: Annotated[str | None, typer.Option(metavar="CURSOR", help="Go on from an earlier page.")] = None,
-    output: Output = Form.TABLE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """List the sessions that are live."""
     from lastseen.embedded.offline import reading
@@ -37,10 +37,10 @@ def ls(
             sort=sort, status=status, prefix=prefix, owner=owner, limit=limit, cursor=cursor  # type: ignore[arg-type]
         )  # fmt: skip
         sessions = [session.as_dict() for session in page.sessions]
-    if output is Form.JSON:
+    if output is OutputFormat.JSON:
         put_json({"sessions": sessions, "cursor": page.cursor})
         return
-    put_rows(map(_with_times, sessions) if output is Form.TABLE else sessions, output, _COLUMNS)
+    put_rows(map(_with_times, sessions) if output is OutputFormat.TABLE else sessions, output, _COLUMNS)
     if page.cursor is not None:
         say(f"there are more: --cursor {page.cursor}")
 
@@ -54,7 +54,7 @@ def show(
     key: Key,
     log: LogUrl = DEFAULT_LOG,
     messages: Annotated[int, typer.Option(metavar="N", min=0, help="How many of the newest messages.")] = 10,
-    output: Output = Form.TABLE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Show the session that lives under a key: its state, limits, attributes and newest messages."""
     from lastseen.embedded.offline import reading
@@ -74,14 +74,14 @@ def show(
             }
             for message in list(engine.messages(key))[-messages:] if messages
         ]  # fmt: skip
-    if output is not Form.TABLE:
+    if output is not OutputFormat.TABLE:
         put_json(shown | {"messages": newest})
         return
     attributes = shown.pop("attributes")
     people = _with_times(shown)
     for name in ("created_at_ms", "last_active_at_ms", "deadline_ms"):
         del people[name]
-    put_figures({}, output, people | {f"attribute {name}": value for name, value in attributes.items()})
+    put_values({}, output, people | {f"attribute {name}": value for name, value in attributes.items()})
     if newest:
         for row in newest:
             row["at"] = time_text(row["at_ms"])

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lastseen.cli.options import Form, Output
+from lastseen.cli.options import Output, OutputFormat
 from lastseen.cli.printing import put_json, put_rows, say, time_text
 
 app = typer.Typer(
@@ -39,7 +39,7 @@ def create(
         str | None, typer.Option("--expires", metavar="DURATION", help="Valid for so long, such as 90d.")
     ] = None,
     file: File = DEFAULT_FILE,
-    output: Output = Form.TABLE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Make a token and print it, this one time. Only its SHA-256 is kept."""
     from lastseen.auth.token_file import TokenFile
@@ -48,7 +48,7 @@ def create(
 
     expires_in_ms = None if expires is None else duration_ms("expires", expires)
     secret, token = TokenFile(file).create(name, scope, prefix, SystemClock().now_ms(), expires_in_ms)
-    if output is Form.TABLE:
+    if output is OutputFormat.TABLE:
         typer.echo(secret)
     else:
         put_json({"token": secret, "name": token.name, "expires_at_ms": token.expires_at_ms})
@@ -58,7 +58,7 @@ def create(
 
 
 @app.command("list")
-def list_tokens(file: File = DEFAULT_FILE, output: Output = Form.TABLE) -> None:
+def list_tokens(file: File = DEFAULT_FILE, output: Output = OutputFormat.TABLE) -> None:
     """List the tokens: names, scopes, prefixes and times, never the tokens themselves."""
     from lastseen.auth.caller import Scope
     from lastseen.auth.token_file import TokenFile
@@ -66,7 +66,7 @@ def list_tokens(file: File = DEFAULT_FILE, output: Output = Form.TABLE) -> None:
 
     now_ms = SystemClock().now_ms()
     tokens = TokenFile(file).read()
-    if output is Form.TABLE:
+    if output is OutputFormat.TABLE:
         rows: list[dict[str, Any]] = [
             {
                 "name": each.name,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lastseen.cli.exits import FOUND
-from lastseen.cli.options import Form, Output
+from lastseen.cli.exit_codes import FINDINGS
+from lastseen.cli.options import Output, OutputFormat
 from lastseen.cli.printing import put_json, put_rows, say
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def create(
         int,
         typer.Option("--max-message-bytes", metavar="N", min=4096, help="The largest batch that the topics take."),
     ] = 1_048_588,
-    output: Output = Form.TABLE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:  # fmt: skip
     """Make the log's topic, and beside it those for the facts and for the latest states, with as many partitions.
 
@@ -71,23 +71,23 @@ def create(
 
 
 @app.command()
-def check(log: _KafkaUrl, output: Output = Form.TABLE) -> None:
+def check(log: _KafkaUrl, output: Output = OutputFormat.TABLE) -> None:
     """Check that the topics are there and fit to hold a log. Each fault is listed; nothing is changed."""
     from lastseen.engine.log.kafka.topic import check as check_topics
 
     topics, found = check_topics(_kafka_url(log))
-    if output is Form.JSON:
+    if output is OutputFormat.JSON:
         put_json({"ok": not found, "found": found, "topics": [topic._asdict() for topic in topics]})
-    elif found or output is Form.JSONL:
+    elif found or output is OutputFormat.JSONL:
         put_rows([{"found": each} for each in found], output, {"found": "found"})
     if found:
         say("lastseen: what is found above needs attention")
-        raise typer.Exit(FOUND)
+        raise typer.Exit(FINDINGS)
     say(f"lastseen: {', '.join(topic.name for topic in topics)} are fit for a log")
 
 
 @app.command()
-def describe(log: _KafkaUrl, output: Output = Form.TABLE) -> None:
+def describe(log: _KafkaUrl, output: Output = OutputFormat.TABLE) -> None:
     """Show the topics of a log as the cluster has them: partitions, replicas, settings, ids."""
     from lastseen.engine.log.kafka.topic import check as check_topics
 
@@ -96,8 +96,8 @@ def describe(log: _KafkaUrl, output: Output = Form.TABLE) -> None:
     _put([topic._asdict() for topic in topics], output, {name: name for name in names})
 
 
-def _put(topics: list[dict[str, Any]], output: Form, more: dict[str, str]) -> None:
-    if output is not Form.TABLE:
+def _put(topics: list[dict[str, Any]], output: OutputFormat, more: dict[str, str]) -> None:
+    if output is not OutputFormat.TABLE:
         put_rows(topics, output, {})
         return
     put_rows([topic | topic["settings"] for topic in topics], output, _COLUMNS | more)

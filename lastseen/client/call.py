@@ -26,7 +26,7 @@ R = TypeVar("R")
 Errors = tuple[type[LastseenError], ...]
 
 
-class Reply(NamedTuple):
+class Response(NamedTuple):
     """An answer of the service, whole."""
 
     status: int
@@ -35,7 +35,7 @@ class Reply(NamedTuple):
     content: bytes
 
 
-class Lost(NamedTuple):
+class NoResponse(NamedTuple):
     """No answer came."""
 
     why: str
@@ -49,26 +49,26 @@ class Call(Generic[R]):
 
     method: str
     path: str
-    read: Callable[[Reply], R]
+    read: Callable[[Response], R]
     """The result in an answer of success. Raises `msgspec.DecodeError` for what is none."""
     query: Mapping[str, str] = field(default_factory=dict)
     content: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    repeats: bool = False
+    is_repeatable: bool = False
     """Whether it may be sent again when nobody knows if it was heard."""
     is_read: bool = False
     """Whether it changes nothing."""
-    heeds_position: bool = False
+    waits_for_position: bool = False
     """Whether it can wait for what this client has seen before (`min_position`)."""
-    none_on: Errors = ()
+    none_errors: Errors = ()
     """Refusals that mean `None`."""
-    done_by: Errors = ()
+    done_errors: Errors = ()
     """After an unknown outcome, refusals that say that it is done."""
     then: Call[R] | None = None
     """What gets the result where it was done so; nothing, if there is none."""
     follow: Callable[[R], Call[R] | None] | None = None
     """The call that a result leads to; its result is the result. It has a time of its own."""
-    unclear_by: Errors = ()
+    unclear_errors: Errors = ()
     """After an unknown outcome, refusals that may be our own doing or somebody else's."""
 
 

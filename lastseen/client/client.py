@@ -12,22 +12,22 @@ from typing import Concatenate, ParamSpec, Self, TypeVar, cast
 import httpx
 
 from lastseen.client import commands as calls
-from lastseen.client.call import Call, Lost, Reply
-from lastseen.client.event_stream import PATIENCE_S, Course, is_stream
+from lastseen.client.call import Call, NoResponse, Response
+from lastseen.client.event_stream import PATIENCE_S, StreamPosition, is_stream
 from lastseen.client.remote_session import RemoteSession
-from lastseen.client.retries import Conversation, Pause, Send
+from lastseen.client.retries import Attempt, Pause, Send
 from lastseen.client.transport import (
-    MAX_ANSWER_BYTES,
-    Remote,
-    holder_of,
-    line_of,
-    lost_by,
-    no_room,
+    MAX_RESPONSE_BYTES,
+    ServiceClient,
+    connection_of,
+    copy_signature,
+    holder_name,
+    no_free_connection,
+    no_response_from,
     pool_options,
-    reply_of,
     request_options,
-    takes_from,
-    too_large,
+    response_of,
+    response_too_large,
 )
 from lastseen.engine.clock import SystemClock
 from lastseen.engine.errors import EngineClosed
@@ -43,21 +43,21 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-def _doing(make: Callable[_P, Call[_R]]) -> Callable[Concatenate[Client, _P], _R]:
+def _method_for(make: Callable[_P, Call[_R]]) -> Callable[Concatenate[Client, _P], _R]:
     """The method that makes a call and carries it out."""
 
     def do(self: Client, /, *args: _P.args, **options: _P.kwargs) -> _R:
-        return self._do(make(*args, **options))
+        return self._execute(make(*args, **options))
 
-    takes_from(do, make)
+    copy_signature(do, make)
     return do
 
 
-class Client(Remote):
+class Client(ServiceClient):
     """A service of lastseen, reached over HTTP: the engine's method names, results and errors.
 
     Sessions are `RemoteSession`s, which show what an engine's do. A call is over after `timeout` seconds, all tries
-    included: what is safe to repeat is tried again after pauses (see `lastseen.client_call`), and what may or may not
+    included: what is safe to repeat is tried again after pauses (see `lastseen.client.call`), and what may or may not
     have been done raises `OutcomeUnknown`. Where another instance has the session, its address is followed. What this
     client reads reflects what it has written, whichever instance answers.
 
@@ -81,22 +81,22 @@ class Client(Remote):
         one's own, `transport` for tests. Proxies and passwords of the environment are not used. Raises
         `InvalidSetting`.
         """
-        super().__init__(line_of(address, token, timeout, reads_own_writes))
+        super().__init__(connection_of(address, token, timeout, reads_own_writes))
         self._connections = connections
         self._http = httpx.Client(transport=transport, **pool_options(connections, verify))
-        self._turns = threading.BoundedSemaphore(connections)
+        self._slots = threading.BoundedSemaphore(connections)
 
-    open = _doing(calls.open)
-    create = _doing(calls.create)
-    rotate = _doing(calls.rotate)
-    touch = _doing(calls.touch)
-    update = _doing(calls.update)
-    touch_many = _doing(calls.touch_many)
-    suspend = _doing(calls.suspend)
-    resume = _doing(calls.resume)
-    take_lease = _doing(calls.take_lease)
-    release = _doing(calls.release)
-    close = _doing(calls.close)
+    open = _method_for(calls.open)
+    create = _method_for(calls.create)
+    rotate = _method_for(calls.rotate)
+    touch = _method_for(calls.touch)
+    update = _method_for(calls.update)
+    touch_many = _method_for(calls.touch_many)
+    suspend = _method_for(calls.suspend)
+    resume = _method_for(calls.resume)
+    take_lease = _method_for(calls.take_lease)
+    release = _method_for(calls.release)
+    close = _method_for(calls.close)
 
     def hold(
         self, key: str, *, holder: str | None = None, lease_ms: int = 60_000, session_id: str | None = None
@@ -105,7 +105,7 @@ class Client(Remote):
 
         The lease is renewed while the block runs, and lapses by itself, after at most `lease_ms`, if the process dies.
         """
-        name = holder_of(holder)
+        name = holder_name(holder)
         return Hold(
             # A hold only shows its session, and a remote one shows the same.
             lambda: cast(SessionView, self.take_lease(key, name, lease_ms, session_id)),
@@ -115,16 +115,16 @@ class Client(Remote):
             lease_ms,
         )
 
-    get = _doing(calls.get)
-    messages = _doing(calls.messages)
-    messages_as_of = _doing(calls.messages_as_of)
-    history = _doing(calls.history)
-    lives = _doing(calls.lives)
-    explain = _doing(calls.explain)
-    as_of = _doing(calls.as_of)
-    statistics = _doing(calls.statistics)
-    list = _doing(calls.list)
-    prune = _doing(calls.prune)
+    get = _method_for(calls.get)
+    messages = _method_for(calls.messages)
+    messages_as_of = _method_for(calls.messages_as_of)
+    history = _method_for(calls.history)
+    lives = _method_for(calls.lives)
+    explain = _method_for(calls.explain)
+    as_of = _method_for(calls.as_of)
+    statistics = _method_for(calls.statistics)
+    list = _method_for(calls.list)
+    prune = _method_for(calls.prune)
 
     def sessions(
         self, *, sort: Sort = "lru", status: Status | str | None = None, prefix: str = "", owner: str | None = None
@@ -147,7 +147,7 @@ class Client(Remote):
         From now on, or behind the fact that had `last_event_id`; `"0"` is the beginning of the log. Raises
         `LogUnavailable` after `patience_s` without a connection.
         """
-        return EventStream(self, self._course(last_event_id, prefix, kinds, patience_s))
+        return EventStream(self, self._stream_position(last_event_id, prefix, kinds, patience_s))
 
     def shutdown(self) -> None:
         """Close the connections. May be called again."""
@@ -161,22 +161,22 @@ class Client(Remote):
     ) -> None:
         self.shutdown()
 
-    def _do(self, call: Call[_R]) -> _R:
+    def _execute(self, call: Call[_R]) -> _R:
         if self._http.is_closed:
             raise EngineClosed("this client has been shut down: make another")
-        conversation = Conversation(call, self._line)
-        while (step := conversation.step) is not None:
+        attempt = Attempt(call, self._connection)
+        while (step := attempt.step) is not None:
             if isinstance(step, Pause):
                 time.sleep(step.seconds)
-                conversation.go_on(None)
+                attempt.proceed(None)
             else:
-                conversation.go_on(self._send(step))
-        return conversation.result
+                attempt.proceed(self._send(step))
+        return attempt.result
 
-    def _send(self, send: Send) -> Reply | Lost:
+    def _send(self, send: Send) -> Response | NoResponse:
         until_s = time.monotonic() + send.timeout_s
-        if not self._turns.acquire(timeout=send.timeout_s):
-            return no_room(self._connections, send.timeout_s)
+        if not self._slots.acquire(timeout=send.timeout_s):
+            return no_free_connection(self._connections, send.timeout_s)
         try:
             left_s = max(until_s - time.monotonic(), 0.001)
             response = self._http.send(self._http.build_request(**request_options(send, left_s)), stream=True)
@@ -186,29 +186,29 @@ class Client(Remote):
                     content += chunk
                     if time.monotonic() > until_s:
                         raise TimeoutError(f"the answer was not whole after {send.timeout_s:g} s")
-                    if len(content) > MAX_ANSWER_BYTES:
-                        raise too_large()
+                    if len(content) > MAX_RESPONSE_BYTES:
+                        raise response_too_large()
             finally:
                 response.close()
         except (httpx.HTTPError, TimeoutError) as error:
-            return lost_by(error)
+            return no_response_from(error)
         finally:
-            self._turns.release()
-        return reply_of(response, bytes(content))
+            self._slots.release()
+        return response_of(response, bytes(content))
 
 
 class EventStream(Iterator[Fact]):
     """Facts of a service. Iterate over it; `close` it, or use it as a context manager, when you have heard enough."""
 
-    def __init__(self, client: Client, course: Course) -> None:
+    def __init__(self, client: Client, position: StreamPosition) -> None:
         self._client = client
-        self._course = course
+        self._position = position
         self._facts = self._listen()
 
     @property
     def last_event_id(self) -> str | None:
         """The id of the fact that was told last: give it to `events` to go on behind that."""
-        return self._course.reader.last_event_id
+        return self._position.reader.last_event_id
 
     def __next__(self) -> Fact:
         return next(self._facts)
@@ -226,17 +226,17 @@ class EventStream(Iterator[Fact]):
         self.close()
 
     def _listen(self) -> Generator[Fact, None, None]:
-        course, client = self._course, self._client
+        position, client = self._position, self._client
         while True:
             try:
-                with client._http.stream(**client._stream_options(course)) as response:
+                with client._http.stream(**client._stream_options(position)) as response:
                     if is_stream(response.status_code, response.headers):
                         for chunk in response.iter_bytes():
-                            course.connected()
-                            yield from course.reader.feed(chunk)
-                        wait_s = course.lost("the service ended it")
+                            position.connected()
+                            yield from position.reader.feed(chunk)
+                        wait_s = position.disconnected("the service ended it")
                     else:
-                        wait_s = course.refused(reply_of(response, response.read()))
+                        wait_s = position.refused(response_of(response, response.read()))
             except httpx.HTTPError as error:
-                wait_s = course.lost(lost_by(error).why)
+                wait_s = position.disconnected(no_response_from(error).why)
             time.sleep(wait_s)

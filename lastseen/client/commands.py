@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from lastseen.client import responses as answers
+from lastseen.client import responses as responses
 from lastseen.client.call import Call, body
 from lastseen.client.remote_session import RemotePage, RemotePlan, RemoteSession
 from lastseen.client.responses import TouchedSession
@@ -47,7 +47,7 @@ def open(  # noqa: A001 - the engine's name for it
     """The session that lives under `key`; a new one if there is none. Opening a live one does not touch it."""
     check_key(key)
     content = body(key=key, attributes=_object(attributes), policy=_limits(policy))
-    return Call("POST", SESSIONS, answers.session_of(key), content=content, repeats=True)
+    return Call("POST", SESSIONS, responses.session_of(key), content=content, is_repeatable=True)
 
 
 def create(
@@ -57,8 +57,8 @@ def create(
     check_key(key)
     content = body(key=key, attributes=_object(attributes), policy=_limits(policy), if_exists="refuse")
     return Call(
-        "POST", SESSIONS, answers.session_of(key), content=content, repeats=True,
-        headers={"Idempotency-Key": secrets.token_urlsafe(24)}, unclear_by=(SessionExists,),
+        "POST", SESSIONS, responses.session_of(key), content=content, is_repeatable=True,
+        headers={"Idempotency-Key": secrets.token_urlsafe(24)}, unclear_errors=(SessionExists,),
     )  # fmt: skip
 
 
@@ -77,8 +77,8 @@ def rotate(
     """
     content = body(reason=reason, attributes=_object(attributes), policy=_limits(policy), session_id=session_id)
     return Call(
-        "POST", _path(key, "rotate"), answers.session_of(key), content=content, headers=_match(if_version),
-        repeats=session_id is not None, unclear_by=(*_REPLACED, VersionConflict),
+        "POST", _path(key, "rotate"), responses.session_of(key), content=content, headers=_match(if_version),
+        is_repeatable=session_id is not None, unclear_errors=(*_REPLACED, VersionConflict),
     )  # fmt: skip
 
 
@@ -100,9 +100,9 @@ def touch(
     is_plain = attributes is None and policy is None and if_version is None
     content = body(session_id=session_id, attributes=_object(attributes), message=message, policy=_limits(policy))
     return Call(
-        "POST", _path(key, "touch"), answers.touched_of(key), content=None if content == b"{}" else content,
+        "POST", _path(key, "touch"), responses.touched_of(key), content=None if content == b"{}" else content,
         query={} if wait == "applied" else {"wait": str(wait)}, headers=_match(if_version),
-        repeats=message is None and (is_plain or session_id is not None), unclear_by=(VersionConflict,),
+        is_repeatable=message is None and (is_plain or session_id is not None), unclear_errors=(VersionConflict,),
     )  # fmt: skip
 
 
@@ -111,9 +111,9 @@ def update(
 ) -> Call[RemoteSession]:
     """Merge `attributes` into the session's (RFC 7396: `None` deletes). Counts as activity."""
     return Call(
-        "POST", _path(key, "touch"), answers.session_of(key), headers=_match(if_version),
+        "POST", _path(key, "touch"), responses.session_of(key), headers=_match(if_version),
         content=body(attributes=_object(attributes), session_id=session_id),
-        repeats=session_id is not None, unclear_by=(VersionConflict,),
+        is_repeatable=session_id is not None, unclear_errors=(VersionConflict,),
     )  # fmt: skip
 
 
@@ -123,44 +123,44 @@ def touch_many(keys: Iterable[str], *, wait: Wait = "applied") -> Call[Sequence[
     if len(wanted) > MAX_TOUCHES:
         raise InvalidSetting(f"touch_many: {len(wanted)} keys are too many; give at most {MAX_TOUCHES} at a time")
     content = body(keys=wanted, wait=wait)
-    return Call("POST", "/v1/touches", answers.touches_of(wanted), content=content, repeats=True)
+    return Call("POST", "/v1/touches", responses.touches_of(wanted), content=content, is_repeatable=True)
 
 
 def suspend(
     key: str, *, reason: str | None = None, session_id: str | None = None, if_version: int | None = None
 ) -> Call[RemoteSession]:
     """Park the session: it neither idles out nor is evicted until it is resumed or its `suspend_ttl_ms` is over."""
-    return _reasoned("suspend", key, reason, session_id, if_version)
+    return _change_state("suspend", key, reason, session_id, if_version)
 
 
 def resume(
     key: str, *, reason: str | None = None, session_id: str | None = None, if_version: int | None = None
 ) -> Call[RemoteSession]:
     """Take a suspended session up again; counts as activity."""
-    return _reasoned("resume", key, reason, session_id, if_version)
+    return _change_state("resume", key, reason, session_id, if_version)
 
 
-def _reasoned(
+def _change_state(
     verb: str, key: str, reason: str | None, session_id: str | None, if_version: int | None
 ) -> Call[RemoteSession]:
     return Call(
-        "POST", _path(key, verb), answers.session_of(key), content=body(reason=reason, session_id=session_id),
-        headers=_match(if_version), repeats=session_id is not None, done_by=(AlreadyDone,), then=_again(key),
-        unclear_by=(VersionConflict,),
+        "POST", _path(key, verb), responses.session_of(key), content=body(reason=reason, session_id=session_id),
+        headers=_match(if_version), is_repeatable=session_id is not None, done_errors=(AlreadyDone,),
+        then=_read_session(key), unclear_errors=(VersionConflict,),
     )  # fmt: skip
 
 
 def take_lease(key: str, holder: str, lease_ms: int, session_id: str | None = None) -> Call[RemoteSession]:
     """Take, or renew, one lease; `hold` does this for you. Raises `TooManyHolders`."""
     content = body(holder=holder, lease_ms=lease_ms, session_id=session_id)
-    return Call("POST", _path(key, "hold"), answers.session_of(key), content=content, repeats=True)
+    return Call("POST", _path(key, "hold"), responses.session_of(key), content=content, is_repeatable=True)
 
 
 def release(key: str, holder: str, session_id: str | None = None) -> Call[RemoteSession]:
     """Give a lease up. Raises `AlreadyDone` if the holder has none."""
     return Call(
-        "POST", _path(key, "release"), answers.session_of(key), content=body(holder=holder, session_id=session_id),
-        repeats=True, done_by=(AlreadyDone,), then=_again(key),
+        "POST", _path(key, "release"), responses.session_of(key), content=body(holder=holder, session_id=session_id),
+        is_repeatable=True, done_errors=(AlreadyDone,), then=_read_session(key),
     )  # fmt: skip
 
 
@@ -169,8 +169,9 @@ def close(
 ) -> Call[None]:
     """End the session, held or not. Raises `SessionNotFound` or `SessionEnded` if none lives."""
     return Call(
-        "POST", _path(key, "close"), answers.nothing, content=body(reason=reason, session_id=session_id),
-        headers=_match(if_version), repeats=session_id is not None, done_by=_REPLACED, unclear_by=(VersionConflict,),
+        "POST", _path(key, "close"), responses.nothing, content=body(reason=reason, session_id=session_id),
+        headers=_match(if_version), is_repeatable=session_id is not None, done_errors=_REPLACED,
+        unclear_errors=(VersionConflict,),
     )  # fmt: skip
 
 
@@ -179,11 +180,11 @@ def close(
 
 def get(key: str) -> Call[RemoteSession | None]:
     """The session that lives under `key`, or `None`."""
-    return _looking(_path(key), answers.session_or_none(key), none_on=_GONE)
+    return _read_call(_path(key), responses.session_or_none(key), none_errors=_GONE)
 
 
-def _again(key: str) -> Call[RemoteSession]:
-    return _looking(_path(key), answers.session_of(key), none_on=_GONE)
+def _read_session(key: str) -> Call[RemoteSession]:
+    return _read_call(_path(key), responses.session_of(key), none_errors=_GONE)
 
 
 def list(  # noqa: A001 - the engine's name for it
@@ -204,44 +205,46 @@ def list(  # noqa: A001 - the engine's name for it
         "owner": owner, "limit": limit, "cursor": cursor,
     }  # fmt: skip
     query = {name: str(value) for name, value in wanted.items() if value is not None}
-    return _looking(SESSIONS, answers.page, query=query)
+    return _read_call(SESSIONS, responses.page, query=query)
 
 
 def messages(key: str) -> Call[Sequence[Message]]:
     """The newest messages of the live session under `key`, oldest first."""
-    return _looking(_path(key, "messages"), answers.messages)
+    return _read_call(_path(key, "messages"), responses.messages)
 
 
 def messages_as_of(key: str, at: int | Position) -> Call[Sequence[Message]]:
     """The newest messages of the session that lived under `key` then: the transcript of an ended session too."""
-    return _looking(_path(key, "messages"), answers.messages, query={"as_of": _moment(at)})
+    return _read_call(_path(key, "messages"), responses.messages, query={"as_of": _point_in_time(at)})
 
 
 def history(key: str, *, after_offset: int = -1, limit: int = 1_000) -> Call[Sequence[Entry]]:
     """Every record of a key with its verdict, in the order of the log; a page of `limit` after `after_offset`."""
     query = {"of": "records", "after": str(after_offset), "limit": str(limit)}
-    return _looking(_path(key, "history"), answers.records, query=query)
+    return _read_call(_path(key, "history"), responses.records, query=query)
 
 
 def lives(key: str, *, after_offset: int = -1, limit: int = 1_000) -> Call[Sequence[Life]]:
     """How each session of a key began and ended."""
     query = {"of": "lives", "after": str(after_offset), "limit": str(limit)}
-    return _looking(_path(key, "history"), answers.lives, query=query)
+    return _read_call(_path(key, "history"), responses.lives, query=query)
 
 
 def explain(key: str) -> Call[Explanation]:
     """Why the session under `key` lives, and until when; or why it ended, and by which record."""
-    return _looking(_path(key, "explain"), answers.explanation)
+    return _read_call(_path(key, "explain"), responses.explanation)
 
 
 def as_of(key: str, at: int | Position) -> Call[RemoteSession | None]:
     """The session that lived under `key` at a log time in milliseconds, or right after the record at a position."""
-    return _looking(_path(key), answers.session_or_none(key), query={"as_of": _moment(at)}, none_on=_GONE)
+    return _read_call(
+        _path(key), responses.session_or_none(key), query={"as_of": _point_in_time(at)}, none_errors=_GONE
+    )
 
 
 def statistics() -> Call[dict[str, Any]]:
     """Counters and gauges as plain JSON values."""
-    return Call("GET", "/v1/statistics", answers.plain_object, is_read=True, repeats=True)
+    return Call("GET", "/v1/statistics", responses.plain_object, is_read=True, is_repeatable=True)
 
 
 # ── upkeep ──
@@ -252,21 +255,21 @@ def prune(*, dry_run: bool = False) -> Call[RemotePlan]:
 
     Returns the plan; once it was carried out, with the `outcome` of each session.
     """
-    return Call("POST", "/v1/prune", answers.plan, repeats=True, follow=None if dry_run else _carried_out)
+    return Call("POST", "/v1/prune", responses.plan, is_repeatable=True, follow=None if dry_run else _apply_plan)
 
 
-def _carried_out(plan: RemotePlan) -> Call[RemotePlan] | None:
+def _apply_plan(plan: RemotePlan) -> Call[RemotePlan] | None:
     if not plan.due:
         return None
     # The service carries a plan out once. Where nobody knows whether it has, nobody is to be told another plan's end.
-    return Call("POST", "/v1/prune", answers.plan, content=body(apply=plan.plan))
+    return Call("POST", "/v1/prune", responses.plan, content=body(apply=plan.plan))
 
 
 # ── what they are made of ──
 
 
-def _looking(path: str, read: Any, **options: Any) -> Call[Any]:
-    return Call("GET", path, read, is_read=True, repeats=True, heeds_position=True, **options)
+def _read_call(path: str, read: Any, **options: Any) -> Call[Any]:
+    return Call("GET", path, read, is_read=True, is_repeatable=True, waits_for_position=True, **options)
 
 
 def _path(key: str, verb: str | None = None) -> str:
@@ -280,7 +283,7 @@ def _match(version: int | None) -> dict[str, str]:
     return {} if version is None else {"If-Match": f'"{version}"'}
 
 
-def _moment(at: int | Position) -> str:
+def _point_in_time(at: int | Position) -> str:
     if isinstance(at, tuple) and len(at) == 2:
         return f"{at[0]}:{at[1]}"
     if isinstance(at, int) and not isinstance(at, bool):

@@ -11,7 +11,7 @@ from lastseen.api.problems import KINDS, MEDIA_TYPE, TYPES
 from lastseen.engine import errors
 from lastseen.engine.errors import LastseenError, NotOwner, shown
 
-LONGEST_DETAIL = 2_000
+MAX_DETAIL_CHARACTERS = 2_000
 _BY_NAME: dict[str, type[LastseenError]] = {
     name: kind
     for name in errors.__all__
@@ -53,7 +53,7 @@ class Stated(msgspec.Struct):
 _decoder = msgspec.json.Decoder(Stated)
 
 
-def stated_in(headers: Mapping[str, str], content: bytes) -> Stated | None:
+def problem_in(headers: Mapping[str, str], content: bytes) -> Stated | None:
     """The problem that an answer states; `None` if it is none of ours, but a proxy's, say."""
     if headers.get("content-type", "").partition(";")[0].strip().lower() != MEDIA_TYPE:
         return None
@@ -64,7 +64,7 @@ def stated_in(headers: Mapping[str, str], content: bytes) -> Stated | None:
     return stated if stated.slug is not None else None
 
 
-def error_of(status: int, stated: Stated | None) -> LastseenError:
+def error_for(status: int, stated: Stated | None) -> LastseenError:
     """The error that an answer stands for: a class of `engine.errors`, or `ServiceError`."""
     if stated is None:
         return ServiceError(
@@ -73,7 +73,7 @@ def error_of(status: int, stated: Stated | None) -> LastseenError:
             status,
         )
     said = stated.detail or stated.title
-    detail = said if len(said) <= LONGEST_DETAIL else f"{said[:LONGEST_DETAIL]}…"
+    detail = said if len(said) <= MAX_DETAIL_CHARACTERS else f"{said[:MAX_DETAIL_CHARACTERS]}…"
     kind = _BY_NAME.get(stated.error or "") or _BY_SLUG.get(stated.slug or "")
     if kind is None or kind is LastseenError:
         return ServiceError(f"{detail} (status {status}, {shown(stated.slug)})", status, stated.slug)
@@ -82,7 +82,7 @@ def error_of(status: int, stated: Stated | None) -> LastseenError:
     return kind(detail)
 
 
-def unreadable(status: int, why: Any) -> ServiceError:
+def unreadable_response(status: int, why: Any) -> ServiceError:
     """The error for a success whose body is not what it must be."""
     return ServiceError(
         f"the answer has status {status}, but its body is not what a service of lastseen answers ({shown(str(why))}):"

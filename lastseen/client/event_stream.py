@@ -11,17 +11,17 @@ from typing import Any
 
 import msgspec
 
-from lastseen.client.call import Reply
-from lastseen.client.errors import ServiceError, error_of, stated_in
-from lastseen.client.retries import Line, pause_s
+from lastseen.client.call import Response
+from lastseen.client.errors import ServiceError, error_for, problem_in
+from lastseen.client.retries import Connection, pause_s
 from lastseen.engine.errors import LastseenError, LogUnavailable
 from lastseen.projections.facts import Fact, FactId
 
 PATH = "/v1/events/stream"
-SILENCE_S = 30.0
+READ_TIMEOUT_S = 30.0
 """A service says every 10 s that it lives: one that is silent for so long is gone."""
 PATIENCE_S = 60.0
-LONGEST_EVENT = 1_048_576
+MAX_EVENT_BYTES = 1_048_576
 MEDIA_TYPE = "text/event-stream"
 
 
@@ -61,7 +61,7 @@ class EventReader:
         self._size = 0
         self._id: str | None = None
 
-    def broke_off(self) -> None:
+    def connection_lost(self) -> None:
         """The connection is gone, and with it what was not whole."""
         self._begin()
 
@@ -85,9 +85,9 @@ class EventReader:
                 yield fact
 
     def _bound(self, more: int) -> None:
-        if self._size + more > LONGEST_EVENT:
+        if self._size + more > MAX_EVENT_BYTES:
             raise ServiceError(
-                f"an event of the stream is longer than {LONGEST_EVENT} bytes: see whether the address is right", 200
+                f"an event of the stream is longer than {MAX_EVENT_BYTES} bytes: see whether the address is right", 200
             )
 
     def _take(self, line: bytes) -> None:
@@ -115,46 +115,51 @@ def _fact(told: bytes) -> Fact:
     return Fact(place, seen.kind, event.subject, seen.session_id, seen.at_ms, seen.reason, seen.state)
 
 
-class Course:
+class StreamPosition:
     """When a stream connects, and when it gives up."""
 
-    def __init__(self, line: Line, last_event_id: str | None, query: Mapping[str, str], patience_s: float) -> None:
-        self.line = line
+    def __init__(
+        self, connection: Connection, last_event_id: str | None, query: Mapping[str, str], patience_s: float
+    ) -> None:
+        self.connection = connection
         self.reader = EventReader(last_event_id)
         self.query = query
         self._patience_s = patience_s
         self._tries = 0
-        self._lost_at_s = line.now_s()
+        self._lost_at_s = connection.now_s()
 
     def headers(self) -> dict[str, str]:
         """The headers of the next connection."""
-        told = self.line.headers(f"{MEDIA_TYPE}, application/problem+json")
+        told = self.connection.headers(f"{MEDIA_TYPE}, application/problem+json")
         last = self.reader.last_event_id
         return told if last is None else {**told, "Last-Event-ID": last}
 
     def connected(self) -> None:
         """Bytes have come: the service is there."""
         self._tries = 0
-        self._lost_at_s = self.line.now_s()
+        self._lost_at_s = self.connection.now_s()
 
-    def lost(self, why: str, retry_after: str | None = None) -> float:
+    def disconnected(self, why: str, retry_after: str | None = None) -> float:
         """Seconds to wait before the next connection. Raises `LogUnavailable` after too long without any."""
-        self.reader.broke_off()
+        self.reader.connection_lost()
         self._tries += 1
-        wait_s = max(pause_s(self.line, self._tries, retry_after), self.reader.retry_s * (0.5 + self.line.jitter() / 2))
-        if self.line.now_s() + wait_s - self._lost_at_s > self._patience_s:
+        wait_s = max(
+            pause_s(self.connection, self._tries, retry_after),
+            self.reader.retry_s * (0.5 + self.connection.jitter() / 2),
+        )
+        if self.connection.now_s() + wait_s - self._lost_at_s > self._patience_s:
             raise LogUnavailable(
-                f"the stream of {self.line.address} could not be connected for {self._patience_s:g} s: {why}. Listen"
-                f" again with last_event_id = {self.reader.last_event_id!r} and nothing is missed"
+                f"the stream of {self.connection.address} could not be connected for {self._patience_s:g} s: {why}."
+                f" Listen again with last_event_id = {self.reader.last_event_id!r} and nothing is missed"
             )
         return wait_s
 
-    def refused(self, reply: Reply) -> float:
+    def refused(self, response: Response) -> float:
         """The same for an answer that is no stream. Raises what it stands for, where trying again is no use."""
-        stated = stated_in(reply.headers, reply.content)
-        error: LastseenError = error_of(reply.status, stated)
-        if reply.status == 429 or reply.status in (502, 503, 504):
-            return self.lost(str(error), reply.headers.get("retry-after"))
+        stated = problem_in(response.headers, response.content)
+        error: LastseenError = error_for(response.status, stated)
+        if response.status == 429 or response.status in (502, 503, 504):
+            return self.disconnected(str(error), response.headers.get("retry-after"))
         raise error
 
 
@@ -163,6 +168,6 @@ def is_stream(status: int, headers: Mapping[str, str]) -> bool:
     return status == 200 and headers.get("content-type", "").partition(";")[0].strip().lower() == MEDIA_TYPE
 
 
-def listening(prefix: str, kinds: tuple[str, ...]) -> dict[str, str]:
+def stream_query(prefix: str, kinds: tuple[str, ...]) -> dict[str, str]:
     """The query for facts of these keys and kinds; of all where nothing is named."""
     return {**({"prefix": prefix} if prefix else {}), **({"type": ",".join(kinds)} if kinds else {})}

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from lastseen.client.call import Reply
-from lastseen.client.errors import Stated, error_of
+from lastseen.client.call import Response
+from lastseen.client.errors import Stated, error_for
 from lastseen.client.remote_session import RemotePage, RemotePlan, RemoteSession
 from lastseen.engine.errors import LastseenError
 from lastseen.engine.log.port import Position
@@ -114,17 +114,17 @@ _plan = msgspec.json.Decoder(RemotePlan)
 _object = msgspec.json.Decoder(dict[str, Any])
 
 
-def nothing(reply: Reply) -> None:
+def nothing(response: Response) -> None:
     """No result: an answer of 204."""
-    if reply.status != 204:
+    if response.status != 204:
         raise ValueError("an answer without a body was expected")
 
 
-def session_of(key: str) -> Callable[[Reply], RemoteSession]:
+def session_of(key: str) -> Callable[[Response], RemoteSession]:
     """The session under a key."""
 
-    def read(reply: Reply) -> RemoteSession:
-        session = _session.decode(reply.content)
+    def read(response: Response) -> RemoteSession:
+        session = _session.decode(response.content)
         if session.key != key:
             raise ValueError("it is about another key")
         return session
@@ -132,22 +132,22 @@ def session_of(key: str) -> Callable[[Reply], RemoteSession]:
     return read
 
 
-def session_or_none(key: str) -> Callable[[Reply], RemoteSession | None]:
+def session_or_none(key: str) -> Callable[[Response], RemoteSession | None]:
     """The session under a key, where that is no error if there is none."""
     return session_of(key)
 
 
-def touched_of(key: str) -> Callable[[Reply], RemoteSession | None]:
+def touched_of(key: str) -> Callable[[Response], RemoteSession | None]:
     """A session after a touch; `None` if nobody waited for it."""
     whole = session_of(key)
-    return lambda reply: None if reply.status == 202 else whole(reply)
+    return lambda response: None if response.status == 202 else whole(response)
 
 
-def touches_of(keys: Sequence[str]) -> Callable[[Reply], list[TouchedSession | LastseenError | None]]:
+def touches_of(keys: Sequence[str]) -> Callable[[Response], list[TouchedSession | LastseenError | None]]:
     """A result for each key of many."""
 
-    def read(reply: Reply) -> list[TouchedSession | LastseenError | None]:
-        results = _touches.decode(reply.content).results
+    def read(response: Response) -> list[TouchedSession | LastseenError | None]:
+        results = _touches.decode(response.content).results
         if len(results) != len(keys):
             raise ValueError("there is not one result for each key")
         return [_touched(key, result) for key, result in zip(keys, results, strict=True)]
@@ -160,44 +160,44 @@ def _touched(key: str, result: _Applied | _Sent | _Refused) -> TouchedSession | 
         case _Applied():
             return TouchedSession(key=key, **msgspec.structs.asdict(result))
         case _Refused(problem):
-            return error_of(problem.status, problem)
+            return error_for(problem.status, problem)
         case _:
             return None
 
 
-def page(reply: Reply) -> RemotePage:
+def page(response: Response) -> RemotePage:
     """A page of a listing."""
-    found = _page.decode(reply.content)
+    found = _page.decode(response.content)
     return RemotePage(found.sessions, found.cursor)
 
 
-def records(reply: Reply) -> list[Entry]:
+def records(response: Response) -> list[Entry]:
     """Records of a key with their verdicts."""
-    found = _records.decode(reply.content).records
+    found = _records.decode(response.content).records
     return [Entry(**{**msgspec.structs.asdict(each), "verdict": Verdict[each.verdict.upper()]}) for each in found]
 
 
-def lives(reply: Reply) -> list[Life]:
+def lives(response: Response) -> list[Life]:
     """How each session of a key began and ended."""
-    return [Life(**msgspec.structs.asdict(each)) for each in _lives.decode(reply.content).lives]
+    return [Life(**msgspec.structs.asdict(each)) for each in _lives.decode(response.content).lives]
 
 
-def messages(reply: Reply) -> list[Message]:
+def messages(response: Response) -> list[Message]:
     """Messages, oldest first."""
-    found = _messages.decode(reply.content).messages
+    found = _messages.decode(response.content).messages
     return [Message(each.offset, each.event_id, each.at_ms, bytes(each.value)) for each in found]
 
 
-def explanation(reply: Reply) -> Explanation:
+def explanation(response: Response) -> Explanation:
     """Why."""
-    return _explanation.decode(reply.content)
+    return _explanation.decode(response.content)
 
 
-def plan(reply: Reply) -> RemotePlan:
+def plan(response: Response) -> RemotePlan:
     """What is to end, or has ended."""
-    return _plan.decode(reply.content)
+    return _plan.decode(response.content)
 
 
-def plain_object(reply: Reply) -> dict[str, Any]:
+def plain_object(response: Response) -> dict[str, Any]:
     """Any JSON object."""
-    return _object.decode(reply.content)
+    return _object.decode(response.content)

@@ -18,16 +18,16 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import msgspec
 
 from lastseen.client.address import Address, owner_address
-from lastseen.client.call import Call, Lost, Reply
-from lastseen.client.errors import Stated, error_of, stated_in, unreadable
+from lastseen.client.call import Call, NoResponse, Response
+from lastseen.client.errors import Stated, error_for, problem_in, unreadable_response
 from lastseen.engine.errors import LastseenError, LogUnavailable, NotOwner, OutcomeUnknown, SessionEnded
 
 R = TypeVar("R")
-MOST_TRIES = 12
-MOST_MOVES = 3
+MAX_TRIES = 12
+MAX_REDIRECTS = 3
 """How often a call lets itself be sent to another instance: owners change, and may know of each other late."""
 FIRST_PAUSE_S = 0.05
-LONGEST_PAUSE_S = 2.0
+MAX_PAUSE_S = 2.0
 MAX_POSITIONS = 100
 _position = re.compile(r"([0-9]{1,5}):([0-9]{1,18})")
 
@@ -50,10 +50,10 @@ class Pause(NamedTuple):
     seconds: float
 
 
-Exchange = Generator[Send | Pause, Reply | Lost | None, R]
+AttemptSteps = Generator[Send | Pause, Response | NoResponse | None, R]
 
 
-class Seen:
+class SeenPositions:
     """The last records that a client's answers reflected: what it reads next must reflect them too."""
 
     def __init__(self) -> None:
@@ -78,14 +78,14 @@ class Seen:
 
 
 @dataclass(slots=True)
-class Line:
+class Connection:
     """What all calls of a client share."""
 
     address: Address
     token: str | None = field(repr=False)
     timeout_s: float
     reads_own_writes: bool = True
-    seen: Seen = field(default_factory=Seen)
+    seen: SeenPositions = field(default_factory=SeenPositions)
     now_s: Callable[[], float] = time.monotonic
     jitter: Callable[[], float] = random.random
 
@@ -95,14 +95,14 @@ class Line:
         return told if self.token is None else {**told, "Authorization": f"Bearer {self.token}"}
 
 
-def pause_s(line: Line, tries: int, retry_after: str | None) -> float:
+def pause_s(connection: Connection, tries: int, retry_after: str | None) -> float:
     """How long to wait before the next try: twice as long each time, at random, and what the service asks for."""
-    pause = min(FIRST_PAUSE_S * (1 << min(tries - 1, 10)), LONGEST_PAUSE_S) * (0.5 + line.jitter() / 2)
+    pause = min(FIRST_PAUSE_S * (1 << min(tries - 1, 10)), MAX_PAUSE_S) * (0.5 + connection.jitter() / 2)
     # Those who were sent away together must not come back together.
-    return max(pause, _asked_s(retry_after) * (1 + line.jitter() / 4))
+    return max(pause, _retry_after_s(retry_after) * (1 + connection.jitter() / 4))
 
 
-def _asked_s(retry_after: str | None) -> float:
+def _retry_after_s(retry_after: str | None) -> float:
     if retry_after is None:
         return 0.0
     if re.fullmatch("[0-9]{1,9}", retry_after.strip()):
@@ -113,58 +113,58 @@ def _asked_s(retry_after: str | None) -> float:
         return 0.0
 
 
-def carry_out(call: Call[R], line: Line) -> Exchange[R]:
+def attempt_steps(call: Call[R], connection: Connection) -> AttemptSteps[R]:
     """The result of a call. Raises the errors of `engine.errors`, and `ServiceError` for what is none of those."""
-    until_s = line.now_s() + line.timeout_s
-    address, moves, tries = line.address, 0, 0
-    unheard: str | None = None
+    until_s = connection.now_s() + connection.timeout_s
+    address, redirects, tries = connection.address, 0, 0
+    unknown_outcome: str | None = None
     while True:
         tries += 1
-        answer = yield _request(call, line, address, until_s - line.now_s())
-        assert answer is not None, "a request has an answer, or has lost it"
-        outcome = _judge(call, line, address, answer)
+        response = yield _request(call, connection, address, until_s - connection.now_s())
+        assert response is not None, "a request has an answer, or has lost it"
+        outcome = _judge(call, connection, address, response)
         if outcome.error is None:
             result: R = outcome.result
             after = None if call.follow is None else call.follow(result)
-            return result if after is None else (yield from carry_out(after, line))
+            return result if after is None else (yield from attempt_steps(after, connection))
         error = outcome.error
         if outcome.may_have_acted:
-            unheard = str(error)
-        elif unheard is not None and isinstance(error, call.done_by):
-            return (yield from _after(call, line, error))
-        elif unheard is not None and isinstance(error, call.unclear_by):
-            raise _unknown(call, f"{unheard}, and now: {error}") from error
-        if isinstance(error, NotOwner) and error.address is not None and moves < MOST_MOVES:
+            unknown_outcome = str(error)
+        elif unknown_outcome is not None and isinstance(error, call.done_errors):
+            return (yield from _after(call, connection, error))
+        elif unknown_outcome is not None and isinstance(error, call.unclear_errors):
+            raise _unknown(call, f"{unknown_outcome}, and now: {error}") from error
+        if isinstance(error, NotOwner) and error.address is not None and redirects < MAX_REDIRECTS:
             owner = owner_address(address, error.address)
             if owner is None:
                 raise error  # the token does not go there
             if owner != address:
-                address, moves = owner, moves + 1
+                address, redirects = owner, redirects + 1
                 continue
-        retries = outcome.retries and (call.repeats or not outcome.may_have_acted)
-        wait_s = pause_s(line, tries, outcome.retry_after)
-        if not retries or tries >= MOST_TRIES or line.now_s() + wait_s >= until_s:
-            if unheard is not None and not call.is_read and (outcome.retries or outcome.may_have_acted):
+        retries = outcome.retries and (call.is_repeatable or not outcome.may_have_acted)
+        wait_s = pause_s(connection, tries, outcome.retry_after)
+        if not retries or tries >= MAX_TRIES or connection.now_s() + wait_s >= until_s:
+            if unknown_outcome is not None and not call.is_read and (outcome.retries or outcome.may_have_acted):
                 raise _unknown(call, str(error)) from error
             raise error
         yield Pause(wait_s)
 
 
-class Conversation(Generic[R]):
+class Attempt(Generic[R]):
     """A call as it goes, for whoever does what it asks for: do `step`, and `go_on` with what came of it."""
 
-    def __init__(self, call: Call[R], line: Line) -> None:
-        """Raises what `carry_out` raises, as does `go_on`."""
-        self._exchange = carry_out(call, line)
+    def __init__(self, call: Call[R], connection: Connection) -> None:
+        """Raises what `attempt_steps` raises, as does `proceed`."""
+        self._steps = attempt_steps(call, connection)
         self.step: Send | Pause | None = None
         """What is to be done; `None` once the call is over, and has its `result`."""
         self.result: R
-        self.go_on(None)
+        self.proceed(None)
 
-    def go_on(self, answer: Reply | Lost | None) -> None:
+    def proceed(self, response: Response | NoResponse | None) -> None:
         """The answer to what was sent; `None` after a pause."""
         try:
-            self.step = self._exchange.send(answer)
+            self.step = self._steps.send(response)
         except StopIteration as over:
             self.step, self.result = None, over.value
 
@@ -181,63 +181,65 @@ class _Outcome(NamedTuple):
     retry_after: str | None = None
 
 
-def _judge(call: Call[R], line: Line, address: Address, answer: Reply | Lost) -> _Outcome:
-    if isinstance(answer, Lost):
+def _judge(call: Call[R], connection: Connection, address: Address, response: Response | NoResponse) -> _Outcome:
+    if isinstance(response, NoResponse):
         return _Outcome(
-            error=LogUnavailable(f"the service at {address} gave no answer: {answer.why}"),
-            may_have_acted=answer.may_have_acted,
+            error=LogUnavailable(f"the service at {address} gave no answer: {response.why}"),
+            may_have_acted=response.may_have_acted,
             retries=True,
         )
-    if 200 <= answer.status < 300:
+    if 200 <= response.status < 300:
         try:
-            result = call.read(answer)
+            result = call.read(response)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, KeyError) as fault:
-            return _Outcome(error=unreadable(answer.status, fault), may_have_acted=not call.is_read)
-        line.seen.add(answer.headers.get("position", ""))
+            return _Outcome(error=unreadable_response(response.status, fault), may_have_acted=not call.is_read)
+        connection.seen.add(response.headers.get("position", ""))
         return _Outcome(result)
-    stated = stated_in(answer.headers, answer.content)
-    error = error_of(answer.status, stated)
-    if stated is not None and isinstance(error, call.none_on):
+    stated = problem_in(response.headers, response.content)
+    error = error_for(response.status, stated)
+    if stated is not None and isinstance(error, call.none_errors):
         return _Outcome()
-    retries, may_have_acted = _prospects(answer, stated, error)
+    retries, may_have_acted = _prospects(response, stated, error)
     return _Outcome(
         error=error,
         may_have_acted=may_have_acted and not call.is_read,
         retries=retries,
-        retry_after=answer.headers.get("retry-after"),
+        retry_after=response.headers.get("retry-after"),
     )
 
 
-def _prospects(answer: Reply, stated: Stated | None, error: LastseenError) -> tuple[bool, bool]:
+def _prospects(response: Response, stated: Stated | None, error: LastseenError) -> tuple[bool, bool]:
     """Whether another try may fare better, and whether this one may have had an effect all the same."""
-    if answer.status == 429 or isinstance(error, NotOwner):
+    if response.status == 429 or isinstance(error, NotOwner):
         return True, False
     if stated is None:
         # Something between us and the service gave up on it.
-        return answer.status in (502, 503, 504), answer.status >= 500
+        return response.status in (502, 503, 504), response.status >= 500
     if isinstance(error, OutcomeUnknown):
         return True, True
     # 408: the request came too slowly. With Retry-After the service says that nothing was done, and may be done soon.
-    return answer.status == 408 or (answer.status == 503 and "retry-after" in answer.headers), answer.status == 500
+    return response.status == 408 or (
+        response.status == 503 and "retry-after" in response.headers
+    ), response.status == 500
 
 
-def _request(call: Call[Any], line: Line, address: Address, left_s: float) -> Send:
+def _request(call: Call[Any], connection: Connection, address: Address, left_s: float) -> Send:
     query = dict(call.query)
-    if call.heeds_position and line.reads_own_writes and (seen := line.seen.text()):
+    if call.waits_for_position and connection.reads_own_writes and (seen := connection.seen.text()):
         query["min_position"] = seen
-    headers = {**line.headers(), **call.headers}
+    headers = {**connection.headers(), **call.headers}
     if call.content is not None:
         headers["Content-Type"] = "application/json"
     # One answer that never comes must leave time for another try.
-    timeout_s = max(left_s / 2, min(left_s, 1.0)) if call.repeats else left_s
+    timeout_s = max(left_s / 2, min(left_s, 1.0)) if call.is_repeatable else left_s
     return Send(address, call.method, address.path + call.path, query, headers, call.content, max(timeout_s, 0.001))
 
 
-def _after(call: Call[R], line: Line, error: LastseenError) -> Exchange[R]:
+def _after(call: Call[R], connection: Connection, error: LastseenError) -> AttemptSteps[R]:
     """The result of a call that an earlier try has carried out."""
     if call.then is None:
         return None  # type: ignore[return-value]  # only calls without a result have nothing to get it by
-    found = yield from carry_out(call.then, line)
+    found = yield from attempt_steps(call.then, connection)
     if found is None:
         raise SessionEnded(f"it was done, and the session has ended since ({error})")
     return found

@@ -11,53 +11,55 @@ from typing import Any
 import httpx
 
 from lastseen.client.address import Address, address_of, checked_token
-from lastseen.client.call import Call, Lost, Reply
-from lastseen.client.event_stream import PATH, SILENCE_S, Course, listening
-from lastseen.client.retries import Line, Send
+from lastseen.client.call import Call, NoResponse, Response
+from lastseen.client.event_stream import PATH, READ_TIMEOUT_S, StreamPosition, stream_query
+from lastseen.client.retries import Connection, Send
 from lastseen.engine.errors import InvalidSetting, shown
 from lastseen.engine.identifiers import new_session_id
 
-MAX_ANSWER_BYTES = 256 * 1024 * 1024
+MAX_RESPONSE_BYTES = 256 * 1024 * 1024
 """More than any answer takes: a thousand messages of 64 KiB are a quarter of it."""
 MAX_TIMEOUT_S = 3_600.0
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError, httpx.UnsupportedProtocol)
 
 
-class Remote:
+class ServiceClient:
     """What both clients are: a line to a service, and what it has shown of the log."""
 
-    def __init__(self, line: Line) -> None:
-        self._line = line
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
 
     @property
     def position(self) -> str:
         """The last records that this client's answers reflected, as `min_position` takes them."""
-        return self._line.seen.text()
+        return self._connection.seen.text()
 
-    def _course(self, last_event_id: str | None, prefix: str, kinds: tuple[str, ...], patience_s: float) -> Course:
+    def _stream_position(
+        self, last_event_id: str | None, prefix: str, kinds: tuple[str, ...], patience_s: float
+    ) -> StreamPosition:
         """Of a stream of facts, which begins with it."""
-        return Course(self._line, last_event_id, listening(prefix, kinds), patience_s)
+        return StreamPosition(self._connection, last_event_id, stream_query(prefix, kinds), patience_s)
 
-    def _stream_options(self, course: Course) -> dict[str, Any]:
+    def _stream_options(self, position: StreamPosition) -> dict[str, Any]:
         """The request for what comes next on a course, for `stream`."""
-        line = self._line
+        connection = self._connection
         return {
             "method": "GET",
-            "url": url_of(line.address, line.address.path + PATH).copy_merge_params(course.query),
-            "headers": course.headers(),
-            "timeout": timeout_of(line.timeout_s, SILENCE_S),
+            "url": url_of(connection.address, connection.address.path + PATH).copy_merge_params(position.query),
+            "headers": position.headers(),
+            "timeout": timeout_of(connection.timeout_s, READ_TIMEOUT_S),
         }
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._line.address}>"
+        return f"<{type(self).__name__} {self._connection.address}>"
 
 
-def line_of(address: str, token: str | None, timeout: float, reads_own_writes: bool) -> Line:
+def connection_of(address: str, token: str | None, timeout: float, reads_own_writes: bool) -> Connection:
     """What a client's calls share. Raises `InvalidSetting`."""
     is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
     if not is_number or not 0 < timeout <= MAX_TIMEOUT_S:
         raise InvalidSetting(f"timeout = {shown(timeout)}: give seconds, more than 0 and at most {MAX_TIMEOUT_S:g}")
-    return Line(address_of(address), checked_token(token), float(timeout), reads_own_writes)
+    return Connection(address_of(address), checked_token(token), float(timeout), reads_own_writes)
 
 
 def pool_options(connections: int, verify: ssl.SSLContext | bool) -> dict[str, Any]:
@@ -97,33 +99,33 @@ def timeout_of(seconds: float, silence_s: float | None = None) -> httpx.Timeout:
     return httpx.Timeout(seconds if silence_s is None else silence_s, connect=seconds * 0.8, pool=seconds * 0.8)
 
 
-def reply_of(response: httpx.Response, content: bytes) -> Reply:
+def response_of(response: httpx.Response, content: bytes) -> Response:
     """An answer, whole."""
-    return Reply(response.status_code, {name.lower(): value for name, value in response.headers.items()}, content)
+    return Response(response.status_code, {name.lower(): value for name, value in response.headers.items()}, content)
 
 
-def lost_by(error: httpx.HTTPError | TimeoutError) -> Lost:
+def no_response_from(error: httpx.HTTPError | TimeoutError) -> NoResponse:
     """What a failure means."""
     said = "" if isinstance(error, httpx.LocalProtocolError) else str(error)  # which may quote a header
-    return Lost(f"{type(error).__name__} {said}".strip(), not isinstance(error, _NOT_SENT))
+    return NoResponse(f"{type(error).__name__} {said}".strip(), not isinstance(error, _NOT_SENT))
 
 
-def holder_of(holder: str | None) -> str:
+def holder_name(holder: str | None) -> str:
     """The name of whoever holds a session; one of its own, if none is given."""
     return holder or f"client#{new_session_id()[:8]}"
 
 
-def no_room(connections: int, timeout_s: float) -> Lost:
+def no_free_connection(connections: int, timeout_s: float) -> NoResponse:
     """All connections were in use all the time."""
-    return Lost(f"{connections} calls were under way, and none ended within {timeout_s:g} s", False)
+    return NoResponse(f"{connections} calls were under way, and none ended within {timeout_s:g} s", False)
 
 
-def too_large() -> httpx.RemoteProtocolError:
+def response_too_large() -> httpx.RemoteProtocolError:
     """For an answer that does not end."""
-    return httpx.RemoteProtocolError(f"the answer is larger than {MAX_ANSWER_BYTES} bytes")
+    return httpx.RemoteProtocolError(f"the answer is larger than {MAX_RESPONSE_BYTES} bytes")
 
 
-def takes_from(
+def copy_signature(
     method: Callable[..., Any], make: Callable[..., Call[Any]]
 ) -> Callable[..., Any] | Callable[..., Coroutine[Any, Any, Any]]:
     """Give a client's method the name, the words and the parameters of the call that it makes."""

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from lastseen.configuration.profiles import DEFAULT_PROFILE, PROFILES
 from lastseen.configuration.service_settings import ServiceSettings, nearest
-from lastseen.configuration.sources import Given, Source, environment_source, file_source, flag_source
+from lastseen.configuration.sources import Source, SourcedValue, environment_source, file_source, flag_source
 from lastseen.embedded.settings import Settings
 from lastseen.engine.errors import InvalidInput, InvalidSetting, shown
 
@@ -36,14 +36,14 @@ class Setting(NamedTuple):
     definition: Definition
 
 
-def _defined() -> Iterator[Setting]:
+def _defined_settings() -> Iterator[Setting]:
     for definition in (ServiceSettings, Settings):
         for field in fields(definition):
             if field.name not in BY_ROLE:
                 yield Setting(field.name, str(field.type), field.default, definition)
 
 
-SETTINGS: Mapping[str, Setting] = {setting.name: setting for setting in _defined()}
+SETTINGS: Mapping[str, Setting] = {setting.name: setting for setting in _defined_settings()}
 """Every setting that may be configured, by its name, in the order in which they are shown."""
 KINDS: Mapping[str, str] = {"profile": "str"} | {setting.name: setting.kind for setting in SETTINGS.values()}
 """The type of each, the choice of a profile among them."""
@@ -53,8 +53,8 @@ KINDS: Mapping[str, str] = {"profile": "str"} | {setting.name: setting.kind for 
 class Configuration:
     """Settings, checked, and where each comes from."""
 
-    profile: Given
-    values: Mapping[str, Given]
+    profile: SourcedValue
+    values: Mapping[str, SourcedValue]
     """Every setting of `SETTINGS`."""
     service: ServiceSettings
     engine: Mapping[str, Any]
@@ -87,17 +87,21 @@ def configure(
     from_environment = environment_source(environment, KINDS, faults)
     from_flags = flag_source(KINDS, flags or {}, assignments, faults)
     layers = [defaults or {}, {}, from_file, from_environment, from_flags, fixed or {}]
-    profile = _last("profile", layers, Given(DEFAULT_PROFILE, "default"))
+    profile = _winning_value("profile", layers, SourcedValue(DEFAULT_PROFILE, "default"))
     if profile.value not in PROFILES:
         hint = nearest(str(profile.value), list(PROFILES))
         faults.append(f"{profile.origin}: profile = {shown(profile.value)}: give one of {', '.join(PROFILES)}{hint}")
     else:
-        layers[1] = {name: Given(value, f"profile {profile.value}") for name, value in PROFILES[profile.value].items()}
-    values = {name: _last(name, layers, Given(each.default, "default")) for name, each in SETTINGS.items()}
-    faults += _wrong(values)
+        layers[1] = {
+            name: SourcedValue(value, f"profile {profile.value}") for name, value in PROFILES[profile.value].items()
+        }
+    values = {
+        name: _winning_value(name, layers, SourcedValue(each.default, "default")) for name, each in SETTINGS.items()
+    }
+    faults += _invalid_values(values)
     if faults:
-        raise InvalidSetting(_all_of(faults))
-    service = ServiceSettings.of(**_of(ServiceSettings, values))
+        raise InvalidSetting(_joined(faults))
+    service = ServiceSettings.of(**_values_of(ServiceSettings, values))
     return Configuration(profile, values, service, _engine_settings(values, service.roles))
 
 
@@ -110,24 +114,24 @@ def shown_value(name: str, value: Any) -> Any:
 
 
 def _file(config: str | None, environment: Mapping[str, str], faults: list[str]) -> Path | None:
-    for name, said_by in ((config, "--config"), (environment.get("LASTSEEN_CONFIG") or None, "LASTSEEN_CONFIG")):
+    for name, named_by in ((config, "--config"), (environment.get("LASTSEEN_CONFIG") or None, "LASTSEEN_CONFIG")):
         if name is not None:
             if Path(name).is_file():
                 return Path(name)
-            faults.append(f"{said_by}: there is no file {shown(name)}: give the path of a TOML file")
+            faults.append(f"{named_by}: there is no file {shown(name)}: give the path of a TOML file")
             return None
     return Path("lastseen.toml") if Path("lastseen.toml").is_file() else None
 
 
-def _last(name: str, layers: list[Source], default: Given) -> Given:
+def _winning_value(name: str, layers: list[Source], default: SourcedValue) -> SourcedValue:
     return next((layer[name] for layer in reversed(layers) if name in layer), default)
 
 
-def _of(definition: Definition, values: Mapping[str, Given]) -> dict[str, Any]:
+def _values_of(definition: Definition, values: Mapping[str, SourcedValue]) -> dict[str, Any]:
     return {name: values[name].value for name, setting in SETTINGS.items() if setting.definition is definition}
 
 
-def _wrong(values: Mapping[str, Given]) -> list[str]:
+def _invalid_values(values: Mapping[str, SourcedValue]) -> list[str]:
     """What is wrong with the values, each by itself, and then with how they go together."""
     faults = []
     for name, setting in SETTINGS.items():
@@ -150,12 +154,12 @@ def _wrong(values: Mapping[str, Given]) -> list[str]:
     return faults
 
 
-def _engine_settings(values: Mapping[str, Given], roles: tuple[str, ...]) -> dict[str, Any]:
-    settings = _of(Settings, values) | {"prune": "pruner" in roles, "facts": "facts" in roles}
+def _engine_settings(values: Mapping[str, SourcedValue], roles: tuple[str, ...]) -> dict[str, Any]:
+    settings = _values_of(Settings, values) | {"prune": "pruner" in roles, "facts": "facts" in roles}
     return settings if "snapshot" in roles else settings | {"snapshot": IN_MEMORY}
 
 
-def _all_of(faults: list[str]) -> str:
+def _joined(faults: list[str]) -> str:
     if len(faults) == 1:
         return faults[0]
     return "\n  ".join([f"{len(faults)} settings are wrong:", *faults])

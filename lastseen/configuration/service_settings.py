@@ -155,7 +155,7 @@ def _check_duration(name: str, value: object) -> None:
     duration_ms(name, value)
 
 
-def _check_truth(name: str, value: object) -> None:
+def _check_bool(name: str, value: object) -> None:
     if not isinstance(value, bool):
         raise InvalidSetting(f"{name} = {shown(value)}: give True or False")
 
@@ -197,8 +197,8 @@ _CHECKS: dict[str, Callable[[str, object], None]] = {
     "request_timeout": _check_duration,
     "requests_per_s": _optional(_whole(1, 1_000_000)),
     "burst": _whole(1, 1_000_000),
-    "access_log": _check_truth,
-    "open_metrics": _check_truth,
+    "access_log": _check_bool,
+    "open_metrics": _check_bool,
     "drain_time": _optional(_check_duration),
     "shutdown_timeout": _check_duration,
     "log_level": _one_of(LEVELS),

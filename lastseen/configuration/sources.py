@@ -12,7 +12,7 @@ from lastseen.configuration.service_settings import nearest
 from lastseen.engine.errors import shown
 
 PREFIX = "LASTSEEN_"
-_others = re.compile(r"CONFIG|TOKEN|URL|(KAFKA|TEST|CRASH|CHAT)_\w+")
+_other_variables = re.compile(r"CONFIG|TOKEN|URL|(KAFKA|TEST|CRASH|CHAT)_\w+")
 """Variables that are no settings: where the file is, the clients' own, secrets of a log, and the tests'."""
 NONE = "none"
 """Text for no limit, or no value, where a setting allows that."""
@@ -22,7 +22,7 @@ _service_link = re.compile(r"(tcp|udp|sctp)://")
 _is_whole = re.compile(r"-?\d{1,19}").fullmatch
 
 
-class Given(NamedTuple):
+class SourcedValue(NamedTuple):
     """A value, and who said it."""
 
     value: Any
@@ -30,11 +30,11 @@ class Given(NamedTuple):
     """`--port`, `LASTSEEN_PORT`, `lastseen.toml:3`, `profile production` or `default`."""
 
 
-Source = Mapping[str, Given]
+Source = Mapping[str, SourcedValue]
 """What one place says, by the settings' names."""
 
 
-def from_text(kind: str, text: str) -> object:
+def value_from_text(kind: str, text: str) -> object:
     """The value that text stands for, where a setting of this kind takes it; else the text, which is then refused."""
     if text.lower() == NONE and "None" in kind:
         return None
@@ -49,10 +49,10 @@ def flag_source(
     kinds: Mapping[str, str], flags: Mapping[str, str | None], assignments: Iterable[str], faults: list[str]
 ) -> Source:
     """What the flags of a command say: those named after a setting, and `--set NAME=VALUE`."""
-    said = {}
+    found = {}
     for name, text in flags.items():
         if text is not None:
-            said[name] = Given(from_text(kinds[name], text), f"--{name.replace('_', '-')}")
+            found[name] = SourcedValue(value_from_text(kinds[name], text), f"--{name.replace('_', '-')}")
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         name = name.strip().replace("-", "_")
@@ -60,13 +60,13 @@ def flag_source(
             # What stands behind the equals sign is not shown: it may be a secret.
             faults.append(f"--set {shown(name)}: give NAME=VALUE of a setting{nearest(name, list(kinds))}")
         else:
-            said[name] = Given(from_text(kinds[name], text.strip()), f"--set {name}")
-    return said
+            found[name] = SourcedValue(value_from_text(kinds[name], text.strip()), f"--set {name}")
+    return found
 
 
 def environment_source(environment: Mapping[str, str], kinds: Mapping[str, str], faults: list[str]) -> Source:
     """What `LASTSEEN_…` variables say; those that are no settings are faults."""
-    said = {}
+    found = {}
     for variable, text in sorted(environment.items()):
         if not variable.startswith(PREFIX):
             continue
@@ -74,11 +74,11 @@ def environment_source(environment: Mapping[str, str], kinds: Mapping[str, str],
         name = rest.lower()
         if name in kinds and rest.isupper():
             if not (name == "port" and _service_link.match(text)):
-                said[name] = Given(from_text(kinds[name], text), variable)
-        elif not _others.fullmatch(rest) and not _from_kubernetes.fullmatch(rest):
+                found[name] = SourcedValue(value_from_text(kinds[name], text), variable)
+        elif not _other_variables.fullmatch(rest) and not _from_kubernetes.fullmatch(rest):
             hint = nearest(rest, [each.upper() for each in kinds]).replace("mean ", f"mean {PREFIX}")
             faults.append(f"{variable}: there is no setting {name}{hint}")
-    return said
+    return found
 
 
 def file_source(path: Path | None, kinds: Mapping[str, str], faults: list[str]) -> Source:
@@ -94,17 +94,17 @@ def file_source(path: Path | None, kinds: Mapping[str, str], faults: list[str]) 
     except tomllib.TOMLDecodeError as error:
         faults.append(f"{path}: this is no TOML: {error}")
         return {}
-    said = {}
+    found = {}
     for name, value in content.items():
         origin = f"{path}:{_line(text, name)}"
         if name not in kinds:
             table = "; settings stand at the top of the file, in no table" if isinstance(value, dict) else ""
             faults.append(f"{origin}: there is no setting {shown(name)[1:-1]}{nearest(name, list(kinds)) or table}")
         elif isinstance(value, str) and (value.lower() == NONE or kinds[name].startswith("tuple")):
-            said[name] = Given(from_text(kinds[name], value), origin)
+            found[name] = SourcedValue(value_from_text(kinds[name], value), origin)
         else:
-            said[name] = Given(tuple(value) if isinstance(value, list) else value, origin)
-    return said
+            found[name] = SourcedValue(tuple(value) if isinstance(value, list) else value, origin)
+    return found
 
 
 def _line(text: str, name: str) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from textwrap import fill
 from typing import Any
 
-from lastseen.cli.exits import EXIT_CODES
+from lastseen.cli.exit_codes import EXIT_CODES
 
 _OPENING = """\
 # The command line

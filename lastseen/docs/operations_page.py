@@ -9,7 +9,7 @@ from prometheus_client.core import Metric
 from lastseen.doctor.findings import Severity
 from lastseen.embedded.opening import open_engine
 from lastseen.http.routes.health import PATIENCE_S
-from lastseen.http.routes.metrics import Requests
+from lastseen.http.routes.metrics import RequestMetrics
 from lastseen.monitoring.metrics import EngineCollector
 from lastseen.monitoring.readiness import MOST_LAG_MS, MOST_SNAPSHOT_AGE_MS
 
@@ -87,7 +87,7 @@ def operations_page() -> str:
 def _rows() -> Iterator[str]:
     with open_engine("memory://", background=False) as engine:
         yield from (_row(metric) for metric in EngineCollector(engine).collect())
-    requests = Requests()
+    requests = RequestMetrics()
     requests.count("GET", "/v1/sessions", 200, 1)
     yield from (_row(metric) for metric in requests.collect())
 

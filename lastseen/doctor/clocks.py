@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lastseen.doctor.findings import Finding, LogSeen, error, note, ok, warning
+from lastseen.doctor.findings import Finding, ReadOnlyLog, error, note, ok, warning
 from lastseen.engine import events
 from lastseen.engine.codec import decode
 from lastseen.engine.log.port import Record
@@ -12,7 +12,7 @@ from lastseen.engine.verdicts import Verdict
 
 NEWEST_RECORDS = 100
 """Of each partition so many are looked at."""
-MOST_PARTITIONS = 32
+MAX_PARTITIONS_READ = 32
 NOTABLE_MS = 5_000
 AHEAD_MS, BEHIND_MS = 60_000, 600_000
 """Beyond these the fold voids an event (DESIGN section 4)."""
@@ -20,9 +20,9 @@ A_DAY_MS = 86_400_000
 """On a log that began with an import, what is further off is taken for history."""
 
 
-def clocks(log: LogSeen, now_ms: int) -> Iterator[Finding]:
+def clocks(log: ReadOnlyLog, now_ms: int) -> Iterator[Finding]:
     """What the newest records say of clocks. Raises `LogError`."""
-    numbers = [number for number, end in enumerate(log.ends) if end][:MOST_PARTITIONS]
+    numbers = [number for number, end in enumerate(log.ends) if end][:MAX_PARTITIONS_READ]
     newest = {number: log.read(number, max(log.ends[number] - NEWEST_RECORDS, 0), NEWEST_RECORDS) for number in numbers}
     if not newest:
         yield note("clocks", "the log is empty: there is nothing to compare", "")

@@ -10,51 +10,51 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 from lastseen.doctor.clocks import clocks
-from lastseen.doctor.findings import Finding, LogSeen, Places, Subject, error, warning
+from lastseen.doctor.findings import Finding, LogFiles, ReadOnlyLog, Subject, error, warning
 from lastseen.doctor.machine import disk, memory, service, tokens
-from lastseen.doctor.snapshot import Place, snapshot
+from lastseen.doctor.snapshot import SnapshotFiles, snapshot
 from lastseen.engine.errors import LastseenError
 
-Opened = Callable[[], AbstractContextManager[tuple[LogSeen, Sequence[Finding]]]]
+Opened = Callable[[], AbstractContextManager[tuple[ReadOnlyLog, Sequence[Finding]]]]
 
 
 def examine(subject: Subject, now_ms: int) -> Iterator[Finding]:
     """Look at everything, and tell it as it is found. Raises `InvalidSetting` for a URL that names no log."""
-    opened, places = _log_of(subject)
+    opened, files = _log_of(subject)
     try:
         with opened() as (log, findings):
             yield from findings
             yield from clocks(log, now_ms)
-            if places.snapshot is None:
-                yield _unkept(subject, log)
+            if files.snapshot is None:
+                yield _snapshot_in_memory(subject, log)
             else:
-                yield from snapshot(log, Place(places.snapshot), now_ms)
+                yield from snapshot(log, SnapshotFiles(files.snapshot), now_ms)
     except LastseenError as failure:
         yield error("log", str(failure), "see what the message says; until then no service can start on this log")
-    yield from disk(places)
+    yield from disk(files)
     yield from memory(subject)
     yield from tokens(subject)
     yield from service(subject)
 
 
-def _log_of(subject: Subject) -> tuple[Opened, Places]:
+def _log_of(subject: Subject) -> tuple[Opened, LogFiles]:
     """How the log is opened for reading, and where its files are."""
     if subject.url.startswith("kafka:"):
-        from lastseen.doctor.kafka_log import topic_seen
+        from lastseen.doctor.kafka_log import opened_topic
         from lastseen.engine.log.kafka.url import parse_kafka_url
 
         kafka_url = parse_kafka_url(subject.url)
         at = None if subject.snapshot in (None, ":memory:") else subject.snapshot
-        return lambda: topic_seen(kafka_url), Places(None, at)
-    from lastseen.doctor.sqlite_log import file_seen
+        return lambda: opened_topic(kafka_url), LogFiles(None, at)
+    from lastseen.doctor.sqlite_log import opened_file
     from lastseen.embedded.offline import log_path, snapshot_path
 
     path = log_path(subject.url)
     beside = None if subject.snapshot == ":memory:" else subject.snapshot or str(snapshot_path(path))
-    return lambda: file_seen(path), Places(str(path), beside)
+    return lambda: opened_file(path), LogFiles(str(path), beside)
 
 
-def _unkept(subject: Subject, log: LogSeen) -> Finding:
+def _snapshot_in_memory(subject: Subject, log: ReadOnlyLog) -> Finding:
     return warning(
         "snapshot", f"it is in memory only, so each start reads all of the log: {sum(log.ends):,} records",
         "name a file for it: snapshot = … in the configuration, or LASTSEEN_SNAPSHOT",

@@ -30,7 +30,7 @@ class Finding(NamedTuple):
     """What to do; empty where there is nothing to be done."""
 
 
-class LogSeen(Protocol):
+class ReadOnlyLog(Protocol):
     """A log, as somebody sees it who only reads."""
 
     @property
@@ -81,7 +81,7 @@ def error(check: str, says: str, next_step: str) -> Finding:
     return Finding(check, Severity.ERROR, says, next_step)
 
 
-class Places(NamedTuple):
+class LogFiles(NamedTuple):
     """The files that belong to a log on this machine."""
 
     log: str | None

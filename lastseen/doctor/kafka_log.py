@@ -14,8 +14,8 @@ from lastseen.engine.log.kafka.url import KafkaUrl
 from lastseen.engine.log.port import Record
 
 
-class TopicSeen:
-    """A log's topic (`doctor.LogSeen`)."""
+class KafkaTopicLog:
+    """A log's topic (`findings.ReadOnlyLog`)."""
 
     def __init__(self, identity: str, lookup: Lookup) -> None:
         self.identity = identity
@@ -27,12 +27,12 @@ class TopicSeen:
         return [self._lookup.first_offset(number) for number in range(len(self.ends))]
 
     def read(self, partition: int, from_offset: int, limit: int) -> list[Record]:
-        """Records from an offset on (`doctor.LogSeen`)."""
+        """Records from an offset on (`findings.ReadOnlyLog`)."""
         return self._lookup.page(partition, from_offset, limit) if from_offset < self.ends[partition] else []
 
 
 @contextmanager
-def topic_seen(kafka_url: KafkaUrl) -> Iterator[tuple[TopicSeen, list[Finding]]]:
+def opened_topic(kafka_url: KafkaUrl) -> Iterator[tuple[KafkaTopicLog, list[Finding]]]:
     """The log at `kafka_url`, and what is to be said of its topics. Raises `LogError`."""
     topics, found = check(kafka_url)
     log = next((each for each in topics if each.name == kafka_url.topic), None)
@@ -40,7 +40,7 @@ def topic_seen(kafka_url: KafkaUrl) -> Iterator[tuple[TopicSeen, list[Finding]]]
         raise LogUnavailable(absent(kafka_url))
     lookup = Lookup(kafka_url, log.identity, log.partitions, open_admin(kafka_url))
     try:
-        seen = TopicSeen(log.identity, lookup)
+        seen = KafkaTopicLog(log.identity, lookup)
         says = f"{kafka_url} answers, and holds {sum(seen.ends):,} records in {log.partitions} partitions"
         fatal = {f"{log.name}: {each}" for each in unfit(log)}
         findings = [ok("log", says)]
@@ -62,7 +62,7 @@ def topic_seen(kafka_url: KafkaUrl) -> Iterator[tuple[TopicSeen, list[Finding]]]
         lookup.close()
 
 
-def _beginning(log: TopicSeen) -> Finding:
+def _beginning(log: KafkaTopicLog) -> Finding:
     gone = sum(log.first_offsets())
     if gone:
         return error(

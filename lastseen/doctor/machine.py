@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from lastseen.doctor.findings import Finding, Places, Subject, error, note, ok, warning
+from lastseen.doctor.findings import Finding, LogFiles, Subject, error, note, ok, warning
 from lastseen.embedded.memory_pressure import PRESSED_ABOVE, MemoryPressure
 from lastseen.engine.errors import InvalidSetting
 
@@ -18,11 +18,11 @@ LITTLE_SHARE = 0.05
 ANSWER_TIMEOUT_S = 3
 
 
-def disk(places: Places) -> Iterator[Finding]:
+def disk(files: LogFiles) -> Iterator[Finding]:
     """How much room the disks of a log's files have."""
     looked_at = set()
-    for place in places:
-        folder = None if place is None else _standing(Path(place).absolute().parent)
+    for path in files:
+        folder = None if path is None else _nearest_folder(Path(path).absolute().parent)
         if folder is None or (device := folder.stat().st_dev) in looked_at:
             continue
         looked_at.add(device)
@@ -37,7 +37,7 @@ def disk(places: Places) -> Iterator[Finding]:
             yield ok("disk", says)
 
 
-def _standing(folder: Path) -> Path | None:
+def _nearest_folder(folder: Path) -> Path | None:
     """The folder, or the nearest one above it that there is."""
     return next((each for each in (folder, *folder.parents) if each.is_dir()), None)
 

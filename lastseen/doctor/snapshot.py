@@ -10,21 +10,21 @@ from typing import NamedTuple
 
 import msgspec
 
-from lastseen.doctor.findings import Finding, LogSeen, error, note, ok, warning
-from lastseen.doctor.sqlite_log import connect_to_look
+from lastseen.doctor.findings import Finding, ReadOnlyLog, error, note, ok, warning
+from lastseen.doctor.sqlite_log import connect_read_only
 from lastseen.engine.errors import LogError
 from lastseen.projections.archive import archives_of, is_sound
 from lastseen.projections.partition import Partition
 from lastseen.projections.snapshot_rows import Damaged, PartitionRow, decode_partition, unsealed
 
-FOLDED_AT_MOST = 50_000
+MAX_FOLDED = 50_000
 """Records that are folded to compare digests: a few seconds' worth. More is the business of `lastseen verify`."""
-PAGE = 2_000
+PAGE_RECORDS = 2_000
 FAR_BEHIND = 1_000_000
 """Records that a start takes half a minute to fold."""
 
 
-class Place(NamedTuple):
+class SnapshotFiles(NamedTuple):
     """Where a snapshot is."""
 
     path: str
@@ -35,9 +35,9 @@ class Place(NamedTuple):
         return f"{self.path.removesuffix('.snapshot')}.history"
 
 
-def snapshot(log: LogSeen, place: Place, now_ms: int) -> Iterator[Finding]:
+def snapshot(log: ReadOnlyLog, files: SnapshotFiles, now_ms: int) -> Iterator[Finding]:
     """What is to be said of a snapshot."""
-    path = Path(place.path)
+    path = Path(files.path)
     if not path.is_file():
         yield note(
             "snapshot", f"there is none at {path}: the next start reads all of the log, {sum(log.ends):,} records",
@@ -55,14 +55,14 @@ def snapshot(log: LogSeen, place: Place, now_ms: int) -> Iterator[Finding]:
             "give the log that it was taken of, or another snapshot path; no engine starts with both",
         )  # fmt: skip
         return
-    yield _place(log, path, stored, now_ms)
+    yield _position(log, path, stored, now_ms)
     yield _digests(log, stored)
-    yield _history(Path(place.history), stored)
+    yield _history(Path(files.history), stored)
     yield from _archives(path)
 
 
 def _read(path: Path) -> tuple[dict[str, object], dict[int, PartitionRow]]:
-    with closing(connect_to_look(path)) as connection:
+    with closing(connect_read_only(path)) as connection:
         meta = dict(connection.execute("SELECT name, value FROM meta"))
         rows = connection.execute("SELECT number, state FROM partitions").fetchall()
         (says,) = connection.execute("PRAGMA quick_check(1)").fetchone()
@@ -77,7 +77,7 @@ def _damaged_step(path: Path) -> str:
     return "nothing is lost: the next start sets it aside and reads all of the log, since there is no sound archive"
 
 
-def _place(log: LogSeen, path: Path, stored: Mapping[int, PartitionRow], now_ms: int) -> Finding:
+def _position(log: ReadOnlyLog, path: Path, stored: Mapping[int, PartitionRow], now_ms: int) -> Finding:
     behind = 0
     for number, end in enumerate(log.ends):
         reached = stored[number].checkpoint if number in stored else 0
@@ -97,31 +97,31 @@ def _place(log: LogSeen, path: Path, stored: Mapping[int, PartitionRow], now_ms:
     return ok("snapshot", f"{says}, {sum(row.sessions for row in stored.values()):,} sessions")
 
 
-def _digests(log: LogSeen, stored: Mapping[int, PartitionRow]) -> Finding:
+def _digests(log: ReadOnlyLog, stored: Mapping[int, PartitionRow]) -> Finding:
     """Fold the log as far as the snapshot goes, if that is little, and compare."""
     records = sum(row.checkpoint for row in stored.values())
     shown = ", ".join(f"{number}: {row.digest.hex()[:12]}" for number, row in sorted(stored.items())[:4])
-    if records > FOLDED_AT_MOST:
+    if records > MAX_FOLDED:
         return note(
             "digest", f"not compared, since that means to fold {records:,} records; by partition {shown}",
             "lastseen verify compares it with the log",
         )  # fmt: skip
     try:
-        unlike = [number for number, row in stored.items() if _fold(log, number, row.checkpoint) != row.digest]
+        differing = [number for number, row in stored.items() if _fold(log, number, row.checkpoint) != row.digest]
     except LogError as failure:
         return warning("digest", f"not compared: {failure}", "mend what it says, and ask again")
-    if unlike:
+    if differing:
         return error(
-            "digest", f"partition {unlike[0]}: the snapshot's digest is not the log's",
+            "digest", f"partition {differing[0]}: the snapshot's digest is not the log's",
             "the log is right: stop the service, delete the snapshot and the history, and start it again",
         )  # fmt: skip
     return ok("digest", f"{records:,} records folded: the snapshot's is the log's; by partition {shown}")
 
 
-def _fold(log: LogSeen, number: int, end: int) -> bytes:
+def _fold(log: ReadOnlyLog, number: int, end: int) -> bytes:
     partition = Partition(number)
     while partition.checkpoint < end:
-        records = log.read(number, partition.checkpoint, min(PAGE, end - partition.checkpoint))
+        records = log.read(number, partition.checkpoint, min(PAGE_RECORDS, end - partition.checkpoint))
         if not records:
             break
         for record in records:
@@ -132,7 +132,7 @@ def _fold(log: LogSeen, number: int, end: int) -> bytes:
 def _history(path: Path, stored: Mapping[int, PartitionRow]) -> Finding:
     step = "nothing is lost: the next start reads all of the log to make it anew"
     try:
-        with closing(connect_to_look(path)) as connection:
+        with closing(connect_read_only(path)) as connection:
             meta = dict(connection.execute("SELECT name, value FROM meta"))
         reached = {number: int(meta.get(f"checkpoint-{number}", 0)) for number in stored}
     except (sqlite3.Error, ValueError, OSError) as failure:

@@ -18,7 +18,7 @@ from lastseen.engine.log.sqlite.reading import read_records
 LARGE_WAL_BYTES = 256 * 1024 * 1024
 
 
-def connect_to_look(path: Path) -> sqlite3.Connection:
+def connect_read_only(path: Path) -> sqlite3.Connection:
     """A connection to an SQLite file that changes nothing. Raises `sqlite3.Error`.
 
     One that merely reads makes side files where the database is in WAL mode; while nobody has it open there are none,
@@ -28,8 +28,8 @@ def connect_to_look(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=5)
 
 
-class FileSeen:
-    """A log's file (`doctor.LogSeen`)."""
+class SqliteLogFile:
+    """A log's file (`findings.ReadOnlyLog`)."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self._path, self._connection = path, connection
@@ -41,7 +41,7 @@ class FileSeen:
         self.ends: list[int] = [self._rows(query, str(number))[0][0] or 0 for number in range(partitions)]
 
     def read(self, partition: int, from_offset: int, limit: int) -> list[Record]:
-        """Records from an offset on (`doctor.LogSeen`)."""
+        """Records from an offset on (`findings.ReadOnlyLog`)."""
         try:
             return read_records(self._connection, partition, from_offset, limit)
         except FAILURES as failure:
@@ -55,17 +55,17 @@ class FileSeen:
 
 
 @contextmanager
-def file_seen(path: Path) -> Iterator[tuple[FileSeen, list[Finding]]]:
+def opened_file(path: Path) -> Iterator[tuple[SqliteLogFile, list[Finding]]]:
     """The log at `path`, and what is to be said of its file. Raises `LogError`."""
     if not path.is_file() or not path.stat().st_size:
         raise LogUnavailable(f"there is no log at {path}: name it with --log or LASTSEEN_LOG")
     check_is_log(path)
     try:
-        connection = connect_to_look(path)
+        connection = connect_read_only(path)
     except FAILURES as failure:
         raise log_error(str(path), failure) from failure
     with closing(connection):
-        log = FileSeen(path, connection)
+        log = SqliteLogFile(path, connection)
         says = f"{path} holds {sum(log.ends):,} records in {len(log.ends)} partitions"
         yield log, [ok("log", says), _rights(path), _wal(path)]
 

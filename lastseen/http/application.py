@@ -13,11 +13,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from lastseen.auth.caller import ANYONE
+from lastseen.auth.caller import ANONYMOUS
 from lastseen.embedded.engine import Engine
 from lastseen.http import responses
-from lastseen.http.failures import answer_failures, answering
-from lastseen.http.head_method import Bodiless, methods_of
+from lastseen.http.failures import install_problem_handlers, with_problem_responses
+from lastseen.http.head_method import HeadResponses, methods_of
 from lastseen.http.key_paths import RawKeyPaths
 from lastseen.http.operation import Operation, components_of, describe
 from lastseen.http.routes import (
@@ -31,8 +31,8 @@ from lastseen.http.routes import (
     stream,
     touches,
 )
-from lastseen.http.routes import operations as long_work
-from lastseen.http.worker_threads import Door
+from lastseen.http.routes import operations as long_operations
+from lastseen.http.worker_threads import WorkerThreads
 from lastseen.version import __version__
 
 Guard = Callable[[ASGIApp], ASGIApp]
@@ -48,38 +48,38 @@ it makes that one wait until it reflects them too. `HEAD` is answered wherever `
 
 
 class Unguarded:
-    """The guard of a service that has no tokens: everybody is `ANYONE`."""
+    """The guard of a service that has no tokens: every caller is `ANONYMOUS`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            scope.setdefault("state", {})["caller"] = ANYONE
+            scope.setdefault("state", {})["caller"] = ANONYMOUS
         await self._app(scope, receive, send)
 
 
 def build(engine: Engine, *, guard: Guard = Unguarded, operations: Sequence[APIRouter] = ()) -> FastAPI:
     """The application of an engine. The engine stays the caller's: shut it down after the application has ended.
 
-    `guard` is the middleware that recognises callers; `operations` are more routers, such as those of health and
-    metrics. `door_of(app).close()` ends streams and long work; the application does so itself at the end of its
-    lifespan, but a server that waits for open streams first has to be told before.
+    `guard` is the middleware that authenticates callers; `operations` are more routers, such as those of health and
+    metrics. `worker_threads_of(app).close()` ends streams and running operations. The application calls it at the end
+    of its lifespan; a server that waits for open streams must call `stop_streams` before that.
     """
-    door = Door(engine)
+    workers = WorkerThreads(engine)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        await door.close()
+        await workers.close()
 
     app = FastAPI(
         title="lastseen", description=_ABOUT, docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False,
         lifespan=lifespan, telemetry=_NO_TELEMETRY,
     )  # fmt: skip
-    app.state.door = door
-    answer_failures(app)
-    described = operations_of(door)
+    app.state.workers = workers
+    install_problem_handlers(app)
+    described = operations_of(workers)
     for operation in described:
         route = route_of(operation)
         route.methods = methods_of(operation.method)
@@ -87,7 +87,7 @@ def build(engine: Engine, *, guard: Guard = Unguarded, operations: Sequence[APIR
     for router in operations:
         app.include_router(router)
     _publish_description(app, described)
-    app.add_middleware(Bodiless)
+    app.add_middleware(HeadResponses)
     app.add_middleware(RawKeyPaths)
     app.add_middleware(guard)
     return app
@@ -98,10 +98,10 @@ def route_of(operation: Operation) -> APIRoute:
 
     It takes the operation's own method only: that there is `HEAD` too goes without saying in a description.
     """
-    handler = answering(operation.handler)
+    handler = with_problem_responses(operation.handler)
     route = APIRoute(
         operation.path, handler, methods=[operation.method], response_class=Response, response_model=None,
-        status_code=min(operation.answers), name=operation.name, operation_id=operation.name,
+        status_code=min(operation.responses), name=operation.name, operation_id=operation.name,
         openapi_extra=describe(operation),
     )  # fmt: skip
 
@@ -113,19 +113,20 @@ def route_of(operation: Operation) -> APIRoute:
     return route
 
 
-def door_of(app: FastAPI) -> Door:
+def worker_threads_of(app: FastAPI) -> WorkerThreads:
     """What the routes of an application share."""
-    door: Door = app.state.door
-    return door
+    workers: WorkerThreads = app.state.workers
+    return workers
 
 
-def operations_of(door: Door) -> list[Operation]:
+def operations_of(workers: WorkerThreads) -> list[Operation]:
     """Every operation of the API, those that are asked for most first: routes are tried in this order."""
-    work = long_work.LongWork(door)
+    runner = long_operations.OperationRunner(workers)
     return [
-        *commands.operations(door), *touches.operations(door), *sessions.operations(door), *history.operations(door),
-        *stream.operations(door), *pruning.operations(door), *statistics.operations(door),
-        *snapshots.operations(door, work), *long_work.operations(work), *problem_types.operations(),
+        *commands.operations(workers), *touches.operations(workers), *sessions.operations(workers),
+        *history.operations(workers), *stream.operations(workers), *pruning.operations(workers),
+        *statistics.operations(workers),
+        *snapshots.operations(workers, runner), *long_operations.operations(runner), *problem_types.operations(),
     ]  # fmt: skip
 
 

@@ -33,7 +33,7 @@ def tags_in(name: str, text: str) -> list[str] | None:
     return found
 
 
-def version_asked(text: str | None, current: int | None) -> int | None:
+def version_in_if_match(text: str | None, current: int | None) -> int | None:
     """The version that `If-Match` asks for; `None` where it asks for none. Raises `Problem` 412 and 422.
 
     `current` is the session's version as far as is known, which counts where several versions are named.

@@ -17,7 +17,7 @@ from lastseen.api.problems import Problem, problem_of
 from lastseen.engine.errors import LastseenError
 from lastseen.http.operation import Handler
 from lastseen.http.responses import of_problem
-from lastseen.http.tenant_refusals import told_to
+from lastseen.http.tenant_refusals import refusal_for
 
 _logger = logging.getLogger("lastseen")
 _SLUGS = {400: "bad-request", 404: "no-such-path", 405: "method-not-allowed", 413: "too-large"}
@@ -28,17 +28,17 @@ _DETAILS = {
 _UNEXPECTED = Problem(500, "failed", "something went wrong here, and the service's log says what")
 
 
-def answering(handler: Handler) -> Handler:
+def with_problem_responses(handler: Handler) -> Handler:
     """`handler`, with what it raises turned into answers."""
 
     @wraps(handler)
-    async def answered(request: Request) -> Response:
+    async def guarded(request: Request) -> Response:
         try:
             return await handler(request)
         except Problem as problem:
             return of_problem(problem)
         except LastseenError as error:
-            return of_problem(problem_of(await told_to(request, error)))
+            return of_problem(problem_of(await refusal_for(request, error)))
         except HTTPException:
             raise
         except Exception:
@@ -46,10 +46,10 @@ def answering(handler: Handler) -> Handler:
             _logger.exception("a request failed unexpectedly")
             return of_problem(_UNEXPECTED)
 
-    return answered
+    return guarded
 
 
-def answer_failures(app: FastAPI) -> None:
+def install_problem_handlers(app: FastAPI) -> None:
     """Have an application answer with problem details, whatever is raised wherever."""
 
     async def refused(_: Request, error: Exception) -> Response:
@@ -72,8 +72,8 @@ def answer_failures(app: FastAPI) -> None:
     async def not_valid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        return of_problem(Problem(422, "invalid-parameter", f"{place}: {first['msg']}"))
+        location = ".".join(map(str, first["loc"]))
+        return of_problem(Problem(422, "invalid-parameter", f"{location}: {first['msg']}"))
 
     async def unexpected(_: Request, error: Exception) -> Response:
         _logger.error("a request failed unexpectedly", exc_info=error)

@@ -19,13 +19,13 @@ from lastseen.projections.facts import Fact, encode
 from lastseen.projections.subscriptions import Subscription
 
 T = TypeVar("T")
-QUEUED = 2_000
+MAX_QUEUED = 2_000
 """Facts that may wait for one listener."""
-GATHERED = 500
+MAX_GATHERED = 500
 """Facts handed to the event loop at a time."""
 
 
-class Told:
+class EncodedFact:
     """A fact, encoded once for all who listen, and only if somebody does."""
 
     __slots__ = ("_bytes", "_source", "fact")
@@ -47,23 +47,23 @@ class Listener:
     """What waits for one listener. To be used in the event loop."""
 
     def __init__(self) -> None:
-        self.waiting: deque[Told] = deque()
+        self.waiting: deque[EncodedFact] = deque()
         self.has_missed = False
         """Whether facts went by that are not in `waiting`."""
         self.is_over = False
         """Whether nothing more will come."""
         self._news = asyncio.Event()
 
-    def offer(self, told: list[Told]) -> None:
+    def offer(self, facts: list[EncodedFact]) -> None:
         """Take facts; where there is no room, take note that some were missed."""
-        if len(self.waiting) + len(told) > QUEUED:
+        if len(self.waiting) + len(facts) > MAX_QUEUED:
             self.waiting.clear()
             self.has_missed = True
         elif not self.has_missed:
-            self.waiting.extend(told)
+            self.waiting.extend(facts)
         self._news.set()
 
-    def miss(self) -> None:
+    def mark_missed(self) -> None:
         """Facts have been lost on the way here."""
         self.waiting.clear()
         self.has_missed = True
@@ -82,9 +82,9 @@ class Listener:
         """Wait for news; whether there are any."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._news.wait(), timeout_s)
-        is_news = self._news.is_set()
+        has_news = self._news.is_set()
         self._news.clear()
-        return is_news
+        return has_news
 
 
 class Fanout:
@@ -108,15 +108,17 @@ class Fanout:
             raise EngineClosed("this service is shutting down: listen to another instance, or try again in a moment")
         self._loop = asyncio.get_running_loop()
         if self._subscription is None:
-            self._hear_from_now_on()
+            self._subscribe()
         listener = Listener()
         self._listeners.add(listener)
         return listener
 
-    def _hear_from_now_on(self) -> None:
+    def _subscribe(self) -> None:
         self._subscription = self._engine.subscribe()
-        hear = threading.Thread(target=self._hear, args=(self._subscription,), name="lastseen-stream", daemon=True)
-        hear.start()
+        thread = threading.Thread(
+            target=self._read_facts, args=(self._subscription,), name="lastseen-stream", daemon=True
+        )
+        thread.start()
 
     def leave(self, listener: Listener) -> None:
         """Hand it nothing more. Without listeners nothing is heard, and the engine has nothing to tell."""
@@ -138,39 +140,39 @@ class Fanout:
 
     # ── in the thread ──
 
-    def _hear(self, subscription: Subscription) -> None:
+    def _read_facts(self, subscription: Subscription) -> None:
         while True:
-            told = []
+            facts = []
             try:
                 fact = subscription.get()
                 while fact is not None:
-                    told.append(Told(fact, self.source))
-                    fact = subscription.get(0) if len(told) < GATHERED else None
+                    facts.append(EncodedFact(fact, self.source))
+                    fact = subscription.get(0) if len(facts) < MAX_GATHERED else None
             except LastseenError:
                 # We fell behind. What was dropped, each listener fetches; what comes now we want to hear again.
-                self._tell(self._hear_again, subscription)
+                self._call_in_loop(self._resubscribe, subscription)
                 return
-            if not told:
-                self._tell(self._has_ended, subscription)
+            if not facts:
+                self._call_in_loop(self._subscription_ended, subscription)
                 return
-            if not self._tell(self._deliver, told):
+            if not self._call_in_loop(self._deliver, facts):
                 return
 
-    def _tell(self, what: Callable[[T], None], about: T) -> bool:
+    def _call_in_loop(self, function: Callable[[T], None], argument: T) -> bool:
         assert self._loop is not None
         try:
-            self._loop.call_soon_threadsafe(what, about)
+            self._loop.call_soon_threadsafe(function, argument)
         except RuntimeError:  # the loop has ended: nobody listens any more
             return False
         return True
 
     # ── in the loop ──
 
-    def _deliver(self, told: list[Told]) -> None:
+    def _deliver(self, facts: list[EncodedFact]) -> None:
         for listener in self._listeners:
-            listener.offer(told)
+            listener.offer(facts)
 
-    def _hear_again(self, subscription: Subscription) -> None:
+    def _resubscribe(self, subscription: Subscription) -> None:
         if self._subscription is not subscription:
             return
         subscription.close()
@@ -178,13 +180,13 @@ class Fanout:
         listeners = list(self._listeners)
         try:
             if listeners:
-                self._hear_from_now_on()
+                self._subscribe()
         except EngineClosed:
             self._end_all()
         for listener in listeners:
-            listener.miss()
+            listener.mark_missed()
 
-    def _has_ended(self, subscription: Subscription) -> None:
+    def _subscription_ended(self, subscription: Subscription) -> None:
         if self._subscription is subscription:
             self._subscription = None
             self._end_all()

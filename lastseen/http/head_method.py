@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-READ, LOOK = "GET", "HEAD"
+GET, HEAD = "GET", "HEAD"
 
 
 def methods_of(method: str) -> set[str]:
     """The methods that a route for this one takes: what can be read, can be looked at."""
-    return {method, LOOK} if method == READ else {method}
+    return {method, HEAD} if method == GET else {method}
 
 
-class Bodiless:
+class HeadResponses:
     """Middleware that keeps the body of an answer to `HEAD` back; its header fields say what `GET` would send.
 
     Servers do so themselves; other callers of the application, such as tests and gateways in this process, do not.
@@ -22,8 +22,8 @@ class Bodiless:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_look = scope["type"] == "http" and scope["method"] == LOOK
-        await self._app(scope, receive, _without_body(send) if is_look else send)
+        is_head = scope["type"] == "http" and scope["method"] == HEAD
+        await self._app(scope, receive, _without_body(send) if is_head else send)
 
 
 def _without_body(send: Send) -> Send:

@@ -22,13 +22,13 @@ from starlette.responses import Response
 from lastseen.api.problems import Problem
 from lastseen.auth.caller import Caller
 
-REMEMBERED = 10_000
-KEPT_S = 86_400.0
+MAX_REMEMBERED = 10_000
+REMEMBER_S = 86_400.0
 _form = re.compile(r"[!-~]{1,128}")
 
 
 @dataclass(slots=True)
-class _Kept:
+class _Remembered:
     """What is known of one key."""
 
     digest: bytes
@@ -40,18 +40,20 @@ class _Kept:
 class Idempotency:
     """The keys of one instance. To be used in one event loop."""
 
-    def __init__(self, log_identity: str, most: int = REMEMBERED, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, log_identity: str, max_keys: int = MAX_REMEMBERED, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._log_identity = log_identity
-        self._most = most
+        self._max_keys = max_keys
         self._clock = clock
-        self._kept: dict[tuple[str, str], _Kept] = {}
+        self._remembered: dict[tuple[str, str], _Remembered] = {}
         """In the order in which they came."""
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._remembered)
 
     async def once(
-        self, caller: Caller, key: str, content: bytes, run: Callable[[str], Awaitable[Response]]
+        self, caller: Caller, key: str, content: bytes, execute: Callable[[str], Awaitable[Response]]
     ) -> Response:
         """The answer that `run` gives; or gave, when this caller sent the same key before.
 
@@ -62,19 +64,19 @@ class Idempotency:
             raise Problem(422, "invalid-parameter", "Idempotency-Key: give 1 to 128 visible ASCII characters")
         digest, name = hashlib.sha256(content).digest(), (caller.name, key)
         self._forget_old()
-        kept = self._kept.get(name)
-        if kept is not None and kept.digest != digest:
-            raise another_body()
-        if kept is None:
-            kept = self._kept[name] = _Kept(digest, self._clock())
+        remembered = self._remembered.get(name)
+        if remembered is not None and remembered.digest != digest:
+            raise different_body()
+        if remembered is None:
+            remembered = self._remembered[name] = _Remembered(digest, self._clock())
             self._make_room()
-        is_first = kept.task is None or (kept.task.done() and _has_failed(kept.task))
+        is_first = remembered.task is None or (remembered.task.done() and _has_failed(remembered.task))
         if is_first:
-            kept.task = asyncio.ensure_future(_started(run, self._session_id(caller, key)))
-        assert kept.task is not None
+            remembered.task = asyncio.ensure_future(_started(execute, self._session_id(caller, key)))
+        assert remembered.task is not None
         # Whoever goes away leaves the work to those who wait, and its answer to the next who asks.
-        answer = await asyncio.shield(kept.task)
-        return answer if is_first else _again(answer)
+        response = await asyncio.shield(remembered.task)
+        return response if is_first else _replayed(response)
 
     def _session_id(self, caller: Caller, key: str) -> str:
         """As long as any other, and as hard to guess as the caller's token. The same on every instance of a log."""
@@ -83,19 +85,19 @@ class Idempotency:
         return base64.urlsafe_b64encode(made[:16])[:22].decode("ascii")
 
     def _forget_old(self) -> None:
-        oldest_s = self._clock() - KEPT_S
-        while self._kept:
-            name, kept = next(iter(self._kept.items()))
-            if kept.at_s > oldest_s:
+        oldest_s = self._clock() - REMEMBER_S
+        while self._remembered:
+            name, remembered = next(iter(self._remembered.items()))
+            if remembered.at_s > oldest_s:
                 return
-            del self._kept[name]
+            del self._remembered[name]
 
     def _make_room(self) -> None:
-        while len(self._kept) > self._most:
-            del self._kept[next(iter(self._kept))]
+        while len(self._remembered) > self._max_keys:
+            del self._remembered[next(iter(self._remembered))]
 
 
-def another_body() -> Problem:
+def different_body() -> Problem:
     """What a key is refused with that came with another request before."""
     return Problem(
         422,
@@ -104,16 +106,16 @@ def another_body() -> Problem:
     )
 
 
-async def _started(run: Callable[[str], Awaitable[Response]], session_id: str) -> Response:
-    return await run(session_id)
+async def _started(execute: Callable[[str], Awaitable[Response]], session_id: str) -> Response:
+    return await execute(session_id)
 
 
 def _has_failed(task: asyncio.Task[Response]) -> bool:
     return task.cancelled() or task.exception() is not None
 
 
-def _again(answer: Response) -> Response:
-    again = Response(bytes(answer.body), answer.status_code)
-    told = [each for each in answer.raw_headers if each[0] != b"idempotency-replayed"]
-    again.raw_headers = [*told, (b"idempotency-replayed", b"true")]
-    return again
+def _replayed(response: Response) -> Response:
+    replayed = Response(bytes(response.body), response.status_code)
+    headers = [each for each in response.raw_headers if each[0] != b"idempotency-replayed"]
+    replayed.raw_headers = [*headers, (b"idempotency-replayed", b"true")]
+    return replayed

@@ -22,10 +22,10 @@ from lastseen.auth.caller import Scope
 Handler = Callable[[Request], Awaitable[Response]]
 REFERENCE = "#/components/schemas/{name}"
 
-EVERYWHERE = (400, 401, 403, 408, 413, 414, 415, 421, 422, 429, 431, 500, 503, 504)
+COMMON_PROBLEMS = (400, 401, 403, 408, 413, 414, 415, 421, 422, 429, 431, 500, 503, 504)
 """Problems that any operation may answer: the guard's and the limits', and those of a log out of reach."""
 
-HEADERS: Mapping[str, dict[str, Any]] = {
+RESPONSE_HEADERS: Mapping[str, dict[str, Any]] = {
     "ETag": {
         "description": "The session's version, for `If-Match`.",
         "schema": {"type": "string", "examples": ['"7"']},
@@ -48,10 +48,10 @@ HEADERS: Mapping[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Success:
     """A way in which an operation may succeed."""
 
-    says: str
+    description: str
     kind: Any = None
     """The class of its body; `None`: it has none."""
     headers: tuple[str, ...] = ()
@@ -71,8 +71,8 @@ class Operation:
     scope: Scope | None
     """What a caller's token must allow; `None`: anybody may."""
     summary: str
-    answers: Mapping[int, Answer]
-    says: str = ""
+    responses: Mapping[int, Success]
+    description: str = ""
     tag: str = "sessions"
     body: type[msgspec.Struct] | None = None
     body_example: Any = None
@@ -116,7 +116,7 @@ def describe(operation: Operation) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": operation.name,
         "summary": operation.summary,
-        "description": f"{operation.says} {_needed(operation.scope)}".strip(),
+        "description": f"{operation.description} {_needed(operation.scope)}".strip(),
         "tags": [operation.tag],
         "parameters": _parameters(operation),
         "responses": _responses(operation),
@@ -174,31 +174,31 @@ def _as_query(member: dict[str, Any]) -> dict[str, Any]:
 
 def _responses(operation: Operation) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for status, answer in operation.answers.items():
-        said: dict[str, Any] = {"description": answer.says}
-        if answer.kind is not None:
-            content: dict[str, Any] = {"schema": schema_of(answer.kind)}
-            if answer.example is not None:
-                content["example"] = answer.example
-            said["content"] = {answer.media_type: content}
-        if answer.headers:
-            said["headers"] = {name: HEADERS[name] for name in answer.headers}
+    for status, response in operation.responses.items():
+        described: dict[str, Any] = {"description": response.description}
+        if response.kind is not None:
+            content: dict[str, Any] = {"schema": schema_of(response.kind)}
+            if response.example is not None:
+                content["example"] = response.example
+            described["content"] = {response.media_type: content}
+        if response.headers:
+            described["headers"] = {name: RESPONSE_HEADERS[name] for name in response.headers}
         if status in operation.links:
-            said["links"] = dict(operation.links[status])
-        found[str(status)] = said
-    for status in sorted({*EVERYWHERE, *operation.problems}):
+            described["links"] = dict(operation.links[status])
+        found[str(status)] = described
+    for status in sorted({*COMMON_PROBLEMS, *operation.problems}):
         found[str(status)] = _problem(status)
     return dict(sorted(found.items()))
 
 
 def _problem(status: int) -> dict[str, Any]:
-    said: dict[str, Any] = {
+    described: dict[str, Any] = {
         "description": HTTPStatus(status).phrase,
         "content": {problems.MEDIA_TYPE: {"schema": schema_of(ProblemDocument)}},
     }
     if status in (429, 503):
-        said["headers"] = {"Retry-After": HEADERS["Retry-After"]}
-    return said
+        described["headers"] = {"Retry-After": RESPONSE_HEADERS["Retry-After"]}
+    return described
 
 
 def schema_of(kind: Any) -> dict[str, Any]:
@@ -211,7 +211,7 @@ def components_of(operations: list[Operation]) -> dict[str, Any]:
     """The schemas that operations refer to."""
     kinds: list[Any] = [ProblemDocument]
     for operation in operations:
-        kinds += [answer.kind for answer in operation.answers.values() if answer.kind is not None]
+        kinds += [response.kind for response in operation.responses.values() if response.kind is not None]
         if operation.body is not None:
             kinds.append(operation.body)
     _, components = msgspec.json.schema_components(kinds, ref_template=REFERENCE)

@@ -19,49 +19,49 @@ _form = re.compile(r"([0-9a-f]{8}):([0-9+,]+)")
 _part = re.compile(r"([0-9]{1,18})(?:\+([0-9]))?")
 
 
-def mark_of(identity: str) -> str:
+def log_fingerprint(identity: str) -> str:
     """A log's identity, in short."""
     return hashlib.sha256(identity.encode()).hexdigest()[:8]
 
 
-class Places:
+class StreamCursor:
     """One listener's places."""
 
-    def __init__(self, mark: str, offsets: Sequence[int]) -> None:
-        self._mark = mark
+    def __init__(self, fingerprint: str, offsets: Sequence[int]) -> None:
+        self._fingerprint = fingerprint
         self._next = [(offset, 0) for offset in offsets]
         self._texts = [str(offset) for offset in offsets]
 
     @classmethod
-    def of(cls, mark: str, partitions: int, event_id: str) -> Places:
+    def of(cls, fingerprint: str, partitions: int, event_id: str) -> StreamCursor:
         """The places after the event with this id. Raises `Problem`."""
         if event_id == BEGINNING:
-            return cls(mark, [0] * partitions)
+            return cls(fingerprint, [0] * partitions)
         match = _form.fullmatch(event_id)
         parts = [] if match is None else [_part.fullmatch(part) for part in match[2].split(",")]
         if match is None or None in parts:
             raise Problem(422, "invalid-parameter", "Last-Event-ID: give the id of an event of this stream, or 0")
-        if match[1] != mark or len(parts) != partitions:
+        if match[1] != fingerprint or len(parts) != partitions:
             raise Problem(
                 409, "another-log",
                 "Last-Event-ID is of another log than this service's: read the state anew, and listen without it",
             )  # fmt: skip
-        places = cls(mark, [0] * partitions)
+        cursor = cls(fingerprint, [0] * partitions)
         for number, part in enumerate(parts):
             assert part is not None
-            places._set(number, (int(part[1]), int(part[2] or 0)))
-        return places
+            cursor._set(number, (int(part[1]), int(part[2] or 0)))
+        return cursor
 
     @property
     def id(self) -> str:
         """The id of the event that was told last."""
-        return f"{self._mark}:{','.join(self._texts)}"
+        return f"{self._fingerprint}:{','.join(self._texts)}"
 
     def offset(self, partition: int) -> int:
         """The first offset whose facts have not all been told."""
         return self._next[partition][0]
 
-    def pass_by(self, fact_id: FactId) -> bool:
+    def advance_past(self, fact_id: FactId) -> bool:
         """Move behind a fact; whether it is news."""
         partition, offset, k = fact_id
         if (offset, k) < self._next[partition]:
@@ -74,6 +74,6 @@ class Places:
         if (offset, 0) > self._next[partition]:
             self._set(partition, (offset, 0))
 
-    def _set(self, partition: int, place: tuple[int, int]) -> None:
-        self._next[partition] = place
-        self._texts[partition] = f"{place[0]}+{place[1]}" if place[1] else str(place[0])
+    def _set(self, partition: int, position: tuple[int, int]) -> None:
+        self._next[partition] = position
+        self._texts[partition] = f"{position[0]}+{position[1]}" if position[1] else str(position[0])

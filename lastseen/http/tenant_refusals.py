@@ -15,10 +15,10 @@ from lastseen.engine.errors import LastseenError, SessionEnded, SessionNotFound,
 from lastseen.engine.refusals import refusal
 from lastseen.engine.verdicts import Verdict
 from lastseen.http.key_paths import key_in
-from lastseen.http.worker_threads import Door
+from lastseen.http.worker_threads import WorkerThreads
 
-PAGE = 1_000
-_GONE = (SessionEnded, SessionNotFound, StaleSession)
+PAGE_SPANS = 1_000
+_NOT_LIVE = (SessionEnded, SessionNotFound, StaleSession)
 
 
 class _Pinned(msgspec.Struct):
@@ -27,21 +27,21 @@ class _Pinned(msgspec.Struct):
     session_id: str | None = None
 
 
-async def told_to(request: Request, error: LastseenError) -> LastseenError:
+async def refusal_for(request: Request, error: LastseenError) -> LastseenError:
     """The error that the caller of a request may be told in place of `error`: mostly itself.
 
     All errors that may depend on the id take the same way, so that the time does not tell either.
     """
     caller: Caller | None = request.scope.get("state", {}).get("caller")
-    if caller is None or not caller.prefix or not isinstance(error, _GONE) or "key" not in request.path_params:
+    if caller is None or not caller.prefix or not isinstance(error, _NOT_LIVE) or "key" not in request.path_params:
         return error
     session_id = await _pinned_to(request)
     if session_id is None:
         return error
     key = key_in(request.path_params["key"])
-    door: Door = request.app.state.door
+    workers: WorkerThreads = request.app.state.workers
     try:
-        return await door.call(_of_key, door.engine, key, session_id, error)
+        return await workers.call(_refusal_under_key, workers.engine, key, session_id, error)
     except LastseenError as failed:
         return failed
 
@@ -57,7 +57,7 @@ async def _pinned_to(request: Request) -> str | None:
         return None  # the route takes no body, and has looked at none
 
 
-def _of_key(engine: Engine, key: str, session_id: str, error: LastseenError) -> LastseenError:
+def _refusal_under_key(engine: Engine, key: str, session_id: str, error: LastseenError) -> LastseenError:
     if _has_lived(engine, key, session_id):
         return error
     return refusal(Verdict.NO_SESSION if engine.get(key) is None else Verdict.STALE_SESSION, key)
@@ -65,7 +65,7 @@ def _of_key(engine: Engine, key: str, session_id: str, error: LastseenError) -> 
 
 def _has_lived(engine: Engine, key: str, session_id: str) -> bool:
     after = -1
-    while lives := engine.lives(key, after_offset=after, limit=PAGE):
+    while lives := engine.lives(key, after_offset=after, limit=PAGE_SPANS):
         if any(life.session_id == session_id for life in lives):
             return True
         after = lives[-1].began_offset

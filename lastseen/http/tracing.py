@@ -38,7 +38,7 @@ class TracedRequests:
         method = scope["method"] if scope["method"] in METHODS else OTHER
         status = 0
 
-        async def watched(message: Message) -> None:
+        async def observe_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -49,7 +49,7 @@ class TracedRequests:
             record_exception=False, set_status_on_exception=False,
         ) as span:  # fmt: skip
             try:
-                await self._app(scope, receive, watched)
+                await self._app(scope, receive, observe_status)
             finally:
                 # The server answers 500 for an application that raised before it answered.
                 status = status or 500

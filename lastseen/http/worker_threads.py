@@ -16,7 +16,7 @@ from lastseen.embedded.engine import Engine
 from lastseen.engine.errors import InvalidSetting
 from lastseen.engine.log.port import Position
 from lastseen.engine.session import SessionView
-from lastseen.http.guard.overload import pace_now
+from lastseen.http.guard.overload import current_limit
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,7 +29,7 @@ POSITION_WAITERS = 64
 """Requests that may wait so at a time."""
 
 
-class Door:
+class WorkerThreads:
     """One application's way to its engine. Made outside of an event loop; what needs one is made when it is used."""
 
     def __init__(self, engine: Engine) -> None:
@@ -44,7 +44,7 @@ class Door:
         """Do blocking work in a thread. What was begun is seen through, even if nobody waits for it any more."""
         if self._limiter is None:
             self._limiter = anyio.CapacityLimiter(COMMAND_THREADS)
-        asked_s = began_s = perf_counter()
+        queued_s = began_s = perf_counter()
 
         def begin() -> T:
             nonlocal began_s
@@ -54,8 +54,8 @@ class Door:
         try:
             return await anyio.to_thread.run_sync(begin, limiter=self._limiter)
         finally:
-            if (pace := pace_now.get()) is not None:
-                pace.threads.heard(began_s - asked_s)
+            if (limit := current_limit.get()) is not None:
+                limit.threads.record(began_s - queued_s)
 
     async def touch(self, key: str, session_id: str | None) -> SessionView:
         """A plain touch, together with all others of this turn of the loop."""
@@ -72,12 +72,12 @@ class Door:
         if not missing:
             return
         if self._waiting >= POSITION_WAITERS:
-            raise _not_reached("too many requests wait for it")
+            raise _position_not_reached("too many requests wait for it")
         self._waiting += 1
         try:
             for position in missing:
                 if not await anyio.to_thread.run_sync(self.engine.wait_for, position, POSITION_WAIT_S):
-                    raise _not_reached(f"it was not there after {POSITION_WAIT_S:g} s")
+                    raise _position_not_reached(f"it was not there after {POSITION_WAIT_S:g} s")
         finally:
             self._waiting -= 1
 
@@ -110,7 +110,7 @@ class Door:
             await batch.close()
 
 
-def _not_reached(why: str) -> Problem:
+def _position_not_reached(why: str) -> Problem:
     return Problem(
         503,
         "position-not-reached",

@@ -70,14 +70,14 @@ def paced(
     """Each line, and how many seconds to wait for its moment. Silence is cut short once everybody has idled out."""
     longest_s = idle_ms(speed) / 1000 * 1.2
     began_s = steady_s()
-    told_s = 0.0
+    played_s = 0.0
     """Where the demonstration is, in seconds of its own."""
     before_ms = None
     for chat in recording:
         if before_ms is not None:
-            told_s += min((chat.at_ms - before_ms) / 1000 / speed, longest_s)
+            played_s += min((chat.at_ms - before_ms) / 1000 / speed, longest_s)
         before_ms = chat.at_ms
-        yield chat, began_s + told_s - steady_s()
+        yield chat, began_s + played_s - steady_s()
 
 
 def _act(engine: Engine, chat: ChatEvent, policy: Policy) -> None:

@@ -15,44 +15,44 @@ from collections.abc import Callable
 
 from lastseen.service.signals import StopSignals
 
-HURRY_S = 5.0
+SECOND_SIGNAL_S = 5.0
 """How long the end may take once the service was told a second time."""
 EXIT_CODE = 4
 """As for any command to which the log is out of reach."""
-_LOOK_EVERY_S = 0.1
+_POLL_INTERVAL_S = 0.1
 _logger = logging.getLogger("lastseen.service")
 
 
-class LastResort:
+class ExitDeadline:
     """Ends the process if its end takes too long."""
 
-    def __init__(self, stop: StopSignals, patience_s: float, end: Callable[[int], object] = os._exit) -> None:
+    def __init__(self, stop: StopSignals, timeout_s: float, end: Callable[[int], object] = os._exit) -> None:
         self._stop = stop
-        self._patience_s = patience_s
+        self._timeout_s = timeout_s
         self._end = end
         self._thread: threading.Thread | None = None
-        self._is_over = threading.Event()
+        self._is_cancelled = threading.Event()
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """From now on the end may take so long. May be called again."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._watch, name="lastseen-last-resort", daemon=True)
             self._thread.start()
 
-    def over(self) -> None:
+    def cancel(self) -> None:
         """It has ended in time."""
-        self._is_over.set()
+        self._is_cancelled.set()
         if self._thread is not None:
             self._thread.join()
 
     def _watch(self) -> None:
-        give_up_s = time.monotonic() + self._patience_s
-        is_hurried = False
-        while not self._is_over.wait(_LOOK_EVERY_S):
-            if self._stop.count > 1 and not is_hurried:
-                is_hurried = True
-                give_up_s = min(give_up_s, time.monotonic() + HURRY_S)
-            if time.monotonic() >= give_up_s:
+        deadline_s = time.monotonic() + self._timeout_s
+        is_shortened = False
+        while not self._is_cancelled.wait(_POLL_INTERVAL_S):
+            if self._stop.count > 1 and not is_shortened:
+                is_shortened = True
+                deadline_s = min(deadline_s, time.monotonic() + SECOND_SIGNAL_S)
+            if time.monotonic() >= deadline_s:
                 _logger.warning("ended without the log's answer: nothing acknowledged is lost, the next owner goes on")
                 self._end(EXIT_CODE)
                 return

@@ -18,14 +18,14 @@ from lastseen.embedded.engine import Engine
 from lastseen.embedded.opening import open_engine
 from lastseen.embedded.settings import duration_ms
 from lastseen.engine.errors import InvalidSetting
-from lastseen.service.exit_deadline import LastResort
+from lastseen.service.exit_deadline import ExitDeadline
 from lastseen.service.listening import address_of, bound_socket, listen
 from lastseen.service.signals import Stopped, StopSignals
-from lastseen.service.statistics_log import logged_figures
+from lastseen.service.statistics_log import statistics_logged
 from lastseen.service.tls import check_tls
 
 _logger = logging.getLogger("lastseen.service")
-LOOK_EVERY_S = 0.1
+POLL_INTERVAL_S = 0.1
 """How often a process that does not listen looks whether it was told to stop."""
 
 
@@ -49,7 +49,7 @@ def serve(
     with stop.watched(), ExitStack() as end, ExitStack() as stack:
         bound = None
         if "api" in settings.roles:
-            from lastseen.service.server import answer_callers, application, guard_of
+            from lastseen.service.server import application, guard_of, run_server
 
             guard = guard_of(settings)
             scheme = "https" if check_tls(settings) else "http"
@@ -65,30 +65,30 @@ def serve(
             from lastseen.auth.token_file import TokenFile
 
             engine.register_prefixes({token.prefix for token in TokenFile(settings.token_file).read()})
-        patience_s = duration_ms("shutdown_timeout", settings.shutdown_timeout) / 1000
-        last_resort = LastResort(stop, 2 * patience_s)  # for the callers, and as long again for the engine
-        end.callback(last_resort.over)
+        timeout_s = duration_ms("shutdown_timeout", settings.shutdown_timeout) / 1000
+        exit_deadline = ExitDeadline(stop, 2 * timeout_s)  # for the callers, and as long again for the engine
+        end.callback(exit_deadline.cancel)
         stack.callback(_logger.info, "no more callers; the engine is shutting down")
         every = settings.statistics_interval
         every_s = None if every is None else duration_ms("statistics_interval", every) / 1000
-        stack.enter_context(logged_figures(engine, every_s))
+        stack.enter_context(statistics_logged(engine, every_s))
         for companion in companions:
             stack.enter_context(companion(engine))
         if bound is None:
             ready(None)
             _logger.info("started", extra={"roles": settings.roles})
             while not stop.count:
-                time.sleep(LOOK_EVERY_S)
-            last_resort.begin()
+                time.sleep(POLL_INTERVAL_S)
+            exit_deadline.start()
         else:
             listen(bound)
             address = address_of(bound, settings.host, scheme)
 
-            def tell() -> None:
+            def notify() -> None:
                 _logger.info("listening", extra={"address": address, "roles": settings.roles})
                 ready(address)
 
-            answer_callers(application(engine, guard, stop), settings, bound, stop, tell, last_resort.begin)
+            run_server(application(engine, guard, stop), settings, bound, stop, notify, exit_deadline.start)
     _logger.info("stopped")
 
 

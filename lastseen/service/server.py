@@ -17,12 +17,12 @@ from fastapi import FastAPI
 from lastseen.configuration.service_settings import ServiceSettings
 from lastseen.embedded.engine import Engine
 from lastseen.embedded.settings import duration_ms
-from lastseen.http.application import Guard, build, door_of
+from lastseen.http.application import Guard, build, worker_threads_of
 from lastseen.http.guard.guard import OPEN_PATHS, guard
 from lastseen.http.guard.head_limits import bounded_protocol
 from lastseen.http.guard.limits import Limits
 from lastseen.http.routes import health, metrics
-from lastseen.http.routes.metrics import Requests
+from lastseen.http.routes.metrics import RequestMetrics
 from lastseen.monitoring import tracing
 from lastseen.service.signals import StopSignals
 
@@ -30,12 +30,12 @@ _logger = logging.getLogger("lastseen.service")
 _access = logging.getLogger("lastseen.access")
 IDLE_CONNECTION_S = 75
 """How long a connection may stay open between two requests: longer than a load balancer keeps it."""
-LOOK_EVERY_S = 0.05
-LAST_WORDS_S = 2.0
+POLL_INTERVAL_S = 0.05
+LIFESPAN_SHUTDOWN_S = 2.0
 """How long the application may take to end once nobody is waited for."""
 
 
-def answer_callers(
+def run_server(
     app: FastAPI,
     settings: ServiceSettings,
     listening: socket.socket,
@@ -48,16 +48,16 @@ def answer_callers(
     `ready` is called when requests are answered, `stopping` when no more are taken.
     """
     server = _Server(app, settings, ready, stopping)
-    stop.then(server.tell)
+    stop.on_signal(server.notify)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(server.serve(sockets=[listening]))
 
 
 def application(engine: Engine, guard: Guard, stop: StopSignals) -> FastAPI:
     """The API of an engine, with what those who run it ask for: health, metrics, and traces where they are set up."""
-    requests = Requests()
+    requests = RequestMetrics()
     operations = [health.router(engine, lambda: stop.count > 0), metrics.router(engine, requests)]
-    outermost = requests.metered(guard)
+    outermost = requests.with_metrics(guard)
     if tracing.is_on():
         from lastseen.http.tracing import traced
 
@@ -76,7 +76,7 @@ def guard_of(settings: ServiceSettings) -> Guard:
         origins=settings.allowed_origins,
         limits=limits_of(settings),
         open_paths=OPEN_PATHS | {"/metrics"} if settings.open_metrics else OPEN_PATHS,
-        write=_log_request if settings.access_log else _pass_over,
+        write=_log_request if settings.access_log else _discard,
     )
 
 
@@ -97,7 +97,7 @@ def _log_request(line: Mapping[str, Any]) -> None:
     _access.info("request", extra=dict(line))
 
 
-def _pass_over(_: Mapping[str, Any]) -> None:
+def _discard(_: Mapping[str, Any]) -> None:
     """Requests are counted by the metrics; a line for each would cost more than the request."""
 
 
@@ -126,18 +126,18 @@ class _Server(uvicorn.Server):
         self._app = app
         drain = settings.drain_time
         self._drain_s = 0.0 if drain is None else duration_ms("drain_time", drain) / 1000
-        self._patience_s = duration_ms("shutdown_timeout", settings.shutdown_timeout) / 1000
-        self._told, self._told_s = 0, 0.0
+        self._timeout_s = duration_ms("shutdown_timeout", settings.shutdown_timeout) / 1000
+        self._signals, self._signalled_s = 0, 0.0
         self._ready, self._stopping = ready, stopping
 
-    def tell(self, count: int) -> None:
+    def notify(self, count: int) -> None:
         """The service was told to stop, for the `count`-th time. Called in a signal's handler: sets flags only."""
-        self._told, self._told_s = count, self._told_s or time.monotonic()
+        self._signals, self._signalled_s = count, self._signalled_s or time.monotonic()
         self.force_exit = count > 1
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to take no more callers. Told to stop, it is not ready any more, and still answers for a while."""
-        if self._told and (self.force_exit or time.monotonic() >= self._told_s + self._drain_s):
+        if self._signals and (self.force_exit or time.monotonic() >= self._signalled_s + self._drain_s):
             self.should_exit = True
         return await super().on_tick(counter)
 
@@ -155,20 +155,20 @@ class _Server(uvicorn.Server):
         """Take no more callers, end the streams, and wait for the answers that are due, but not for ever."""
         self._stopping()
         _logger.info("stopping", extra={"connections": len(self.server_state.connections)})
-        waiting = asyncio.get_running_loop().create_task(self._hang_up())
+        waiting = asyncio.get_running_loop().create_task(self._abort_connections())
         # It runs once nobody can come in any more: uvicorn stops listening before it first waits.
-        asyncio.get_running_loop().call_soon(door_of(self._app).stop_streams)
+        asyncio.get_running_loop().call_soon(worker_threads_of(self._app).stop_streams)
         await super().shutdown(sockets)
         waiting.cancel()
         if self.force_exit:  # uvicorn has skipped this
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.lifespan.shutdown(), LAST_WORDS_S)
+                await asyncio.wait_for(self.lifespan.shutdown(), LIFESPAN_SHUTDOWN_S)
 
-    async def _hang_up(self) -> None:
+    async def _abort_connections(self) -> None:
         """Once patience is over, or the service was told to stop again, wait for no caller any more."""
-        give_up_s = time.monotonic() + self._patience_s
-        while not self.force_exit and time.monotonic() < give_up_s:
-            await asyncio.sleep(LOOK_EVERY_S)
+        deadline_s = time.monotonic() + self._timeout_s
+        while not self.force_exit and time.monotonic() < deadline_s:
+            await asyncio.sleep(POLL_INTERVAL_S)
         self.force_exit = True
         connections = list(self.server_state.connections)
         if connections:

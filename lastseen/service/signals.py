@@ -26,7 +26,7 @@ class StopSignals:
         self._is_starting = False
         self._listeners: list[Callable[[int], None]] = []
 
-    def then(self, listener: Callable[[int], None]) -> None:
+    def on_signal(self, listener: Callable[[int], None]) -> None:
         """Call `listener`, in the signal's handler, with how often it has been; at once, if it has been already."""
         self._listeners.append(listener)
         if self.count:

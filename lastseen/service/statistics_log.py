@@ -14,7 +14,7 @@ _logger = logging.getLogger("lastseen.statistics")
 
 
 @contextmanager
-def logged_figures(engine: Engine, every_s: float | None) -> Iterator[None]:
+def statistics_logged(engine: Engine, every_s: float | None) -> Iterator[None]:
     """Meanwhile log the engine's figures every so many seconds; never, if that is `None`."""
     if every_s is None:
         yield

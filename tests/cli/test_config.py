@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from lastseen.cli.program import app
 from lastseen.configuration.configuration import IN_MEMORY, SETTINGS, Configuration, configure, shown_value
 from lastseen.configuration.profiles import PROFILES
-from lastseen.configuration.sources import Given
+from lastseen.configuration.sources import SourcedValue
 from lastseen.docs.configuration_page import configuration_page, explanations
 from lastseen.engine.errors import InvalidSetting
 
@@ -89,8 +89,8 @@ def test_what_a_command_says_itself_is_below_the_profile_and_above_all_else() ->
     configured = configure(
         {"port": "1"},
         environment={"LASTSEEN_LOG": "kafka://production:9092/sessions"},
-        defaults={"idle_ttl": Given("1s", "lastseen dev"), "max_age": Given("1s", "lastseen dev")},
-        fixed={"log": Given("memory://", "lastseen dev")},
+        defaults={"idle_ttl": SourcedValue("1s", "lastseen dev"), "max_age": SourcedValue("1s", "lastseen dev")},
+        fixed={"log": SourcedValue("memory://", "lastseen dev")},
     )
     assert configured.values["idle_ttl"].origin == "profile production"
     assert configured.values["max_age"] == ("1s", "lastseen dev")

@@ -22,7 +22,7 @@ from typer.testing import CliRunner, Result
 
 import lastseen
 from infra.kafka.access import Certificate
-from lastseen.cli import doctoring
+from lastseen.cli import doctor
 from lastseen.cli.program import app
 from lastseen.configuration.service_settings import ServiceSettings
 from lastseen.doctor import machine
@@ -180,7 +180,7 @@ def test_a_snapshot_whose_digest_is_not_the_logs(log: Path) -> None:
 
 
 def test_a_long_log_is_left_to_verify(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_snapshot, "FOLDED_AT_MOST", 29)
+    monkeypatch.setattr(doctor_snapshot, "MAX_FOLDED", 29)
     found = findings(log)
     assert found["digest"]["severity"] == "note"
     assert "lastseen verify" in found["digest"]["next_step"]
@@ -406,9 +406,9 @@ def test_a_service_that_speaks_tls(log: Path, tmp_path: Path, monkeypatch: pytes
     [("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("::1", "[::1]"), ("[::1]", "[::1]"), ("localhost", "localhost")],
 )
 def test_where_a_service_is_reached(host: str, reached: str) -> None:
-    assert doctoring._address(ServiceSettings(host=host, port=1)) == f"http://{reached}:1"
-    assert doctoring._address(ServiceSettings(host=host, port=0)) is None
-    assert doctoring._address(ServiceSettings(host=host, roles=("view",))) is None
+    assert doctor._address(ServiceSettings(host=host, port=1)) == f"http://{reached}:1"
+    assert doctor._address(ServiceSettings(host=host, port=0)) is None
+    assert doctor._address(ServiceSettings(host=host, roles=("view",))) is None
 
 
 def test_no_service_runs(log: Path, port: str, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from lastseen.cli.exits import EXIT_CODES
+from lastseen.cli.exit_codes import EXIT_CODES
 from lastseen.docs.cli_page import cli_page, commands
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import lastseen
-from lastseen.cli.exits import EXIT_CODES
+from lastseen.cli.exit_codes import EXIT_CODES
 from lastseen.cli.program import app
 from lastseen.copying.copy_plan import LEFT_OUT, CopyScript
 from lastseen.engine.log.port import Message

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import lastseen
-from lastseen.doctor.sqlite_log import file_seen
+from lastseen.doctor.sqlite_log import opened_file
 from lastseen.embedded.audit import rebuild, verify
 from lastseen.engine.errors import LastseenError, LogCorrupt, SnapshotError
 from lastseen.projections.history import History
@@ -107,7 +107,7 @@ def test_a_schema_whose_words_are_no_text_is_a_typed_error_wherever_it_is(
     with refused, lastseen.open_engine(url, clock=lastseen.ManualClock(sound.now_ms), background=False) as engine:
         assert any("snapshot" in note for note in engine.notes), "it goes on without, and says so"
     if name == LOG:
-        with pytest.raises(LogCorrupt), file_seen(place):
+        with pytest.raises(LogCorrupt), opened_file(place):
             pytest.fail("a damaged log was looked at")
 
 

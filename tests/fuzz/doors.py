@@ -19,7 +19,7 @@ import httpx
 from typer.testing import CliRunner
 
 import lastseen
-from lastseen.cli.exits import EXIT_CODES
+from lastseen.cli.exit_codes import EXIT_CODES
 from lastseen.compat.gateway.importing import import_sessions as import_gateway
 from lastseen.configuration.configuration import configure
 from lastseen.engine.codec import decode

@@ -13,7 +13,7 @@ import uvicorn
 import uvloop
 
 from lastseen import Engine
-from lastseen.http.application import build, door_of
+from lastseen.http.application import build, worker_threads_of
 
 PATIENCE_S = 20
 
@@ -38,7 +38,7 @@ class Served:
 
     async def _serve(self) -> None:
         await self._server.serve(sockets=[self._socket])
-        await door_of(self.app).close()
+        await worker_threads_of(self.app).close()
 
     def client(self, **options: Any) -> httpx.Client:
         """A client of the server."""
@@ -58,7 +58,7 @@ class Served:
     def stop(self) -> None:
         """End streams, finish what is under way, stop."""
         if self._thread.is_alive():
-            door_of(self.app).stop_streams()
+            worker_threads_of(self.app).stop_streams()
             self._server.should_exit = True
             self._thread.join(PATIENCE_S)
         assert not self._thread.is_alive()

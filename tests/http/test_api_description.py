@@ -13,7 +13,7 @@ import lastseen
 from lastseen.docs.http_api import openapi
 from lastseen.http.application import build, operations_of
 from lastseen.http.operation import Operation
-from lastseen.http.worker_threads import Door
+from lastseen.http.worker_threads import WorkerThreads
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def described() -> dict[str, Any]:
 def operations() -> Iterator[list[Operation]]:
     """What it is made from."""
     with lastseen.open_engine("memory://", background=False) as engine:
-        yield operations_of(Door(engine))
+        yield operations_of(WorkerThreads(engine))
 
 
 def test_it_is_openapi(described: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from served import PATIENCE_S, Served
 
 import lastseen
 from lastseen import Engine
-from lastseen.http.application import build, door_of, operations_of
+from lastseen.http.application import build, operations_of, worker_threads_of
 from lastseen.http.guard.guard import Guard
 from lastseen.http.routes import health, metrics
 from lastseen.http.routes.metrics import STREAM_PATHS
@@ -47,7 +47,7 @@ class InProcess:
 
         async def call() -> None:
             await asyncio.wait_for(self.app(scope, receive, send), PATIENCE_S)
-            await door_of(self.app).close()
+            await worker_threads_of(self.app).close()
 
         asyncio.run(call())
         start, *rest = sent
@@ -67,7 +67,7 @@ def known() -> Iterator[Engine]:
 
 def readable(engine: Engine) -> list[str]:
     """Each path that can be read, of a session that lives."""
-    operations = operations_of(door_of(build(engine)))
+    operations = operations_of(worker_threads_of(build(engine)))
     paths = [each.path for each in operations if each.method == "GET" and each.path not in STREAM_PATHS]
     assert len(paths) >= 12
     return [path.replace("{key}", "alive").replace("{id}", "none").replace("{name}", "none") for path in paths]

@@ -16,7 +16,7 @@ from lastseen import Engine
 from lastseen.api.problems import Problem as Refusal
 from lastseen.auth.caller import Caller
 from lastseen.engine.errors import LogUnavailable, OutcomeUnknown
-from lastseen.http.idempotency import KEPT_S, Idempotency
+from lastseen.http.idempotency import REMEMBER_S, Idempotency
 
 Problem = Callable[[httpx.Response], dict[str, Any]]
 ANA = Caller("ana", frozenset())
@@ -95,7 +95,7 @@ def test_after_a_failure_it_is_tried_again(
 
 def test_only_so_many_are_remembered_and_only_so_long() -> None:
     now_s = 0.0
-    memory = Idempotency("a log", most=2, clock=lambda: now_s)
+    memory = Idempotency("a log", max_keys=2, clock=lambda: now_s)
     runs: list[str] = []
 
     async def run(session_id: str) -> Response:
@@ -113,7 +113,7 @@ def test_only_so_many_are_remembered_and_only_so_long() -> None:
     assert len(memory) == 2
     assert asyncio.run(ask("b")) == 0
     assert asyncio.run(ask("a")) == 1, "the oldest was forgotten"
-    now_s = KEPT_S + 1
+    now_s = REMEMBER_S + 1
     assert asyncio.run(ask("a")) == 1, "after a day it is another request"
 
 

@@ -42,7 +42,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """One server for all requests."""
     patch = pytest.MonkeyPatch()
     patch.setattr("lastseen.http.worker_threads.POSITION_WAIT_S", 0.01)
-    patch.setattr("lastseen.http.routes.operations.MAX_UNDER_WAY", 50)
+    patch.setattr("lastseen.http.routes.operations.MAX_RUNNING", 50)
     folder: Path = tmp_path_factory.mktemp("schemathesis")
     with lastseen.open_engine(f"sqlite:///{folder / 'log.db'}") as engine, Served(engine) as served:
         with served.client() as client:

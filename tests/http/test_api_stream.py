@@ -191,7 +191,7 @@ def test_what_a_filter_kept_back_is_not_told_again(
     listen: Callable[..., EventSource], engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lastseen.http.routes.stream.HEARTBEAT_S", 0.05)
-    monkeypatch.setattr("lastseen.http.routes.stream.LONGEST_S", 1.0)
+    monkeypatch.setattr("lastseen.http.routes.stream.MAX_STREAM_S", 1.0)
     source = listen(prefix="mine")
     engine.open("theirs")
     assert source.rest() == []
@@ -202,7 +202,7 @@ def test_what_a_filter_kept_back_is_not_told_again(
 def test_a_listener_that_is_slow_hears_everything(
     listen: Callable[..., EventSource], engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lastseen.http.fanout.QUEUED", 5)
+    monkeypatch.setattr("lastseen.http.fanout.MAX_QUEUED", 5)
     monkeypatch.setattr("lastseen.projections.subscriptions.QUEUED_FACTS", 50)
     source = listen()
     keys = [f"key-{number}" for number in range(60)]
@@ -229,7 +229,7 @@ def test_a_stream_ends_in_good_order_when_the_service_does(served: Served, engin
 def test_a_stream_is_cut_after_a_while_and_goes_on(
     listen: Callable[..., EventSource], engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lastseen.http.routes.stream.LONGEST_S", 0.0)
+    monkeypatch.setattr("lastseen.http.routes.stream.MAX_STREAM_S", 0.0)
     source = listen()
     assert source.rest() == []
     engine.open("a")

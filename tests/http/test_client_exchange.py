@@ -14,8 +14,8 @@ from lastseen import ServiceError
 from lastseen.api.problems import Problem, document, problem_of
 from lastseen.client import commands as calls
 from lastseen.client.address import address_of
-from lastseen.client.call import Call, Lost, Reply
-from lastseen.client.retries import Line, Pause, Send, carry_out
+from lastseen.client.call import Call, NoResponse, Response
+from lastseen.client.retries import Connection, Pause, Send, attempt_steps
 from lastseen.engine import errors
 from lastseen.engine.errors import (
     AlreadyDone,
@@ -33,7 +33,7 @@ from lastseen.engine.errors import (
 KEY = "telegram:42"
 ID = "h3Zq0mJ5Tn2b8c1xYw9KfA"
 SECRET = "lst_verysecret"
-RESET, REFUSED = Lost("ReadError", True), Lost("ConnectError", False)
+RESET, REFUSED = NoResponse("ReadError", True), NoResponse("ConnectError", False)
 SESSION = {
     "key": KEY, "session_id": ID, "status": "active", "version": 3, "owner": None, "created_at_ms": 1,
     "last_active_at_ms": 2, "deadline_ms": None, "deadline_reason": None, "holders": {}, "position": [0, 7],
@@ -54,28 +54,30 @@ UNSAFE: list[Call[Any]] = [
 ]  # fmt: skip
 
 
-def session(**members: Any) -> Reply:
+def session(**members: Any) -> Response:
     """A success."""
-    return Reply(200, {"position": "0:7"}, json.dumps({**SESSION, **members}).encode())
+    return Response(200, {"position": "0:7"}, json.dumps({**SESSION, **members}).encode())
 
 
-def problem(of: LastseenError | Problem, **headers: str) -> Reply:
+def problem(of: LastseenError | Problem, **headers: str) -> Response:
     """A refusal, as the service makes it."""
     stated = problem_of(of) if isinstance(of, LastseenError) else of
     told = {name.lower(): value for name, value in stated.headers.items()}
-    return Reply(stated.status, {"content-type": "application/problem+json", **told, **headers}, document(stated))
+    return Response(stated.status, {"content-type": "application/problem+json", **told, **headers}, document(stated))
 
 
 class Driven:
     """A call, carried out by a script of answers on a clock that pauses turn."""
 
-    def __init__(self, call: Call[Any], script: list[Reply | Lost], timeout_s: float = 10, **options: Any) -> None:
+    def __init__(
+        self, call: Call[Any], script: list[Response | NoResponse], timeout_s: float = 10, **options: Any
+    ) -> None:
         self.now_s = 1_000.0
         self.is_whole = options.pop("is_whole", True)
         """Whether all of the script is to be needed."""
         self.sent: list[Send] = []
         self.pauses: list[float] = []
-        self.line = options.pop("line", None) or Line(
+        self.connection = options.pop("connection", None) or Connection(
             address_of(options.pop("address", "http://one:8321")), SECRET, timeout_s, now_s=lambda: self.now_s,
             jitter=lambda: 0.5, **options,
         )  # fmt: skip
@@ -85,11 +87,11 @@ class Driven:
             self._drive(call, list(script))
         except LastseenError as error:
             self.error = error
-        assert SECRET not in f"{self.error!r} {self.line!r} {self.error and self.error.__cause__!r}"
+        assert SECRET not in f"{self.error!r} {self.connection!r} {self.error and self.error.__cause__!r}"
 
-    def _drive(self, call: Call[Any], script: list[Reply | Lost]) -> None:
-        exchange = carry_out(call, self.line)
-        answer: Reply | Lost | None = None
+    def _drive(self, call: Call[Any], script: list[Response | NoResponse]) -> None:
+        exchange = attempt_steps(call, self.connection)
+        answer: Response | NoResponse | None = None
         while True:
             try:
                 step = exchange.send(answer)
@@ -105,14 +107,14 @@ class Driven:
                 self.sent.append(step)
                 answer = script.pop(0) if len(script) > 1 or not self.repeats_last(script) else script[0]
 
-    def repeats_last(self, script: list[Reply | Lost]) -> bool:
+    def repeats_last(self, script: list[Response | NoResponse]) -> bool:
         """Whether the last answer is given for ever."""
-        return bool(script) and isinstance(script[0], Lost) and script[0].why == "for ever"
+        return bool(script) and isinstance(script[0], NoResponse) and script[0].why == "for ever"
 
 
-def for_ever(may_have_acted: bool) -> Lost:
+def for_ever(may_have_acted: bool) -> NoResponse:
     """No answer, now and later."""
-    return Lost("for ever", may_have_acted)
+    return NoResponse("for ever", may_have_acted)
 
 
 # ── sending again ──
@@ -136,7 +138,7 @@ def test_what_may_do_harm_is_not(call: Call[Any]) -> None:
 @pytest.mark.parametrize("call", UNSAFE, ids=lambda call: call.path)
 def test_what_was_never_sent_is_always_sent_again(call: Call[Any]) -> None:
     unavailable = problem(errors.LogUnavailable("locked"))
-    success = Reply(204, {}, b"") if call.path.endswith("close") else session()
+    success = Response(204, {}, b"") if call.path.endswith("close") else session()
     driven = Driven(call, [REFUSED, unavailable, success])
     assert driven.error is None
     assert len(driven.sent) == 3
@@ -198,7 +200,7 @@ def test_a_refusal_is_not_sent_again() -> None:
         assert str(driven.error) == "no"
 
 
-def planned(*due: str) -> Reply:
+def planned(*due: str) -> Response:
     rows = [
         {
             "key": key,
@@ -212,7 +214,7 @@ def planned(*due: str) -> Reply:
         for key in due
     ]
     plan = {"plan": "p1", "applied": False, "due": rows, "due_total": len(rows), "spared": [], "spared_total": 0}
-    return Reply(200, {}, json.dumps(plan).encode())
+    return Response(200, {}, json.dumps(plan).encode())
 
 
 def test_a_plan_is_made_and_carried_out_once() -> None:
@@ -282,7 +284,7 @@ def test_a_request_that_came_too_slowly_is_sent_again() -> None:
 
 @pytest.mark.parametrize("status", [502, 503, 504])
 def test_a_proxy_that_gives_up_tells_nothing_of_the_outcome(status: int) -> None:
-    proxy = Reply(status, {"content-type": "text/html"}, b"<h1>Bad gateway</h1>")
+    proxy = Response(status, {"content-type": "text/html"}, b"<h1>Bad gateway</h1>")
     assert isinstance(Driven(calls.rotate(KEY), [proxy]).error, OutcomeUnknown)
     assert Driven(calls.touch(KEY), [proxy, session()]).result.version == 3
     assert Driven(calls.get(KEY), [proxy, session()]).result.version == 3
@@ -300,7 +302,7 @@ NONSENSE = [
 
 @pytest.mark.parametrize("content", NONSENSE)
 def test_a_lying_service_is_found_out(content: bytes) -> None:
-    lie = Reply(200, {}, content)
+    lie = Response(200, {}, content)
     read = Driven(calls.get(KEY), [lie])
     assert type(read.error) is ServiceError
     assert read.error.status == 200
@@ -318,11 +320,11 @@ LISTS: list[Callable[[], Call[Any]]] = [
 def test_so_is_one_that_lies_of_more(make: Callable[[], Call[Any]], content: bytes) -> None:
     if make is calls.statistics and content.startswith(b"{"):
         content = b"7"  # any object will do there
-    assert type(Driven(make(), [Reply(200, {}, content)]).error) is ServiceError
+    assert type(Driven(make(), [Response(200, {}, content)]).error) is ServiceError
 
 
 def test_more_touches_than_the_service_takes_are_refused() -> None:
-    assert calls.touch_many(["a"] * 10_000).repeats
+    assert calls.touch_many(["a"] * 10_000).is_repeatable
     with pytest.raises(errors.InvalidSetting, match="10001 keys"):
         calls.touch_many(["a"] * 10_001)
 
@@ -332,20 +334,20 @@ def test_a_verdict_that_is_none_is_found_out() -> None:
         "key": KEY, "offset": 1, "partition": 0, "at_ms": 1, "verdict": "maybe", "name": None, "session_id": None,
         "event_id": None, "source": None, "reason": None,
     }  # fmt: skip
-    answer = Reply(200, {}, json.dumps({"records": [row]}).encode())
+    answer = Response(200, {}, json.dumps({"records": [row]}).encode())
     assert type(Driven(calls.history(KEY), [answer]).error) is ServiceError
 
 
 def test_touches_are_counted() -> None:
     applied = {"result": "applied", "session_id": ID, "version": 2, "last_active_at_ms": 1, "deadline_ms": None, "position": [0, 1]}  # fmt: skip  # noqa: E501
-    answer = Reply(200, {}, json.dumps({"results": [applied]}).encode())
+    answer = Response(200, {}, json.dumps({"results": [applied]}).encode())
     assert Driven(calls.touch_many(["a"]), [answer]).result[0].version == 2
     assert type(Driven(calls.touch_many(["a", "b"]), [answer]).error) is OutcomeUnknown
 
 
 @pytest.mark.parametrize("status", [301, 307, 400, 404, 405, 418, 500])
 def test_what_is_none_of_ours_has_its_status(status: int) -> None:
-    driven = Driven(calls.get(KEY), [Reply(status, {"location": "http://evil:1/"}, b"elsewhere")])
+    driven = Driven(calls.get(KEY), [Response(status, {"location": "http://evil:1/"}, b"elsewhere")])
     assert isinstance(driven.error, ServiceError)
     assert (driven.error.status, driven.error.kind) == (status, None)
     assert len(driven.sent) == 1
@@ -375,7 +377,7 @@ def test_errors_of_other_names_are_none_of_the_engines() -> None:
 # ── owners ──
 
 
-def owned_by(address: str | None) -> Reply:
+def owned_by(address: str | None) -> Response:
     return problem(NotOwner("not here", address))
 
 
@@ -419,38 +421,38 @@ def test_an_owner_that_is_not_known_yet_is_waited_for() -> None:
 
 def test_what_was_seen_is_asked_for() -> None:
     first = Driven(calls.touch(KEY), [session()])
-    line = first.line
-    line.seen.add("2:5,0:3")
-    line.seen.add("nonsense, 1:1x, :")
-    second = Driven(calls.get(KEY), [session()], line=line)
+    connection = first.connection
+    connection.seen.add("2:5,0:3")
+    connection.seen.add("nonsense, 1:1x, :")
+    second = Driven(calls.get(KEY), [session()], connection=connection)
     assert second.sent[0].query == {"min_position": "2:5,0:7"}
-    assert "min_position" not in Driven(calls.touch(KEY), [session()], line=line).sent[0].query
-    line.seen.forget()
-    assert Driven(calls.list(), [Reply(200, {}, b'{"sessions":[],"cursor":null}')], line=line).sent[0].query == {
-        "sort": "lru", "limit": "100",
-    }  # fmt: skip
+    assert "min_position" not in Driven(calls.touch(KEY), [session()], connection=connection).sent[0].query
+    connection.seen.forget()
+    empty_page = Response(200, {}, b'{"sessions":[],"cursor":null}')
+    listed = Driven(calls.list(), [empty_page], connection=connection)
+    assert listed.sent[0].query == {"sort": "lru", "limit": "100"}
 
 
 def test_it_need_not_be() -> None:
-    line = Driven(calls.touch(KEY), [session()], reads_own_writes=False).line
-    assert Driven(calls.get(KEY), [session()], line=line).sent[0].query == {}
+    connection = Driven(calls.touch(KEY), [session()], reads_own_writes=False).connection
+    assert Driven(calls.get(KEY), [session()], connection=connection).sent[0].query == {}
 
 
 def test_no_more_is_asked_for_than_the_service_takes() -> None:
-    line = Driven(calls.touch(KEY), [session()]).line
-    line.seen.add(",".join(f"{n}:{10**17}" for n in range(200)))
-    (sent,) = Driven(calls.get(KEY), [session()], line=line).sent
+    connection = Driven(calls.touch(KEY), [session()]).connection
+    connection.seen.add(",".join(f"{n}:{10**17}" for n in range(200)))
+    (sent,) = Driven(calls.get(KEY), [session()], connection=connection).sent
     assert sent.query["min_position"].count(",") == 99
 
 
 # ── whatever is answered ──
 
 PAGE = b"<html>"
-GARBAGE, TOO_BUSY = Reply(200, {}, PAGE), Problem(429, "too-many-requests", "no", headers={"Retry-After": "1"})
-MAY_HAVE_ACTED = [RESET, GARBAGE, problem(OutcomeUnknown("?")), Reply(502, {}, PAGE), Reply(500, {}, PAGE)]
+GARBAGE, TOO_BUSY = Response(200, {}, PAGE), Problem(429, "too-many-requests", "no", headers={"Retry-After": "1"})
+MAY_HAVE_ACTED = [RESET, GARBAGE, problem(OutcomeUnknown("?")), Response(502, {}, PAGE), Response(500, {}, PAGE)]
 HAS_NOT = [
     REFUSED, problem(LogUnavailable("locked")), problem(TOO_BUSY), owned_by(None), owned_by("http://two:1"), EXISTS,
-    ENDED, problem(VersionConflict("changed")), problem(AlreadyDone("it is")), Reply(307, {}, b""),
+    ENDED, problem(VersionConflict("changed")), problem(AlreadyDone("it is")), Response(307, {}, b""),
 ]  # fmt: skip
 EVERY_CALL = [*PLAIN, *PINNED, *UNSAFE, calls.create(KEY), calls.close(KEY, session_id=ID), calls.release(KEY, "job")]
 
@@ -461,7 +463,7 @@ EVERY_CALL = [*PLAIN, *PINNED, *UNSAFE, calls.create(KEY), calls.close(KEY, sess
     timeout_s=st.sampled_from([0.01, 0.5, 10.0]),
 )
 def test_no_call_goes_on_for_ever_or_does_harm(call: Call[Any], script: list[Any], timeout_s: float) -> None:
-    success = Reply(204, {}, b"") if call.path.endswith("close") else session()
+    success = Response(204, {}, b"") if call.path.endswith("close") else session()
     driven = Driven(call, [*script, *[success] * 20], timeout_s, is_whole=False)
     heard = [*script, *[success] * 20][: len(driven.sent)]
     assert sum(driven.pauses) < 2 * timeout_s  # a call that reads again has a time of its own
@@ -475,6 +477,6 @@ def test_no_call_goes_on_for_ever_or_does_harm(call: Call[Any], script: list[Any
         assert type(driven.error) not in (LogUnavailable, NotOwner, ServiceError) or answered(posts[lost[-1] + 1 :])
 
 
-def answered(after: list[Reply | Lost]) -> bool:
+def answered(after: list[Response | NoResponse]) -> bool:
     """Whether a later answer was a refusal, and so an answer to all."""
-    return any(isinstance(each, Reply) and each.status in (307, 404, 409, 410, 412) for each in after)
+    return any(isinstance(each, Response) and each.status in (307, 404, 409, 410, 412) for each in after)

@@ -273,7 +273,7 @@ def test_nobody_is_there(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["client", "async client"])
 def test_an_answer_without_end_is_cut_off(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("client", "async_client"):
-        monkeypatch.setattr(f"lastseen.client.{module}.MAX_ANSWER_BYTES", 100)
+        monkeypatch.setattr(f"lastseen.client.{module}.MAX_RESPONSE_BYTES", 100)
     big = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + b"x" * 1000
     with Rude(saying(big)) as rude, client_of(kind, rude.address, timeout=0.5) as client:
         with pytest.raises(OutcomeUnknown):
@@ -296,16 +296,16 @@ def test_who_gets_no_turn_has_done_nothing(kind: str) -> None:
     with Rude(silent) as rude, client_of(kind, rude.address, timeout=0.2, connections=1) as client:
         # As if another call were under way all the time.
         if kind == "client":
-            assert client._turns.acquire()
+            assert client._slots.acquire()
         else:
-            assert client._wait(client._twin._turns.acquire())
+            assert client._wait(client._twin._slots.acquire())
         with pytest.raises(LogUnavailable, match="1 calls were under way"):
             client.rotate(KEY)
         assert rude.served == 0
         if kind == "client":
-            client._turns.release()
+            client._slots.release()
         else:
-            client._twin._turns.release()
+            client._twin._slots.release()
         for _ in range(3):  # a turn is given back, whatever became of the call
             with pytest.raises(OutcomeUnknown):
                 client.rotate(KEY)

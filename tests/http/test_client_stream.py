@@ -18,7 +18,7 @@ from served import Served
 
 import lastseen
 from lastseen import AsyncClient, Client, Engine, ServiceError
-from lastseen.client.event_stream import LONGEST_EVENT, EventReader
+from lastseen.client.event_stream import MAX_EVENT_BYTES, EventReader
 from lastseen.engine.errors import LogUnavailable
 from lastseen.projections.facts import Fact, FactId, encode
 
@@ -59,7 +59,7 @@ def test_half_an_event_is_neither_told_nor_remembered() -> None:
     reader = EventReader(None)
     assert list(reader.feed(whole + half[:-1])) == [fact(0)]
     assert reader.last_event_id == "log:1"
-    reader.broke_off()
+    reader.connection_lost()
     assert list(reader.feed(event(1))) == [fact(1)]
 
 
@@ -72,7 +72,7 @@ def test_a_place_without_a_fact_counts() -> None:
 LIES = [b"data: {}\n\n", b"data: hello\n\n", b"data: \xff\n\n", b"data: [1]\n\n", b"data: " + b"[" * 9_999 + b"\n\n"]
 
 
-@pytest.mark.parametrize("lie", [*LIES, b"data: " + b"x" * (LONGEST_EVENT + 1), b"data: x\n" * LONGEST_EVENT])
+@pytest.mark.parametrize("lie", [*LIES, b"data: " + b"x" * (MAX_EVENT_BYTES + 1), b"data: x\n" * MAX_EVENT_BYTES])
 def test_what_is_no_fact_is_an_error(lie: bytes) -> None:
     with pytest.raises(ServiceError):
         list(EventReader(None).feed(lie))
@@ -125,13 +125,13 @@ def facts_of(kind: str, transport: Any, count: int, last_event_id: str | None = 
     """So many facts, as either client hears them."""
     if kind == "client":
         with Client("http://one:1", "token", transport=transport) as client:
-            client._line.jitter = lambda: 0.0
+            client._connection.jitter = lambda: 0.0
             with client.events(last_event_id, **options) as events:
                 return [next(events) for _ in range(count)]
 
     async def listen() -> list[Fact]:
         async with AsyncClient("http://one:1", "token", transport=transport) as client:
-            client._line.jitter = lambda: 0.0
+            client._connection.jitter = lambda: 0.0
             async with client.events(last_event_id, **options) as events:
                 return [await anext(events) for _ in range(count)]
 

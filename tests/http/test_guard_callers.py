@@ -12,10 +12,10 @@ import pytest
 from asgi_caller import Answer, once, receiver, request, sender, until
 
 import lastseen
-from lastseen.auth.caller import ANYONE, Caller, Scope
+from lastseen.auth.caller import ANONYMOUS, Caller, Scope
 from lastseen.auth.token_file import TokenFile
 from lastseen.engine.errors import InvalidSetting
-from lastseen.http.guard.guard import NOBODY, Guard, allowed_hosts, check_exposure, guard
+from lastseen.http.guard.guard import UNAUTHENTICATED, Guard, allowed_hosts, check_exposure, guard
 from lastseen.http.guard.live_tokens import LiveTokens
 from lastseen.http.guard.origins import Origins
 from lastseen.monitoring.masking import Mask, masked
@@ -158,8 +158,8 @@ def test_a_service_does_not_start_on_a_file_that_is_no_good(tmp_path: Path) -> N
 def test_what_is_open_needs_no_token_and_may_do_nothing(place: Place) -> None:
     for path in ("/livez", "/readyz", "/problems/forbidden"):
         assert place.ask(None, path=path).status == 200
-    assert place.inner.callers == [NOBODY] * 3
-    assert not any(NOBODY.may(scope) for scope in Scope)
+    assert place.inner.callers == [UNAUTHENTICATED] * 3
+    assert not any(UNAUTHENTICATED.may(scope) for scope in Scope)
     for path in ("/livez/", "/livez/../v1/sessions", "/metrics", "/openapi.json", "/", "/problems", "//livez"):
         assert place.ask(None, path=path).status == 401, path
 
@@ -202,7 +202,7 @@ def test_on_the_loopback_it_needs_none(host: str) -> None:
     check_exposure(host, has_tokens=False)
     inner = Inner()
     assert once(guard(host=host)(inner), request(host="localhost:8321")).status == 200
-    assert inner.callers == [ANYONE]
+    assert inner.callers == [ANONYMOUS]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:8321", "localhost", "LocalHost.:1", "[::1]:8321", "[::1]"])

@@ -18,7 +18,7 @@ from lastseen.engine.errors import InvalidSetting
 from lastseen.http.guard.body_limits import is_too_deep
 from lastseen.http.guard.guard import Guard
 from lastseen.http.guard.limits import Limits
-from lastseen.http.guard.rate_limit import Rates
+from lastseen.http.guard.rate_limit import RateLimiter
 
 SMALL = Limits(max_body_bytes=1000, max_waiting_body_bytes=2500, max_json_depth=4, max_requests=2, max_streams=1)
 
@@ -374,7 +374,7 @@ def test_a_body_that_is_too_deep_is_refused_before_it_is_parsed() -> None:
 
 
 def test_a_bucket_fills_steadily_and_says_what_is_left() -> None:
-    rates = Rates(per_s=2, burst=4)
+    rates = RateLimiter(per_s=2, burst=4)
     told = [dict(rates.take("a", 0, 100.0)) for _ in range(4)]
     assert told[0] == {b"ratelimit-policy": b'"requests";q=4;w=2', b"ratelimit": b'"requests";r=3;t=1'}
     assert told[3][b"ratelimit"] == b'"requests";r=0;t=2'
@@ -393,7 +393,7 @@ def test_a_bucket_fills_steadily_and_says_what_is_left() -> None:
 
 
 def test_refusals_cost_nothing_and_a_clock_that_goes_back_gives_nothing() -> None:
-    rates = Rates(per_s=1, burst=1)
+    rates = RateLimiter(per_s=1, burst=1)
     rates.take("a", 0, 100.0)
     for _ in range(50):
         with pytest.raises(Problem):
@@ -404,7 +404,7 @@ def test_refusals_cost_nothing_and_a_clock_that_goes_back_gives_nothing() -> Non
 
 
 def test_a_large_body_counts_as_many_requests() -> None:
-    rates = Rates(per_s=1, burst=10)
+    rates = RateLimiter(per_s=1, burst=10)
     rates.take("a", 8 * 16_384, 100.0)
     rates.take("a", 0, 100.0)
     with pytest.raises(Problem):
@@ -414,7 +414,7 @@ def test_a_large_body_counts_as_many_requests() -> None:
 
 @given(st.lists(st.floats(min_value=0, max_value=3), max_size=60))
 def test_nobody_gets_more_than_the_rate_and_the_burst(pauses: list[float]) -> None:
-    rates, now_s, taken = Rates(per_s=3, burst=5), 0.0, 0
+    rates, now_s, taken = RateLimiter(per_s=3, burst=5), 0.0, 0
     for pause in pauses:
         now_s += pause
         try:

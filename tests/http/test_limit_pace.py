@@ -11,11 +11,11 @@ import pytest
 
 import lastseen
 from lastseen.api.problems import Problem
-from lastseen.auth.caller import ANYONE, Caller, Scope
-from lastseen.http import worker_threads as doors
-from lastseen.http.guard.concurrency import Room
-from lastseen.http.guard.overload import LASTING_S, LOOK_S, LoopWatch, Pace, pace_now
-from lastseen.http.worker_threads import Door
+from lastseen.auth.caller import ANONYMOUS, Caller, Scope
+from lastseen.http import worker_threads
+from lastseen.http.guard.concurrency import ConcurrencyLimit
+from lastseen.http.guard.overload import SAMPLE_INTERVAL_S, SUSTAINED_S, AdaptiveLimit, LoopMonitor, current_limit
+from lastseen.http.worker_threads import WorkerThreads
 
 PLACES = 256
 FEWEST = PLACES // 8
@@ -27,18 +27,18 @@ class Looks:
     """Looks at an event loop, one after another."""
 
     def __init__(self) -> None:
-        self.pace = Pace(PLACES)
+        self.limit = AdaptiveLimit(PLACES)
         self.now_s = 1_000.0
 
     def late(self, late_s: float, for_s: float, threads_s: float | None = None) -> int:
         """For so long it is so late at each look; the limit then."""
         until_s = self.now_s + for_s
         while self.now_s < until_s:
-            self.now_s += LOOK_S + late_s
+            self.now_s += SAMPLE_INTERVAL_S + late_s
             if threads_s is not None:
-                self.pace.threads.heard(threads_s)
-            self.pace.looked(late_s, self.now_s)
-        return self.pace.limit
+                self.limit.threads.record(threads_s)
+            self.limit.observe(late_s, self.now_s)
+        return self.limit.limit
 
 
 def test_a_loop_that_stays_late_lets_fewer_in_and_more_again_once_it_rests() -> None:
@@ -46,9 +46,9 @@ def test_a_loop_that_stays_late_lets_fewer_in_and_more_again_once_it_rests() -> 
     assert looks.late(0.0, 1) == PLACES
     assert looks.late(0.03, 0.4) == FEWEST
     assert looks.late(0.03, 5) == FEWEST, "and never less"
-    assert FEWEST < looks.late(0.0, 4 * LASTING_S) < PLACES, "step by step"
+    assert FEWEST < looks.late(0.0, 4 * SUSTAINED_S) < PLACES, "step by step"
     assert looks.late(0.0, 2) == PLACES
-    assert looks.pace.is_free
+    assert looks.limit.is_unrestricted
 
 
 def test_a_burst_is_let_in() -> None:
@@ -67,85 +67,85 @@ def test_waiting_for_threads_counts_until_nobody_does() -> None:
 
 
 def test_few_places_stay_as_they_are() -> None:
-    pace = Pace(6)
-    assert pace.fewest == 6
+    limit = AdaptiveLimit(6)
+    assert limit.minimum == 6
 
 
 def test_who_has_none_gets_a_place_while_others_are_kept_out() -> None:
     looks = Looks()
     looks.late(0.03, 1)
-    room = Room("requests are worked on", PLACES, looks.pace)
+    room = ConcurrencyLimit("requests are worked on", PLACES, looks.limit)
     greedy, modest = Caller("greedy", READ), Caller("modest", READ)
     tenant, other = Caller("tenant", READ, "a:"), Caller("other", READ, "b:")
 
     async def story() -> None:
-        with ExitStack() as taken:
+        with ExitStack() as in_use:
             for _ in range(FEWEST // 2):
-                taken.enter_context(room.place(tenant))
-            with pytest.raises(Problem, match=f"{FEWEST // 2} of this tenant's"), room.place(tenant):
+                in_use.enter_context(room.slot(tenant))
+            with pytest.raises(Problem, match=f"{FEWEST // 2} of this tenant's"), room.slot(tenant):
                 pass
-            while room.taken < FEWEST:
-                taken.enter_context(room.place(greedy))
-            for full in (greedy, ANYONE):
-                with pytest.raises(Problem, match=f"{FEWEST} requests"), room.place(full):
+            while room.in_use < FEWEST:
+                in_use.enter_context(room.slot(greedy))
+            for full in (greedy, ANONYMOUS):
+                with pytest.raises(Problem, match=f"{FEWEST} requests"), room.slot(full):
                     pass
             for first in (modest, other):
-                with room.place(first):
-                    with pytest.raises(Problem), room.place(first):
+                with room.slot(first):
+                    with pytest.raises(Problem), room.slot(first):
                         pass
-                    assert room.taken == FEWEST + 1
-        assert room.taken == 0
-        with room.place(greedy):
+                    assert room.in_use == FEWEST + 1
+        assert room.in_use == 0
+        with room.slot(greedy):
             pass
 
     asyncio.run(story())
 
 
 def test_all_places_are_the_end_for_whoever_comes() -> None:
-    room = Room("requests are worked on", 2)
-    with ExitStack() as taken:
+    room = ConcurrencyLimit("requests are worked on", 2)
+    with ExitStack() as in_use:
         for name in ("a", "b"):
-            taken.enter_context(room.place(Caller(name, READ)))
-        with pytest.raises(Problem, match="2 requests"), room.place(Caller("c", READ)):
+            in_use.enter_context(room.slot(Caller(name, READ)))
+        with pytest.raises(Problem, match="2 requests"), room.slot(Caller("c", READ)):
             pass
 
 
 def test_the_loop_is_watched_while_that_matters() -> None:
     heard: list[float] = []
 
-    class Noting(Pace):
-        def looked(self, late_s: float, now_s: float) -> None:
+    class Noting(AdaptiveLimit):
+        def observe(self, late_s: float, now_s: float) -> None:
             heard.append(late_s)
-            super().looked(late_s, now_s)
+            super().observe(late_s, now_s)
 
     async def story() -> None:
-        watch = LoopWatch(Noting(PLACES), lambda: len(heard) < 3)
+        watch = LoopMonitor(Noting(PLACES), lambda: len(heard) < 3)
         for _ in range(2):
-            watch.begin()  # once is enough
+            watch.start()  # once is enough
         time.sleep(0.05)  # waits: keeps the event loop busy, which is what is measured
         async with asyncio.timeout(PATIENCE_S):
             while len(heard) < 3:
                 await asyncio.sleep(0)  # waits: for the next turn of the loop only
-        await asyncio.sleep(4 * LOOK_S)  # waits: for a look that must not come
+        await asyncio.sleep(4 * SAMPLE_INTERVAL_S)  # waits: for a look that must not come
         assert len(heard) == 3
 
     asyncio.run(story())
-    assert heard[0] >= 0.05 - LOOK_S - 0.001
+    assert heard[0] >= 0.05 - SAMPLE_INTERVAL_S - 0.001
 
 
 def test_a_command_tells_how_long_it_has_waited_for_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doors, "COMMAND_THREADS", 1)
-    pace = Pace(PLACES)
+    monkeypatch.setattr(worker_threads, "COMMAND_THREADS", 1)
+    limit = AdaptiveLimit(PLACES)
     heard: list[float] = []
-    monkeypatch.setattr(pace.threads, "heard", heard.append)
+    monkeypatch.setattr(limit.threads, "record", heard.append)
     gate = threading.Event()
 
-    async def story(door: Door) -> float:
-        pace_now.set(pace)
+    async def story(workers: WorkerThreads) -> float:
+        current_limit.set(limit)
         async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as group:
-            group.create_task(door.call(gate.wait, PATIENCE_S))
-            group.create_task(door.call(gate.is_set))
-            while door._limiter is None or door._limiter.statistics().tasks_waiting == 0:
+            group.create_task(workers.call(gate.wait, PATIENCE_S))
+            group.create_task(workers.call(gate.is_set))
+            while workers._limiter is None or workers._limiter.statistics().tasks_waiting == 0:
                 await asyncio.sleep(0)  # waits: for the next turn of the loop only
             waits_since_s = time.perf_counter()
             for _ in range(1_000):
@@ -154,6 +154,6 @@ def test_a_command_tells_how_long_it_has_waited_for_a_thread(monkeypatch: pytest
             return time.perf_counter() - waits_since_s
 
     with lastseen.open_engine("memory://", background=False) as engine:
-        waited_s = asyncio.run(story(Door(engine)))
+        waited_s = asyncio.run(story(WorkerThreads(engine)))
     assert len(heard) == 2
     assert heard[1] >= waited_s > 0

@@ -27,7 +27,7 @@ from lastseen.cli.program import app
 from lastseen.engine.errors import LogUnavailable
 from lastseen.engine.log.port import Message
 from lastseen.http.application import Unguarded, build
-from lastseen.http.guard.guard import NOBODY, STREAM_PATHS
+from lastseen.http.guard.guard import STREAM_PATHS, UNAUTHENTICATED
 from lastseen.http.routes import metrics
 from lastseen.monitoring.statistics_line import statistics_line
 
@@ -58,9 +58,9 @@ class Service:
 
     def __init__(self, engine: Engine, guard: Any = Unguarded, more: APIRouter | None = None) -> None:
         self.engine = engine
-        self.requests = metrics.Requests()
+        self.requests = metrics.RequestMetrics()
         routers = [metrics.router(engine, self.requests), *([] if more is None else [more])]
-        self.app = build(engine, guard=self.requests.metered(guard), operations=routers)
+        self.app = build(engine, guard=self.requests.with_metrics(guard), operations=routers)
 
     def ask(self, path: str, method: str = "GET", **more: Any) -> httpx.Response:
         async def asked() -> httpx.Response:
@@ -344,7 +344,7 @@ def test_the_number_of_series_does_not_grow_with_sessions(service: Service, engi
     ("caller", "status"),
     [
         (Caller("operator", frozenset([May.READ])), 200),
-        (NOBODY, 200),  # the guard has been told that everybody may
+        (UNAUTHENTICATED, 200),  # the guard has been told that everybody may
         (Caller("writer", frozenset([May.TOUCH])), 403),
         (Caller("tenant", frozenset([May.READ]), prefix="a:"), 403),
     ],

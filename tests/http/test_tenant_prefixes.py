@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from lastseen.auth.token_file import TokenFile
 from lastseen.configuration.configuration import configure
-from lastseen.http.application import door_of
+from lastseen.http.application import worker_threads_of
 from lastseen.service import process, server
 
 
@@ -20,10 +20,10 @@ def test_a_service_registers_the_prefixes_of_its_tokens(tmp_path: Path, monkeypa
         tokens.create(name, ["read"], prefix, 0)
     seen: list[frozenset[str]] = []
 
-    def answer_callers(app: FastAPI, *_: Any) -> None:
-        seen.append(door_of(app).engine._views._prefixes.known)
+    def run_server(app: FastAPI, *_: Any) -> None:
+        seen.append(worker_threads_of(app).engine._views._prefixes.known)
 
-    monkeypatch.setattr(server, "answer_callers", answer_callers)
+    monkeypatch.setattr(server, "run_server", run_server)
     process.serve(
         configure({"log": "memory://", "port": "0", "token_file": str(tmp_path / "tokens.json")}, environment={})
     )

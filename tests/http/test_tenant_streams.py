@@ -10,7 +10,7 @@ from asgi_caller import Answer, request, sender, until
 from tenant_requests import THEIRS
 from tenant_worlds import OURS, SECRET, World, fresh
 
-from lastseen.http.application import door_of
+from lastseen.http.application import worker_threads_of
 
 ENDING = "last"
 ASKED = [
@@ -55,7 +55,7 @@ async def heard(world: World, query: bytes, fields: list[tuple[str, str]]) -> by
     finally:
         hang_up.set()
         await listening
-        await door_of(world.app).close()
+        await worker_threads_of(world.app).close()
     return answer.body
 
 
@@ -80,7 +80,7 @@ def test_a_stream_of_other_keys_is_refused(tmp_path: Path, prefix: str) -> None:
     async def story(world: World) -> None:
         answer = await world.ask(request(path="/v1/events/stream", query=f"prefix={prefix}".encode()), b"")
         assert (answer.status, answer.slug) == (403, "forbidden")
-        await door_of(world.app).close()
+        await worker_threads_of(world.app).close()
 
     with pytest.MonkeyPatch.context() as patch:
         world = World(tmp_path / "b", THEIRS, "bob", patch)

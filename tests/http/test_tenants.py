@@ -14,7 +14,7 @@ from tenant_requests import THEIRS, Requests
 from tenant_worlds import NAMES, OURS, SECRET, World
 
 from lastseen.auth.caller import Caller, Scope
-from lastseen.http.application import door_of
+from lastseen.http.application import worker_threads_of
 from lastseen.http.guard.guard import Tokens
 
 REQUESTS = 10_000
@@ -111,7 +111,7 @@ async def compare(worlds: tuple[World, World], seed: int, count: int) -> None:
     assert [world.foreign() for world in worlds] == before, "what is theirs is as it was"
     for world in worlds:
         assert {key.startswith(OURS) for key in world.written_keys() if key is not None} == {True}
-        await door_of(world.app).close()
+        await worker_threads_of(world.app).close()
     assert statuses[200] > count // 10, "requests that are all refused would prove little"
     assert statuses[403] > count // 10
     assert requests.paths - set(served) == set(), "every route is tried"

@@ -67,9 +67,9 @@ def selectors(expression: str) -> list[promql_parser.VectorSelector]:
 @cache
 def told() -> Mapping[str, Mapping[str, set[str]]]:
     """What a live service says: metric → label → its values."""
-    requests = metrics.Requests()
+    requests = metrics.RequestMetrics()
     with lastseen.open_engine("memory://", background=False) as engine:
-        app = build(engine, guard=requests.metered(Unguarded), operations=[metrics.router(engine, requests)])
+        app = build(engine, guard=requests.with_metrics(Unguarded), operations=[metrics.router(engine, requests)])
 
         async def asked() -> str:
             async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:

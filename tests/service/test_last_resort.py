@@ -9,36 +9,36 @@ import threading
 import pytest
 
 import lastseen.service.exit_deadline
-from lastseen.service.exit_deadline import EXIT_CODE, LastResort
+from lastseen.service.exit_deadline import EXIT_CODE, ExitDeadline
 from lastseen.service.signals import StopSignals
 
 
 def test_it_ends_what_does_not_end() -> None:
     ended, codes = threading.Event(), []
-    last_resort = LastResort(StopSignals(), 0.05, lambda code: (codes.append(code), ended.set()))
-    last_resort.begin()
-    last_resort.begin()
+    last_resort = ExitDeadline(StopSignals(), 0.05, lambda code: (codes.append(code), ended.set()))
+    last_resort.start()
+    last_resort.start()
     assert ended.wait(10)
-    last_resort.over()
+    last_resort.cancel()
     assert codes == [EXIT_CODE]
 
 
 def test_what_ends_in_time_is_left_alone() -> None:
     codes: list[int] = []
-    last_resort = LastResort(StopSignals(), 60, codes.append)
-    last_resort.begin()
-    last_resort.over()
+    last_resort = ExitDeadline(StopSignals(), 60, codes.append)
+    last_resort.start()
+    last_resort.cancel()
     assert codes == []
 
 
 def test_told_twice_it_hurries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lastseen.service.exit_deadline, "HURRY_S", 0.05)
+    monkeypatch.setattr(lastseen.service.exit_deadline, "SECOND_SIGNAL_S", 0.05)
     stop, ended = StopSignals(), threading.Event()
-    last_resort = LastResort(stop, 3600, lambda _: ended.set())
+    last_resort = ExitDeadline(stop, 3600, lambda _: ended.set())
     with stop.watched():
-        last_resort.begin()
+        last_resort.start()
         os.kill(os.getpid(), signal.SIGTERM)
         assert not ended.wait(0.3)
         os.kill(os.getpid(), signal.SIGTERM)
         assert ended.wait(10)
-    last_resort.over()
+    last_resort.cancel()

@@ -242,7 +242,7 @@ def test_whoever_listens_is_told_how_often() -> None:
     with stop.watched():
         os.kill(os.getpid(), signal.SIGINT)
         wait_until(lambda: stop.count == 1, "the signal")
-        stop.then(told.append)
+        stop.on_signal(told.append)
         os.kill(os.getpid(), signal.SIGHUP)
         wait_until(lambda: stop.count == 2, "the next signal")
     assert told == [1, 2]

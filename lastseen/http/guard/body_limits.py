@@ -18,7 +18,7 @@ CLOSE = {"Connection": "close"}
 """With an answer that leaves the rest of a body unread."""
 
 
-class ClientGone(Exception):
+class ClientDisconnected(Exception):
     """The caller has hung up in the middle of its request: there is nobody to answer."""
 
 
@@ -63,7 +63,7 @@ class BodyReader:
         if declared_bytes is not None and declared_bytes > limits.max_body_bytes:
             raise self._too_large()
         if declared_bytes is not None and self.held_bytes + declared_bytes > limits.max_waiting_body_bytes:
-            raise self._too_many()
+            raise self._too_much_held()
         chunks: list[bytes] = []
         held_bytes = 0
         try:
@@ -71,7 +71,7 @@ class BodyReader:
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        raise ClientGone
+                        raise ClientDisconnected
                     chunk: bytes = message.get("body", b"")
                     chunks.append(chunk)
                     held_bytes += len(chunk)
@@ -79,7 +79,7 @@ class BodyReader:
                     if held_bytes > limits.max_body_bytes:
                         raise self._too_large()
                     if self.held_bytes > limits.max_waiting_body_bytes:
-                        raise self._too_many()
+                        raise self._too_much_held()
                     if not message.get("more_body", False):
                         break
             body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -114,7 +114,7 @@ class BodyReader:
             headers=CLOSE,
         )
 
-    def _too_many(self) -> Problem:
+    def _too_much_held(self) -> Problem:
         return Problem(
             503,
             "overloaded",
@@ -123,7 +123,7 @@ class BodyReader:
         )
 
 
-class Replayed:
+class ReplayedBody:
     """Hands a body that was read already to the application; after it, whatever the caller does next."""
 
     __slots__ = ("_body", "_receive")

@@ -14,25 +14,25 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from lastseen.api.problems import Problem
-from lastseen.auth.caller import ANYONE, Caller
+from lastseen.auth.caller import ANONYMOUS, Caller
 from lastseen.auth.token_file import TokenFile
 from lastseen.http.guard.access_log import Write, access_line, write_json
-from lastseen.http.guard.body_limits import CLOSE, BodyReader, ClientGone, Replayed
-from lastseen.http.guard.concurrency import Room
-from lastseen.http.guard.exchange import Exchange
+from lastseen.http.guard.body_limits import CLOSE, BodyReader, ClientDisconnected, ReplayedBody
+from lastseen.http.guard.concurrency import ConcurrencyLimit
+from lastseen.http.guard.guarded_response import GuardedResponse
 from lastseen.http.guard.limits import Limits
 from lastseen.http.guard.live_tokens import LiveTokens
 from lastseen.http.guard.origins import Origins, allowed_hosts, check_exposure
-from lastseen.http.guard.overload import Pace
-from lastseen.http.guard.rate_limit import Rates
-from lastseen.http.guard.request_head import bearer_token, body_bytes, no_such_token, read_head
+from lastseen.http.guard.overload import AdaptiveLimit
+from lastseen.http.guard.rate_limit import RateLimiter
+from lastseen.http.guard.request_head import bearer_token, body_bytes, read_head, token_refused
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-__all__ = ["NOBODY", "OPEN_PATHS", "Guard", "allowed_hosts", "check_exposure", "guard"]
+__all__ = ["OPEN_PATHS", "UNAUTHENTICATED", "Guard", "allowed_hosts", "check_exposure", "guard"]
 
-NOBODY = Caller("nobody", frozenset())
+UNAUTHENTICATED = Caller("nobody", frozenset())
 """Who asks for what everybody may see. It may do nothing else."""
 OPEN_PATHS = frozenset(["/livez", "/readyz"])
 """What probes ask for, who have no token. They are answered under load too."""
@@ -73,19 +73,21 @@ class Guard:
         self._open_paths, self._stream_paths = frozenset(open_paths), frozenset(stream_paths)
         self._write = write
         self._bodies = BodyReader(limits)
-        self._rates = None if limits.requests_per_s is None else Rates(limits.requests_per_s, limits.burst)
-        self._requests = Room("requests are worked on", limits.max_requests, Pace(limits.max_requests))
-        self._streams = Room("event streams are open", limits.max_streams)
+        self._rate_limiter = None if limits.requests_per_s is None else RateLimiter(limits.requests_per_s, limits.burst)
+        self._requests = ConcurrencyLimit(
+            "requests are worked on", limits.max_requests, AdaptiveLimit(limits.max_requests)
+        )
+        self._streams = ConcurrencyLimit("event streams are open", limits.max_streams)
 
     @property
     def requests(self) -> int:
         """How many are worked on."""
-        return self._requests.taken
+        return self._requests.in_use
 
     @property
     def streams(self) -> int:
         """How many event streams are open."""
-        return self._streams.taken
+        return self._streams.in_use
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection of ASGI."""
@@ -96,108 +98,108 @@ class Guard:
             await send({"type": "websocket.close", "code": 1008})  # no such door here
             return
         began_s = time.monotonic()
-        exchange = Exchange(scope, send)
+        response = GuardedResponse(scope, send)
         caller: Caller | None = None
         size: int | None = 0
         try:
             head = read_head(scope, self._limits)
-            if self._is_preflight(scope, head, exchange):
-                await _answer_preflight(exchange)
+            if self._is_preflight(scope, head, response):
+                await _answer_preflight(response)
                 return
             is_open = scope["path"] in self._open_paths or scope["path"].startswith(OPEN_FOLDERS)
             size = body_bytes(head)
-            caller = NOBODY if is_open else self._recognise(head)
+            caller = UNAUTHENTICATED if is_open else self._authenticate(head)
             scope.setdefault("state", {})["caller"] = caller
             if is_open:
-                await self._serve(scope, receive, exchange, size)
+                await self._serve(scope, receive, response, size)
             else:
-                if self._rates is not None:
-                    exchange.more += self._rates.take(caller.name, size or 0, began_s)
+                if self._rate_limiter is not None:
+                    response.extra_headers += self._rate_limiter.take(caller.name, size or 0, began_s)
                 if scope["path"] in self._stream_paths:
-                    await self._serve_stream(scope, receive, exchange, self._still_known(head, caller))
+                    await self._serve_stream(scope, receive, response, self._token_check(head, caller))
                 else:
-                    with self._requests.place(caller):  # until the work is done, whoever waits for it
-                        await self._serve(scope, receive, exchange, size)
+                    with self._requests.slot(caller):  # until the work is done, whoever waits for it
+                        await self._serve(scope, receive, response, size)
         except Problem as problem:
             if size is None or size > SMALL_BODY_BYTES:
                 problem.headers.update(CLOSE)  # nobody reads the rest of it
-            await exchange.refuse(problem)
-        except ClientGone:
+            await response.refuse(problem)
+        except ClientDisconnected:
             pass
         finally:
-            exchange.end()
+            response.end()
             self._write(
-                access_line(scope, exchange.status, time.monotonic() - began_s, None if caller is None else caller.name)
+                access_line(scope, response.status, time.monotonic() - began_s, None if caller is None else caller.name)
             )
 
-    def _is_preflight(self, scope: Scope, head: dict[bytes, bytes], exchange: Exchange) -> bool:
-        exchange.more = self._origins.check(head.get(b"host"), head.get(b"origin"))
-        return bool(exchange.more) and scope["method"] == "OPTIONS"
+    def _is_preflight(self, scope: Scope, head: dict[bytes, bytes], response: GuardedResponse) -> bool:
+        response.extra_headers = self._origins.check(head.get(b"host"), head.get(b"origin"))
+        return bool(response.extra_headers) and scope["method"] == "OPTIONS"
 
-    def _recognise(self, head: dict[bytes, bytes]) -> Caller:
+    def _authenticate(self, head: dict[bytes, bytes]) -> Caller:
         if self._tokens is None:
-            return ANYONE
+            return ANONYMOUS
         caller = self._tokens.caller(bearer_token(head))
         if caller is None:
-            raise no_such_token()
+            raise token_refused()
         return caller
 
-    def _still_known(self, head: dict[bytes, bytes], caller: Caller) -> Callable[[], bool] | None:
+    def _token_check(self, head: dict[bytes, bytes], caller: Caller) -> Callable[[], bool] | None:
         tokens = self._tokens
         if tokens is None:
             return None
         secret = bearer_token(head)
 
-        def is_known() -> bool:
+        def is_token_valid() -> bool:
             try:
                 return tokens.caller(secret) == caller
             except Problem:  # the tokens cannot be read: fail closed
                 return False
 
-        return is_known
+        return is_token_valid
 
     async def _serve_stream(
-        self, scope: Scope, receive: Receive, exchange: Exchange, is_known: Callable[[], bool] | None
+        self, scope: Scope, receive: Receive, response: GuardedResponse, is_token_valid: Callable[[], bool] | None
     ) -> None:
         """Serve a stream for as long as its token is good: the request was let in once, and may go on for days."""
         caller: Caller = scope["state"]["caller"]
-        with self._streams.place(caller):
-            exchange.is_known = is_known
+        with self._streams.slot(caller):
+            response.is_token_valid = is_token_valid
             try:
-                await self._app(scope, receive, exchange.send)
+                await self._app(scope, receive, response.send)
             except BaseException:
-                if not exchange.has_lost_its_token:
+                if not response.lost_its_token:
                     raise
 
-    async def _serve(self, scope: Scope, receive: Receive, exchange: Exchange, size: int | None) -> None:
+    async def _serve(self, scope: Scope, receive: Receive, response: GuardedResponse, size: int | None) -> None:
         if size == 0:
-            await self._work(scope, receive, exchange)
+            await self._run_app(scope, receive, response)
             return
         body = await self._bodies.read(receive, size)
         try:
-            await self._work(scope, Replayed(body, receive), exchange)
+            await self._run_app(scope, ReplayedBody(body, receive), response)
         finally:
             self._bodies.release(body)
 
-    async def _work(self, scope: Scope, receive: Receive, exchange: Exchange) -> None:
-        exchange.give(self._limits.request_s)
+    async def _run_app(self, scope: Scope, receive: Receive, response: GuardedResponse) -> None:
+        response.start_timer(self._limits.request_s)
         try:
-            await self._app(scope, receive, exchange.send)
+            await self._app(scope, receive, response.send)
         except asyncio.CancelledError:
-            if not exchange.was_cut:
+            if not response.was_aborted:
                 raise
             # We cancelled it ourselves; the server sees an answer that was not finished, and hangs up.
         except Exception:
-            if not exchange.was_too_slow:
+            if not response.timed_out:
                 raise
             # The connection may be at its next request already, and must not pay for this one.
             _logger.exception("a request that had taken too long failed in the end")
 
 
-async def _answer_preflight(exchange: Exchange) -> None:
+async def _answer_preflight(response: GuardedResponse) -> None:
     fields = [*Origins.preflight(), (b"content-length", b"0")]
-    await exchange.send({"type": "http.response.start", "status": 204, "headers": fields})
-    await exchange.send({"type": "http.response.body", "body": b""})
+    await response.send({"type": "http.response.start", "status": 204, "headers": fields})
+    await response.send({"type": "http.response.body", "body": b""})
 
 
 def guard(

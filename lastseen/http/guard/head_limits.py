@@ -42,10 +42,10 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._wait_for_head()
+        self._start_head_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_waiting()
+        self._stop_head_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -55,9 +55,11 @@ class _BoundedProtocol(HttpToolsProtocol):
         if self._unfinished_bytes < before:
             return  # the parser got somewhere
         if self._unfinished_bytes > self.max_head_bytes:
-            self._hang_up(431, "head-too-large", f"the head of a request may take {self.max_head_bytes} bytes")
+            self._close_with_problem(
+                431, "head-too-large", f"the head of a request may take {self.max_head_bytes} bytes"
+            )
         elif self._is_in_head and self._head_timer is None:
-            self._wait_for_head()
+            self._start_head_timer()
 
     def on_message_begin(self) -> None:
         self._is_in_head = True
@@ -66,7 +68,7 @@ class _BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._is_in_head = False
         self._unfinished_bytes = 0
-        self._stop_waiting()
+        self._stop_head_timer()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -77,22 +79,22 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._unfinished_bytes = 0
         super().on_message_complete()
 
-    def _wait_for_head(self) -> None:
-        self._head_timer = self.loop.call_later(self.head_s, self._give_up)
+    def _start_head_timer(self) -> None:
+        self._head_timer = self.loop.call_later(self.head_s, self._head_timed_out)
 
-    def _stop_waiting(self) -> None:
+    def _stop_head_timer(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
 
-    def _give_up(self) -> None:
-        self._hang_up(408, "head-too-slow", f"the head of a request must arrive within {self.head_s:g} s")
+    def _head_timed_out(self) -> None:
+        self._close_with_problem(408, "head-too-slow", f"the head of a request must arrive within {self.head_s:g} s")
 
-    def _hang_up(self, status: int, slug: str, detail: str) -> None:
+    def _close_with_problem(self, status: int, slug: str, detail: str) -> None:
         if self.transport.is_closing():
             return
-        is_quiet = self.cycle is None or self.cycle.response_complete
-        if is_quiet:  # else these bytes would end up in the middle of another answer
+        is_between_responses = self.cycle is None or self.cycle.response_complete
+        if is_between_responses:  # else these bytes would end up in the middle of another answer
             problem = Problem(status, slug, detail)
             body = document(problem)
             self.transport.write(

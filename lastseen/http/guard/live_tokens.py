@@ -14,7 +14,7 @@ from lastseen.engine.clock import Clock, SystemClock
 from lastseen.engine.errors import InvalidSetting
 
 _logger = logging.getLogger("lastseen.tokens")
-LOOK_EVERY_S = 1.0
+CHECK_INTERVAL_S = 1.0
 
 
 class LiveTokens:
@@ -32,14 +32,14 @@ class LiveTokens:
         # The version is looked at before the content: a change in between is found at the next look.
         self._version = file.version()
         self._keyring: Keyring | None = Keyring(file.read())
-        self._look_at_s = steady_s() + LOOK_EVERY_S
+        self._next_check_s = steady_s() + CHECK_INTERVAL_S
 
     def caller(self, secret: bytes) -> Caller | None:
         """Who sends this token; `None` if nobody who may. Raises `Problem` 503 while the file is no good."""
         now_s = self._steady_s()
-        if now_s >= self._look_at_s:
-            self._look_at_s = now_s + LOOK_EVERY_S
-            self._look()
+        if now_s >= self._next_check_s:
+            self._next_check_s = now_s + CHECK_INTERVAL_S
+            self._reload()
         if self._keyring is None:
             raise Problem(
                 503,
@@ -49,7 +49,7 @@ class LiveTokens:
             )
         return self._keyring.find(secret, self._clock.now_ms())
 
-    def _look(self) -> None:
+    def _reload(self) -> None:
         version = self._file.version()
         if version == self._version and self._keyring is not None:
             return

@@ -17,13 +17,13 @@ LATE_S, CALM_S = 0.004, 0.002
 """When the event loop is too late on average, and when it is not any more."""
 LATE_THREAD_S, CALM_THREAD_S = 0.010, 0.005
 """The same of waiting for a thread."""
-PART, FEWEST = 8, 16
+MIN_FRACTION, MIN_SLOTS = 8, 16
 """This part of the places is always there, or so many: the threads that commands run in are kept busy."""
 WEIGHT = 0.2
 """Of the newest figure in an average."""
-LASTING_S = 0.05
+SUSTAINED_S = 0.05
 """What lasts so long is no burst."""
-LOOK_S = 0.005
+SAMPLE_INTERVAL_S = 0.005
 """Between two looks at the event loop, while there is anything to look for."""
 
 
@@ -37,28 +37,28 @@ class Lateness:
         self._is_fresh = False
         self.is_late = False
 
-    def heard(self, waited_s: float) -> None:
+    def record(self, waited_s: float) -> None:
         """Somebody waited so long."""
         self._average_s += WEIGHT * (waited_s - self._average_s)
         self._is_fresh = True
         self.is_late = self._average_s > (self._calm_s if self.is_late else self._late_s)
 
-    def looked_at(self) -> None:
+    def tick(self) -> None:
         """Called from time to time: where nobody has waited meanwhile, nothing is late."""
         if not self._is_fresh:
-            self.heard(0.0)
+            self.record(0.0)
         self._is_fresh = False
 
 
-class Pace:
+class AdaptiveLimit:
     """From how late things are, how many requests may be under way. For the thread of one event loop."""
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, slots: int) -> None:
         """At most `places`."""
-        self._places = places
-        self.fewest = min(places, max(FEWEST, places // PART))
-        self._step = max(places // 16, 1)
-        self.limit = places
+        self._slots = slots
+        self.minimum = min(slots, max(MIN_SLOTS, slots // MIN_FRACTION))
+        self._step = max(slots // 16, 1)
+        self.limit = slots
         self.loop = Lateness(LATE_S, CALM_S)
         self.threads = Lateness(LATE_THREAD_S, CALM_THREAD_S)
         self._was_late = False
@@ -66,48 +66,48 @@ class Pace:
         """Since when it has been as it is now, or when the limit was last changed for it."""
 
     @property
-    def is_free(self) -> bool:
+    def is_unrestricted(self) -> bool:
         """Whether nothing is held back, nor about to be."""
-        return self.limit == self._places and not self._was_late
+        return self.limit == self._slots and not self._was_late
 
-    def looked(self, late_s: float, now_s: float) -> None:
+    def observe(self, late_s: float, now_s: float) -> None:
         """The event loop did at `now_s` what it was to do `late_s` before."""
-        self.loop.heard(late_s)
-        self.threads.looked_at()
+        self.loop.record(late_s)
+        self.threads.tick()
         is_late = self.loop.is_late or self.threads.is_late
         if is_late != self._was_late:
             self._was_late, self._since_s = is_late, now_s
-        elif now_s - self._since_s >= LASTING_S:
+        elif now_s - self._since_s >= SUSTAINED_S:
             self._since_s = now_s
-            self.limit = self.fewest if is_late else min(self.limit + self._step, self._places)
+            self.limit = self.minimum if is_late else min(self.limit + self._step, self._slots)
 
 
-pace_now: ContextVar[Pace | None] = ContextVar("pace_now", default=None)
+current_limit: ContextVar[AdaptiveLimit | None] = ContextVar("current_limit", default=None)
 """Who wants to hear how long the request that is worked on waits for a thread."""
 
 
-class LoopWatch:
+class LoopMonitor:
     """Tells a pace how late the event loop is, for as long as that matters."""
 
-    def __init__(self, pace: Pace, matters: Callable[[], bool]) -> None:
-        self._pace = pace
-        self._matters = matters
+    def __init__(self, limit: AdaptiveLimit, is_needed: Callable[[], bool]) -> None:
+        self._limit = limit
+        self._is_needed = is_needed
         self._is_on = False
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Look from now on. To be called in the event loop; costs nothing where it looks already."""
         if not self._is_on:
             self._is_on = True
             self._next(asyncio.get_running_loop())
 
     def _next(self, loop: asyncio.AbstractEventLoop) -> None:
-        due_s = loop.time() + LOOK_S
-        loop.call_at(due_s, self._look, loop, due_s)
+        due_s = loop.time() + SAMPLE_INTERVAL_S
+        loop.call_at(due_s, self._sample, loop, due_s)
 
-    def _look(self, loop: asyncio.AbstractEventLoop, due_s: float) -> None:
+    def _sample(self, loop: asyncio.AbstractEventLoop, due_s: float) -> None:
         now_s = loop.time()
-        self._pace.looked(now_s - due_s, now_s)
-        if self._matters():
+        self._limit.observe(now_s - due_s, now_s)
+        if self._is_needed():
             self._next(loop)
         else:
             self._is_on = False

@@ -6,11 +6,11 @@ import math
 
 from lastseen.api.problems import Problem
 
-BYTES_A_UNIT = 16_384
+BYTES_PER_REQUEST = 16_384
 """So many bytes of body count as one request more: a batch is more work than a touch."""
 
 
-class Rates:
+class RateLimiter:
     """A bucket for each caller. The names are those of tokens, so there are only so many of them."""
 
     def __init__(self, per_s: float, burst: int) -> None:
@@ -25,7 +25,7 @@ class Rates:
         """
         level, at_s = self._buckets.get(caller, (self._burst, now_s))
         level = min(level + (now_s - at_s) * self._per_s, self._burst)
-        cost = min(1.0 + body_bytes // BYTES_A_UNIT, self._burst)
+        cost = min(1.0 + body_bytes // BYTES_PER_REQUEST, self._burst)
         if level < cost:
             self._buckets[caller] = (level, now_s)
             wait_s = max(math.ceil((cost - level) / self._per_s), 1)
@@ -35,13 +35,13 @@ class Rates:
                 f"this token may make {self._per_s:g} requests a second: nothing was done, try again in {wait_s} s",
                 headers={
                     "Retry-After": str(wait_s),
-                    **{name.decode(): value.decode() for name, value in self._told(0)},
+                    **{name.decode(): value.decode() for name, value in self._headers(0)},
                 },
             )
         level -= cost
         self._buckets[caller] = (level, now_s)
-        return self._told(level)
+        return self._headers(level)
 
-    def _told(self, level: float) -> list[tuple[bytes, bytes]]:
+    def _headers(self, level: float) -> list[tuple[bytes, bytes]]:
         full_in_s = math.ceil((self._burst - level) / self._per_s)
         return [self._policy, (b"ratelimit", b'"requests";r=%d;t=%d' % (level, full_in_s))]

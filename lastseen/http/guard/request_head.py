@@ -11,7 +11,7 @@ from lastseen.http.guard.limits import Limits
 _ONCE = frozenset([b"host", b"authorization", b"content-length", b"origin"])
 _READ = _ONCE | {b"content-encoding", b"transfer-encoding"}
 _SCHEME = b"bearer "
-LONGEST_TOKEN = 256
+MAX_TOKEN_CHARACTERS = 256
 AUTHENTICATE = 'Bearer realm="lastseen"'
 
 
@@ -67,12 +67,12 @@ def bearer_token(head: Mapping[bytes, bytes]) -> bytes:
             headers={"WWW-Authenticate": AUTHENTICATE},
         )
     secret = field[len(_SCHEME) :].strip()
-    if field[: len(_SCHEME)].lower() != _SCHEME or not secret or len(secret) > LONGEST_TOKEN:
-        raise no_such_token()
+    if field[: len(_SCHEME)].lower() != _SCHEME or not secret or len(secret) > MAX_TOKEN_CHARACTERS:
+        raise token_refused()
     return secret
 
 
-def no_such_token() -> Problem:
+def token_refused() -> Problem:
     """The one answer to a token that does not fit, whatever is wrong with it."""
     return Problem(
         401,

@@ -27,7 +27,7 @@ _OWN_PAGES = (
 )
 
 
-def dressed(fields: Fields, more: Fields, is_https: bool) -> Fields:
+def with_security_headers(fields: Fields, extra_headers: Fields, is_https: bool) -> Fields:
     """The header fields of an answer with those that every answer has, and with `more`.
 
     What the application says of caching and of content is left as it is.
@@ -41,7 +41,7 @@ def dressed(fields: Fields, more: Fields, is_https: bool) -> Fields:
             has_cache = True
         elif lower == _CSP:
             has_csp = True
-    out = [*fields, *_ALWAYS, *more]
+    out = [*fields, *_ALWAYS, *extra_headers]
     if not has_cache:
         out.append(_NO_STORE)
     if not has_csp:

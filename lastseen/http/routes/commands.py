@@ -14,35 +14,35 @@ from lastseen.engine.session import SessionView
 from lastseen.http import responses
 from lastseen.http.caller import caller_of
 from lastseen.http.key_paths import SESSIONS, key_in
-from lastseen.http.operation import Answer, Operation
+from lastseen.http.operation import Operation, Success
 from lastseen.http.requests import body_of, query_of
-from lastseen.http.routes.sessions import asked_version, policy_of
-from lastseen.http.worker_threads import Door
+from lastseen.http.routes.sessions import if_match_version, policy_of
+from lastseen.http.worker_threads import WorkerThreads
 
 _NO_BODY = models.Touch()
 
 
-_APPLIED = queries.Waiting()
+_WAIT_APPLIED = queries.Waiting()
 
 
 class Activity:
     """The handlers."""
 
-    def __init__(self, door: Door) -> None:
-        self._door = door
-        self._engine = door.engine
+    def __init__(self, workers: WorkerThreads) -> None:
+        self._workers = workers
+        self._engine = workers.engine
 
     async def touch(self, request: Request) -> Response:
         """Activity; with nothing to carry, together with all others of the moment."""
         key = key_in(request.path_params["key"])
         caller_of(request, Scope.TOUCH, key)
-        waiting = query_of(request, queries.Waiting) if request.scope["query_string"] else _APPLIED
-        is_bare, is_pinned = _looked_over(request.scope["headers"])
-        touch = _NO_BODY if is_bare else await body_of(request, models.Touch)
+        query = query_of(request, queries.Waiting) if request.scope["query_string"] else _WAIT_APPLIED
+        has_no_body, has_if_match = _scan_headers(request.scope["headers"])
+        touch = _NO_BODY if has_no_body else await body_of(request, models.Touch)
         is_plain = touch.attributes is None and touch.message is None and touch.policy is None
-        if is_plain and waiting.wait == "applied" and not is_pinned:
-            return await self._answer(await self._door.touch(key, touch.session_id))
-        touched = await self._door.call(
+        if is_plain and query.wait == "applied" and not has_if_match:
+            return await self._response(await self._workers.touch(key, touch.session_id))
+        touched = await self._workers.call(
             self._engine.touch,
             key,
             attributes=touch.attributes,
@@ -50,9 +50,9 @@ class Activity:
             policy=policy_of(touch.policy),
             session_id=touch.session_id,
             if_version=self._version(request, key),
-            wait=waiting.wait,
+            wait=query.wait,
         )
-        return responses.of_value({"accepted": True}, 202) if touched is None else await self._answer(touched)
+        return responses.of_value({"accepted": True}, 202) if touched is None else await self._response(touched)
 
     async def suspend(self, request: Request) -> Response:
         """Park."""
@@ -63,27 +63,27 @@ class Activity:
         return await self._with_reason(request, self._engine.resume)
 
     async def _with_reason(self, request: Request, command: Callable[..., SessionView]) -> Response:
-        key, body = await self._asked(request, Scope.MANAGE, models.Pinned)
-        session = await self._door.call(
+        key, body = await self._key_and_body(request, Scope.MANAGE, models.Pinned)
+        session = await self._workers.call(
             command, key, reason=body.reason, session_id=body.session_id, if_version=self._version(request, key)
         )
-        return await self._answer(session)
+        return await self._response(session)
 
     async def hold(self, request: Request) -> Response:
         """Take or renew a lease."""
-        key, body = await self._asked(request, Scope.TOUCH, models.Hold)
-        session = await self._door.call(self._engine.take_lease, key, body.holder, body.lease_ms, body.session_id)
-        return await self._answer(session)
+        key, body = await self._key_and_body(request, Scope.TOUCH, models.Hold)
+        session = await self._workers.call(self._engine.take_lease, key, body.holder, body.lease_ms, body.session_id)
+        return await self._response(session)
 
     async def release(self, request: Request) -> Response:
         """Give a lease up."""
-        key, body = await self._asked(request, Scope.TOUCH, models.Release)
-        return await self._answer(await self._door.call(self._engine.release, key, body.holder, body.session_id))
+        key, body = await self._key_and_body(request, Scope.TOUCH, models.Release)
+        return await self._response(await self._workers.call(self._engine.release, key, body.holder, body.session_id))
 
     async def rotate(self, request: Request) -> Response:
         """End one and begin another in one step."""
-        key, body = await self._asked(request, Scope.MANAGE, models.Rotation)
-        session = await self._door.call(
+        key, body = await self._key_and_body(request, Scope.MANAGE, models.Rotation)
+        session = await self._workers.call(
             self._engine.rotate,
             key,
             reason=body.reason,
@@ -92,37 +92,37 @@ class Activity:
             session_id=body.session_id,
             if_version=self._version(request, key),
         )
-        return await self._answer(session)
+        return await self._response(session)
 
-    async def _asked(self, request: Request, scope: Scope, kind: type[Any]) -> tuple[str, Any]:
+    async def _key_and_body(self, request: Request, scope: Scope, kind: type[Any]) -> tuple[str, Any]:
         key = key_in(request.path_params["key"])
         caller_of(request, scope, key)
         return key, await body_of(request, kind)
 
     def _version(self, request: Request, key: str) -> int | None:
-        return asked_version(self._engine.get(key), request) if "if-match" in request.headers else None
+        return if_match_version(self._engine.get(key), request) if "if-match" in request.headers else None
 
-    async def _answer(self, session: SessionView) -> Response:
+    async def _response(self, session: SessionView) -> Response:
         if not session.is_whole:
-            await self._door.call(lambda: session.attributes)
+            await self._workers.call(lambda: session.attributes)
         return responses.of_session(session, self._engine.reached(session.partition))
 
 
-def _looked_over(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bool, bool]:
+def _scan_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bool, bool]:
     """Whether a request has no body, and whether it has an `If-Match`. Most touches have neither, and need no more."""
-    is_bare, is_pinned = True, False
+    has_no_body, has_if_match = True, False
     for name, value in headers:
         if name == b"if-match":
-            is_pinned = True
+            has_if_match = True
         elif name == b"transfer-encoding" or (name == b"content-length" and value != b"0"):
-            is_bare = False
-    return is_bare, is_pinned
+            has_no_body = False
+    return has_no_body, has_if_match
 
 
-def operations(door: Door) -> list[Operation]:
+def operations(workers: WorkerThreads) -> list[Operation]:
     """The operations."""
-    activity = Activity(door)
-    changed = {200: Answer("The session, as it is now.", models.Session, ("ETag", "Position"))}
+    handlers = Activity(workers)
+    changed = {200: Success("The session, as it is now.", models.Session, ("ETag", "Position"))}
     refused = (404, 409, 410, 412, 415)
     versioned = ("If-Match",)
 
@@ -131,34 +131,34 @@ def operations(door: Door) -> list[Operation]:
 
     return [
         Operation(
-            "POST", path("touch"), "touchSession", activity.touch, Scope.TOUCH, "Report activity",
-            {**changed, 202: Answer("It is on its way; nobody has waited for what becomes of it.", models.Accepted)},
+            "POST", path("touch"), "touchSession", handlers.touch, Scope.TOUCH, "Report activity",
+            {**changed, 202: Success("It is on its way; nobody has waited for what becomes of it.", models.Accepted)},
             "The idle clock restarts. With `wait=appended` the answer comes once the log has it, with `wait=none` at"
             " once.", body=models.Touch, body_example={"message": {"role": "user", "text": "hello"}},
             query=queries.Waiting, headers=versioned, problems=refused, tag="activity",
         ),
         Operation(
-            "POST", path("suspend"), "suspendSession", activity.suspend, Scope.MANAGE, "Park a session", changed,
+            "POST", path("suspend"), "suspendSession", handlers.suspend, Scope.MANAGE, "Park a session", changed,
             "It neither idles out nor is evicted until it is resumed, or its `suspend_ttl_ms` is over.",
             body=models.Pinned, headers=versioned, problems=refused, tag="activity",
         ),
         Operation(
-            "POST", path("resume"), "resumeSession", activity.resume, Scope.MANAGE, "Take a parked session up again",
+            "POST", path("resume"), "resumeSession", handlers.resume, Scope.MANAGE, "Take a parked session up again",
             changed, "Counts as activity.", body=models.Pinned, headers=versioned, problems=refused, tag="activity",
         ),
         Operation(
-            "POST", path("hold"), "holdSession", activity.hold, Scope.TOUCH, "Take or renew a lease", changed,
+            "POST", path("hold"), "holdSession", handlers.hold, Scope.TOUCH, "Take or renew a lease", changed,
             "The session does not idle out while a job holds it. The lease lapses by itself after `lease_ms`.",
             body=models.Hold, needs_body=True, body_example={"holder": "summariser-7", "lease_ms": 60_000},
             problems=refused, tag="activity",
         ),
         Operation(
-            "POST", path("release"), "releaseSession", activity.release, Scope.TOUCH, "Give a lease up", changed,
+            "POST", path("release"), "releaseSession", handlers.release, Scope.TOUCH, "Give a lease up", changed,
             body=models.Release, needs_body=True, body_example={"holder": "summariser-7"}, problems=refused,
             tag="activity",
         ),
         Operation(
-            "POST", path("rotate"), "rotateSession", activity.rotate, Scope.MANAGE,
+            "POST", path("rotate"), "rotateSession", handlers.rotate, Scope.MANAGE,
             "End a session and begin another under its key", changed,
             "In one step. Attributes and limits carry over unless they are given.", body=models.Rotation,
             headers=versioned, problems=refused, tag="activity",

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from lastseen.embedded.introspection import Observed
-from lastseen.http.head_method import LOOK, READ
+from lastseen.http.head_method import GET, HEAD
 from lastseen.monitoring.readiness import Check, checks
 
 PATIENCE_S = 2.0
@@ -54,11 +54,11 @@ def router(engine: Observed, is_leaving: Callable[[], bool] = lambda: False) -> 
     readiness = Readiness(engine, is_leaving)
     found = APIRouter()
 
-    @found.api_route("/livez", methods=[READ, LOOK], include_in_schema=False)
+    @found.api_route("/livez", methods=[GET, HEAD], include_in_schema=False)
     async def livez() -> Response:
         return PlainTextResponse("ok\n", headers=_NO_STORE)
 
-    @found.api_route("/readyz", methods=[READ, LOOK], include_in_schema=False)
+    @found.api_route("/readyz", methods=[GET, HEAD], include_in_schema=False)
     async def readyz(request: Request) -> Response:
         looked = await readiness.found()
         is_ready = all(check.ok for check in looked if check.is_needed)

@@ -10,90 +10,90 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from lastseen.api import models, queries
-from lastseen.api.points_in_time import moment_of
+from lastseen.api.points_in_time import point_in_time_of_key
 from lastseen.auth.caller import Scope
 from lastseen.http import responses
 from lastseen.http.caller import caller_of
 from lastseen.http.key_paths import SESSIONS, key_in
-from lastseen.http.operation import Answer, Operation
+from lastseen.http.operation import Operation, Success
 from lastseen.http.requests import or_none, query_of
 from lastseen.http.routes.sessions import reach
-from lastseen.http.worker_threads import Door
+from lastseen.http.worker_threads import WorkerThreads
 
 
-class PastOf:
+class KeyHistory:
     """The handlers."""
 
-    def __init__(self, door: Door) -> None:
-        self._door = door
-        self._engine = door.engine
+    def __init__(self, workers: WorkerThreads) -> None:
+        self._workers = workers
+        self._engine = workers.engine
 
     async def history(self, request: Request) -> Response:
         """A page of records, or of lives."""
-        key, asked = await self._asked(request, queries.PastPage)
-        return await self._door.call(self._lives if asked.of == "lives" else self._history, key, asked)
+        key, query = await self._key_and_query(request, queries.PastPage)
+        return await self._workers.call(self._lives if query.of == "lives" else self._history, key, query)
 
-    def _history(self, key: str, asked: queries.PastPage) -> Response:
+    def _history(self, key: str, query: queries.PastPage) -> Response:
         # One more than asked for tells whether there is another page.
-        found = self._engine.history(key, after_offset=asked.after, limit=asked.limit + 1)
-        rows = [entry._asdict() | {"verdict": entry.verdict.label} for entry in found[: asked.limit]]
-        cursor = rows[-1]["offset"] if len(found) > asked.limit else None
+        found = self._engine.history(key, after_offset=query.after, limit=query.limit + 1)
+        rows = [entry._asdict() | {"verdict": entry.verdict.label} for entry in found[: query.limit]]
+        cursor = rows[-1]["offset"] if len(found) > query.limit else None
         return responses.of_value({"records": rows, "cursor": cursor})
 
-    def _lives(self, key: str, asked: queries.PastPage) -> Response:
-        found = self._engine.lives(key, after_offset=asked.after, limit=asked.limit + 1)
-        rows = [life._asdict() for life in found[: asked.limit]]
-        cursor = rows[-1]["began_offset"] if len(found) > asked.limit else None
+    def _lives(self, key: str, query: queries.PastPage) -> Response:
+        found = self._engine.lives(key, after_offset=query.after, limit=query.limit + 1)
+        rows = [life._asdict() for life in found[: query.limit]]
+        cursor = rows[-1]["began_offset"] if len(found) > query.limit else None
         return responses.of_value({"lives": rows, "cursor": cursor})
 
     async def explain(self, request: Request) -> Response:
         """Why."""
-        key, _ = await self._asked(request, queries.Explaining)
-        return responses.of_value(asdict(await self._door.call(self._engine.explain, key)))
+        key, _ = await self._key_and_query(request, queries.Explaining)
+        return responses.of_value(asdict(await self._workers.call(self._engine.explain, key)))
 
     async def messages(self, request: Request) -> Response:
         """The newest messages, now or then."""
-        key, asked = await self._asked(request, queries.Looking)
-        found = await self._door.call(self._messages, key, or_none(asked.as_of))
+        key, query = await self._key_and_query(request, queries.Looking)
+        found = await self._workers.call(self._messages, key, or_none(query.as_of))
         return responses.of_value({"messages": found})
 
     def _messages(self, key: str, as_of: str | None) -> list[dict[str, Any]]:
         if as_of is None:
             found = self._engine.messages(key)
         else:
-            found = self._engine.messages_as_of(key, moment_of(self._engine, key, "as_of", as_of))
+            found = self._engine.messages_as_of(key, point_in_time_of_key(self._engine, key, "as_of", as_of))
         return [
             {"offset": each.offset, "event_id": each.event_id, "at_ms": each.at_ms, "value": msgspec.Raw(each.value)}
             for each in found
         ]
 
-    async def _asked(self, request: Request, kind: type[Any]) -> tuple[str, Any]:
+    async def _key_and_query(self, request: Request, kind: type[Any]) -> tuple[str, Any]:
         key = key_in(request.path_params["key"])
         caller_of(request, Scope.READ, key)
-        asked = query_of(request, kind)
-        await reach(self._door, asked.min_position)
-        return key, asked
+        query = query_of(request, kind)
+        await reach(self._workers, query.min_position)
+        return key, query
 
 
-def operations(door: Door) -> list[Operation]:
+def operations(workers: WorkerThreads) -> list[Operation]:
     """The operations."""
-    past = PastOf(door)
+    handlers = KeyHistory(workers)
     return [
         Operation(
-            "GET", f"{SESSIONS}/{{key}}/history", "readHistory", past.history, Scope.READ,
-            "Every record of a key, or each of its sessions", {200: Answer("One page.", models.HistoryPage)},
+            "GET", f"{SESSIONS}/{{key}}/history", "readHistory", handlers.history, Scope.READ,
+            "Every record of a key, or each of its sessions", {200: Success("One page.", models.HistoryPage)},
             "In the order of the log, each record with its verdict.", query=queries.PastPage, tag="past",
             problems=(409,),
         ),
         Operation(
-            "GET", f"{SESSIONS}/{{key}}/explain", "explainSession", past.explain, Scope.READ,
-            "Why a session lives, and until when; or why it ended", {200: Answer("Why.", models.Explanation)},
+            "GET", f"{SESSIONS}/{{key}}/explain", "explainSession", handlers.explain, Scope.READ,
+            "Why a session lives, and until when; or why it ended", {200: Success("Why.", models.Explanation)},
             "Answers for any key: one that no record names is `unknown`.", query=queries.Explaining, tag="past",
             problems=(409,),
         ),
         Operation(
-            "GET", f"{SESSIONS}/{{key}}/messages", "readMessages", past.messages, Scope.READ,
-            "The newest messages of a session", {200: Answer("The messages, oldest first.", models.Messages)},
+            "GET", f"{SESSIONS}/{{key}}/messages", "readMessages", handlers.messages, Scope.READ,
+            "The newest messages of a session", {200: Success("The messages, oldest first.", models.Messages)},
             "Of the live one, or with `as_of` of the one that lived then.", query=queries.Looking, tag="past",
             problems=(404, 409),
         ),

@@ -25,32 +25,32 @@ from lastseen.embedded.histogram import Durations
 from lastseen.embedded.introspection import Observed
 from lastseen.http.caller import caller_of
 from lastseen.http.guard.access_log import UNKNOWN_ROUTE
-from lastseen.http.guard.guard import NOBODY, STREAM_PATHS
-from lastseen.http.head_method import LOOK, READ
+from lastseen.http.guard.guard import STREAM_PATHS, UNAUTHENTICATED
+from lastseen.http.head_method import GET, HEAD
 from lastseen.monitoring.metrics import OTHER, EngineCollector
 
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
-SHORTEST, STEP = 18, 2
+FIRST_BUCKET, BUCKET_STEP = 18, 2
 """The classes of durations: from 0.26 ms, each four times the last. Every route has its own, so they are few."""
 
 
-class Requests(Collector):
+class RequestMetrics(Collector):
     """What was asked of one application. Used by its event loop alone; read from anywhere."""
 
     def __init__(self) -> None:
-        self._answers: Counter[tuple[str, str, int]] = Counter()
+        self._responses: Counter[tuple[str, str, int]] = Counter()
         self._durations: dict[tuple[str, str], Durations] = {}
-        self.under_way = 0
+        self.in_progress = 0
         """Requests that are not answered yet, event streams included."""
 
-    def metered(self, guard: Callable[[ASGIApp], ASGIApp]) -> Callable[[ASGIApp], ASGIApp]:
+    def with_metrics(self, guard: Callable[[ASGIApp], ASGIApp]) -> Callable[[ASGIApp], ASGIApp]:
         """`guard`, with every request counted, those that it refuses too: give it to `application.build`."""
-        return lambda app: Meter(guard(app), self)
+        return lambda app: MeteredRequests(guard(app), self)
 
     def count(self, method: str, route: str, status: int, elapsed_ns: int | None) -> None:
         """Count one answer; without a duration, one that lasts as long as somebody listens."""
         method = method if method in METHODS else OTHER
-        self._answers[method, route, status] += 1
+        self._responses[method, route, status] += 1
         if elapsed_ns is not None:
             durations = self._durations.get((method, route))
             if durations is None:
@@ -59,28 +59,28 @@ class Requests(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The figures as they are now."""
-        answers = CounterMetricFamily(
+        responses = CounterMetricFamily(
             "lastseen_http_requests", "Requests that were answered", labels=["method", "route", "status"]
         )
-        for (method, route, status), count in list(self._answers.items()):
-            answers.add_metric([method, route, str(status)], count)
-        yield answers
+        for (method, route, status), count in list(self._responses.items()):
+            responses.add_metric([method, route, str(status)], count)
+        yield responses
         durations = HistogramMetricFamily(
             "lastseen_http_request_duration_seconds", "How long answers took, event streams left out",
             labels=["method", "route"],
         )  # fmt: skip
         for labels, each in list(self._durations.items()):
-            durations.add_metric(labels, each.buckets(SHORTEST, STEP), each.total_ns / 1e9)
+            durations.add_metric(labels, each.buckets(FIRST_BUCKET, BUCKET_STEP), each.total_ns / 1e9)
         yield durations
         yield GaugeMetricFamily(
-            "lastseen_http_requests_under_way", "Requests that are not answered yet", self.under_way
+            "lastseen_http_requests_under_way", "Requests that are not answered yet", self.in_progress
         )
 
 
-class Meter:
+class MeteredRequests:
     """Middleware that counts requests and times their answers."""
 
-    def __init__(self, app: ASGIApp, requests: Requests) -> None:
+    def __init__(self, app: ASGIApp, requests: RequestMetrics) -> None:
         self._app = app
         self._requests = requests
 
@@ -90,25 +90,25 @@ class Meter:
             return
         status = 0
 
-        async def watched(message: Message) -> None:
+        async def observe_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
-        self._requests.under_way += 1
+        self._requests.in_progress += 1
         began_ns = perf_counter_ns()
         try:
-            await self._app(scope, receive, watched)
+            await self._app(scope, receive, observe_status)
         finally:
-            self._requests.under_way -= 1
+            self._requests.in_progress -= 1
             elapsed_ns = perf_counter_ns() - began_ns
             route = getattr(scope.get("route"), "path", UNKNOWN_ROUTE)
             # The server answers 500 for an application that raised before it answered.
             self._requests.count(scope["method"], route, status or 500, None if route in STREAM_PATHS else elapsed_ns)
 
 
-def router(engine: Observed, requests: Requests | None = None) -> APIRouter:
+def router(engine: Observed, requests: RequestMetrics | None = None) -> APIRouter:
     """The route `/metrics`, for `application.build`. `requests` adds what its `metered` guard counts.
 
     With tokens it needs one of scope `read` that is for all keys, unless the guard lets everybody see it.
@@ -122,9 +122,9 @@ def router(engine: Observed, requests: Requests | None = None) -> APIRouter:
     found = APIRouter()
 
     # A plain function, so that it runs in a thread: the event loop does not wait for the view's lock.
-    @found.api_route("/metrics", methods=[READ, LOOK], include_in_schema=False)
+    @found.api_route("/metrics", methods=[GET, HEAD], include_in_schema=False)
     def metrics(request: Request) -> Response:
-        if request.scope["state"]["caller"] is not NOBODY and caller_of(request, May.READ).prefix:
+        if request.scope["state"]["caller"] is not UNAUTHENTICATED and caller_of(request, May.READ).prefix:
             raise Problem(403, "forbidden", "the figures are of all sessions: use a token that is for all keys")
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(registry), headers={"Content-Type": content_type})

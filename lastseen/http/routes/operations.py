@@ -18,55 +18,55 @@ from lastseen.auth.caller import Scope
 from lastseen.engine.errors import LastseenError
 from lastseen.http import responses
 from lastseen.http.caller import caller_of
-from lastseen.http.operation import Answer, Operation
+from lastseen.http.operation import Operation, Success
 from lastseen.http.requests import query_of
 from lastseen.http.routes.statistics import for_all_keys
-from lastseen.http.worker_threads import Door
+from lastseen.http.worker_threads import WorkerThreads
 
-MAX_UNDER_WAY = 2
-REMEMBERED = 100
+MAX_RUNNING = 2
+MAX_REMEMBERED = 100
 PATH = "/v1/operations"
 Progress = Callable[[int, int], None]
 Work = Callable[[Progress], dict[str, Any]]
 _logger = logging.getLogger("lastseen")
 
 
-class LongWork:
+class OperationRunner:
     """What is under way, and what became of what was. To be used in the event loop."""
 
-    def __init__(self, door: Door) -> None:
-        self._door = door
+    def __init__(self, workers: WorkerThreads) -> None:
+        self._workers = workers
         self._all: dict[str, service_models.LongOperation] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._is_over = False
-        door.at_close(self.close)
+        self._is_closed = False
+        workers.at_close(self.close)
 
-    def begin(self, kind: service_models.WorkKind, work: Work) -> Response:
+    def start(self, kind: service_models.OperationKind, work: Work) -> Response:
         """Begin some work; answers 202 with where it can be watched. Raises `Problem` 503 while too much goes on."""
-        if self._is_over or len(self._tasks) >= MAX_UNDER_WAY:
+        if self._is_closed or len(self._tasks) >= MAX_RUNNING:
             raise Problem(
-                503, "too-many-operations", f"{MAX_UNDER_WAY} operations are under way, and that is the limit",
+                503, "too-many-operations", f"{MAX_RUNNING} operations are under way, and that is the limit",
                 headers={"Retry-After": "5"},
             )  # fmt: skip
         operation = service_models.LongOperation(secrets.token_urlsafe(12), kind, "running", _now_ms())
         self._all[operation.id] = operation
-        while len(self._all) > REMEMBERED:
+        while len(self._all) > MAX_REMEMBERED:
             del self._all[next(name for name, each in self._all.items() if each.status != "running")]
-        task = asyncio.ensure_future(self._see_through(operation, work))
+        task = asyncio.ensure_future(self._run(operation, work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return responses.of_value(operation, 202, {"Location": f"{PATH}/{operation.id}"})
 
-    async def _see_through(self, operation: service_models.LongOperation, work: Work) -> None:
+    async def _run(self, operation: service_models.LongOperation, work: Work) -> None:
         def progress(done: int, total: int) -> None:
             operation.done, operation.total = done, total
-            if self._is_over:
-                raise _Over
+            if self._is_closed:
+                raise _ServiceStopped
 
         try:
-            operation.result = await self._door.call(work, progress)
+            operation.result = await self._workers.call(work, progress)
             operation.status = "done"
-        except (LastseenError, _Over) as error:
+        except (LastseenError, _ServiceStopped) as error:
             operation.error = service_models.Failure(
                 type(error).__name__.strip("_"), str(error) or "the service has stopped"
             )
@@ -81,7 +81,7 @@ class LongWork:
 
     async def close(self) -> None:
         """Break off what is under way, at its next step, and take nothing more."""
-        self._is_over = True
+        self._is_closed = True
         if self._tasks:
             await asyncio.wait(set(self._tasks))
 
@@ -101,12 +101,12 @@ class LongWork:
         if operation is None:
             raise Problem(
                 404, "no-such-operation",
-                f"this instance knows no such operation: it remembers the last {REMEMBERED} since its start",
+                f"this instance knows no such operation: it remembers the last {MAX_REMEMBERED} since its start",
             )  # fmt: skip
         return responses.of_value(operation)
 
 
-class _Over(Exception):
+class _ServiceStopped(Exception):
     """The service stops: the work is broken off."""
 
 
@@ -114,16 +114,16 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def operations(long_work: LongWork) -> list[Operation]:
+def operations(runner: OperationRunner) -> list[Operation]:
     """The operations."""
     return [
         Operation(
-            "GET", PATH, "listOperations", long_work.list, Scope.ADMIN, "Long work of this instance",
-            {200: Answer("Newest first.", service_models.LongOperations)}, tag="service", query=queries.Nothing,
+            "GET", PATH, "listOperations", runner.list, Scope.ADMIN, "Long work of this instance",
+            {200: Success("Newest first.", service_models.LongOperations)}, tag="service", query=queries.Nothing,
         ),
         Operation(
-            "GET", f"{PATH}/{{id}}", "getOperation", long_work.get, Scope.ADMIN, "One piece of long work",
-            {200: Answer("How far it is, or what came of it.", service_models.LongOperation)}, tag="service",
+            "GET", f"{PATH}/{{id}}", "getOperation", runner.get, Scope.ADMIN, "One piece of long work",
+            {200: Success("How far it is, or what came of it.", service_models.LongOperation)}, tag="service",
             problems=(404,),
             query=queries.Nothing,
         ),

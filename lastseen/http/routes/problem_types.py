@@ -11,7 +11,7 @@ from starlette.responses import Response
 from lastseen.api import service_models
 from lastseen.api.problems import KINDS, TYPES, Problem
 from lastseen.http import responses
-from lastseen.http.operation import Answer, Operation
+from lastseen.http.operation import Operation, Success
 
 OF_HTTP: Mapping[str, str] = {
     "another-log": "A position or an event's id is of another log than this service's: read the state anew.",
@@ -77,11 +77,11 @@ def operations() -> list[Operation]:
     return [
         Operation(
             "GET", TYPES, "listProblemTypes", _list, None, "Every kind of problem",
-            {200: Answer("Each with what it means.", service_models.ProblemTypes)}, tag="problems",
+            {200: Success("Each with what it means.", service_models.ProblemTypes)}, tag="problems",
         ),
         Operation(
             "GET", f"{TYPES}{{name}}", "getProblemType", _get, None, "What a kind of problem means",
-            {200: Answer("What it means.", service_models.ProblemType)},
+            {200: Success("What it means.", service_models.ProblemType)},
             "Where the `type` of a problem document leads.",
             tag="problems", problems=(404,),
         ),

@@ -17,49 +17,49 @@ from lastseen.auth.caller import Caller, Scope
 from lastseen.engine.events import TIMED_REASONS
 from lastseen.http import responses
 from lastseen.http.caller import caller_of
-from lastseen.http.operation import Answer, Operation
+from lastseen.http.operation import Operation, Success
 from lastseen.http.requests import body_of
-from lastseen.http.worker_threads import Door
+from lastseen.http.worker_threads import WorkerThreads
 from lastseen.projections.pruner import Due, Plan
 
 MAX_ROWS = 10_000
 """Sessions that one plan ends at most, soonest due first; the next plan has the rest."""
 MAX_SPARED = 1_000
 """Sessions that are named as spared; their number is told whatever it is."""
-KEPT_PLANS = 16
-KEPT_S = 600.0
+MAX_STORED_PLANS = 16
+STORE_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Made:
+class _StoredPlan:
     """A plan that somebody may apply."""
 
     caller: str
-    made_s: float
+    stored_s: float
     plan: Plan
 
 
 class Pruning:
     """The handler."""
 
-    def __init__(self, door: Door, clock: Callable[[], float] = time.monotonic) -> None:
-        self._door = door
-        self._engine = door.engine
+    def __init__(self, workers: WorkerThreads, clock: Callable[[], float] = time.monotonic) -> None:
+        self._workers = workers
+        self._engine = workers.engine
         self._clock = clock
         self._lock = threading.Lock()
-        self._plans: dict[str, _Made] = {}
+        self._plans: dict[str, _StoredPlan] = {}
 
     async def prune(self, request: Request) -> Response:
         """Plan, or apply a plan."""
         caller = caller_of(request, Scope.ADMIN)
-        asked = await body_of(request, models.Pruning)
-        if asked.apply is None:
-            return await self._door.call(self._plan, caller)
-        return await self._door.call(self._apply, caller, asked.apply)
+        body = await body_of(request, models.Pruning)
+        if body.apply is None:
+            return await self._workers.call(self._plan, caller)
+        return await self._workers.call(self._apply, caller, body.apply)
 
     def _plan(self, caller: Caller) -> Response:
-        whole = self._engine.prune(dry_run=True)
-        due, spared = whole.due, whole.spared
+        full_plan = self._engine.prune(dry_run=True)
+        due, spared = full_plan.due, full_plan.spared
         if caller.prefix:
             # Who sees some keys only must not learn from a plan how many others there are.
             due = [each for each in due if caller.covers(each.key) and each.reason in TIMED_REASONS]
@@ -78,32 +78,32 @@ class Pruning:
         plan = Plan(due[:MAX_ROWS])
         return responses.of_value(
             service_models.PrunePlan(
-                plan=self._keep(caller, plan), applied=False, due=[_row(each) for each in plan.due],
+                plan=self._store(caller, plan), applied=False, due=[_row(each) for each in plan.due],
                 due_total=len(due), spared=rows, spared_total=max(guarded.total, len(rows)),
             )
         )  # fmt: skip
 
-    def _keep(self, caller: Caller, plan: Plan) -> str:
+    def _store(self, caller: Caller, plan: Plan) -> str:
         name = secrets.token_urlsafe(16)
         with self._lock:
-            self._plans[name] = _Made(caller.name, self._clock(), plan)
-            while len(self._plans) > KEPT_PLANS:
+            self._plans[name] = _StoredPlan(caller.name, self._clock(), plan)
+            while len(self._plans) > MAX_STORED_PLANS:
                 del self._plans[next(iter(self._plans))]
         return name
 
     def _apply(self, caller: Caller, name: str) -> Response:
         with self._lock:
-            made = self._plans.get(name)
-            if made is None or made.caller != caller.name or self._clock() - made.made_s > KEPT_S:
+            stored = self._plans.get(name)
+            if stored is None or stored.caller != caller.name or self._clock() - stored.stored_s > STORE_S:
                 raise Problem(
                     404, "no-such-plan",
                     "there is no such plan: it was applied already, is older than 10 minutes, or another instance made"
                     " it; make one anew, and apply that",
                 )  # fmt: skip
             del self._plans[name]
-        self._engine.carry_out(made.plan)
+        self._engine.carry_out(stored.plan)
         rows = []
-        for each in made.plan.due:
+        for each in stored.plan.due:
             lives = self._engine.get_by_id(each.session_id) is not None
             rows.append(_row(each, "kept" if lives else "ended"))
         return responses.of_value(
@@ -117,13 +117,13 @@ def _row(due: Due, outcome: str | None = None) -> service_models.DueRow:
     )
 
 
-def operations(door: Door) -> list[Operation]:
+def operations(workers: WorkerThreads) -> list[Operation]:
     """The operations."""
-    pruning = Pruning(door)
+    pruning = Pruning(workers)
     return [
         Operation(
             "POST", "/v1/prune", "prune", pruning.prune, Scope.ADMIN, "End what is due or too much",
-            {200: Answer("The plan; of one that was applied, what became of each session.", service_models.PrunePlan)},
+            {200: Success("The plan; of one that was applied, what became of each session.", service_models.PrunePlan)},
             "Without a body, only a plan: which sessions would end and why, and which are spared by which guard."
             " `apply` does what a plan said, and nothing else; a session that was used since is kept.",
             body=models.Pruning, body_example={}, tag="service", problems=(404, 415),

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from lastseen.api import models, queries
-from lastseen.api.points_in_time import moment_of
+from lastseen.api.points_in_time import point_in_time_of_key
 from lastseen.api.positions import HEADER, position_text, positions_in, positions_text
 from lastseen.api.problems import Problem
 from lastseen.auth.caller import Scope
@@ -16,16 +16,16 @@ from lastseen.engine.log.port import Position
 from lastseen.engine.session import Policy, SessionView
 from lastseen.http import responses
 from lastseen.http.caller import caller_of
-from lastseen.http.etags import check_match, etag_of, tags_in, version_asked
-from lastseen.http.idempotency import Idempotency, another_body
+from lastseen.http.etags import check_match, etag_of, tags_in, version_in_if_match
+from lastseen.http.idempotency import Idempotency, different_body
 from lastseen.http.key_paths import SESSIONS, key_in, path_of
-from lastseen.http.operation import Answer, Operation
+from lastseen.http.operation import Operation, Success
 from lastseen.http.requests import body_of, or_none, query_of
-from lastseen.http.worker_threads import Door
+from lastseen.http.worker_threads import WorkerThreads
 from lastseen.projections.history import Life
 from lastseen.projections.live_view import Page
 
-ATTEMPTS = 4
+MAX_OPEN_ATTEMPTS = 4
 """How often opening looks again: between look and creation somebody else may create, and end, a session."""
 
 
@@ -36,10 +36,10 @@ def policy_of(limits: models.Limits | None) -> Policy | None:
     return Policy(**{name: getattr(limits, name) for name in limits.__struct_fields__})
 
 
-async def reach(door: Door, min_position: queries.MinPosition) -> None:
+async def reach(workers: WorkerThreads, min_position: queries.MinPosition) -> None:
     """Wait for the positions that a caller has seen. Raises `Problem`."""
     if min_position is not UNSET:
-        await door.reach(positions_in("min_position", min_position))
+        await workers.reach(positions_in("min_position", min_position))
 
 
 def ended_of(life: Life) -> models.Ended:
@@ -50,7 +50,7 @@ def ended_of(life: Life) -> models.Ended:
     return models.Ended(life.session_id, life.began_at_ms, life.ended_at_ms, life.reason, place, life.ended_by)
 
 
-def absent(key: str, life: Life | None) -> Problem:
+def no_live_session(key: str, life: Life | None) -> Problem:
     """Nothing lives under a key: 410 with when, why and by which record, or 404 if nothing ever did."""
     if life is None or life.ended_at_ms is None:
         return Problem(
@@ -68,10 +68,10 @@ def absent(key: str, life: Life | None) -> Problem:
 class Sessions:
     """The handlers."""
 
-    def __init__(self, door: Door) -> None:
-        self._door = door
-        self._engine = door.engine
-        self._idempotency = Idempotency(door.engine.log_identity)
+    def __init__(self, workers: WorkerThreads) -> None:
+        self._workers = workers
+        self._engine = workers.engine
+        self._idempotency = Idempotency(workers.engine.log_identity)
 
     # ── opening ──
 
@@ -82,55 +82,55 @@ class Sessions:
         caller_of(request, Scope.TOUCH, wanted.key)
         name = request.headers.get("idempotency-key")
         if name is None:
-            return await self._door.call(self._open, wanted, None)
+            return await self._workers.call(self._open, wanted, None)
         content = await request.body()
         return await self._idempotency.once(
-            caller, name, content, lambda session_id: self._door.call(self._open, wanted, session_id)
+            caller, name, content, lambda session_id: self._workers.call(self._open, wanted, session_id)
         )
 
     def _open(self, wanted: models.NewSession, session_id: str | None) -> Response:
         """`session_id` is for the session that is created. If one has it, an earlier request with the key made that."""
         policy = policy_of(wanted.policy)
-        elsewhere = None if session_id is None else self._engine.get_by_id(session_id)
-        if elsewhere is not None and elsewhere.key != wanted.key:
-            raise another_body()
-        for attempt in range(ATTEMPTS):
+        earlier_session = None if session_id is None else self._engine.get_by_id(session_id)
+        if earlier_session is not None and earlier_session.key != wanted.key:
+            raise different_body()
+        for attempt in range(MAX_OPEN_ATTEMPTS):
             found = self._engine.get(wanted.key)
             if found is not None and found.session_id == session_id:
-                return self._made_before(found, wanted, policy)
+                return self._created_before(found, wanted, policy)
             if found is not None and wanted.if_exists == "open":
-                return self._answer(found)
+                return self._response(found)
             try:
-                made = self._engine.create(
+                created = self._engine.create(
                     wanted.key, attributes=wanted.attributes, policy=policy, session_id=session_id
                 )
             except SessionExists:
-                made_before = self._engine.get(wanted.key)
-                if made_before is not None and made_before.session_id == session_id:
+                earlier = self._engine.get(wanted.key)
+                if earlier is not None and earlier.session_id == session_id:
                     # Another instance made it, or an earlier try that did not hear of it.
-                    return self._made_before(made_before, wanted, policy)
-                if made_before is None and session_id is not None:
-                    self._check_not_over(wanted.key, session_id)
-                if wanted.if_exists == "refuse" or attempt == ATTEMPTS - 1:
+                    return self._created_before(earlier, wanted, policy)
+                if earlier is None and session_id is not None:
+                    self._check_not_ended(wanted.key, session_id)
+                if wanted.if_exists == "refuse" or attempt == MAX_OPEN_ATTEMPTS - 1:
                     raise
             else:
-                return self._answer(made, 201, {"Location": path_of(wanted.key)})
+                return self._response(created, 201, {"Location": path_of(wanted.key)})
         raise AssertionError
 
-    def _made_before(self, session: SessionView, wanted: models.NewSession, policy: Policy | None) -> Response:
+    def _created_before(self, session: SessionView, wanted: models.NewSession, policy: Policy | None) -> Response:
         """The answer to a request that was carried out before, here or on another instance."""
-        is_as_made = session.version == 1
-        is_other = dict(session.attributes) != (wanted.attributes or {}) or policy not in (None, session.policy)
-        if is_as_made and is_other:
-            raise another_body()
-        return self._answer(session, 201, {"Location": path_of(wanted.key), "Idempotency-Replayed": "true"})
+        is_untouched = session.version == 1
+        differs = dict(session.attributes) != (wanted.attributes or {}) or policy not in (None, session.policy)
+        if is_untouched and differs:
+            raise different_body()
+        return self._response(session, 201, {"Location": path_of(wanted.key), "Idempotency-Replayed": "true"})
 
-    def _check_not_over(self, key: str, session_id: str) -> None:
+    def _check_not_ended(self, key: str, session_id: str) -> None:
         life = self._engine.last_life(key)
         if life is not None and life.session_id == session_id and life.ended_at_ms is not None:
-            raise absent(key, life)
+            raise no_live_session(key, life)
 
-    def _answer(self, session: SessionView, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    def _response(self, session: SessionView, status: int = 200, headers: dict[str, str] | None = None) -> Response:
         return responses.of_session(session, self._engine.reached(session.partition), status, headers)
 
     # ── looking ──
@@ -140,41 +140,41 @@ class Sessions:
         key = key_in(request.path_params["key"])
         caller_of(request, Scope.READ, key)
         if request.scope["query_string"]:
-            looking = query_of(request, queries.Looking)
-            await reach(self._door, looking.min_position)
-            if looking.as_of is not UNSET:
-                return await self._door.call(self._as_of, key, looking.as_of)
+            query = query_of(request, queries.Looking)
+            await reach(self._workers, query.min_position)
+            if query.as_of is not UNSET:
+                return await self._workers.call(self._as_of, key, query.as_of)
         session = self._engine.get(key)
         if session is None:
-            raise absent(key, await self._door.call(self._engine.last_life, key))
+            raise no_live_session(key, await self._workers.call(self._engine.last_life, key))
         check_match(request.headers.get("if-match"), session.version)
-        unless = request.headers.get("if-none-match")
-        if unless is not None:
-            tags = tags_in("If-None-Match", unless.replace("W/", ""))
+        if_none_match = request.headers.get("if-none-match")
+        if if_none_match is not None:
+            tags = tags_in("If-None-Match", if_none_match.replace("W/", ""))
             if tags is None or str(session.version) in tags:
                 return responses.nothing(304, {"ETag": etag_of(session.version)})
         if not session.is_whole:
-            return await self._door.call(self._answer, session)
-        return self._answer(session)
+            return await self._workers.call(self._response, session)
+        return self._response(session)
 
     def _as_of(self, key: str, text: str) -> Response:
-        at = moment_of(self._engine, key, "as_of", text)
+        at = point_in_time_of_key(self._engine, key, "as_of", text)
         session = self._engine.as_of(key, at)
         if session is None:
             raise Problem(
                 404, "session-not-found", "no session lived under this key then", members={"error": "SessionNotFound"}
             )
-        return self._answer(session)
+        return self._response(session)
 
     async def list(self, request: Request) -> Response:
         """List live ones."""
         caller = caller_of(request, Scope.READ)
         wanted = query_of(request, queries.Listing)
-        await reach(self._door, wanted.min_position)
-        prefix = narrowed(caller.prefix, wanted.prefix)
+        await reach(self._workers, wanted.min_position)
+        prefix = narrow_prefix(caller.prefix, wanted.prefix)
         if prefix is None:
             return responses.of_value({"sessions": [], "cursor": None})
-        return await self._door.call(self._list, wanted, prefix, caller.prefix)
+        return await self._workers.call(self._list, wanted, prefix, caller.prefix)
 
     def _list(self, wanted: queries.Listing, prefix: str, own: str) -> Response:
         if own:
@@ -204,30 +204,30 @@ class Sessions:
         return await self._close(request, key, await body_of(request, queries.Closing))
 
     async def _close(self, request: Request, key: str, closing: queries.Closing) -> Response:
-        version = asked_version(self._engine.get(key), request)
-        await self._door.call(
+        version = if_match_version(self._engine.get(key), request)
+        await self._workers.call(
             self._engine.close, key, reason=closing.reason, session_id=or_none(closing.session_id), if_version=version
         )
         reached = self._engine.reached(self._engine.partition_of(key))
         return responses.nothing(204, {HEADER: position_text(reached)})
 
 
-def asked_version(current: SessionView | None, request: Request) -> int | None:
+def if_match_version(current: SessionView | None, request: Request) -> int | None:
     """The version that a command is pinned to by `If-Match`."""
-    return version_asked(request.headers.get("if-match"), None if current is None else current.version)
+    return version_in_if_match(request.headers.get("if-match"), None if current is None else current.version)
 
 
-def narrowed(own: str, asked: str) -> str | None:
+def narrow_prefix(own: str, requested: str) -> str | None:
     """The prefix of a listing for a caller that sees the prefix `own` only; `None` where nothing can be in both."""
-    if asked.startswith(own):
-        return asked
-    return own if own.startswith(asked) else None
+    if requested.startswith(own):
+        return requested
+    return own if own.startswith(requested) else None
 
 
-def operations(door: Door) -> list[Operation]:
+def operations(workers: WorkerThreads) -> list[Operation]:
     """The operations."""
-    sessions = Sessions(door)
-    session = Answer("The session.", models.Session, ("ETag", "Position"))
+    sessions = Sessions(workers)
+    session = Success("The session.", models.Session, ("ETag", "Position"))
     opened = ("ETag", "Position", "Idempotency-Replayed")
     to_session = {
         "look": {"operationId": "getSession", "parameters": {"key": "$response.body#/key"}},
@@ -235,19 +235,19 @@ def operations(door: Door) -> list[Operation]:
         "close": {"operationId": "closeSession", "parameters": {"key": "$response.body#/key"}},
         "explain": {"operationId": "explainSession", "parameters": {"key": "$response.body#/key"}},
     }
-    gone = Answer("It has ended.", headers=("Position",))
+    gone = Success("It has ended.", headers=("Position",))
     return [
         Operation(
             "GET", f"{SESSIONS}/{{key}}", "getSession", sessions.get, Scope.READ, "Look at a session",
-            {200: session, 304: Answer("It has the version that If-None-Match names.", headers=("ETag",))},
+            {200: session, 304: Success("It has the version that If-None-Match names.", headers=("ETag",))},
             "A peek: it never touches. A session that has ended answers 410, with when, why, and by which record.",
             query=queries.Looking, headers=("If-Match", "If-None-Match"), problems=(404, 409, 410, 412),
         ),
         Operation(
             "POST", SESSIONS, "openSession", sessions.open, Scope.TOUCH, "Open a session",
             {
-                200: Answer("It lived already.", models.Session, opened),
-                201: Answer("It was created.", models.Session, (*opened, "Location")),
+                200: Success("It lived already.", models.Session, opened),
+                201: Success("It was created.", models.Session, (*opened, "Location")),
             },
             "The session that lives under the key, or a new one. Opening a live one does not touch it.",
             body=models.NewSession, needs_body=True,
@@ -256,7 +256,7 @@ def operations(door: Door) -> list[Operation]:
         ),
         Operation(
             "GET", SESSIONS, "listSessions", sessions.list, Scope.READ, "List live sessions",
-            {200: Answer("One page.", models.SessionPage, ("Position",))},
+            {200: Success("One page.", models.SessionPage, ("Position",))},
             "Costs a look at every live session, or at those of one owner.", query=queries.Listing, problems=(409,),
         ),
         Operation(

@@ -14,11 +14,11 @@ from lastseen.api.problems import Problem
 from lastseen.auth.caller import Scope
 from lastseen.http import responses
 from lastseen.http.caller import caller_of
-from lastseen.http.operation import Answer, Operation
+from lastseen.http.operation import Operation, Success
 from lastseen.http.requests import query_of
-from lastseen.http.routes.operations import LongWork, Progress
+from lastseen.http.routes.operations import OperationRunner, Progress
 from lastseen.http.routes.statistics import for_all_keys
-from lastseen.http.worker_threads import Door
+from lastseen.http.worker_threads import WorkerThreads
 from lastseen.projections.archive import archives_of, is_sound
 from lastseen.projections.snapshot_file import IN_MEMORY
 
@@ -29,16 +29,16 @@ _archive = re.compile(r"\.(archive-[0-9]+)$")
 class Snapshots:
     """The handlers."""
 
-    def __init__(self, door: Door, long_work: LongWork) -> None:
-        self._door = door
-        self._engine = door.engine
-        self._long_work = long_work
+    def __init__(self, workers: WorkerThreads, runner: OperationRunner) -> None:
+        self._workers = workers
+        self._engine = workers.engine
+        self._runner = runner
 
     async def list(self, request: Request) -> Response:
         """The snapshot in use, and its archived copies."""
         for_all_keys(caller_of(request, Scope.ADMIN))
         query_of(request, queries.Nothing)
-        return await self._door.call(self._list)
+        return await self._workers.call(self._list)
 
     def _list(self) -> Response:
         state = self._engine.snapshot_state()
@@ -61,7 +61,7 @@ class Snapshots:
                 409, "snapshot-in-memory",
                 "this instance keeps its snapshot in memory: start it with the setting `snapshot`, which names a file",
             )  # fmt: skip
-        return self._long_work.begin("archive", self._archive)
+        return self._runner.start("archive", self._archive)
 
     def _archive(self, _: Progress) -> dict[str, Any]:
         path = self._engine.archive()
@@ -73,11 +73,11 @@ class Snapshots:
         query_of(request, queries.Nothing)
         name = request.path_params["name"]
         if name == CURRENT:
-            return self._long_work.begin("verify", self._verify_current)
-        path = (await self._door.call(self._archives)).get(name)
+            return self._runner.start("verify", self._verify_current)
+        path = (await self._workers.call(self._archives)).get(name)
         if path is None:
             raise Problem(404, "no-such-snapshot", "there is no such snapshot: see the list of them")
-        return self._long_work.begin("verify", lambda progress: self._verify_archive(name, path, progress))
+        return self._runner.start("verify", lambda progress: self._verify_archive(name, path, progress))
 
     def _verify_current(self, progress: Progress) -> dict[str, Any]:
         differences = list(self._engine.refold(progress))
@@ -96,17 +96,17 @@ def _named(path: Path) -> str:
     return path.name if match is None else match[1]
 
 
-def operations(door: Door, long_work: LongWork) -> list[Operation]:
+def operations(workers: WorkerThreads, runner: OperationRunner) -> list[Operation]:
     """The operations."""
-    snapshots = Snapshots(door, long_work)
-    begun = {202: Answer("It is under way: watch it at Location.", service_models.LongOperation, ("Location",))}
+    snapshots = Snapshots(workers, runner)
+    begun = {202: Success("It is under way: watch it at Location.", service_models.LongOperation, ("Location",))}
     watch = {
         202: {"watch": {"operationId": "getOperation", "parameters": {"id": "$response.body#/id"}}},
     }  # fmt: skip
     return [
         Operation(
             "GET", "/v1/snapshots", "listSnapshots", snapshots.list, Scope.ADMIN, "Snapshots of this instance",
-            {200: Answer("The one in use, and archived copies, newest first.", service_models.Snapshots)},
+            {200: Success("The one in use, and archived copies, newest first.", service_models.Snapshots)},
             tag="service",
             query=queries.Nothing,
         ),

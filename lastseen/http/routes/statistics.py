@@ -14,9 +14,9 @@ from lastseen.auth.caller import Caller, Scope
 from lastseen.engine.errors import LastseenError
 from lastseen.http import responses
 from lastseen.http.caller import caller_of
-from lastseen.http.operation import Answer, Operation
+from lastseen.http.operation import Operation, Success
 from lastseen.http.requests import query_of
-from lastseen.http.worker_threads import Door
+from lastseen.http.worker_threads import WorkerThreads
 
 _THREADS: dict[service_models.ProjectionName, str] = {
     "live_view": "follow",
@@ -34,24 +34,24 @@ def for_all_keys(caller: Caller) -> None:
         raise Problem(403, "forbidden", "this token is for some keys only, and this is about all: use one for all keys")
 
 
-class Figures:
+class ServiceStatistics:
     """The handlers."""
 
-    def __init__(self, door: Door) -> None:
-        self._door = door
-        self._engine = door.engine
+    def __init__(self, workers: WorkerThreads) -> None:
+        self._workers = workers
+        self._engine = workers.engine
 
     async def statistics(self, request: Request) -> Response:
         """Counters and gauges."""
         for_all_keys(caller_of(request, Scope.READ))
         query_of(request, queries.Nothing)
-        return responses.of_value(await self._door.call(self._engine.statistics))
+        return responses.of_value(await self._workers.call(self._engine.statistics))
 
     async def projections(self, request: Request) -> Response:
         """Every projection."""
         for_all_keys(caller_of(request, Scope.READ))
         query_of(request, queries.Nothing)
-        return await self._door.call(self._projections)
+        return await self._workers.call(self._projections)
 
     def _projections(self) -> Response:
         engine = self._engine
@@ -77,45 +77,45 @@ class Figures:
             "live_view": (behind, behind_ms),
             "snapshot": (snapshot.unsaved, snapshot.age_ms),
         }
-        found = [
+        states = [
             self._state(name, obstacle or failures.get(thread), obstacle is not None, *lag.get(name, (None, None)))
             for name, thread in _THREADS.items()
         ]
         reached = positions_text(engine.reached(each.partition) for each in partitions[:64])
-        body = {"projections": found, "partitions": partitions}
+        body = {"projections": states, "partitions": partitions}
         return responses.of_value(body, headers={HEADER: reached} if reached else None)
 
     def _state(
         self,
         name: service_models.ProjectionName,
         error: LastseenError | None,
-        is_over: bool,
+        has_stopped: bool,
         events: int | None,
         ms: int | None,
     ) -> service_models.ProjectionState:
-        if is_over:
+        if has_stopped:
             phase = "stopped"
         elif error is not None:
             phase = "retrying"
         else:
             phase = "catching_up" if name == "live_view" and events else "live"
-        said = None if error is None else service_models.Failure(type(error).__name__, str(error))
-        return service_models.ProjectionState(name, phase, events, None if ms is None else ms / 1000, said)
+        failure = None if error is None else service_models.Failure(type(error).__name__, str(error))
+        return service_models.ProjectionState(name, phase, events, None if ms is None else ms / 1000, failure)
 
 
-def operations(door: Door) -> list[Operation]:
+def operations(workers: WorkerThreads) -> list[Operation]:
     """The operations."""
-    figures = Figures(door)
+    handlers = ServiceStatistics(workers)
     only_all = "For tokens that see all keys; others get 403."
     return [
         Operation(
-            "GET", "/v1/statistics", "readStatistics", figures.statistics, Scope.READ, "Counters and gauges",
-            {200: Answer("What has happened so far, counted.", dict[str, Any])}, only_all, tag="service",
+            "GET", "/v1/statistics", "readStatistics", handlers.statistics, Scope.READ, "Counters and gauges",
+            {200: Success("What has happened so far, counted.", dict[str, Any])}, only_all, tag="service",
             query=queries.Nothing,
         ),
         Operation(
-            "GET", "/v1/projections", "readProjections", figures.projections, Scope.READ, "How each projection stands",
-            {200: Answer("Phase, lag and last error of each.", service_models.Projections, ("Position",))}, only_all,
+            "GET", "/v1/projections", "readProjections", handlers.projections, Scope.READ, "How each projection stands",
+            {200: Success("Phase, lag and last error of each.", service_models.Projections, ("Position",))}, only_all,
             tag="service", query=queries.Nothing,
         ),
     ]  # fmt: skip

@@ -14,17 +14,17 @@ from lastseen.engine.errors import LastseenError
 from lastseen.engine.session import SessionView
 from lastseen.http import responses
 from lastseen.http.caller import OTHER_KEYS, caller_of
-from lastseen.http.operation import Answer, Operation
+from lastseen.http.operation import Operation, Success
 from lastseen.http.requests import check_content_type, decoded
-from lastseen.http.worker_threads import Door
+from lastseen.http.worker_threads import WorkerThreads
 
 
 class ManyTouches:
     """The handler."""
 
-    def __init__(self, door: Door) -> None:
-        self._door = door
-        self._engine = door.engine
+    def __init__(self, workers: WorkerThreads) -> None:
+        self._workers = workers
+        self._engine = workers.engine
 
     async def touch(self, request: Request) -> Response:
         """Touch them all."""
@@ -32,22 +32,22 @@ class ManyTouches:
         content = await request.body()
         if content:
             check_content_type(request)
-        return await self._door.call(self._touch, caller, content)
+        return await self._workers.call(self._touch, caller, content)
 
     def _touch(self, caller: Caller, content: bytes) -> Response:
-        asked = decoded(content or b"{}", models.Touches)
-        keys = asked.keys
+        body = decoded(content or b"{}", models.Touches)
+        keys = body.keys
         if caller.prefix:
             # Keys of others are refused before anything is looked up.
             own = [key for key in keys if caller.covers(key)]
-            touched = iter(self._engine.touch_many(own, wait=asked.wait) if own else ())
-            results = [_told(next(touched)) if caller.covers(key) else _FOREIGN for key in keys]
+            touched = iter(self._engine.touch_many(own, wait=body.wait) if own else ())
+            results = [_result_of(next(touched)) if caller.covers(key) else _FORBIDDEN for key in keys]
         else:
-            results = [_told(each) for each in self._engine.touch_many(keys, wait=asked.wait)]
+            results = [_result_of(each) for each in self._engine.touch_many(keys, wait=body.wait)]
         partitions = {result.position[0] for result in results if isinstance(result, models.Applied)}
         reached = positions_text(self._engine.reached(partition) for partition in sorted(partitions))
         return responses.of_value(
-            {"results": results}, 200 if asked.wait == "applied" else 202, {HEADER: reached} if reached else None
+            {"results": results}, 200 if body.wait == "applied" else 202, {HEADER: reached} if reached else None
         )
 
 
@@ -58,10 +58,10 @@ def _refused(problem: Problem) -> models.Refused:
     return models.Refused(msgspec.convert(members_of(problem), models.ProblemDocument))
 
 
-_FOREIGN = _refused(Problem(403, "forbidden", OTHER_KEYS))
+_FORBIDDEN = _refused(Problem(403, "forbidden", OTHER_KEYS))
 
 
-def _told(touched: SessionView | LastseenError | None) -> models.Applied | models.Sent | models.Refused:
+def _result_of(touched: SessionView | LastseenError | None) -> models.Applied | models.Sent | models.Refused:
     if touched is None:
         return _SENT
     if isinstance(touched, LastseenError):
@@ -71,15 +71,15 @@ def _told(touched: SessionView | LastseenError | None) -> models.Applied | model
     )
 
 
-def operations(door: Door) -> list[Operation]:
+def operations(workers: WorkerThreads) -> list[Operation]:
     """The operations."""
-    many = ManyTouches(door)
+    handlers = ManyTouches(workers)
     return [
         Operation(
-            "POST", "/v1/touches", "touchSessions", many.touch, Scope.TOUCH, "Report activity of many sessions",
+            "POST", "/v1/touches", "touchSessions", handlers.touch, Scope.TOUCH, "Report activity of many sessions",
             {
-                200: Answer("A result for each key, in their order.", models.TouchResults, ("Position",)),
-                202: Answer("The same for `wait` = `appended` or `none`: refusals are told, the rest is on its way.",
+                200: Success("A result for each key, in their order.", models.TouchResults, ("Position",)),
+                202: Success("The same for `wait` = `appended` or `none`: refusals are told, the rest is on its way.",
                             models.TouchResults),
             },
             "One append for all. A key that is refused does not keep the others from being touched.",

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from lastseen.cli.exits import FOUND
-from lastseen.cli.options import DEFAULT_LOG, Form, LogUrl, Output
-from lastseen.cli.printing import UNTRUSTED, put_figures, say
+from lastseen.cli.exit_codes import FINDINGS
+from lastseen.cli.options import DEFAULT_LOG, LogUrl, Output, OutputFormat
+from lastseen.cli.printing import ESCAPED_CONTROLS, put_values, say
 from lastseen.cli.progress import progress_bar
 
-MOST_TOLD = 20
+MAX_SHOWN_SKIPPED = 20
 """Skipped rows that are told by name; JSON has all."""
 File = Annotated[
     Path, typer.Argument(metavar="FILE", help="Ends in .jsonl (JSON Lines), or .parquet (a folder of Parquet files).")
@@ -26,7 +26,7 @@ def export() -> None:
 
 
 @app.command("history")
-def export_history(file: File, log: LogUrl = DEFAULT_LOG, output: Output = Form.TABLE) -> None:
+def export_history(file: File, log: LogUrl = DEFAULT_LOG, output: Output = OutputFormat.TABLE) -> None:
     """Write every record of a log with its verdict.
 
     The log may be in use. Interrupted, it goes on where it was when it is started again.
@@ -36,13 +36,13 @@ def export_history(file: File, log: LogUrl = DEFAULT_LOG, output: Output = Form.
     with progress_bar("exporting", "records") as progress:
         exported = history.export_history(log, file, progress)
     figures = exported.as_dict()
-    put_figures(figures, output, {name.replace("_", " "): f"{count:,}" for name, count in figures.items()}, "Export")
+    put_values(figures, output, {name.replace("_", " "): f"{count:,}" for name, count in figures.items()}, "Export")
     if exported.later:
         say(f"the log has taken {exported.later:,} records since the export began: they are not in it")
 
 
 @app.command("sessions")
-def export_sessions(file: File, log: LogUrl = DEFAULT_LOG, output: Output = Form.TABLE) -> None:
+def export_sessions(file: File, log: LogUrl = DEFAULT_LOG, output: Output = OutputFormat.TABLE) -> None:
     """Write the sessions that live now, with their attributes and messages.
 
     The log may be in use. Interrupted, it goes on where it was if the log is where it was, and begins anew otherwise.
@@ -51,10 +51,10 @@ def export_sessions(file: File, log: LogUrl = DEFAULT_LOG, output: Output = Form
 
     with progress_bar("exporting", "sessions") as progress:
         figures = sessions.export_sessions(log, file, progress).as_dict()
-    put_figures(figures, output, {name.replace("_", " "): f"{count:,}" for name, count in figures.items()}, "Export")
+    put_values(figures, output, {name.replace("_", " "): f"{count:,}" for name, count in figures.items()}, "Export")
 
 
-def import_history(file: File, log: LogUrl = DEFAULT_LOG, output: Output = Form.TABLE) -> None:
+def import_history(file: File, log: LogUrl = DEFAULT_LOG, output: Output = OutputFormat.TABLE) -> None:
     """Bring an exported history into an empty log, with its times, and verify what came of it.
 
     It becomes what `lastseen log copy` makes of the log itself, in any number of partitions. Interrupted, it goes on
@@ -72,13 +72,13 @@ def import_history(file: File, log: LogUrl = DEFAULT_LOG, output: Output = Form.
         "sessions live": f"{copied.live:,}",
         "differences": copied.differing,
     }
-    put_figures(figures, output, shown, f"Import of {file.name}")
+    put_values(figures, output, shown, f"Import of {file.name}")
     if copied.differing:
         say(f"lastseen: it differs from the export in {copied.differing:,} things; do not use it before you know why")
-        raise typer.Exit(FOUND)
+        raise typer.Exit(FINDINGS)
 
 
-def import_sessions(file: File, log: LogUrl = DEFAULT_LOG, output: Output = Form.TABLE) -> None:
+def import_sessions(file: File, log: LogUrl = DEFAULT_LOG, output: Output = OutputFormat.TABLE) -> None:
     """Bring exported sessions into an empty log, with their times.
 
     Rows that are no sound sessions are skipped, and told. Started again it appends what is missing, and nothing twice.
@@ -87,10 +87,10 @@ def import_sessions(file: File, log: LogUrl = DEFAULT_LOG, output: Output = Form
 
     with progress_bar("importing", "sessions") as progress:
         imported = sessions.import_sessions(file, log, progress=progress)
-    for key, why in imported.skipped[:MOST_TOLD]:
-        say(f"skipped {key.translate(UNTRUSTED)}: {why.translate(UNTRUSTED)}")
-    if len(imported.skipped) > MOST_TOLD:
-        say(f"and {len(imported.skipped) - MOST_TOLD:,} more were skipped; -o json names all")
+    for key, why in imported.skipped[:MAX_SHOWN_SKIPPED]:
+        say(f"skipped {key.translate(ESCAPED_CONTROLS)}: {why.translate(ESCAPED_CONTROLS)}")
+    if len(imported.skipped) > MAX_SHOWN_SKIPPED:
+        say(f"and {len(imported.skipped) - MAX_SHOWN_SKIPPED:,} more were skipped; -o json names all")
     figures = imported.as_dict()
     shown = {
         "sessions imported": f"{imported.sessions:,}",
@@ -98,4 +98,4 @@ def import_sessions(file: File, log: LogUrl = DEFAULT_LOG, output: Output = Form
         "records of the import": f"{imported.records:,}",
         "records appended now": f"{figures['records_appended']:,}",
     }
-    put_figures(figures, output, shown, f"Import of {file.name}")
+    put_values(figures, output, shown, f"Import of {file.name}")

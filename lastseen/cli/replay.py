@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lastseen.cli.options import DEFAULT_LOG, Form, LogUrl, Output
-from lastseen.cli.printing import put_figures, say
+from lastseen.cli.options import DEFAULT_LOG, LogUrl, Output, OutputFormat
+from lastseen.cli.printing import put_values, say
 from lastseen.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def replay(
     finish: Annotated[
         bool, typer.Option("--finish", help="Close the import: from then on the log's own clock counts.")
     ] = False,
-    output: Output = Form.TABLE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Replay recorded chat into a log, in the recording's own time.
 
@@ -43,18 +43,18 @@ def replay(
     if fresh:
         for path in delete_replay(log):
             say(f"deleted {path}")
-    with progress_bar("replaying", "lines") as progress, _few_collections():
+    with progress_bar("replaying", "lines") as progress, _rare_garbage_collections():
         replayed = replay(
             recording, log, idle_ttl=idle_ttl, max_sessions=max_sessions, finish=finish, progress=progress
         )
     if replayed.found_records:
         say(f"the log held {replayed.found_records:,} records of this replay already")
     sizes = _sizes(log)
-    put_figures(replayed.as_dict() | sizes, output, _for_people(replayed, sizes), f"Replay of {recording.name}")
+    put_values(replayed.as_dict() | sizes, output, _for_people(replayed, sizes), f"Replay of {recording.name}")
 
 
 @contextmanager
-def _few_collections() -> Iterator[None]:
+def _rare_garbage_collections() -> Iterator[None]:
     """Look for garbage in cycles rarely: a replay makes objects by the million and no cycles. Saves a tenth."""
     before = gc.get_threshold()
     gc.set_threshold(200_000)

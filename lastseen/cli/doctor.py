@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lastseen.cli.configuring import Assignments, ConfigFile, ProfileName
-from lastseen.cli.exits import FOUND
-from lastseen.cli.options import Form, Output
+from lastseen.cli.configuration import Assignments, ConfigFile, ProfileName
+from lastseen.cli.exit_codes import FINDINGS
+from lastseen.cli.options import Output, OutputFormat
 from lastseen.cli.printing import put_json, put_rows, say
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def doctor(
     profile: ProfileName = None,
     assignments: Assignments = None,
     is_json: Annotated[bool, typer.Option("--json", help="The same as -o json.")] = False,
-    output: Output = Form.TABLE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:  # fmt: skip
     """Look at the log, its snapshot and this machine, as `lastseen serve` would be configured here and now.
 
@@ -51,13 +51,13 @@ def doctor(
     found = list(examine(subject, SystemClock().now_ms()))
     is_well = not any(each.severity in (Severity.WARNING, Severity.ERROR) for each in found)
     rows = [each._asdict() for each in found]
-    if is_json or output is Form.JSON:
+    if is_json or output is OutputFormat.JSON:
         put_json({"ok": is_well, "findings": rows})
     else:
         put_rows(rows, output, _COLUMNS)
     if not is_well:
         say("lastseen: what is a warning or an error above needs attention")
-        raise typer.Exit(FOUND)
+        raise typer.Exit(FINDINGS)
 
 
 def _address(settings: ServiceSettings) -> str | None:

@@ -13,70 +13,80 @@ from typing import TYPE_CHECKING
 
 from lastseen.api.problems import Problem, problem_of
 from lastseen.engine.errors import OutcomeUnknown
-from lastseen.http.guard.security_headers import Fields, dressed, refuse
+from lastseen.http.guard.security_headers import Fields, refuse, with_security_headers
 
 if TYPE_CHECKING:
     from starlette.types import Message, Scope, Send
 
 
-class TokenGone(Exception):
+class TokenRevoked(Exception):
     """The token of an open stream was revoked, or has expired: nothing more is told."""
 
 
 _READS = frozenset(["GET", "HEAD", "OPTIONS"])
 
 
-class Exchange:
+class GuardedResponse:
     """The sending side of one request."""
 
-    __slots__ = ("_answering", "_is_over", "_send", "_task", "_timer", "is_known", "more", "scope", "status")
+    __slots__ = (
+        "_is_finished",
+        "_send",
+        "_task",
+        "_timeout_response",
+        "_timer",
+        "extra_headers",
+        "is_token_valid",
+        "scope",
+        "status",
+    )
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self.scope = scope
         self._send = send
-        self.more: Fields = []
+        self.extra_headers: Fields = []
         """Header fields that the answer gets besides."""
         self.status = 0
         """Of the answer; 0 before it has begun."""
-        self.is_known: Callable[[], bool] | None = None
+        self.is_token_valid: Callable[[], bool] | None = None
         """Asked before each piece of a stream: whether its caller may hear it still."""
-        self._is_over = False
+        self._is_finished = False
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[object] | None = None
-        self._answering: asyncio.Task[None] | None = None
+        self._timeout_response: asyncio.Task[None] | None = None
 
     async def send(self, message: Message) -> None:
         """Send a message of the application."""
-        if self._is_over:
+        if self._is_finished:
             return  # the caller was told that it took too long
         if message["type"] == "http.response.start":
-            message = self._dressed(message)
-        elif self.is_known is not None and not self.is_known():
+            message = self._with_security_headers(message)
+        elif self.is_token_valid is not None and not self.is_token_valid():
             await self._end_stream()
         await self._send(message)
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self.end()
 
     async def _end_stream(self) -> None:
-        if not self._is_over:
-            self._is_over = True
+        if not self._is_finished:
+            self._is_finished = True
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-        raise TokenGone
+        raise TokenRevoked
 
-    def _dressed(self, message: Message) -> Message:
+    def _with_security_headers(self, message: Message) -> Message:
         self.status = message["status"]
-        fields = dressed(message.get("headers", []), self.more, self.scope["scheme"] == "https")
+        fields = with_security_headers(message.get("headers", []), self.extra_headers, self.scope["scheme"] == "https")
         return {**message, "headers": fields}
 
     async def refuse(self, problem: Problem) -> None:
         """Answer with a problem, if nothing was answered yet."""
-        if self.status == 0 and not self._is_over:
+        if self.status == 0 and not self._is_finished:
             await refuse(self.send, problem, self.scope["method"] == "HEAD")
 
-    def give(self, seconds: float) -> None:
+    def start_timer(self, seconds: float) -> None:
         """From now on the answer may take this long."""
         self._task = asyncio.current_task()
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._expire, seconds)
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._time_out, seconds)
 
     def end(self) -> None:
         """The application is done."""
@@ -84,30 +94,30 @@ class Exchange:
             self._timer.cancel()
 
     @property
-    def was_too_slow(self) -> bool:
+    def timed_out(self) -> bool:
         """Whether the caller was told that the answer takes too long."""
-        return self._answering is not None
+        return self._timeout_response is not None
 
     @property
-    def has_lost_its_token(self) -> bool:
+    def lost_its_token(self) -> bool:
         """Whether this is a stream that was ended since its caller may not hear it any more."""
-        return self._is_over and self.is_known is not None
+        return self._is_finished and self.is_token_valid is not None
 
     @property
-    def was_cut(self) -> bool:
+    def was_aborted(self) -> bool:
         """Whether the caller was too slow in taking the answer, and is hung up on."""
-        return self._is_over and self._answering is None
+        return self._is_finished and self._timeout_response is None
 
-    def _expire(self, seconds: float) -> None:
-        self._is_over = True
+    def _time_out(self, seconds: float) -> None:
+        self._is_finished = True
         if self.status == 0:
             # Through a task, for `send` may wait; kept here, since the loop holds tasks only weakly.
-            self._answering = asyncio.get_running_loop().create_task(self._say_too_slow(seconds))
+            self._timeout_response = asyncio.get_running_loop().create_task(self._send_timeout(seconds))
         elif self._task is not None:
             # The answer has begun, so the work is done, and all that is left is a caller that does not take it.
             self._task.cancel()
 
-    async def _say_too_slow(self, seconds: float) -> None:
+    async def _send_timeout(self, seconds: float) -> None:
         if self.scope["method"] in _READS:
             problem = Problem(
                 503,
@@ -124,6 +134,8 @@ class Exchange:
             )
 
         async def send(message: Message) -> None:
-            await self._send(self._dressed(message) if message["type"] == "http.response.start" else message)
+            await self._send(
+                self._with_security_headers(message) if message["type"] == "http.response.start" else message
+            )
 
         await refuse(send, problem, self.scope["method"] == "HEAD")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lastseen.cli.configuring import Assignments, ConfigFile, ProfileName
-from lastseen.cli.exits import code_of
+from lastseen.cli.configuration import Assignments, ConfigFile, ProfileName
+from lastseen.cli.exit_codes import code_of
 
 if TYPE_CHECKING:
     from lastseen.configuration.configuration import Configuration
@@ -103,7 +103,7 @@ def dev(
     of 2006 come, talk and leave once more; at 60 times the speed, whoever is silent for half a minute has idled out.
     """
     from lastseen.configuration.configuration import configure
-    from lastseen.configuration.sources import Given
+    from lastseen.configuration.sources import SourcedValue
 
     own = "lastseen dev"
     log = "memory://" if ephemeral else f"sqlite:///{DEV_LOG}"
@@ -114,8 +114,8 @@ def dev(
         {"port": port},
         assignments or [],
         config=config,
-        defaults={"profile": Given("development", own), "statistics_interval": Given(None, own)},
-        fixed={name: Given(value, own) for name, value in (fixed | nothing).items()},
+        defaults={"profile": SourcedValue("development", own), "statistics_interval": SourcedValue(None, own)},
+        fixed={name: SourcedValue(value, own) for name, value in (fixed | nothing).items()},
     )
     companions = []
     if demo:
@@ -137,12 +137,12 @@ def _run(configuration: Configuration, **more: Any) -> None:
 
     service = configuration.service
     set_up(service.log_level, service.log_format)
-    with _told_as_json() if service.log_format == "json" else nullcontext():
+    with _errors_as_json() if service.log_format == "json" else nullcontext():
         serve(configuration, **more)
 
 
 @contextmanager
-def _told_as_json() -> Iterator[None]:
+def _errors_as_json() -> Iterator[None]:
     """Whoever reads JSON lines is told in one, too, why the service could not go on."""
     import logging
 

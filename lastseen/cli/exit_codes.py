@@ -9,17 +9,17 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-OK, FOUND, INVALID, REFUSED, UNAVAILABLE, INTERRUPTED, UNREAD = 0, 1, 2, 3, 4, 130, 141
+OK, FINDINGS, INVALID, REFUSED, UNAVAILABLE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 3, 4, 130, 141
 
 EXIT_CODES = {
     OK: "done; what was checked is right",
-    FOUND: "`rebuild` or `log copy` found a difference, `verify`, `doctor` or `topics check` a fault",
+    FINDINGS: "`rebuild` or `log copy` found a difference, `verify`, `doctor` or `topics check` a fault",
     INVALID: "wrong usage, or input that is not in form; nothing was written",
     REFUSED: "nothing is there under this key, or the session's state or the clock forbids it",
     UNAVAILABLE: "the log or the snapshot is missing, locked, damaged, or another one than was meant; or the"
     " address to listen on is taken",
     INTERRUPTED: "interrupted with Ctrl-C; a replay or a copy goes on where it was when it is started again",
-    UNREAD: "whoever read the output has gone away",
+    BROKEN_PIPE: "whoever read the output has gone away",
 }
 """What each exit code means."""
 
@@ -35,7 +35,7 @@ def code_of(error: Exception) -> int:
     return REFUSED if isinstance(error, Refused) else UNAVAILABLE
 
 
-class Guarded(TyperGroup):
+class ErrorReportingGroup(TyperGroup):
     """Turns what a command raises into a message on stderr and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -55,4 +55,4 @@ class Guarded(TyperGroup):
         except BrokenPipeError as error:
             # What is left in the buffer would fail again when Python closes the stream.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(UNREAD) from error
+            raise typer.Exit(BROKEN_PIPE) from error

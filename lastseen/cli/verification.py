@@ -6,13 +6,13 @@ from dataclasses import asdict
 
 import typer
 
-from lastseen.cli.exits import FOUND
-from lastseen.cli.options import DEFAULT_LOG, Form, LogUrl, Output
-from lastseen.cli.printing import put_figures, put_json, put_rows, say
+from lastseen.cli.exit_codes import FINDINGS
+from lastseen.cli.options import DEFAULT_LOG, LogUrl, Output, OutputFormat
+from lastseen.cli.printing import put_json, put_rows, put_values, say
 from lastseen.cli.progress import progress_bar
 
 
-def rebuild(log: LogUrl = DEFAULT_LOG, output: Output = Form.TABLE) -> None:
+def rebuild(log: LogUrl = DEFAULT_LOG, output: Output = OutputFormat.TABLE) -> None:
     """Fold the log from its beginning, and compare the result with the snapshot continued from the log.
 
     Digests, every live session with its attributes and messages, statistics and the history must agree. Nothing is
@@ -29,25 +29,25 @@ def rebuild(log: LogUrl = DEFAULT_LOG, output: Output = Form.TABLE) -> None:
         **{f"digest of partition {number}": digest for number, digest in rebuilt.digests.items()},
         "differences": len(rebuilt.differences),
     }
-    put_figures(asdict(rebuilt) | {"ok": not rebuilt.differences}, output, people)
+    put_values(asdict(rebuilt) | {"ok": not rebuilt.differences}, output, people)
     for difference in rebuilt.differences:
         say(f"lastseen: {difference}")
     if rebuilt.differences:
         say("lastseen: the log is right, the snapshot is not: delete the snapshot and the history beside the log")
-        raise typer.Exit(FOUND)
+        raise typer.Exit(FINDINGS)
 
 
-def verify(log: LogUrl = DEFAULT_LOG, output: Output = Form.TABLE) -> None:
+def verify(log: LogUrl = DEFAULT_LOG, output: Output = OutputFormat.TABLE) -> None:
     """Check the log, the snapshot, the history and the archives. Nothing is written."""
     from lastseen.embedded.audit import verify
 
     with progress_bar("folding", "records") as progress:
         checks = verify(log, progress)
     is_right = all(check.ok for check in checks)
-    if output is Form.JSON:
+    if output is OutputFormat.JSON:
         put_json({"ok": is_right, "checks": [check._asdict() for check in checks]})
     else:
         put_rows([check._asdict() for check in checks], output, {"what": "what", "ok": "ok", "says": "found"})
     if not is_right:
         say("lastseen: what is not ok above needs attention")
-        raise typer.Exit(FOUND)
+        raise typer.Exit(FINDINGS)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lastseen.cli.options import DEFAULT_LOG, Form, LogUrl, Output
-from lastseen.cli.printing import UNTRUSTED, put_figures, say
+from lastseen.cli.options import DEFAULT_LOG, LogUrl, Output, OutputFormat
+from lastseen.cli.printing import ESCAPED_CONTROLS, put_values, say
 from lastseen.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from lastseen.compat.gateway.importing import Imported
 
-MOST_TOLD = 20
+MAX_SHOWN_SKIPPED = 20
 """Skipped entries that are told by name; JSON has all."""
 app = typer.Typer(help="Bring in what another system has.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -38,7 +38,7 @@ def gateway(
         list[str] | None,
         typer.Option(metavar="NAME", help="A platform that a plugin added. May be given several times."),
     ] = None,
-    output: Output = Form.TABLE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Bring a gateway's session store into an empty log, with its own times.
 
@@ -52,11 +52,11 @@ def gateway(
         Platform.register(name)
     with progress_bar("reading", "entries") as progress:
         imported = import_sessions(sessions, log, timezone=timezone, progress=progress)
-    for key, why in imported.skipped[:MOST_TOLD]:
-        say(f"skipped {key.translate(UNTRUSTED)}: {why.translate(UNTRUSTED)}")
-    if len(imported.skipped) > MOST_TOLD:
-        say(f"and {len(imported.skipped) - MOST_TOLD:,} more were skipped; -o json names all")
-    put_figures(imported.as_dict(), output, _for_people(imported), f"Import of {sessions.name}")
+    for key, why in imported.skipped[:MAX_SHOWN_SKIPPED]:
+        say(f"skipped {key.translate(ESCAPED_CONTROLS)}: {why.translate(ESCAPED_CONTROLS)}")
+    if len(imported.skipped) > MAX_SHOWN_SKIPPED:
+        say(f"and {len(imported.skipped) - MAX_SHOWN_SKIPPED:,} more were skipped; -o json names all")
+    put_values(imported.as_dict(), output, _for_people(imported), f"Import of {sessions.name}")
 
 
 def _for_people(imported: Imported) -> dict[str, Any]:

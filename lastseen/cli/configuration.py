@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lastseen.cli.options import Form, Output
+from lastseen.cli.options import Output, OutputFormat
 from lastseen.cli.printing import put_json, put_rows, say
 
 app = typer.Typer(help="The settings of the service.", no_args_is_help=True, rich_markup_mode=None)
@@ -43,14 +43,14 @@ def show(
     profile: ProfileName = None,
     assignments: Assignments = None,
     origin: Annotated[bool, typer.Option("--origin", help="Say where each value comes from.")] = False,
-    output: Output = Form.TABLE,
+    output: Output = OutputFormat.TABLE,
 ) -> None:
     """Show every setting as `lastseen serve` would take it here and now. No secret is among them."""
     from lastseen.configuration.configuration import configure, shown_value
 
     configuration = configure({"profile": profile}, assignments or [], config=config)
     given = {"profile": configuration.profile, **configuration.values}
-    if output is Form.JSON:
+    if output is OutputFormat.JSON:
         values = {name: shown_value(name, each.value) for name, each in given.items()}
         origins = {name: each.origin for name, each in given.items()}
         put_json({name: {"value": values[name], "origin": origins[name]} for name in given} if origin else values)
