@@ -1,7 +1,7 @@
 """Sessions in memory only, as the predecessor kept them: nothing is written, and nothing outlives the process.
 
-A log in memory would do the same work ten times slower, grow with every use, and be read by nobody. So these sessions
-follow the engine's rules without its log: the same deadlines, the same order, the same causes.
+A log in memory would do the same work ten times slower, grow with every use, and never be read. So this is the engine's
+session state under the engine's own rules (when it is due, by which limit, what a touch does), without events.
 """
 
 from __future__ import annotations
@@ -12,23 +12,33 @@ from collections.abc import Sequence
 from typing import Any
 
 from lastseen.compat.lru.limits import LruLimits
-from lastseen.compat.lru.store import CAUSES, Found
+from lastseen.compat.lru.store import REASONS, Found
+from lastseen.engine import events, lifecycle
 from lastseen.engine.clock import Clock
 from lastseen.engine.codec import check_key
 from lastseen.engine.errors import EngineClosed
+from lastseen.engine.session import Policy, Session, moment
 
-_NEVER_MS = 2**62
+_CAUSES: dict[str | None, str] = {reason: cause for cause, reason in REASONS.items()}
+_SESSION_ID = "a-session-of-this-memory"
+"""Ids tell sessions of one key apart in a log; here there is none."""
+_TOUCH = events.Touched(
+    id="touch",
+    source="/lastseen/compat/lru",
+    subject="any",
+    time="1970-01-01T00:00:00Z",
+    data=events.TouchedData(session_id=_SESSION_ID),
+)
+"""One serves every use: the rules ask an event what it says, and a use says nothing."""
 
 
 class _Entry:
-    __slots__ = ("found", "key", "messages", "started_ms", "used_ms")
+    __slots__ = ("found", "messages", "session")
 
-    def __init__(self, key: str, now_ms: int) -> None:
-        self.key = key
-        self.found = Found(None)
+    def __init__(self, session: Session, value: Any) -> None:
+        self.session = session
+        self.found = Found(value)
         self.messages: deque[Any] | None = None
-        self.started_ms = now_ms
-        self.used_ms = now_ms
 
 
 class KeptSessions:
@@ -37,13 +47,12 @@ class KeptSessions:
     def __init__(self, limits: LruLimits, clock: Clock) -> None:
         self._limits = limits
         self._clock = clock
-        self._session_ttl_ms = limits.session_ttl_ms or _NEVER_MS
-        self._inactive_ttl_ms = limits.inactive_ttl_ms or _NEVER_MS
+        self._policy = Policy(idle_ttl_ms=limits.inactive_ttl_ms, max_age_ms=limits.session_ttl_ms)
         self._by_use: OrderedDict[str, _Entry] = OrderedDict()
         self._by_age: OrderedDict[str, _Entry] = OrderedDict()
         self._now_ms = 0
         """The latest time of a change: like log time it never goes back, or the orders would not be those of time."""
-        self._evictions: Counter[str] = Counter(dict.fromkeys(CAUSES, 0))
+        self._evictions: Counter[str] = Counter(dict.fromkeys(REASONS, 0))
         self._lock = threading.Lock()
         self._is_closed = False
 
@@ -65,16 +74,17 @@ class KeptSessions:
         """Set a session's value. Raises `InvalidKey`."""
         check_key(key)
         with self._lock:
-            entry = self._used(key)
+            entry = self._find(key)
             if entry is None:
                 self._end_if_over(key)
-                entry = self._by_use[key] = self._by_age[key] = _Entry(key, self._later())
+                self._by_use[key] = self._by_age[key] = _Entry(self._begun(key), value)
                 if len(self._by_use) > self._limits.max_sessions:
                     self._remove_over()
             else:
+                # Both of its clocks begin again, as if it were another; its messages stay.
+                entry.session, entry.found = self._begun(key), Found(value)
+                self._by_use.move_to_end(key)
                 self._by_age.move_to_end(key)
-            entry.started_ms = entry.used_ms
-            entry.found = Found(value)
 
     def drop(self, key: str) -> bool:
         """Remove a session; whether it was there."""
@@ -87,7 +97,7 @@ class KeptSessions:
     def items(self) -> list[tuple[str, Any]]:
         """Every session, least recently used first, untouched."""
         with self._lock:
-            return [(entry.key, entry.found.value) for entry in self._live()]
+            return [(entry.session.key, entry.found.value) for entry in self._live()]
 
     def count(self) -> int:
         """How many are there. Those that are over and not removed yet are looked at, the others are not."""
@@ -125,7 +135,7 @@ class KeptSessions:
     def with_messages(self) -> list[str]:
         """The sessions whose messages were set, least recently used first."""
         with self._lock:
-            return [entry.key for entry in self._live() if entry.messages is not None]
+            return [entry.session.key for entry in self._live() if entry.messages is not None]
 
     def sweep(self) -> int:
         """Remove what is over; returns how many."""
@@ -164,12 +174,12 @@ class KeptSessions:
         if self._is_closed:
             self._check_open()
         entry = self._by_use.get(key)
-        return None if entry is None or self._due_ms(entry) <= self._clock.now_ms() else entry
+        return None if entry is None or entry.session.is_due(self._clock.now_ms()) else entry
 
     def _used(self, key: str) -> _Entry | None:
         entry = self._find(key)
         if entry is not None:
-            entry.used_ms = self._later()
+            lifecycle.apply(entry.session, _TOUCH, self._later(), 0)
             self._by_use.move_to_end(key)
         return entry
 
@@ -177,13 +187,21 @@ class KeptSessions:
         self._now_ms = max(self._now_ms, self._clock.now_ms())
         return self._now_ms
 
-    def _due_ms(self, entry: _Entry) -> int:
-        return min(entry.started_ms + self._session_ttl_ms, entry.used_ms + self._inactive_ttl_ms)
+    def _begun(self, key: str) -> Session:
+        now_ms = self._later()
+        return Session(
+            key=key,
+            session_id=_SESSION_ID,
+            policy=self._policy,
+            began=moment(now_ms, 0),
+            last_active_at_ms=now_ms,
+            last_active_offset=0,
+        )
 
     def _live(self) -> list[_Entry]:
         self._check_open()
         now_ms = self._clock.now_ms()
-        return [entry for entry in self._by_use.values() if self._due_ms(entry) > now_ms]
+        return [entry for entry in self._by_use.values() if not entry.session.is_due(now_ms)]
 
     def _ring(self, messages: Sequence[Any]) -> deque[Any]:
         return deque(messages, maxlen=self._limits.max_messages_per_session)
@@ -194,7 +212,7 @@ class KeptSessions:
         for order in (self._by_use, self._by_age):
             for key, entry in order.items():
                 # In one order behind the first that is not over there are none that this order's limit has ended.
-                if self._due_ms(entry) > now_ms:
+                if not entry.session.is_due(now_ms):
                     break
                 over[key] = entry
         return over
@@ -215,9 +233,8 @@ class KeptSessions:
             self._end(entry)
 
     def _end(self, entry: _Entry) -> None:
-        by_age = entry.started_ms + self._session_ttl_ms <= entry.used_ms + self._inactive_ttl_ms
-        self._evictions["session_ttl" if by_age else "inactive_ttl"] += 1
-        del self._by_use[entry.key], self._by_age[entry.key]
+        self._evictions[_CAUSES[entry.session.deadline_reason()]] += 1
+        del self._by_use[entry.session.key], self._by_age[entry.session.key]
 
     def _evict_first(self, cause: str) -> None:
         key, _ = self._by_use.popitem(last=False)

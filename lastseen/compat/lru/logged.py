@@ -16,7 +16,7 @@ import msgspec
 
 from lastseen.compat.listing import every
 from lastseen.compat.lru.limits import LruLimits
-from lastseen.compat.lru.store import Found
+from lastseen.compat.lru.store import REASONS, Found
 from lastseen.embedded.engine import Engine
 from lastseen.engine.clock import Clock
 from lastseen.engine.codec import check_key
@@ -37,8 +37,6 @@ from lastseen.engine.session import Policy, SessionView, Status
 ATTEMPTS = 8
 """How often a call looks again where others change the same session."""
 VALUE, MESSAGES = "value", "messages"
-_REASONS = {"capacity": "capacity", "memory": "memory", "session_ttl": "max_age", "inactive_ttl": "idle"}
-"""Causes of the predecessor, and the engine's reasons."""
 _GONE = (SessionNotFound, SessionEnded)
 _CHANGED = (SessionExists, StaleSession, VersionConflict, *_GONE)
 _copy = msgspec.to_builtins
@@ -200,7 +198,7 @@ class LoggedSessions:
     def evictions(self) -> dict[str, int]:
         """How many sessions went, by cause, since the log began."""
         ended = self.engine.statistics()["ended"]
-        return {cause: ended.get(reason, 0) for cause, reason in _REASONS.items()}
+        return {cause: ended.get(reason, 0) for cause, reason in REASONS.items()}
 
     def close(self) -> None:
         """Shut the engine down."""

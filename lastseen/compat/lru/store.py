@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-CAUSES = ("capacity", "memory", "session_ttl", "inactive_ttl")
-"""Why a session goes without being deleted."""
+REASONS = {"capacity": "capacity", "memory": "memory", "session_ttl": "max_age", "inactive_ttl": "idle"}
+"""Why a session goes without being deleted: the predecessor's causes, and the engine's reasons."""
 
 
 class Found(NamedTuple):
