@@ -292,7 +292,7 @@ class LogContract:
         assert not any(future.cancel() for future in futures), "what is on its way cannot be called back"
         assert log.append_soon([message("next")]).result(PATIENCE_S) == [Position(0, 100)]
 
-    def test_whoever_is_told_may_append_at_once(self, log: Log) -> None:
+    def test_a_callback_may_append_at_once(self, log: Log) -> None:
         answers: queue.SimpleQueue[object] = queue.SimpleQueue()
         futures = [log.append_soon([message(str(number))]) for number in range(20)]
         for future in futures:

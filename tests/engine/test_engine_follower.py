@@ -87,7 +87,7 @@ def test_a_gap_stops_it_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(bench.follower.failure, LogMismatch)
 
 
-def test_a_log_that_does_not_answer_keeps_nobody_from_reading_the_view(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reads_of_the_view_continue_while_the_log_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a broker does that has acknowledged what is behind a record, and is cut off before it has sent that."""
     bench = Bench(2)
     bench.log.append([Message(0, "k", b"x"), Message(1, "k", b"x")])

@@ -7,7 +7,7 @@ view's lock twice, fails. A workload then goes through every command, read and b
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -18,10 +18,12 @@ from stage import HOUR, MIN, Stage
 from lastseen import Engine
 from lastseen.engine.clock import ManualClock
 from lastseen.engine.log.memory import MemoryLog
+from lastseen.engine.log.port import Message
 from lastseen.engine.log.sqlite.log import SqliteLog
-from lastseen.projections.follower import Follower
+from lastseen.projections.follower import BATCH_RECORDS, Follower
 from lastseen.projections.history import History
 from lastseen.projections.live_view import LiveView
+from lastseen.projections.partition import Outcome, Partition
 from lastseen.projections.snapshot import Snapshot
 from lastseen.projections.snapshot_file import SnapshotFile
 
@@ -180,6 +182,21 @@ def test_the_background_tasks_keep_the_order(on_disk: Stage, rules: LockRules) -
     on_disk.opened.clear()
     again = on_disk.open()
     assert again.count() <= 20
+
+
+def test_the_view_is_locked_for_a_batch_of_records_at_most(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    follow = Snapshot.follow
+
+    def counted(self: Snapshot, partition: Partition, outcomes: Sequence[Outcome]) -> None:
+        sizes.append(len(outcomes))
+        follow(self, partition, outcomes)
+
+    engine = stage.open()
+    monkeypatch.setattr(Snapshot, "follow", counted)
+    engine._log.append([Message(0, "k", b"x")] * (2 * BATCH_RECORDS + 1))
+    assert engine.refresh() == sum(sizes) == 2 * BATCH_RECORDS + 1
+    assert max(sizes) <= BATCH_RECORDS
 
 
 @contextmanager
