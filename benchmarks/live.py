@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import statistics
-from importlib.resources import files
 from itertools import islice
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from benchmarks.live_group import Entrant, Found, measured
 from benchmarks.measure import Row, Size, at_most, pairs, percentiles, rate, ratio
 from benchmarks.mix import Mix, Operation, of_chat
 from benchmarks.peers.kinds import KIND, KINDS, Kind
-from lastseen.replay.recording import read_chat
+from lastseen.replay.recording import SLICE, read_chat
 
 MIX, TOUCHES, TIMED, BATCHES, CHAT = "single mix", "single touches", "timed mix", f"batch of {BATCH}", "single chat"
 SAID = {MIX: "the mix, one by one", TOUCHES: "touches, one by one", BATCHES: f"the mix, by {BATCH}"}
@@ -61,7 +60,7 @@ def plan_of(sessions: int, rounds: int, operations: int, blocks: tuple[str, ...]
 
 def plan_of_chat(rounds: int, most_operations: int) -> Plan:
     """A recording, cut into rounds."""
-    recording = Path(os.environ.get("LASTSEEN_CHAT_FILE") or str(files("lastseen") / "data/ubuntu-irc-slice.jsonl.gz"))
+    recording = Path(os.environ.get("LASTSEEN_CHAT_FILE") or SLICE)
     operations = of_chat(islice(read_chat(recording), most_operations * (rounds + 1)), CHAT_SESSIONS)
     each = len(operations) // (rounds + 1)
     cut = [operations[start * each : (start + 1) * each] for start in range(rounds + 1)]

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from importlib.resources import files
 from itertools import islice
-from pathlib import Path
 
 import pytest
 
 from benchmarks.mix import SHARES, Mix, Operation, Roll, of_chat
-from lastseen.replay.recording import read_chat
+from lastseen.replay.recording import SLICE, read_chat
 
 
 def test_the_same_seed_draws_the_same() -> None:
@@ -64,8 +62,7 @@ def test_who_is_one_too_many_is_the_least_recently_used_and_never_suspended() ->
 
 
 def test_chat_is_created_touched_and_closed_as_people_come_and_go() -> None:
-    recording = Path(str(files("lastseen") / "data/ubuntu-irc-slice.jsonl.gz"))
-    events = list(islice(read_chat(recording), 8_000))
+    events = list(islice(read_chat(SLICE), 8_000))
     operations = of_chat(events, 50)
     kinds = Counter(kind for kind, _ in operations)
     assert set(kinds) <= {"create", "touch", "close"}
