@@ -55,7 +55,7 @@ class Commands(SessionEngine):
                 return None
             return self._created(key, now_ms, attributes, policy)
 
-        opened = self._run(key, make, spares=lambda session, now_ms: not session.is_due(now_ms))
+        opened = self._run(key, make, may_skip=lambda session, now_ms: not session.is_due(now_ms))
         return found[0] if opened is None else opened
 
     def create(
@@ -165,7 +165,7 @@ class Commands(SessionEngine):
             )  # fmt: skip
 
         pinned = session_id is not None or if_version is not None
-        view = self._run(key, make, pinned=pinned, wait=wait, spares=_is_coalesced if is_plain else None)
+        view = self._run(key, make, pinned=pinned, wait=wait, may_skip=_is_coalesced if is_plain else None)
         return unwritten[0] if unwritten and wait == "applied" else view
 
     def update(

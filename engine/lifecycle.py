@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from lastseen.engine import events
-from lastseen.engine.session import MAX_HOLDERS, Session, Status, moment
+from lastseen.engine.session import MAX_HOLDERS, Session, Status, pack_beginning
 from lastseen.engine.verdicts import Verdict
 
 MAX_AHEAD_MS = 60_000
@@ -65,7 +65,7 @@ def _suspend(session: Session, event: Any, at_ms: int) -> None:
 def _resume(session: Session, event: Any, at_ms: int) -> None:
     suspended_at_ms = session.suspended_at_ms
     if suspended_at_ms is not None:
-        session.parked_ms += max(at_ms - suspended_at_ms, 0)
+        session.suspended_ms += max(at_ms - suspended_at_ms, 0)
     session.suspended_at_ms = None
     session.last_active_at_ms = max(session.last_active_at_ms, at_ms)
 
@@ -155,7 +155,7 @@ _seen = Guard(
 
 ACTIVE, SUSPENDED, ENDED = Status.ACTIVE, Status.SUSPENDED, Status.ENDED
 
-_PRESSED = Rule(
+_EVICTED = Rule(
     "expired (capacity, memory)", ENDED, Verdict.SUSPENDED, _no_effect, "ended at the log time", guards=(_held,)
 )  # fmt: skip
 RULES: Mapping[type[Any], Rule] = {
@@ -184,14 +184,14 @@ RULES: Mapping[type[Any], Rule] = {
 def rule_of(event: events.SessionEvent) -> Rule:
     """The row for an event: `expired` has two, by its reason."""
     if type(event) is events.Expired and event.data.reason not in events.TIMED_REASONS:
-        return _PRESSED
+        return _EVICTED
     return RULES[type(event)]
 
 
 def rows() -> list[Rule]:
     """All rows, in the order of the docs."""
     table = list(RULES.values())
-    table.insert(table.index(RULES[events.Expired]) + 1, _PRESSED)
+    table.insert(table.index(RULES[events.Expired]) + 1, _EVICTED)
     return table
 
 
@@ -298,7 +298,7 @@ def begin(event: events.Created, at_ms: int, offset: int) -> Session:
         key=event.subject,
         session_id=data.session_id,
         policy=data.policy,
-        began=moment(at_ms, offset),
+        began=pack_beginning(at_ms, offset),
         last_active_at_ms=at_ms,
         last_active_offset=offset,
         owner=owner_in(data.attributes),

@@ -59,7 +59,7 @@ _TIME_BIAS_MS = 1 << 50
 """Imported history may lie before 1970; every year that RFC 3339 can write fits."""
 
 
-def moment(at_ms: int, offset: int) -> int:
+def pack_beginning(at_ms: int, offset: int) -> int:
     """A log time and an offset in one integer. Two would take 32 bytes more, and a million sessions keep theirs."""
     return offset << _TIME_BITS | at_ms + _TIME_BIAS_MS
 
@@ -71,13 +71,13 @@ class Session(msgspec.Struct, gc=False):
     session_id: str
     policy: Policy
     began: int
-    """Log time and offset of its `created` record, by `moment`."""
+    """Log time and offset of its `created` record, by `pack_beginning`."""
     last_active_at_ms: int
     last_active_offset: int
     """The offset of its last activity: its place in the LRU order, and the answer to 'why alive'."""
     version: int = 1
     suspended_at_ms: int | None = None
-    parked_ms: int = 0
+    suspended_ms: int = 0
     """Time spent suspended so far; it does not count towards `max_age_ms`."""
     leases: dict[str, int] | None = None
     """Holder → log time at which its lease lapses."""
@@ -113,7 +113,7 @@ class Session(msgspec.Struct, gc=False):
             if self.leases:
                 due = max(due, *self.leases.values())
         if policy.max_age_ms is not None:
-            oldest = self.created_at_ms + policy.max_age_ms + self.parked_ms
+            oldest = self.created_at_ms + policy.max_age_ms + self.suspended_ms
             if due is None or oldest < due:
                 due = oldest
         return due
@@ -128,7 +128,7 @@ class Session(msgspec.Struct, gc=False):
         if self.suspended_at_ms is not None:
             return "suspend_ttl"
         policy = self.policy
-        if policy.max_age_ms is not None and self.created_at_ms + policy.max_age_ms + self.parked_ms == due_ms:
+        if policy.max_age_ms is not None and self.created_at_ms + policy.max_age_ms + self.suspended_ms == due_ms:
             return "max_age"
         return "idle"
 
@@ -224,9 +224,9 @@ class SessionView:
         return self._session.suspended_at_ms
 
     @property
-    def parked_ms(self) -> int:
+    def suspended_ms(self) -> int:
         """Time that it spent suspended before; it does not count towards `max_age_ms`."""
-        return self._session.parked_ms
+        return self._session.suspended_ms
 
     @property
     def holders(self) -> dict[str, int]:

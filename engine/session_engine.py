@@ -39,7 +39,7 @@ class Decided(NamedTuple):
 
 Make = Callable[[int, Session | None, PartitionState], events.SessionEvent | Decided | None]
 """What a command wants to happen, given the time and the session under its key: an event, or nothing to write."""
-Spares = Callable[[Session, int], bool]
+MaySkip = Callable[[Session, int], bool]
 """Whether a command may have nothing to write, given the live session under its key and the time."""
 _logger = logging.getLogger("lastseen")
 
@@ -107,7 +107,7 @@ class SessionEngine:
         *,
         pinned: bool = False,
         wait: Wait = "applied",
-        spares: Spares | None = None,
+        may_skip: MaySkip | None = None,
     ) -> SessionView | None:
         self._check_open()
         check_key(key)
@@ -118,11 +118,11 @@ class SessionEngine:
             if decided is not None:
                 self._send([Message(partition.number, key, decided.value)], wait)
             return None
-        if spares is not None and self._is_led:
+        if may_skip is not None and self._is_led:
             # Who has nothing to write need not wait for those who have.
             with self._view.lock:
                 now_ms, live = self._clock.now_ms(), partition.find(key)
-                if live is not None and spares(live, now_ms) and make(now_ms, live, partition) is None:
+                if live is not None and may_skip(live, now_ms) and make(now_ms, live, partition) is None:
                     return None
         event_id = ""
         answer: Answer | None = None
@@ -304,5 +304,5 @@ def _report_failure(appended: Future[list[Position]]) -> None:
 def verdict_of(answer: Answer) -> Verdict:
     """The verdict on an event that has been folded."""
     if answer.outcome is None:
-        answer.lose()
+        answer.fail_as_lost()
     return answer.outcome.verdict

@@ -37,7 +37,7 @@ class View(Protocol):
         ...
 
 
-class Judged(Protocol):
+class RecordOutcome(Protocol):
     """An outcome, as far as its author is concerned."""
 
     @property
@@ -48,12 +48,12 @@ class Answer(Protocol):
     """The outcome of an awaited event; `outcome` is there once it has been folded."""
 
     @property
-    def outcome(self) -> Judged | None: ...
+    def outcome(self) -> RecordOutcome | None: ...
 
     @property
     def session(self) -> SessionView | None: ...
 
-    def lose(self) -> NoReturn:
+    def fail_as_lost(self) -> NoReturn:
         """The fold has passed the event's place without it: stop the fold and raise `LogMismatch`."""
         ...
 

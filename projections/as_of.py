@@ -27,7 +27,7 @@ class _Nothing:
         return Body()
 
 
-class Past:
+class KeyRefold:
     """A key's state while its records are folded again, alone."""
 
     def __init__(self, number: int) -> None:
@@ -35,7 +35,7 @@ class Past:
         self._bodies = Bodies(max_body_bytes=2**62)
         self._attributes: Mapping[str, Any] = {}
 
-    def at_hand(self, partition: int, session: Session) -> Mapping[str, Any] | None:
+    def in_memory(self, partition: int, session: Session) -> Mapping[str, Any] | None:
         """The attributes (`live_view.Attributes`)."""
         return self.load(partition, session)
 
@@ -89,7 +89,7 @@ class Past:
             )
         # Its log time is known, however it was come by: imported history is folded like any other here.
         outcome = self._partition.fold(records[0]._replace(timestamp_ms=at_ms))
-        self._bodies.witness(self._partition, outcome)
+        self._bodies.on_record(self._partition, outcome)
 
     def find(self, key: str, at_ms: int) -> tuple[Session, SessionView] | None:
         """The session that was live at `at_ms`, if one was."""

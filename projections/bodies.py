@@ -141,7 +141,7 @@ class BodyStore(Protocol):
         ...
 
 
-def _no_one() -> None:
+def _ignore_growth() -> None:
     pass
 
 
@@ -158,19 +158,19 @@ class Bodies:
         self.evictions: Counter[str] = Counter()
         """By cause: `capacity` (the bound), `memory` (pressure)."""
         self._grown_bytes = 0
-        self._step_bytes, self._heed = 0, _no_one
+        self._step_bytes, self._on_growth = 0, _ignore_growth
 
-    def call_at_each(self, step_bytes: int, heed: Callable[[], None]) -> None:
-        """Have `heed` called whenever another `step_bytes` were taken in: be quick, the view's lock may be held."""
-        self._step_bytes, self._heed = step_bytes, heed
+    def call_every(self, step_bytes: int, on_growth: Callable[[], None]) -> None:
+        """Call `on_growth` whenever another `step_bytes` were taken in: be quick, the view's lock may be held."""
+        self._step_bytes, self._on_growth = step_bytes, on_growth
 
     def _grow(self, by_bytes: int) -> None:
         self._grown_bytes += by_bytes
         if self._grown_bytes >= self._step_bytes:
             self._grown_bytes = 0
-            self._heed()
+            self._on_growth()
 
-    def witness(self, partition: Partition, outcome: Outcome) -> None:
+    def on_record(self, partition: Partition, outcome: Outcome) -> None:
         """Note what a record did to bodies. To be called right after it was folded: how many messages are kept is a
         matter of the limits as they were then."""
         _, event, verdict, _, session, ended, _ = outcome
@@ -202,7 +202,7 @@ class Bodies:
             self._keep(body_id, whole[0])
         self._grow(step.cost_bytes())
 
-    def at_hand(self, body_id: BodyId) -> dict[str, Any] | None:
+    def in_memory(self, body_id: BodyId) -> dict[str, Any] | None:
         """The attributes of a body that is in memory, else `None`. Counts as no use of it."""
         whole = self._whole.get(body_id)
         return None if whole is None else whole[0].attributes

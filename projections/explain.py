@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lastseen.engine.clock import iso_from_ms
 from lastseen.engine.session import SessionView, Status
-from lastseen.projections.history import Entry, Life
+from lastseen.projections.history import Entry, SessionSpan
 
 _LIMITS = {
     "idle": "nobody used it for its idle limit",
@@ -49,7 +49,12 @@ def duration_text(milliseconds: int) -> str:
 
 
 def explain(
-    key: str, now_ms: int, session: SessionView | None, last: Entry | None, life: Life | None, latest: Entry | None
+    key: str,
+    now_ms: int,
+    session: SessionView | None,
+    last: Entry | None,
+    life: SessionSpan | None,
+    latest: Entry | None,
 ) -> Explanation:
     """Explain a key at `now_ms`.
 
@@ -101,7 +106,7 @@ def _explain_live(now_ms: int, session: SessionView, last: Entry | None) -> Expl
     )  # fmt: skip
 
 
-def _explain_ended(key: str, now_ms: int, life: Life) -> Explanation:
+def _explain_ended(key: str, now_ms: int, life: SessionSpan) -> Explanation:
     began = f"it began {iso_from_ms(life.began_at_ms)}"
     if life.ended_at_ms is None or life.reason is None:
         return Explanation(

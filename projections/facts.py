@@ -137,7 +137,7 @@ class _Stated(msgspec.Struct):
     data: Any
 
 
-def state_in(encoded: bytes | None) -> Any:
+def published_state(encoded: bytes | None) -> Any:
     """The state that somebody has published; `None` for a tombstone, and something else for what is no state."""
     if encoded is None:
         return None
@@ -151,7 +151,7 @@ class _Placed(msgspec.Struct):
     id: str
 
 
-def place_of(encoded: bytes) -> FactId:
+def published_fact_id(encoded: bytes) -> FactId:
     """Which fact it is that somebody has published. Raises `LogCorrupt` where it is none."""
     try:
         partition, offset, k = map(int, msgspec.json.decode(encoded, type=_Placed).id.split("-"))

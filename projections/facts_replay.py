@@ -27,7 +27,7 @@ _WITHOUT_EFFECT = (Verdict.MALFORMED, Verdict.UNKNOWN_TYPE, Verdict.CLOCK_SKEW)
 _MARKS = (events.NAMES[events.ImportStarted], events.NAMES[events.ImportFinished])
 
 
-class PastFacts:
+class FactsReplay:
     """Makes the facts of one partition again. The history has been written up to where it is asked for."""
 
     def __init__(self, number: int, log: Log, history: History) -> None:
@@ -74,7 +74,7 @@ class PastFacts:
         if len(self._keys) >= MAX_KEYS:
             self._partition, self._keys = Partition(self._number), set()
         self._keys.add(key)
-        life = self._history.life_before(key, offset)
+        life = self._history.session_span_before(key, offset)
         if life is None or (life.ended_offset is not None and life.ended_offset < offset):
             return
         after = life.began_offset - 1

@@ -29,7 +29,7 @@ class Projection(Protocol):
         ...
 
 
-Witness = Callable[[Partition, Outcome], None]
+OnRecord = Callable[[Partition, Outcome], None]
 """Called for each record right after it was folded: later records of a batch change the same session objects."""
 
 
@@ -43,7 +43,7 @@ class Awaited:
         self.outcome: Outcome | None = None
         self.session: SessionView | None = None
 
-    def lose(self) -> NoReturn:
+    def fail_as_lost(self) -> NoReturn:
         """The fold has passed the event's place without it (`view.Answer`)."""
         self._stop(
             "the log has put a record where another was folded before: it has lost records, or an older copy was put in"
@@ -55,17 +55,17 @@ class Follower:
     """Folds a log into partitions and tells projections. Safe to call from many threads."""
 
     def __init__(
-        self, log: Log, view: LiveView, projections: Sequence[Projection], witnesses: Sequence[Witness] = ()
+        self, log: Log, view: LiveView, projections: Sequence[Projection], on_record: Sequence[OnRecord] = ()
     ) -> None:
         self._log = log
-        self._witnesses = tuple(witnesses)
+        self._on_record = tuple(on_record)
         self._view = view
         self._projections = tuple(projections)
         self._awaited: dict[str, Awaited] = {}
         self._failure: LogMismatch | None = None
         self.is_torn = False
         """Whether an interrupt broke a batch off: then partitions and projections disagree, and nothing may be kept."""
-        self._told = [partition.checkpoint for partition in view.partitions]
+        self._delivered = [partition.checkpoint for partition in view.partitions]
         """The checkpoint up to which everybody has been told: what a record did is known once it is behind that."""
         self._turns = [Lock() for _ in view.partitions]
         """Taken by whoever folds a partition, before the view's lock."""
@@ -109,7 +109,7 @@ class Follower:
         folded = 0
         if to is not None:
             return self._fold_until(to.partition, to.offset + 1)
-        told = list(self._told)  # before the log is asked: others may fold on meanwhile
+        told = list(self._delivered)  # before the log is asked: others may fold on meanwhile
         for number, end_offset in enumerate(self._log.end_offsets()):
             if number not in self._view.present:
                 continue
@@ -124,7 +124,7 @@ class Follower:
 
     def _fold_until(self, number: int, end_offset: int) -> int:
         folded = 0
-        while self._told[number] < end_offset:
+        while self._delivered[number] < end_offset:
             folded += self.advance(number, end_offset)
         return folded
 
@@ -134,7 +134,7 @@ class Follower:
         Returns how many records were folded here. Raises what `catch_up` does.
         """
         with self._turns[number]:
-            if self._told[number] >= end_offset:
+            if self._delivered[number] >= end_offset:
                 return 0
             partition = self._view.partitions[number]
             records = self._read(partition) if number in self._view.present else []
@@ -144,9 +144,9 @@ class Follower:
                 # Meanwhile it may have been dropped and taken up anew, with a beginning of its own.
                 return self._fold_some(partition, records) if self._view.partitions[number] is partition else 0
 
-    def begin_anew(self, number: int) -> None:
+    def reset(self, number: int) -> None:
         """Another object stands for a partition now. The caller holds the view's lock."""
-        self._told[number] = self._view.partitions[number].checkpoint
+        self._delivered[number] = self._view.partitions[number].checkpoint
 
     def _read(self, partition: Partition) -> Sequence[Record]:
         """The next records of a partition; it may take as long as the log takes to answer."""
@@ -169,14 +169,14 @@ class Follower:
                     break
                 outcome = partition.fold(record)
                 outcomes.append(outcome)
-                for witness in self._witnesses:
-                    witness(partition, outcome)
+                for on_record in self._on_record:
+                    on_record(partition, outcome)
             # Whatever comes after: what is folded is told, or the snapshot would pass over it.
             for projection in self._projections:
                 projection.follow(partition, outcomes)
             if self._awaited:
                 self._answer(partition, outcomes)
-            self._told[partition.number] = partition.checkpoint
+            self._delivered[partition.number] = partition.checkpoint
         except BaseException:
             self.is_torn = True
             raise

@@ -56,7 +56,7 @@ class Entry(NamedTuple):
     reason: str | None
 
 
-class Life(NamedTuple):
+class SessionSpan(NamedTuple):
     """One session of a key, from its beginning to its end."""
 
     key: str
@@ -247,26 +247,26 @@ class History:
             Entry,
         )
 
-    def lives(self, key: str, *, after_offset: int = -1, limit: int = 1_000) -> list[Life]:
+    def session_spans(self, key: str, *, after_offset: int = -1, limit: int = 1_000) -> list[SessionSpan]:
         """A page of a key's sessions in the order of their beginnings. Raises `InvalidSetting`, `SnapshotError`."""
         _check_page(after_offset, limit)
         return self._read(
             "SELECT * FROM lives WHERE key = ? AND began_offset > ? ORDER BY began_offset LIMIT ?",
             (key, after_offset, limit),
-            Life,
+            SessionSpan,
         )
 
-    def last_life(self, key: str) -> Life | None:
+    def last_session_span(self, key: str) -> SessionSpan | None:
         """The latest session of a key. Raises `SnapshotError`."""
-        rows = self._read("SELECT * FROM lives WHERE key = ? ORDER BY began_offset DESC LIMIT 1", (key,), Life)
+        rows = self._read("SELECT * FROM lives WHERE key = ? ORDER BY began_offset DESC LIMIT 1", (key,), SessionSpan)
         return rows[0] if rows else None
 
-    def life_before(self, key: str, offset: int) -> Life | None:
+    def session_span_before(self, key: str, offset: int) -> SessionSpan | None:
         """The latest session of a key that began before an offset. Raises `SnapshotError`."""
         rows = self._read(
             "SELECT * FROM lives WHERE key = ? AND began_offset < ? ORDER BY began_offset DESC LIMIT 1",
             (key, offset),
-            Life,
+            SessionSpan,
         )
         return rows[0] if rows else None
 

@@ -18,7 +18,7 @@ from lastseen.engine.errors import InvalidSetting, NotOwner, shown
 from lastseen.engine.partitioner import partition_of
 from lastseen.engine.session import AttributeSource, Session, SessionView, Status
 from lastseen.projections.partition import Partition
-from lastseen.projections.prefix_index import Prefixes, Tenants
+from lastseen.projections.prefix_index import Prefixes, PrefixIndex
 
 Sort = Literal["lru", "deadline", "created"]
 SORTS: tuple[Sort, ...] = ("lru", "deadline", "created")
@@ -32,7 +32,7 @@ _NEVER_MS = 2**62
 class Attributes(AttributeSource, Protocol):
     """Where the attributes of sessions are, in memory first."""
 
-    def at_hand(self, partition: int, session: Session) -> Mapping[str, Any] | None:
+    def in_memory(self, partition: int, session: Session) -> Mapping[str, Any] | None:
         """The attributes, if they are in memory. The caller holds the view's lock; for `load` it does not."""
         ...
 
@@ -95,7 +95,7 @@ class LiveView:
 
     def show(self, partition: int, session: Session) -> SessionView:
         """A session as callers see it."""
-        return SessionView(session, partition, self._attributes.at_hand(partition, session), self._attributes)
+        return SessionView(session, partition, self._attributes.in_memory(partition, session), self._attributes)
 
     def get(self, key: str, now_ms: int) -> SessionView | None:
         """The session that lives under `key` at `now_ms`, or `None`. A peek."""
@@ -162,18 +162,18 @@ class LiveView:
     def _index(self, partition: Partition, prefixes: Iterable[str]) -> None:
         """Put into a partition's index what lives there under these prefixes, step by step."""
         with self.lock:
-            tenants = partition.tenants = partition.tenants or Tenants()
+            index = partition.prefix_index = partition.prefix_index or PrefixIndex()
             for prefix in prefixes:
-                tenants.register(prefix)
+                index.register(prefix)
             # What begins or ends from here on is told to the index by the partition.
             rest = iter(list(partition.by_id.values()))
         while step := list(islice(rest, STEP)):
             with self.lock:
                 for session in step:
                     if partition.is_live(session):
-                        tenants.add(session)
+                        index.add(session)
         with self.lock:
-            tenants.all_whole(prefixes)
+            index.all_whole(prefixes)
 
     def list(
         self,
@@ -227,9 +227,10 @@ class LiveView:
             if registered is not None:
                 self._ensure(partition, registered)
             with self.lock:
-                tenant = None if registered is None or partition.tenants is None else partition.tenants.find(registered)
-                if tenant is not None:
-                    by_key = tenant.sessions(owner)
+                index = None if registered is None else partition.prefix_index
+                indexed = None if index is None or registered is None else index.find(registered)
+                if indexed is not None:
+                    by_key = indexed.sessions(owner)
                 else:
                     by_key = partition.by_id if owner is None else partition.by_owner.get(owner, {})
                 sessions = list(by_key.values())
@@ -239,8 +240,8 @@ class LiveView:
     def _ensure(self, partition: Partition, prefix: str) -> None:
         """Have a partition that was taken up since, or is being indexed at this moment, know the prefix whole."""
         with self.lock:
-            tenant = None if partition.tenants is None else partition.tenants.find(prefix)
-        if tenant is None or not tenant.is_whole:
+            sessions = None if partition.prefix_index is None else partition.prefix_index.find(prefix)
+        if sessions is None or not sessions.is_whole:
             self._index(partition, self._prefixes.known)
 
 

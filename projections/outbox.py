@@ -18,7 +18,7 @@ MAX_KEPT = 500_000
 """Effects kept at most, of all partitions together. What is dropped can be had from the log again, by folding it."""
 
 
-class Letter(NamedTuple):
+class OutboxEntry(NamedTuple):
     """What others are told of one record."""
 
     offset: int
@@ -28,38 +28,38 @@ class Letter(NamedTuple):
     """Key and new state; `None` where the session has ended."""
 
 
-def letter_of(partition: int, effect: Effect, source: str) -> Letter:
+def entry_of(partition: int, effect: Effect, source: str) -> OutboxEntry:
     """What is to be told of an effect."""
-    letter = Letter(effect.offset, [], [])
+    entry = OutboxEntry(effect.offset, [], [])
     for fact in facts_of(partition, effect):
-        letter.facts.append((fact.key, encode(fact, source)))
+        entry.facts.append((fact.key, encode(fact, source)))
         state = fact.state
-        letter.states.append((fact.key, None if state is None else encode_state(fact.id, source, fact.at_ms, state)))
-    return letter
+        entry.states.append((fact.key, None if state is None else encode_state(fact.id, source, fact.at_ms, state)))
+    return entry
 
 
 class Outbox:
-    """Effects by partition, in the order of the log. All but `letters` expects the caller to hold the view's lock."""
+    """Effects by partition, in the order of the log. All but `entries` expects the caller to hold the view's lock."""
 
     def __init__(self, partitions: int, source: str, max_kept: int = MAX_KEPT) -> None:
         self.source = source
         """The CloudEvents source of all facts: the log, not the process."""
         self._max_kept = max(max_kept // partitions, 1)
-        self._kept: list[deque[Effect | Letter]] = [deque() for _ in range(partitions)]
+        self._kept: list[deque[Effect | OutboxEntry]] = [deque() for _ in range(partitions)]
         self.floors = [0] * partitions
         """For each partition the offset from which on every effect is here, or was published."""
 
-    def restore(self, number: int, floor: int, letters: Sequence[Letter]) -> None:
+    def restore(self, number: int, floor: int, entries: Sequence[OutboxEntry]) -> None:
         """Begin with what a snapshot holds."""
         self.floors[number] = floor
-        self._kept[number].extend(letters)
+        self._kept[number].extend(entries)
 
     def forget(self, number: int) -> None:
         """Let go of everything of one partition."""
         self._kept[number].clear()
         self.floors[number] = 0
 
-    def witness(self, partition: Partition, outcome: Outcome) -> None:
+    def on_record(self, partition: Partition, outcome: Outcome) -> None:
         """Keep what a record did. To be called right after it was folded."""
         effect = effect_of(outcome)
         if effect is None:
@@ -69,7 +69,7 @@ class Outbox:
         if len(kept) > self._max_kept:
             self.floors[partition.number] = kept.popleft().offset + 1
 
-    def first(self, number: int, from_offset: int, limit: int) -> list[Effect | Letter]:
+    def first(self, number: int, from_offset: int, limit: int) -> list[Effect | OutboxEntry]:
         """The first effects at or after an offset."""
         kept = self._kept[number]
         start = next((place for place, each in enumerate(kept) if each.offset >= from_offset), len(kept))
@@ -86,6 +86,6 @@ class Outbox:
             kept.popleft()
         self.floors[number] = max(self.floors[number], offset)
 
-    def letters(self, number: int, effects: Sequence[Effect | Letter]) -> list[Letter]:
+    def entries(self, number: int, effects: Sequence[Effect | OutboxEntry]) -> list[OutboxEntry]:
         """What is to be told of effects."""
-        return [each if isinstance(each, Letter) else letter_of(number, each, self.source) for each in effects]
+        return [each if isinstance(each, OutboxEntry) else entry_of(number, each, self.source) for each in effects]

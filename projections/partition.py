@@ -18,7 +18,7 @@ from lastseen.engine.log.port import Record
 from lastseen.engine.session import Ending, Policy, Session, Status
 from lastseen.engine.verdicts import Verdict
 from lastseen.projections.deadlines import Deadlines
-from lastseen.projections.prefix_index import Tenants
+from lastseen.projections.prefix_index import PrefixIndex
 
 EMPTY_DIGEST = bytes(32)
 INTERNED_POLICIES = 1_024
@@ -82,12 +82,12 @@ class Partition:
         """The latest log time of a record that was not void for its form or its clock."""
         self.active: OrderedDict[str, Session] = OrderedDict()
         """Active sessions by key, least recently used first."""
-        self.parked: dict[str, Session] = {}
+        self.suspended: dict[str, Session] = {}
         """Suspended sessions by key."""
         self.by_id: dict[str, Session] = {}
         self.by_owner: dict[str, dict[str, Session]] = {}
         """Owner → its live sessions by key."""
-        self.tenants: Tenants | None = None
+        self.prefix_index: PrefixIndex | None = None
         """Live sessions by the prefixes of tenants; made by the view when there are any."""
         self.endings = Endings()
         self._policies: dict[Policy, Policy] = {}
@@ -106,7 +106,7 @@ class Partition:
     def find(self, key: str) -> Session | None:
         """The session under `key` that no record has ended yet; it may be due."""
         session = self.active.get(key)
-        return session if session is not None else self.parked.get(key)
+        return session if session is not None else self.suspended.get(key)
 
     def is_live(self, session: Session) -> bool:
         """Whether this very session object is still part of the state."""
@@ -158,7 +158,7 @@ class Partition:
         key = event.subject
         session = self.active.get(key)
         if session is None:
-            session = self.parked.get(key)
+            session = self.suspended.get(key)
         elif type(event) is events.Touched and lifecycle.touch_plainly(session, event, at_ms, offset):
             self.active.move_to_end(key)
             return Verdict.APPLIED, session, None, None
@@ -208,9 +208,9 @@ class Partition:
         lifecycle.apply(session, event, at_ms, offset)
         if session.status is not was:
             if session.status is Status.SUSPENDED:
-                self.parked[session.key] = self.active.pop(session.key)
+                self.suspended[session.key] = self.active.pop(session.key)
             else:
-                self.active[session.key] = self.parked.pop(session.key)
+                self.active[session.key] = self.suspended.pop(session.key)
         self.deadlines.file(session, at_ms)
 
     def _interned(self, policy: Policy) -> Policy:
@@ -220,7 +220,7 @@ class Partition:
         return self._policies.setdefault(policy, policy)
 
     def _admit(self, session: Session, at_ms: int) -> None:
-        (self.active if session.status is Status.ACTIVE else self.parked)[session.key] = session
+        (self.active if session.status is Status.ACTIVE else self.suspended)[session.key] = session
         self.by_id[session.session_id] = session
         self._reindex(session, None)
         self.deadlines.file(session, at_ms)
@@ -231,20 +231,20 @@ class Partition:
         self.by_id = {session.session_id: session for session in sessions}
         in_lru_order = sorted(sessions, key=lambda session: session.last_active_offset)
         self.active = OrderedDict((session.key, session) for session in in_lru_order if session.suspended_at_ms is None)
-        self.parked = {session.key: session for session in in_lru_order if session.suspended_at_ms is not None}
+        self.suspended = {session.key: session for session in in_lru_order if session.suspended_at_ms is not None}
         for session in in_lru_order:
-            if session.owner is not None or self.tenants is not None:
+            if session.owner is not None or self.prefix_index is not None:
                 self._reindex(session, None)
             self.deadlines.file(session, session.last_active_at_ms)
 
     def _end(self, session: Session, reason: str, at_ms: int, offset: int) -> Ending:
         del self.by_id[session.session_id]
         if self.active.pop(session.key, None) is None:
-            del self.parked[session.key]
+            del self.suspended[session.key]
         if session.owner is not None:
             self._disown(session, session.owner)
-        if self.tenants is not None:
-            self.tenants.drop(session)
+        if self.prefix_index is not None:
+            self.prefix_index.drop(session)
         self.endings.add(session.session_id)
         return Ending(reason, at_ms, self.number, offset)
 
@@ -253,8 +253,8 @@ class Partition:
             self._disown(session, previous)
         if session.owner is not None:
             self.by_owner.setdefault(session.owner, {})[session.key] = session
-        if self.tenants is not None:
-            self.tenants.move(session, previous)
+        if self.prefix_index is not None:
+            self.prefix_index.move(session, previous)
 
     def _disown(self, session: Session, owner: str) -> None:
         owned = self.by_owner[owner]

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from lastseen.engine.session import Session
 
 
-class Tenant:
+class PrefixSessions:
     """The live sessions under one prefix."""
 
     __slots__ = ("by_id", "by_owner", "is_whole")
@@ -30,21 +30,21 @@ class Tenant:
         return self.by_id if owner is None else self.by_owner.get(owner, {})
 
 
-class Tenants:
+class PrefixIndex:
     """One partition's index by prefix. The caller holds the view's lock. Everything may be done twice without harm."""
 
     def __init__(self) -> None:
-        self._tenants: dict[str, Tenant] = {}
+        self._tenants: dict[str, PrefixSessions] = {}
         self._lengths: list[int] = []
         """How long registered prefixes are: each length once."""
 
     def register(self, prefix: str) -> None:
         """From now on sessions under `prefix` are kept; those that live already are for the caller to `add`."""
         if prefix not in self._tenants:
-            self._tenants[prefix] = Tenant()
+            self._tenants[prefix] = PrefixSessions()
             self._lengths = sorted({len(each) for each in self._tenants})
 
-    def find(self, prefix: str) -> Tenant | None:
+    def find(self, prefix: str) -> PrefixSessions | None:
         """The sessions under a prefix; `None` if it is not registered."""
         return self._tenants.get(prefix)
 
@@ -72,13 +72,13 @@ class Tenants:
             _disown(tenant, session, previous)
         self.add(session)
 
-    def _over(self, key: str) -> list[Tenant]:
+    def _over(self, key: str) -> list[PrefixSessions]:
         """The tenants that a key belongs to: one may have a prefix of another's prefix."""
         tenants = self._tenants
         return [tenant for length in self._lengths if (tenant := tenants.get(key[:length])) is not None]
 
 
-def _disown(tenant: Tenant, session: Session, owner: str | None) -> None:
+def _disown(tenant: PrefixSessions, session: Session, owner: str | None) -> None:
     owned = None if owner is None else tenant.by_owner.get(owner)
     if owned is not None and owner is not None:
         owned.pop(session.session_id, None)

@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lastseen.engine.log.port import Log
-from lastseen.engine.log.shared_log import Notice, Outlet
-from lastseen.projections.facts import FactId, effect_of, encode_state, place_of, state_in, state_of
+from lastseen.engine.log.shared_log import FactPublisher, OutboundRecord
+from lastseen.projections.facts import FactId, effect_of, encode_state, published_fact_id, published_state, state_of
 from lastseen.projections.live_view import LiveView
-from lastseen.projections.outbox import Letter, Outbox, letter_of
+from lastseen.projections.outbox import Outbox, OutboxEntry, entry_of
 from lastseen.projections.partition import Partition
 
 BATCH = 1_000
@@ -33,14 +33,14 @@ class Publisher:
         log: Log,
         view: LiveView,
         outbox: Outbox,
-        outlet: Outlet,
+        fact_publisher: FactPublisher,
         owned: Callable[[], frozenset[int]],
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log = log
         self._view = view
         self._outbox = outbox
-        self._outlet = outlet
+        self._fact_publisher = fact_publisher
         self._owned = owned
         self._monotonic_s = monotonic_s
         self._next: dict[int, int] = {}
@@ -79,7 +79,7 @@ class Publisher:
                 continue
             if not effects:
                 break
-            count += self._tell(number, self._outbox.letters(number, effects))
+            count += self._tell(number, self._outbox.entries(number, effects))
             with self._view.lock:
                 # The last one stays: whoever goes on begins with it again.
                 self._outbox.drop_before(number, self._next[number] - 1)
@@ -88,13 +88,13 @@ class Publisher:
 
     def _take_over(self, number: int) -> int:
         """Where the last owner stopped."""
-        last = self._outlet.last_fact(number)
+        last = self._fact_publisher.last_fact(number)
         # Somebody else's last word on a state may be an old one, and nobody was there to see it.
-        self._outlet.mark_foreign(number)
+        self._fact_publisher.mark_foreign(number)
         self._looked_s.pop(number, None)
         if last is not None:
-            return place_of(last).offset
-        if self._outlet.had_facts(number):
+            return published_fact_id(last).offset
+        if self._fact_publisher.had_facts(number):
             with self._view.lock:
                 return self._outbox.floors[number]  # all that there were are too old to be kept
         return 0
@@ -102,7 +102,7 @@ class Publisher:
     def _publish_again(self, number: int, from_offset: int, until_offset: int) -> int:
         """Publish what is no longer in the outbox: fold the partition from its beginning once more."""
         scratch = Partition(number)
-        letters: list[Letter] = []
+        entries: list[OutboxEntry] = []
         count = 0
         while scratch.checkpoint < until_offset:
             limit = min(BATCH, until_offset - scratch.checkpoint)
@@ -110,22 +110,22 @@ class Publisher:
                 effect = effect_of(scratch.fold(record))
                 self.refolded += 1
                 if effect is not None and effect.offset >= from_offset:
-                    letters.append(letter_of(number, effect, self._outbox.source))
-            if len(letters) >= BATCH or scratch.checkpoint >= until_offset:
-                count += self._tell(number, letters)
-                letters = []
+                    entries.append(entry_of(number, effect, self._outbox.source))
+            if len(entries) >= BATCH or scratch.checkpoint >= until_offset:
+                count += self._tell(number, entries)
+                entries = []
         self._next[number] = until_offset
         return count
 
-    def _tell(self, number: int, letters: Sequence[Letter]) -> int:
-        if not letters:
+    def _tell(self, number: int, entries: Sequence[OutboxEntry]) -> int:
+        if not entries:
             return 0
         # Of several states of a key only the last would stay.
-        states = {key: state for letter in letters for key, state in letter.states}
-        facts = [Notice(key, fact) for letter in letters for key, fact in letter.facts]
-        self._outlet.publish_states(number, [Notice(key, state) for key, state in states.items()])
-        self._outlet.publish_facts(number, facts)
-        self._next[number] = letters[-1].offset + 1
+        states = {key: state for entry in entries for key, state in entry.states}
+        facts = [OutboundRecord(key, fact) for entry in entries for key, fact in entry.facts]
+        self._fact_publisher.publish_states(number, [OutboundRecord(key, state) for key, state in states.items()])
+        self._fact_publisher.publish_facts(number, facts)
+        self._next[number] = entries[-1].offset + 1
         return len(facts)
 
     def _is_time_to_look(self, number: int) -> bool:
@@ -144,16 +144,16 @@ class Publisher:
             return
         is_right: dict[str, bool] = {}
         """By key, of what was written last."""
-        for page in self._outlet.written_by_others(number):
+        for page in self._fact_publisher.written_by_others(number):
             with self._view.lock:
                 if self._is_behind(number):  # it was dropped meanwhile: whoever takes it over looks at everything
                     self._next.pop(number)
                     return
                 wanted = {key: self._state(number, key) for key, _ in page}
-            is_right |= {key: state_in(value) == wanted[key] for key, value in page}
+            is_right |= {key: published_state(value) == wanted[key] for key, value in page}
         keys = [key for key, right in is_right.items() if not right]
         for start in range(0, len(keys), BATCH):
-            notices = []
+            outbound = []
             with self._view.lock:
                 if self._is_behind(number):
                     self._next.pop(number)
@@ -165,8 +165,8 @@ class Publisher:
                     value = None
                     if state is not None:
                         value = encode_state(place, self._outbox.source, partition.log_time_ms, state)
-                    notices.append(Notice(key, value))
-            self._outlet.publish_states(number, notices)
+                    outbound.append(OutboundRecord(key, value))
+            self._fact_publisher.publish_states(number, outbound)
 
     def _is_behind(self, number: int) -> bool:
         """Whether others have told of records that are not folded here: what is known here of states may be old.
@@ -184,8 +184,8 @@ class Publisher:
         with self._view.lock:
             pending = self._outbox.pending(number)
         if pending and self._is_time_to_look(number):
-            last = self._outlet.last_fact(number)
+            last = self._fact_publisher.last_fact(number)
             if last is not None:
-                offset = place_of(last).offset
+                offset = published_fact_id(last).offset
                 with self._view.lock:
                     self._outbox.drop_before(number, offset)

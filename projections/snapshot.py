@@ -18,12 +18,12 @@ import msgspec
 
 from lastseen.engine.errors import LogMismatch, SnapshotError
 from lastseen.engine.lifecycle import REMEMBERED_ENDINGS
-from lastseen.engine.session import Policy, Session, moment
+from lastseen.engine.session import Policy, Session, pack_beginning
 from lastseen.projections.archive import archive
 from lastseen.projections.bodies import Bodies, Body, BodyId
 from lastseen.projections.facts import Effect
 from lastseen.projections.history import History
-from lastseen.projections.outbox import Letter, Outbox
+from lastseen.projections.outbox import Outbox, OutboxEntry
 from lastseen.projections.partition import Endings, Outcome, Partition
 from lastseen.projections.snapshot_file import IN_MEMORY, Batch, SnapshotFile
 from lastseen.projections.snapshot_rows import (
@@ -51,7 +51,7 @@ class Snapshot:
         self._endings_saved = [0] * partitions
         self._policies: dict[Policy, int] = {}
         self._outbox = outbox
-        self._letters_saved = [0] * partitions
+        self._outbox_saved = [0] * partitions
         """For each partition the offset up to which the file has the outbox."""
 
     @property
@@ -95,7 +95,7 @@ class Snapshot:
                 batch = self._collect(partitions, statistics, changed)
                 batch.bodies = bodies.take_unsaved()
                 effects = {partition.number: self._new_effects(partition.number) for partition in partitions}
-            batch.letters = [pair for number, each in effects.items() for pair in self._letters(number, each)]
+            batch.outbox = [pair for number, each in effects.items() for pair in self._outbox_rows(number, each)]
             batch.gone = sorted(row_of(number, offset) for number, offsets in enumerate(gone) for offset in offsets)
             try:
                 history.write(noted, view_lock)
@@ -114,7 +114,7 @@ class Snapshot:
                 return 0
             for number, row in batch.partitions:
                 self._endings_saved[number] = batch.endings_totals[number]
-                self._letters_saved[number] = row.checkpoint
+                self._outbox_saved[number] = row.checkpoint
             return len(batch.sessions)
 
     def _collect(
@@ -150,7 +150,7 @@ class Snapshot:
             session.last_active_offset,
             session.version,
             session.suspended_at_ms,
-            session.parked_ms,
+            session.suspended_ms,
             session.leases,
             session.owner,
         )
@@ -161,17 +161,17 @@ class Snapshot:
         first = total - len(newest)
         return [ending_row(row_of(partition.number, first + place), each) for place, each in enumerate(newest)]
 
-    def _new_effects(self, number: int) -> Sequence[Effect | Letter]:
+    def _new_effects(self, number: int) -> Sequence[Effect | OutboxEntry]:
         """What the outbox has that the file has not. The caller holds the view's lock."""
         if self._outbox is None:
             return ()
-        return self._outbox.first(number, self._letters_saved[number], self._outbox.pending(number))
+        return self._outbox.first(number, self._outbox_saved[number], self._outbox.pending(number))
 
-    def _letters(self, number: int, effects: Sequence[Effect | Letter]) -> list[tuple[int, Any]]:
+    def _outbox_rows(self, number: int, effects: Sequence[Effect | OutboxEntry]) -> list[tuple[int, Any]]:
         """Rows of the outbox."""
         if self._outbox is None:
             return []
-        return [(row_of(number, letter.offset), tuple(letter)) for letter in self._outbox.letters(number, effects)]
+        return [(row_of(number, entry.offset), tuple(entry)) for entry in self._outbox.entries(number, effects)]
 
     def _stored_partition(self, partition: Partition, counts: Counts) -> PartitionRow:
         return PartitionRow(
@@ -248,12 +248,12 @@ class Snapshot:
                 row.key,
                 row.session_id,
                 policies[row.policy],
-                moment(row.created_at_ms, born_offset),
+                pack_beginning(row.created_at_ms, born_offset),
                 row.last_active_at_ms,
                 row.last_active_offset,
                 row.version,
                 row.suspended_at_ms,
-                row.parked_ms,
+                row.suspended_ms,
                 row.leases,
                 row.owner,
             )
@@ -269,15 +269,17 @@ class Snapshot:
         partition.importing, partition.log_time_ms = stored.importing, stored.log_time_ms
         self._endings_saved[partition.number] = stored.endings_total
         if self._outbox is not None:
-            letters = [Letter(offset, facts, states) for offset, facts, states in self._file.outbox(partition.number)]
-            self._outbox.restore(partition.number, stored.outbox_floor, letters)
-            self._letters_saved[partition.number] = stored.checkpoint
+            entries = [
+                OutboxEntry(offset, facts, states) for offset, facts, states in self._file.outbox(partition.number)
+            ]
+            self._outbox.restore(partition.number, stored.outbox_floor, entries)
+            self._outbox_saved[partition.number] = stored.checkpoint
 
     def forget(self, number: int) -> None:
         """Let go of what is known of one partition; the file keeps it. The caller holds `lock` and the view's."""
         self._changed[number].clear()
         self._gone[number].clear()
-        self._endings_saved[number] = self._letters_saved[number] = 0
+        self._endings_saved[number] = self._outbox_saved[number] = 0
 
     def load_body(self, body_id: BodyId) -> Body:
         """The body as last flushed; an empty one if there is none. Raises `SnapshotError`."""

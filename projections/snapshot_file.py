@@ -71,7 +71,7 @@ class Batch:
     partitions: Sequence[tuple[int, PartitionRow]]
     endings: Sequence[tuple[int, str, int]]
     endings_totals: Mapping[int, int]
-    letters: Sequence[tuple[int, Any]] = ()
+    outbox: Sequence[tuple[int, Any]] = ()
     """Of the outbox: row and content."""
     bodies: Mapping[BodyId, Unsaved] = field(default_factory=dict)
 
@@ -187,7 +187,7 @@ class SnapshotFile:
             for body_id in sorted(batch.bodies):
                 known = batch.bodies[body_id].after(body_id.born_offset, reached.get(body_id.partition, 0))
                 self._write_body(row_of(*body_id), known)
-            many("INSERT OR REPLACE INTO outbox VALUES (?, ?)", packed(batch.letters))
+            many("INSERT OR REPLACE INTO outbox VALUES (?, ?)", packed(batch.outbox))
             for number, row in batch.partitions:
                 # Whoever has seen more of it published is right.
                 row.outbox_floor = max(row.outbox_floor, stored[number].outbox_floor if number in stored else 0)

@@ -30,7 +30,7 @@ class SessionRow(msgspec.Struct, array_like=True, gc=False):
     last_active_offset: int
     version: int
     suspended_at_ms: int | None
-    parked_ms: int
+    suspended_ms: int
     leases: dict[str, int] | None
     owner: str | None
 

@@ -100,7 +100,7 @@ class Statistics:
             "live": sum(map(len, partitions)),
             "live_by_status": {
                 Status.ACTIVE.value: sum(len(partition.active) for partition in partitions),
-                Status.SUSPENDED.value: sum(len(partition.parked) for partition in partitions),
+                Status.SUSPENDED.value: sum(len(partition.suspended) for partition in partitions),
             },
             "created": created,
             "applied": dict(applied),

@@ -97,7 +97,7 @@ class Subscriptions:
         """Hand it nothing more."""
         self._all = tuple(other for other in self._all if other is not subscription)
 
-    def witness(self, partition: Partition, outcome: Outcome) -> None:
+    def on_record(self, partition: Partition, outcome: Outcome) -> None:
         """Hand on the facts of a record that was just folded."""
         if not self._all:
             return

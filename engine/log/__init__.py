@@ -23,11 +23,11 @@ def open_log(url: str, clock: Clock, *, partitions: int | None = None) -> Log:
     """
     if isinstance(url, str) and url.startswith("kafka:"):
         # First, and by itself: what is wrong with it is said without showing what may be a secret.
-        from lastseen.engine.log.kafka.facts_and_states import KafkaOutlet
+        from lastseen.engine.log.kafka.facts_and_states import KafkaFactPublisher
         from lastseen.engine.log.kafka.log import KafkaLog
         from lastseen.engine.log.kafka.url import parse_kafka_url
 
-        return KafkaLog(parse_kafka_url(url, partitions), outlet=KafkaOutlet)
+        return KafkaLog(parse_kafka_url(url, partitions), fact_publisher=KafkaFactPublisher)
     if not isinstance(url, str) or "://" not in url:
         raise InvalidSetting(
             f"log URL {shown(url)}: give memory://, sqlite:///path/to/file.db or kafka://host:9092/topic"

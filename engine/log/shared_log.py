@@ -37,17 +37,17 @@ class Duties(Protocol):
         ...
 
 
-class Notice(NamedTuple):
+class OutboundRecord(NamedTuple):
     """Something for others to read: `None` as its value takes a key away."""
 
     key: str
     value: bytes | None
 
 
-class Outlet(Protocol):
+class FactPublisher(Protocol):
     """Where facts and states go: two topics beside the log's own, with as many partitions."""
 
-    def publish_facts(self, partition: int, notices: Sequence[Notice]) -> None:
+    def publish_facts(self, partition: int, outbound: Sequence[OutboundRecord]) -> None:
         """Append facts; returns when they are safe. Raises `LogError`."""
         ...
 
@@ -62,7 +62,7 @@ class Outlet(Protocol):
         """Whether there ever was a fact in a partition. Raises `LogError`."""
         ...
 
-    def publish_states(self, partition: int, notices: Sequence[Notice]) -> None:
+    def publish_states(self, partition: int, outbound: Sequence[OutboundRecord]) -> None:
         """Replace states; returns when they are safe. Raises `LogError`."""
         ...
 
@@ -70,7 +70,7 @@ class Outlet(Protocol):
         """Take all states that are there for somebody else's. Raises `LogError`."""
         ...
 
-    def written_by_others(self, partition: int) -> Iterator[Sequence[Notice]]:
+    def written_by_others(self, partition: int) -> Iterator[Sequence[OutboundRecord]]:
         """What somebody else has written to the states since this was asked last, page by page. Raises `LogError`."""
         ...
 
@@ -97,6 +97,6 @@ class SharedLog(Log, Protocol):
         """
         ...
 
-    def open_outlet(self) -> Outlet:
+    def open_fact_publisher(self) -> FactPublisher:
         """Open the topics beside the log. Raises `LogError` where they are missing or unfit."""
         ...

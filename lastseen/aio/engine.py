@@ -119,7 +119,7 @@ class AsyncEngine:
     count = _in_thread(Engine.count)
     messages = _in_thread(Engine.messages)
     history = _in_thread(Engine.history)
-    lives = _in_thread(Engine.lives)
+    lives = _in_thread(Engine.session_spans)
     explain = _in_thread(Engine.explain)
     as_of = _in_thread(Engine.as_of)
     messages_as_of = _in_thread(Engine.messages_as_of)
@@ -199,12 +199,12 @@ async def open_async(
     try:
         engine = await asyncio.wrap_future(opening)
     except asyncio.CancelledError:
-        opening.add_done_callback(_let_go)
+        opening.add_done_callback(_shut_down_unclaimed)
         raise
     return AsyncEngine(engine, clock)
 
 
-def _let_go(opening: Future[Engine]) -> None:
+def _shut_down_unclaimed(opening: Future[Engine]) -> None:
     """Nobody waits for this engine any more."""
     if not opening.cancelled() and opening.exception() is None:
         opening.result().shutdown()

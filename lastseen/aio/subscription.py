@@ -32,7 +32,7 @@ class AsyncSubscription(AsyncIterator[Fact]):
         self._is_over = False
         is_closed = threading.Event()
         # Who is dropped without being closed ends as well: the thread knows the subscription, and not this.
-        self._let_go = weakref.finalize(self, _let_go, subscription, self._room, is_closed)
+        self._detach = weakref.finalize(self, _detach, subscription, self._room, is_closed)
         threading.Thread(
             target=_bring,
             args=(subscription, self._arrived, self._room, is_closed, asyncio.get_running_loop()),
@@ -55,7 +55,7 @@ class AsyncSubscription(AsyncIterator[Fact]):
     async def close(self) -> None:
         """Stop listening."""
         self._is_over = True
-        self._let_go()
+        self._detach()
         self._arrived.put_nowait(None)  # for whoever is waiting
 
     async def __aenter__(self) -> Self:
@@ -67,7 +67,7 @@ class AsyncSubscription(AsyncIterator[Fact]):
         await self.close()
 
 
-def _let_go(subscription: Subscription, room: threading.Semaphore, is_closed: threading.Event) -> None:
+def _detach(subscription: Subscription, room: threading.Semaphore, is_closed: threading.Event) -> None:
     is_closed.set()
     subscription.close()
     room.release()

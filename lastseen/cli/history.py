@@ -38,7 +38,7 @@ def history(
         if engine.explain(key).offset is None:
             raise SessionNotFound(engine.explain(key).sentence)
         if lives:
-            rows = [life._asdict() for life in engine.lives(key, after_offset=after, limit=limit)]
+            rows = [life._asdict() for life in engine.session_spans(key, after_offset=after, limit=limit)]
         else:
             rows = [
                 entry._asdict() | {"verdict": entry.verdict.label}

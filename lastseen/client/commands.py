@@ -31,7 +31,7 @@ from lastseen.engine.session import Policy, Status
 from lastseen.engine.session_engine import Wait
 from lastseen.projections.bodies import Message
 from lastseen.projections.explain import Explanation
-from lastseen.projections.history import Entry, Life
+from lastseen.projections.history import Entry, SessionSpan
 from lastseen.projections.live_view import Sort
 
 SESSIONS = "/v1/sessions"
@@ -224,10 +224,10 @@ def history(key: str, *, after_offset: int = -1, limit: int = 1_000) -> Call[Seq
     return _read_call(_path(key, "history"), responses.records, query=query)
 
 
-def lives(key: str, *, after_offset: int = -1, limit: int = 1_000) -> Call[Sequence[Life]]:
+def session_spans(key: str, *, after_offset: int = -1, limit: int = 1_000) -> Call[Sequence[SessionSpan]]:
     """How each session of a key began and ended."""
     query = {"of": "lives", "after": str(after_offset), "limit": str(limit)}
-    return _read_call(_path(key, "history"), responses.lives, query=query)
+    return _read_call(_path(key, "history"), responses.session_spans, query=query)
 
 
 def explain(key: str) -> Call[Explanation]:

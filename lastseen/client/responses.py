@@ -15,7 +15,7 @@ from lastseen.engine.log.port import Position
 from lastseen.engine.verdicts import Verdict
 from lastseen.projections.bodies import Message
 from lastseen.projections.explain import Explanation
-from lastseen.projections.history import Entry, Life
+from lastseen.projections.history import Entry, SessionSpan
 
 
 class TouchedSession(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,9 +177,9 @@ def records(response: Response) -> list[Entry]:
     return [Entry(**{**msgspec.structs.asdict(each), "verdict": Verdict[each.verdict.upper()]}) for each in found]
 
 
-def lives(response: Response) -> list[Life]:
+def session_spans(response: Response) -> list[SessionSpan]:
     """How each session of a key began and ended."""
-    return [Life(**msgspec.structs.asdict(each)) for each in _lives.decode(response.content).lives]
+    return [SessionSpan(**msgspec.structs.asdict(each)) for each in _lives.decode(response.content).lives]
 
 
 def messages(response: Response) -> list[Message]:

@@ -103,7 +103,7 @@ def session_fields(session: Session | None, body: bytes) -> dict[str, Any] | Non
         "last_active_at_ms": session.last_active_at_ms,
         "version": session.version,
         "suspended_at_ms": session.suspended_at_ms,
-        "parked_ms": session.parked_ms,
+        "suspended_ms": session.suspended_ms,
         "leases": session.leases,
         "owner": session.owner,
         "attributes and messages": body.hex() or None,

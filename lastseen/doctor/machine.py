@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from lastseen.doctor.findings import Finding, LogFiles, Subject, error, note, ok, warning
-from lastseen.embedded.memory_pressure import PRESSED_ABOVE, MemoryPressure
+from lastseen.embedded.memory_pressure import PRESSURE_THRESHOLD, MemoryPressure
 from lastseen.engine.errors import InvalidSetting
 
 LITTLE_BYTES, TOO_LITTLE_BYTES = 1 << 30, 64 << 20
@@ -50,7 +50,7 @@ def memory(subject: Subject) -> Iterator[Finding]:
         return
     says = f"the limit is {limit / 1e6:,.0f} MB, of which attributes and messages may take"
     says += f" {subject.max_body_bytes / 1e6:,.0f} MB"
-    if subject.max_body_bytes > limit * PRESSED_ABOVE / 2:
+    if subject.max_body_bytes > limit * PRESSURE_THRESHOLD / 2:
         yield warning(
             "memory", says, "lower max_body_bytes or raise the limit: a live session takes about 600 bytes beside them"
         )

@@ -1,4 +1,4 @@
-"""Upkeep: the threads behind an engine that follow the log, announce what is due, and flush what has changed.
+"""The threads behind an engine that follow the log, announce what is due, and flush what has changed.
 
 Nothing that a caller waits for depends on them: a caller folds its own record. A failure is logged, kept for `health`,
 and tried again; it never ends a thread.
@@ -26,7 +26,7 @@ RETRY_S = 1.0
 _logger = logging.getLogger("lastseen")
 
 
-class Upkeep:
+class BackgroundThreads:
     """Runs `follow`, `prune` and `flush`, each in a thread of its own, until it is stopped."""
 
     def __init__(
@@ -64,17 +64,17 @@ class Upkeep:
     def _is_crowded(self) -> bool:
         return self._max_sessions is not None and self._view.count() > self._max_sessions
 
-    def ring(self) -> None:
+    def wake_pruner(self) -> None:
         """Wake the pruner: what it has to do may be something else now."""
         self._sooner.set()
 
-    def hurry(self) -> None:
+    def request_flush(self) -> None:
         """Flush now: what waits for it takes much memory."""
         if not self._heavier.is_set():
             self._heavier.set()
 
-    def is_hurried(self) -> bool:
-        """Whether `hurry` was called since the last flush began, or since this was asked: whoever asks flushes."""
+    def take_flush_request(self) -> bool:
+        """Whether a flush was requested since the last one began, or since this was asked: the caller flushes."""
         hurried = self._heavier.is_set()
         self._heavier.clear()
         if self._stop.is_set():  # this bell rings for the end too

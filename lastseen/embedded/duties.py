@@ -12,7 +12,7 @@ from collections.abc import Callable
 from lastseen.embedded.settings import Settings
 from lastseen.engine.errors import LastseenError, LogMismatch
 from lastseen.engine.log.port import Log, Position
-from lastseen.engine.log.shared_log import Duties, Outlet, SharedLog
+from lastseen.engine.log.shared_log import Duties, FactPublisher, SharedLog
 from lastseen.projections.follower import Follower
 from lastseen.projections.live_view import LiveView
 from lastseen.projections.outbox import Outbox
@@ -23,7 +23,7 @@ WAIT_S = 0.2
 _logger = logging.getLogger("lastseen")
 
 
-class Share:
+class EngineDuties:
     """What one engine has to do with the others on its log."""
 
     def __init__(
@@ -35,8 +35,8 @@ class Share:
         self._outbox = outbox
         self._changed = changed
         self._all = frozenset(range(log.partitions))
-        self._duties: Duties | None = None
-        self._outlet: Outlet | None = None
+        self._membership: Duties | None = None
+        self._fact_publisher: FactPublisher | None = None
         self._publisher: Publisher | None = None
         self._publishing = threading.Lock()
         self._is_closed = False
@@ -47,29 +47,29 @@ class Share:
         if self._log is None:
             return
         if self._outbox is not None:
-            self._outlet = self._log.open_outlet()
-            self._publisher = Publisher(self._log, self._view, self._outbox, self._outlet, self.owned)
+            self._fact_publisher = self._log.open_fact_publisher()
+            self._publisher = Publisher(self._log, self._view, self._outbox, self._fact_publisher, self.owned)
         settings = self._settings
         if settings.prune or settings.view == "owned" or self._publisher is not None:
-            self._duties = self._log.join(settings.group, settings.member, settings.address, self._changed)
+            self._membership = self._log.join(settings.group, settings.member, settings.address, self._changed)
 
     def owned(self) -> frozenset[int]:
         """The partitions that are ours to prune and to publish."""
         if self._log is None:
             return self._all
-        duties = self._duties
+        duties = self._membership
         return frozenset() if duties is None or self._is_closed else duties.owned()
 
     def announced_by_us(self) -> frozenset[int]:
         """The partitions for which we may announce expiries: those that we own, or all, if we take no share and are
         asked all the same."""
-        return self._all if self._log is None or self._duties is None else self.owned()
+        return self._all if self._log is None or self._membership is None else self.owned()
 
     def owner_of(self, partition: int) -> str | None:
         """The address of a partition's owner, if it gave one. Raises `LogUnavailable`."""
-        if self._duties is None:
+        if self._membership is None:
             return self._settings.address
-        return self._duties.owner_of(partition)
+        return self._membership.owner_of(partition)
 
     @property
     def waits(self) -> bool:
@@ -99,7 +99,7 @@ class Share:
 
     def known_owner(self, partition: int) -> str | None:
         """The same as far as it is known, without asking."""
-        return None if self._duties is None else self._duties.known_owner(partition)
+        return None if self._membership is None else self._membership.known_owner(partition)
 
     @property
     def publishes(self) -> bool:
@@ -120,7 +120,7 @@ class Share:
         except LastseenError as error:
             _logger.warning("the last facts were not published, the next owner does it: %s", error)
         self._is_closed = True
-        if self._duties is not None:
-            self._duties.close()
-        if self._outlet is not None:
-            self._outlet.close()
+        if self._membership is not None:
+            self._membership.close()
+        if self._fact_publisher is not None:
+            self._fact_publisher.close()

@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from lastseen.embedded.background import FOLLOW_EVERY_S, Upkeep
-from lastseen.embedded.duties import Share
-from lastseen.embedded.garbage_collection import quieten
+from lastseen.embedded.background import FOLLOW_EVERY_S, BackgroundThreads
+from lastseen.embedded.duties import EngineDuties
+from lastseen.embedded.garbage_collection import freeze_after_start
 from lastseen.embedded.introspection import Meters, Observed
 from lastseen.embedded.lag import LogWatch
 from lastseen.embedded.loading import holds_owned, load
 from lastseen.embedded.memory_pressure import MemoryPressure
-from lastseen.embedded.memory_relief import Relief
+from lastseen.embedded.memory_relief import MemoryRelief
 from lastseen.embedded.metered_log import MeteredLog
-from lastseen.embedded.owned_partitions import Holdings
+from lastseen.embedded.owned_partitions import OwnedPartitions
 from lastseen.embedded.past import PastReads
 from lastseen.embedded.settings import Settings, duration_ms
 from lastseen.engine.clock import Clock
@@ -61,18 +61,18 @@ class Engine(PastReads, Observed):
         self._snapshot, self._history = state.snapshot, state.history
         self._views = LiveView(state.partitions, self, threading.Lock())
         self._subscriptions = Subscriptions()
-        self._upkeep = Upkeep(self._views, clock, settings.max_sessions, self.owned)
-        witnesses = [self._bodies.witness, self._subscriptions.witness]
+        self._background = BackgroundThreads(self._views, clock, settings.max_sessions, self.owned)
+        on_record = [self._bodies.on_record, self._subscriptions.on_record]
         if state.outbox is not None:
-            witnesses.append(state.outbox.witness)
+            on_record.append(state.outbox.on_record)
         self._follower = Follower(
             log,
             self._views,
-            [self._snapshot, self._history, self._statistics, self._upkeep],
-            witnesses,
+            [self._snapshot, self._history, self._statistics, self._background],
+            on_record,
         )
-        self._share = Share(log, settings, self._views, state.outbox, self._upkeep.ring)
-        self._views.owner_address = self._share.known_owner
+        self._duties = EngineDuties(log, settings, self._views, state.outbox, self._background.wake_pruner)
+        self._views.owner_address = self._duties.known_owner
         metered = MeteredLog(log)
         self.meters = Meters(metered, LogWatch(log, self._views.present_partitions), clock.now_ms())
         super().__init__(
@@ -83,12 +83,14 @@ class Engine(PastReads, Observed):
             self.append_and_fold,
             source=settings.source,
             max_sessions=settings.max_sessions,
-            owned=self._share.announced_by_us,
+            owned=self._duties.announced_by_us,
         )
-        self._relief = Relief(MemoryPressure(settings.max_memory_bytes), self._bodies, self._views.lock)
-        self._bodies.call_at_each(self._relief.step_bytes(settings.max_body_bytes), self._upkeep.hurry)
-        self._holdings = (
-            Holdings(log, self._views, self._follower, state, self._share.owned, self._flush, self._flush_if_heavy)
+        self._memory_relief = MemoryRelief(MemoryPressure(settings.max_memory_bytes), self._bodies, self._views.lock)
+        self._bodies.call_every(self._memory_relief.step_bytes(settings.max_body_bytes), self._background.request_flush)
+        self._owned_partitions = (
+            OwnedPartitions(
+                log, self._views, self._follower, state, self._duties.owned, self._flush, self._flush_if_heavy
+            )
             if holds_owned(log, settings)
             else None
         )
@@ -101,21 +103,21 @@ class Engine(PastReads, Observed):
         try:
             self._catch_up(progress)
             if settings.freeze:
-                quieten()
-            self._share.begin()
+                freeze_after_start()
+            self._duties.begin()
         except BaseException:
-            self._share.close()
+            self._duties.close()
             self._snapshot.close()
             self._history.close()
             raise
         if settings.background:
-            self._upkeep.start(
+            self._background.start(
                 follow=self._follow,
-                follow_every_s=0 if self._share.waits else FOLLOW_EVERY_S,
-                flush=self._keep,
+                follow_every_s=0 if self._duties.waits else FOLLOW_EVERY_S,
+                flush=self._maintain,
                 flush_every_s=duration_ms("snapshot_interval", settings.snapshot_interval) / 1000,
                 prune=self._prune_in_background if settings.prune else None,
-                publish=self._share.publish if self._share.publishes else None,
+                publish=self._duties.publish if self._duties.publishes else None,
             )
 
     def _catch_up(self, progress: Progress | None) -> None:
@@ -135,12 +137,12 @@ class Engine(PastReads, Observed):
 
     def _flush_if_heavy(self) -> None:
         if (
-            self._upkeep.is_hurried()
+            self._background.take_flush_request()
             or self._history.unsaved() >= HEAVY_RECORDS
             or self._snapshot.unsaved() >= HEAVY_SESSIONS
         ):
             self.flush()
-            self._relief.shed()
+            self._memory_relief.shed()
 
     # ── reads: none of them touches; those of the past stand in `past_reads` ──
 
@@ -241,14 +243,14 @@ class Engine(PastReads, Observed):
     def owner_of(self, key: str) -> str | None:
         """The address of the engine that owns the partition of `key`, if it gave one. Raises `LogUnavailable`."""
         check_key(key)
-        return self._share.owner_of(self._views.number_of(key))
+        return self._duties.owner_of(self._views.number_of(key))
 
     # ── upkeep ──
 
     def _follow(self) -> None:
-        if self._holdings is not None and self._holdings.adjust():
-            self._upkeep.ring()
-        self._share.follow(self._follower)
+        if self._owned_partitions is not None and self._owned_partitions.adjust():
+            self._background.wake_pruner()
+        self._duties.follow(self._follower)
 
     def refresh(self) -> int:
         """Fold what other processes have written; returns how many records. Raises `LogError`."""
@@ -262,7 +264,7 @@ class Engine(PastReads, Observed):
             return self._pruner.plan(self._now_ms(), limit=2**62)
         return self._pruner.run(self._now_ms())
 
-    def carry_out(self, plan: Plan) -> None:
+    def execute_plan(self, plan: Plan) -> None:
         """Announce what a plan says, and nothing else. Each is judged by the fold like any other record: a session that
         was used since, or has ended, is not ended by it. Raises `LogError`."""
         self._check_open()
@@ -292,7 +294,7 @@ class Engine(PastReads, Observed):
             written = self._snapshot.flush(
                 self._views.present_partitions(), self._statistics, self._bodies, self._history, self._views.lock
             )
-        self.meters.kept_at_ms = now_ms
+        self.meters.saved_at_ms = now_ms
         return written
 
     def archive(self) -> str | None:
@@ -300,30 +302,30 @@ class Engine(PastReads, Observed):
         self.flush()
         return self._snapshot.archive()
 
-    def _keep(self) -> None:
+    def _maintain(self) -> None:
         try:
-            self._keep_on_disk()
+            self._save()
         finally:
-            self._relieve()
+            self._relieve_memory()
 
-    def _keep_on_disk(self) -> None:
-        if self._share.publishes and "publish" not in self._upkeep.failures:
+    def _save(self) -> None:
+        if self._duties.publishes and "publish" not in self._background.failures:
             # What others have been told need not be kept for them.
-            self._share.publish()
+            self._duties.publish()
         now_ms = self._clock.now_ms()
         self.meters.watch.sample(now_ms)
         if self._snapshot.unsaved() or self._history.unsaved():
             self.flush()
-        self.meters.kept_at_ms = now_ms
+        self.meters.saved_at_ms = now_ms
         if self._archive_every_ms is not None and now_ms - self._archived_at_ms >= self._archive_every_ms:
             self._archived_at_ms = now_ms
             self.archive()
 
-    def _relieve(self) -> None:
+    def _relieve_memory(self) -> None:
         may_end = self._settings.evict_on_pressure and not self.is_importing
-        self._relief.make_room(self._end_for_memory if may_end else None)
+        self._memory_relief.make_room(self._evict_for_memory if may_end else None)
 
-    def _end_for_memory(self) -> None:
+    def _evict_for_memory(self) -> None:
         now_ms = self._clock.now_ms()
         self._pruner.execute(self._pruner.plan_memory(now_ms, max(self.count() // 20, 1)), now_ms)
 
@@ -341,9 +343,9 @@ class Engine(PastReads, Observed):
 
     # ── attributes (`live_view.Attributes`) ──
 
-    def at_hand(self, partition: int, session: Session) -> Mapping[str, Any] | None:
+    def in_memory(self, partition: int, session: Session) -> Mapping[str, Any] | None:
         """The attributes of a session, if they are in memory."""
-        return self._bodies.at_hand(_tuple(BodyId, (partition, session.born_offset)))
+        return self._bodies.in_memory(_tuple(BodyId, (partition, session.born_offset)))
 
     def load(self, partition: int, session: Session) -> Mapping[str, Any]:
         """The attributes of a session, from the snapshot if they have left memory."""
@@ -362,9 +364,9 @@ class Engine(PastReads, Observed):
                 return
             self._is_closed = True
         self._fire_and_forget.send()
-        self._upkeep.stop()
+        self._background.stop()
         self._subscriptions.close()
-        self._share.close()
+        self._duties.close()
         try:
             self._flush()
         except LastseenError as error:

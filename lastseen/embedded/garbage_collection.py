@@ -14,7 +14,7 @@ THRESHOLDS = (10_000, 20, 50)
 of 700 the youngest are looked at several times in each batch of touches, and all of them are still in use."""
 
 
-def quieten() -> None:
+def freeze_after_start() -> None:
     """Take all that is in memory now out of the collector's sight, and have it look less often; for good."""
     gc.collect()
     gc.freeze()

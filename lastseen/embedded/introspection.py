@@ -6,11 +6,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lastseen.embedded.background import Upkeep
-from lastseen.embedded.duties import Share
+from lastseen.embedded.background import BackgroundThreads
+from lastseen.embedded.duties import EngineDuties
 from lastseen.embedded.histogram import Durations
 from lastseen.embedded.lag import Lag, LogWatch
-from lastseen.embedded.memory_relief import Relief
+from lastseen.embedded.memory_relief import MemoryRelief
 from lastseen.embedded.metered_log import MeteredLog
 from lastseen.embedded.settings import Settings
 from lastseen.engine.commands import Commands
@@ -31,7 +31,7 @@ class Meters:
         self.log = log
         self.watch = watch
         self.flushes = Durations()
-        self.kept_at_ms = now_ms
+        self.saved_at_ms = now_ms
         """When the snapshot was last seen to hold all that there was to write."""
 
 
@@ -57,9 +57,9 @@ class Observed(Commands):
     _history: History
     _views: LiveView
     _pruner: Pruner
-    _upkeep: Upkeep
-    _relief: Relief
-    _share: Share
+    _background: BackgroundThreads
+    _memory_relief: MemoryRelief
+    _duties: EngineDuties
     meters: Meters
     """What is measured on the way."""
 
@@ -73,7 +73,7 @@ class Observed(Commands):
 
     def owned(self) -> frozenset[int]:
         """The partitions for which this engine does the owner's duties: it announces expiries and publishes facts."""
-        return self._share.owned() & self._views.served
+        return self._duties.owned() & self._views.served
 
     def statistics(self) -> dict[str, Any]:
         """Counters and gauges as plain JSON values."""
@@ -104,7 +104,7 @@ class Observed(Commands):
 
     def health(self) -> dict[str, LastseenError]:
         """What goes wrong in the background at the moment, by thread; empty if all is well."""
-        return dict(self._upkeep.failures)
+        return dict(self._background.failures)
 
     def obstacle(self) -> LastseenError | None:
         """Why this engine can answer nothing more, if so: it has shut down, or its fold has stopped for good."""
@@ -126,12 +126,12 @@ class Observed(Commands):
     def snapshot_state(self) -> SnapshotState:
         """How the snapshot stands: where it is, its size, and how far it lags behind."""
         unsaved = self._snapshot.unsaved()
-        age_ms = max(self._clock.now_ms() - self.meters.kept_at_ms, 0) if unsaved else 0
+        age_ms = max(self._clock.now_ms() - self.meters.saved_at_ms, 0) if unsaved else 0
         return SnapshotState(self._snapshot.path, size_of(self._snapshot.path), unsaved, age_ms)
 
     def memory_share(self) -> float:
         """Resident memory as a share of the limit that is set, or of the cgroup's; 0 where either is unknown."""
-        return self._relief.pressure.share()
+        return self._memory_relief.pressure.share()
 
 
 def size_of(path: str) -> int:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
-PRESSED_ABOVE = 0.8
+PRESSURE_THRESHOLD = 0.8
 """The share of the limit above which memory is let go of (DESIGN section 6)."""
 _CGROUP = Path("/sys/fs/cgroup")
 _OWN_CGROUPS = Path("/proc/self/cgroup")
@@ -27,7 +27,7 @@ class MemoryPressure:
         return 0.0 if resident is None or not self.limit_bytes else resident / self.limit_bytes
 
 
-def let_go() -> None:
+def trim_heap() -> None:
     """Hand back to the system what the process holds and does not use (glibc; elsewhere nothing happens).
 
     An allocator keeps what was freed for the next who asks. Unless it is told, memory that was let go of under pressure

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
-from lastseen.embedded.memory_pressure import PRESSED_ABOVE, MemoryPressure, let_go
+from lastseen.embedded.memory_pressure import PRESSURE_THRESHOLD, MemoryPressure, trim_heap
 from lastseen.projections.bodies import Bodies
 
 GROWN_BY = 0.01
@@ -15,7 +15,7 @@ _STEPS = 32
 _SMALLEST_STEP_BYTES = 1024 * 1024
 
 
-class Relief:
+class MemoryRelief:
     """Looks at how short memory is, and makes room."""
 
     def __init__(self, pressure: MemoryPressure, bodies: Bodies, lock: AbstractContextManager[Any]) -> None:
@@ -34,11 +34,11 @@ class Relief:
 
     def shed(self) -> bool:
         """Let bodies leave memory if it is short; whether it is. What is not flushed yet stays."""
-        if self.pressure.share() <= PRESSED_ABOVE:
+        if self.pressure.share() <= PRESSURE_THRESHOLD:
             return False
         with self._lock:
             self._bodies.shrink(self._bodies.whole_bytes // 2, "memory")
-        let_go()
+        trim_heap()
         return True
 
     def make_room(self, end_some: Callable[[], object] | None) -> None:
@@ -49,6 +49,8 @@ class Relief:
         """
         if not self.shed():
             self._relieved_at_share = 0.0
-        elif end_some is not None and self.pressure.share() > max(PRESSED_ABOVE, self._relieved_at_share + GROWN_BY):
+        elif end_some is not None and self.pressure.share() > max(
+            PRESSURE_THRESHOLD, self._relieved_at_share + GROWN_BY
+        ):
             end_some()
             self._relieved_at_share = self.pressure.share()

@@ -21,7 +21,7 @@ from lastseen.projections.statistics import Counts
 _logger = logging.getLogger("lastseen")
 
 
-class Holdings:
+class OwnedPartitions:
     """Keeps what is held in step with what is owned. For one thread."""
 
     def __init__(
@@ -70,7 +70,7 @@ class Holdings:
                     self._forget(number)
             with self._view.lock:
                 self._view.partitions[number] = partition
-                self._follower.begin_anew(number)
+                self._follower.reset(number)
                 self._view.present |= {number}
 
     def _catch_up(self, number: int) -> None:
@@ -95,7 +95,7 @@ class Holdings:
         with state.snapshot.lock, state.history.lock, self._view.lock:
             self._view.present -= {number}
             self._view.partitions[number] = Partition(number)
-            self._follower.begin_anew(number)
+            self._follower.reset(number)
             self._forget(number)
         _logger.info("partition %s is no longer held", number)
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from lastseen.engine.codec import check_key
 from lastseen.engine.log.port import Log, Position
 from lastseen.engine.session import Session, SessionView
-from lastseen.projections.as_of import Past
+from lastseen.projections.as_of import KeyRefold
 from lastseen.projections.bodies import Message
 from lastseen.projections.explain import Explanation, explain
 from lastseen.projections.facts import Fact
-from lastseen.projections.facts_replay import PastFacts
-from lastseen.projections.history import Entry, History, Life
+from lastseen.projections.facts_replay import FactsReplay
+from lastseen.projections.history import Entry, History, SessionSpan
 from lastseen.projections.live_view import LiveView
 from lastseen.projections.refold import differences
 
@@ -36,18 +36,18 @@ class PastReads:
         self._written_history(key)
         return self._history.entries(key, after_offset=after_offset, limit=limit)
 
-    def lives(self, key: str, *, after_offset: int = -1, limit: int = 1_000) -> Sequence[Life]:
+    def session_spans(self, key: str, *, after_offset: int = -1, limit: int = 1_000) -> Sequence[SessionSpan]:
         """How each session of a key began and ended."""
         self._written_history(key)
-        return self._history.lives(key, after_offset=after_offset, limit=limit)
+        return self._history.session_spans(key, after_offset=after_offset, limit=limit)
 
-    def last_life(self, key: str) -> Life | None:
+    def last_session_span(self, key: str) -> SessionSpan | None:
         """How the latest session of a key began, and how it ended if it has; `None` if there never was one.
 
         A session that is due has ended at its deadline, for the reason of its limit, though no record says so yet.
         """
         self._written_history(key)
-        life = self._history.last_life(key)
+        life = self._history.last_session_span(key)
         if life is None or life.ended_at_ms is not None:
             return life
         now_ms, partition = self._now_ms(), self._views.partition_of(key)
@@ -63,7 +63,9 @@ class PastReads:
         self._written_history(key)
         session = self.get(key)
         last = None if session is None else self._history.entry_at(key, session.position.offset)
-        return explain(key, self._now_ms(), session, last, self._history.last_life(key), self._history.last_entry(key))
+        return explain(
+            key, self._now_ms(), session, last, self._history.last_session_span(key), self._history.last_entry(key)
+        )
 
     def as_of(self, key: str, at: int | Position) -> SessionView | None:
         """The session that lived under `key` at a log time in milliseconds, or right after the record at a position.
@@ -92,7 +94,7 @@ class PastReads:
         """
         self._check_open()
         self._history.flush(self._views.present_partitions(), self._views.lock)
-        return PastFacts(partition, self._log, self._history).between(from_offset, to_offset)
+        return FactsReplay(partition, self._log, self._history).between(from_offset, to_offset)
 
     def refold(self, progress: Callable[[int, int], None] | None = None) -> Sequence[str]:
         """Fold the log anew, and compare with what this engine folded; returns sentences on what differs.
@@ -105,9 +107,9 @@ class PastReads:
             wanted = {part.number: (part.checkpoint, part.digest) for part in self._views.present_partitions()}
         return differences(self._log, wanted, progress)
 
-    def _past(self, key: str, at: int | Position) -> tuple[Past, tuple[Session, SessionView] | None]:
+    def _past(self, key: str, at: int | Position) -> tuple[KeyRefold, tuple[Session, SessionView] | None]:
         self._written_history(key)
-        past = Past(self._views.partition_of(key).number)
+        past = KeyRefold(self._views.partition_of(key).number)
         at_ms = past.fold_until(self._log, self._history, key, at)
         return past, None if at_ms is None else past.find(key, at_ms)
 

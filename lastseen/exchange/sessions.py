@@ -87,7 +87,7 @@ def _row(engine: Engine, view: SessionView) -> Row:
         "partition": view.partition, "born_offset": view.born_offset, "key": view.key, "session_id": view.session_id,
         "status": view.status.value, "version": view.version, "owner": view.owner,
         "created_at_ms": view.created_at_ms, "last_active_at_ms": view.last_active_at_ms,
-        "last_offset": view.position.offset, "suspended_at_ms": view.suspended_at_ms, "parked_ms": view.parked_ms,
+        "last_offset": view.position.offset, "suspended_at_ms": view.suspended_at_ms, "parked_ms": view.suspended_ms,
         "deadline_ms": view.deadline_ms, "deadline_reason": view.deadline_reason,
         "policy": msgspec.to_builtins(view.policy), "holders": view.holders, "attributes": dict(view.attributes),
         "messages": messages,

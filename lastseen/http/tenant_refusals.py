@@ -65,7 +65,7 @@ def _refusal_under_key(engine: Engine, key: str, session_id: str, error: Lastsee
 
 def _has_lived(engine: Engine, key: str, session_id: str) -> bool:
     after = -1
-    while lives := engine.lives(key, after_offset=after, limit=PAGE_SPANS):
+    while lives := engine.session_spans(key, after_offset=after, limit=PAGE_SPANS):
         if any(life.session_id == session_id for life in lives):
             return True
         after = lives[-1].began_offset

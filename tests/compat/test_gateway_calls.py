@@ -63,7 +63,7 @@ def test_an_idle_session_is_reset_when_the_user_returns(stage: GatewayStage, pol
     new = store.get_or_create_session(source())
     assert new.session_id != old.session_id
     assert (new.was_auto_reset, new.auto_reset_reason, new.reset_had_activity) == (True, "idle", False)
-    (first, _) = store.engine.lives(KEY)
+    (first, _) = store.engine.session_spans(KEY)
     assert first.reason == "idle_reset"
 
 

@@ -75,7 +75,7 @@ def test_a_suspended_session_still_has_an_end(stage: GatewayStage) -> None:
     assert store.list_sessions() == []
     assert not store.resume_session(KEY)
     store.engine.prune()
-    (life,) = store.engine.lives(KEY)
+    (life,) = store.engine.session_spans(KEY)
     assert life.reason == "suspend_ttl"
     forever = stage.open(session_store_suspended_max_age_days=0)
     forever.get_or_create_session(source())
@@ -242,7 +242,7 @@ def test_an_ended_session_never_comes_back(stage: GatewayStage) -> None:
     assert back is not None
     assert back.session_id == old.session_id
     assert back.life not in (old.life, new.life)
-    assert [life.reason for life in store.engine.lives(KEY)] == ["reset", "switch", None]
+    assert [life.reason for life in store.engine.session_spans(KEY)] == ["reset", "switch", None]
     assert len(old.session_id) == 22  # 128 bits in base64
 
 

@@ -87,7 +87,7 @@ def story(log: Log, now_ms: int, of: Collection[str] = ()) -> dict[str, Any]:
             del live[key]["position"]
     lives = {
         key: sorted((life.session_id, life.began_at_ms, life.began_by or "", life.ended_at_ms or 0, life.reason or "")
-                    for life in engine.lives(key))
+                    for life in engine.session_spans(key))
         for key in keys
     }  # fmt: skip
     names = ("live", "live_by_status", "created", "ended", "longest_ms", "expiry_lag_ms_mean", "expiry_lag_ms_max")

@@ -201,7 +201,7 @@ def test_sessions_of_a_copy_expire_when_they_would_have(in_use: tuple[Engine, Ma
     ]  # fmt: skip
     assert engine.get("ana") is None
     assert engine.get("bob") is not None
-    assert engine.lives("ana")[0].ended_at_ms == NOON_MS + 30 * MINUTE_MS
+    assert engine.session_spans("ana")[0].ended_at_ms == NOON_MS + 30 * MINUTE_MS
 
 
 def test_a_copy_is_a_log_like_any_other(in_use: tuple[Engine, ManualClock]) -> None:

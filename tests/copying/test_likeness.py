@@ -22,7 +22,7 @@ PLACES = {"last_active_offset", "wake_ms"}
 """Where a session's records stand, and when the wheel looks at it: these differ from log to log."""
 CHANGES: dict[str, Any] = {
     "key": "another", "session_id": "x" * 22, "policy": Policy(max_age_ms=7), "last_active_at_ms": NOON_MS + 77,
-    "version": 77, "suspended_at_ms": NOON_MS + 7, "parked_ms": 7, "leases": {"job": NOON_MS + 7}, "owner": "eve",
+    "version": 77, "suspended_at_ms": NOON_MS + 7, "suspended_ms": 7, "leases": {"job": NOON_MS + 7}, "owner": "eve",
     "began": 7,
 }  # fmt: skip
 

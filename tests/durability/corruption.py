@@ -88,7 +88,7 @@ def told_by(engine: lastseen.Engine) -> dict[str, Any]:
         "records": engine._log.read(0, 0, 10_000),
         "live": [(each.as_dict(), [message[:] for message in engine.messages(each.key)]) for each in page.sessions],
         "history": {key: list(engine.history(key)) for key in keys},
-        "lives": {key: list(engine.lives(key)) for key in keys},
+        "lives": {key: list(engine.session_spans(key)) for key in keys},
         "why": {key: engine.explain(key).sentence for key in keys},
     }
 

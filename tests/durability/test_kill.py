@@ -144,7 +144,7 @@ class Loop:
             # Active sessions stand in LRU order; suspended ones in none.
             if _states(recovered.active.values()) != _states(refolded.active.values()):
                 raise Lost("the active sessions after recovery are not those of the log")
-            if sorted(_states(recovered.parked.values())) != sorted(_states(refolded.parked.values())):
+            if sorted(_states(recovered.suspended.values())) != sorted(_states(refolded.suspended.values())):
                 raise Lost("the suspended sessions after recovery are not those of the log")
             if engine.notes:
                 raise Lost(f"a kill damaged the snapshot: {engine.notes}")

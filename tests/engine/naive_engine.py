@@ -27,7 +27,7 @@ class Life:
     partition: int = 0
     version: int = 1
     suspended_ms: int | None = None
-    parked_ms: int = 0
+    suspended_total_ms: int = 0
     leases: dict[str, int] = field(default_factory=dict)
     messages: list[Any] = field(default_factory=list)
     ended_ms: int | None = None
@@ -40,7 +40,7 @@ class Life:
             return [(self.suspended_ms + p.suspend_ttl_ms, "suspend_ttl")] if p.suspend_ttl_ms else []
         found = []
         if p.max_age_ms:
-            found.append((self.created_ms + p.max_age_ms + self.parked_ms, "max_age"))
+            found.append((self.created_ms + p.max_age_ms + self.suspended_total_ms, "max_age"))
         if p.idle_ttl_ms:
             idle = self.last_ms + p.idle_ttl_ms + p.touch_precision_ms
             found.append((max([idle, *self.leases.values()]), "idle"))
@@ -182,7 +182,7 @@ class NaiveEngine:
         assert life is not None
         if life.suspended_ms is None:
             return "AlreadyDone"
-        life.parked_ms += self.now_ms - life.suspended_ms
+        life.suspended_total_ms += self.now_ms - life.suspended_ms
         life.suspended_ms = None
         life.version += 1
         self.use(life)

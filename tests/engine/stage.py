@@ -41,7 +41,7 @@ class Stage:
     def crash(self, engine: Engine) -> None:
         """Let an engine go as a killed process does: nothing more is flushed."""
         self.opened.remove(engine)
-        engine._upkeep.stop()
+        engine._background.stop()
         engine._subscriptions.close()
         engine._log.close()
         engine._snapshot.close()

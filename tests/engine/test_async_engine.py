@@ -34,7 +34,7 @@ READS = (
     "list",
     "messages",
     "history",
-    "lives",
+    "session_spans",
     "explain",
     "as_of",
     "statistics",

@@ -48,8 +48,8 @@ def test_open_begins_anew_where_the_session_is_due(engine: Engine, clock: Manual
     clock.advance(30 * MIN)
     second = engine.open(KEY)
     assert second.session_id != first.session_id
-    assert [life.reason for life in engine.lives(KEY)] == ["idle", None]
-    assert engine.lives(KEY)[0].ended_at_ms == T0 + 30 * MIN
+    assert [life.reason for life in engine.session_spans(KEY)] == ["idle", None]
+    assert engine.session_spans(KEY)[0].ended_at_ms == T0 + 30 * MIN
 
 
 def test_open_returns_a_suspended_session_as_it_is(engine: Engine) -> None:
@@ -290,7 +290,7 @@ def test_a_hold_whose_job_died_lapses_by_itself(engine: Engine, clock: ManualClo
     engine.take_lease(KEY, "a job that dies", 5 * MIN)
     clock.advance(5 * MIN)
     assert [due.reason for due in engine.prune().due] == ["idle"]
-    assert engine.lives(KEY)[0].ended_at_ms == T0 + 5 * MIN
+    assert engine.session_spans(KEY)[0].ended_at_ms == T0 + 5 * MIN
 
 
 def test_a_failing_block_releases_its_hold_and_fails(engine: Engine) -> None:
@@ -310,7 +310,7 @@ def test_close_ends_the_session_held_or_not(engine: Engine, clock: ManualClock) 
     assert engine.close(KEY, reason="logout") is None
     assert engine.get(KEY) is None
     assert engine.get_by_id(first.session_id) is None
-    (life,) = engine.lives(KEY)
+    (life,) = engine.session_spans(KEY)
     assert (life.session_id, life.began_at_ms, life.ended_at_ms, life.reason) == (
         first.session_id, T0, T0 + S, "logout",
     )  # fmt: skip
@@ -323,7 +323,7 @@ def test_rotate_carries_attributes_and_limits_over(engine: Engine) -> None:
     assert second.session_id != first.session_id
     assert (second.version, second.attributes, second.policy) == (1, {"owner": "ana"}, first.policy)
     assert engine.messages(KEY) == []
-    assert [(life.reason, life.ended_offset) for life in engine.lives(KEY)] == [("rotated", 2), (None, None)]
+    assert [(life.reason, life.ended_offset) for life in engine.session_spans(KEY)] == [("rotated", 2), (None, None)]
     assert engine.count() == 1
 
 
@@ -332,7 +332,7 @@ def test_rotate_may_give_new_ones(engine: Engine) -> None:
     engine.suspend(KEY)
     second = engine.rotate(KEY, reason="reset", attributes={}, policy=policy(idle_ttl="1m"))
     assert (second.attributes, second.status, second.deadline_ms) == ({}, Status.ACTIVE, T0 + MIN)
-    assert engine.lives(KEY)[0].reason == "reset"
+    assert engine.session_spans(KEY)[0].reason == "reset"
 
 
 # ── the loop ──

@@ -79,7 +79,8 @@ def test_a_bad_key_is_refused_everywhere(engine: Engine, key: Any) -> None:
         lambda: engine.open(key), lambda: engine.create(key), lambda: engine.rotate(key), lambda: engine.touch(key),
         lambda: engine.update(key, {}), lambda: engine.suspend(key), lambda: engine.resume(key),
         lambda: engine.take_lease(key, "job", 5), lambda: engine.release(key, "job"), lambda: engine.close(key),
-        lambda: engine.get(key), lambda: engine.messages(key), lambda: engine.history(key), lambda: engine.lives(key),
+        lambda: engine.get(key), lambda: engine.messages(key), lambda: engine.history(key),
+        lambda: engine.session_spans(key),
         lambda: engine.explain(key), lambda: engine.as_of(key, 0), lambda: engine.messages_as_of(key, 0),
         lambda: engine.hold(key).__enter__(),
     ]  # fmt: skip
@@ -163,7 +164,7 @@ CASES: dict[str, Case] = {
     "history limit of nothing": (lambda e: e.history(LIVE, limit=0), E.InvalidSetting),
     "history limit below nothing": (lambda e: e.history(LIVE, limit=-1), E.InvalidSetting),
     "history limit too high": (lambda e: e.history(LIVE, limit=10_001), E.InvalidSetting),
-    "lives limit below nothing": (lambda e: e.lives(LIVE, limit=-1), E.InvalidSetting),
+    "lives limit below nothing": (lambda e: e.session_spans(LIVE, limit=-1), E.InvalidSetting),
     "history after text": (lambda e: e.history(LIVE, after_offset="5"), E.InvalidSetting),  # type: ignore[arg-type]
     "as of text": (lambda e: e.as_of(LIVE, "today"), E.InvalidSetting),  # type: ignore[arg-type]
     "as of a fraction": (lambda e: e.as_of(LIVE, 1.5), E.InvalidSetting),  # type: ignore[arg-type]
@@ -247,7 +248,7 @@ def test_every_use_of_an_engine_that_has_shut_down_says_so(engine: Engine) -> No
         "take_lease": lambda: engine.take_lease(LIVE, "job", 5), "release": lambda: engine.release(FULL, "job-1"),
         "close": lambda: engine.close(LIVE), "get": lambda: engine.get(LIVE),
         "get_by_id": lambda: engine.get_by_id(OWN_ID), "list": engine.list, "messages": lambda: engine.messages(LIVE),
-        "history": lambda: engine.history(LIVE), "lives": lambda: engine.lives(LIVE),
+        "history": lambda: engine.history(LIVE), "lives": lambda: engine.session_spans(LIVE),
         "explain": lambda: engine.explain(LIVE), "as_of": lambda: engine.as_of(LIVE, 0),
         "messages_as_of": lambda: engine.messages_as_of(LIVE, 0), "subscribe": engine.subscribe,
         "refresh": engine.refresh, "prune": engine.prune, "dry run": lambda: engine.prune(dry_run=True),

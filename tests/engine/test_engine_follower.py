@@ -122,7 +122,7 @@ def test_a_partition_that_is_dropped_while_its_records_are_read_is_not_folded(mo
         monkeypatch.undo()
         assert view.lock.acquire(timeout=PATIENCE_S)
         view.partitions[0] = Partition(0)
-        bench.follower.begin_anew(0)
+        bench.follower.reset(0)
         view.lock.release()
         return read(*place)[:1]
 

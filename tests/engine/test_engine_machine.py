@@ -201,7 +201,9 @@ class EngineAgainstNaive(RuleBasedStateMachine):
         if not hasattr(self, "stage"):
             return
         for key in KEYS:
-            lives = [(at.session_id, at.began_at_ms, at.ended_at_ms, at.reason) for at in self.engine.lives(key)]
+            lives = [
+                (at.session_id, at.began_at_ms, at.ended_at_ms, at.reason) for at in self.engine.session_spans(key)
+            ]
             wanted = [life for life in self.model.lives if life.key == key]
             assert lives == [(life.session_id, life.created_ms, life.ended_ms, life.reason) for life in wanted]
         report = self.engine.statistics()

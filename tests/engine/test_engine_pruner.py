@@ -28,7 +28,12 @@ def test_a_dry_run_says_what_a_run_does_and_changes_nothing(engine: Engine, cloc
         ("b", "idle", MIN), ("d", "suspend_ttl", 90 * S), ("c", "max_age", 2 * MIN), ("a", "idle", 3 * MIN),
     ]  # fmt: skip
     assert engine.prune() == foreseen
-    assert [engine.lives(key)[0].ended_at_ms for key in "bdca"] == [T0 + MIN, T0 + 90 * S, T0 + 2 * MIN, T0 + 3 * MIN]
+    assert [engine.session_spans(key)[0].ended_at_ms for key in "bdca"] == [
+        T0 + MIN,
+        T0 + 90 * S,
+        T0 + 2 * MIN,
+        T0 + 3 * MIN,
+    ]
     assert engine.count() == 1
     assert engine.prune().due == []
     assert engine.statistics()["pruner"] == {"runs": 2, "announced": 4, "spared": {}}

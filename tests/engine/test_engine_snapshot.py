@@ -180,7 +180,7 @@ def test_a_failed_flush_leaves_no_hole_in_the_history(on_disk: Stage) -> None:
         engine.flush()
     engine._history._write = write  # type: ignore[method-assign]
     assert [entry.name for entry in engine.history("ana")] == ["created", "closed", "created", "closed", "created"]
-    assert [life.reason for life in engine.lives("ana")] == ["deleted", "logout", None]
+    assert [life.reason for life in engine.session_spans("ana")] == ["deleted", "logout", None]
 
 
 def test_a_failed_last_flush_only_makes_the_next_start_longer(on_disk: Stage) -> None:
@@ -417,13 +417,13 @@ def test_a_history_that_is_missing_is_folded_anew(on_disk: Stage) -> None:
     engine = on_disk.open()
     grow(on_disk, engine, 1, 60)
     keys = [f"key-{number}" for number in range(12)]
-    told = [(engine.history(key), engine.lives(key)) for key in keys]
+    told = [(engine.history(key), engine.session_spans(key)) for key in keys]
     live = state_of(engine)
     engine.shutdown()
     (on_disk.folder / "log.db.history").unlink()
     again = on_disk.open()
     assert any("history" in note for note in again.notes)
-    assert [(again.history(key), again.lives(key)) for key in keys] == told
+    assert [(again.history(key), again.session_spans(key)) for key in keys] == told
     assert state_of(again) == live
 
 

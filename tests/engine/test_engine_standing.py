@@ -29,17 +29,17 @@ def test_what_never_comes_is_waited_for_no_longer_than_asked(on_disk: Stage) -> 
 
 def test_the_last_life_of_a_key_ends_at_its_deadline_before_a_record_says_so(stage: Stage) -> None:
     engine = stage.open()
-    assert engine.last_life(KEY) is None
+    assert engine.last_session_span(KEY) is None
     engine.open(KEY, policy=policy(idle_ttl="5m"))
-    life = engine.last_life(KEY)
+    life = engine.last_session_span(KEY)
     assert life is not None
     assert (life.ended_at_ms, life.reason) == (None, None)
     stage.clock.advance(6 * MIN)
-    due = engine.last_life(KEY)
+    due = engine.last_session_span(KEY)
     assert due is not None
     assert (due.ended_at_ms, due.reason, due.ended_offset) == (T0 + 5 * MIN, "idle", None)
     engine.prune()
-    said = engine.last_life(KEY)
+    said = engine.last_session_span(KEY)
     assert said is not None
     assert (said.ended_at_ms, said.reason, said.ended_offset) == (T0 + 5 * MIN, "idle", 1)
 
@@ -52,7 +52,7 @@ def test_a_plan_is_carried_out_as_it_stands(stage: Stage) -> None:
     plan = engine.prune(dry_run=True)
     assert [due.key for due in plan.due] == ["key-0", "key-1"]
     engine.touch("key-1")
-    engine.carry_out(plan)
+    engine.execute_plan(plan)
     assert [session.key for session in engine.list().sessions] == ["key-2", "key-3", "key-1"]
 
 

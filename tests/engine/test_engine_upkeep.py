@@ -13,7 +13,7 @@ from stage import HOUR, KEY, MIN, PATIENCE_S, T0, Stage, unsaved_bytes
 
 from lastseen import ManualClock, errors, policy
 from lastseen.embedded import background
-from lastseen.embedded.background import Upkeep
+from lastseen.embedded.background import BackgroundThreads
 from lastseen.projections.live_view import LiveView
 from lastseen.projections.partition import Partition
 
@@ -42,13 +42,13 @@ def test_the_pruner_wakes_when_a_deadline_comes(stage: Stage) -> None:
     assert engine.count() == 1
     stage.clock.advance(15 * MIN)
     wait_for(lambda: engine.count() == 0)
-    assert [life.ended_at_ms for key in "ab" for life in engine.lives(key)] == [T0 + 30 * MIN, T0 + 45 * MIN]
+    assert [life.ended_at_ms for key in "ab" for life in engine.session_spans(key)] == [T0 + 30 * MIN, T0 + 45 * MIN]
 
 
 def test_a_sooner_deadline_wakes_a_pruner_that_meant_to_sleep_longer(stage: Stage) -> None:
     engine = stage.open(background=True, idle_ttl=None)
     engine.open("for ever")
-    wait_for(lambda: engine._upkeep._sleeping_until_ms is None)
+    wait_for(lambda: engine._background._sleeping_until_ms is None)
     engine.open("an hour", policy=policy(idle_ttl="1h"))
     engine.open("a minute", policy=policy(idle_ttl="1m"))
     stage.clock.advance(MIN)
@@ -82,14 +82,14 @@ def test_sessions_that_are_too_many_within_a_moment_are_evicted_together(
 def test_a_shutdown_does_not_wait_for_the_moment_to_be_over(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background, "CROWD_S", 20 * PATIENCE_S)
     engine = stage.open(background=True, idle_ttl=None, max_sessions=1)
-    lies_down, wait = threading.Event(), engine._upkeep._stop.wait
+    lies_down, wait = threading.Event(), engine._background._stop.wait
 
     def told(seconds: float) -> bool:
         if seconds == background.CROWD_S:
             lies_down.set()
         return wait(seconds)
 
-    monkeypatch.setattr(engine._upkeep._stop, "wait", told)
+    monkeypatch.setattr(engine._background._stop, "wait", told)
     for key in ("a", "b"):
         engine.open(key)
     assert lies_down.wait(PATIENCE_S)
@@ -149,7 +149,7 @@ class Bell(ManualClock):
 @pytest.mark.parametrize("moment", ["before_sleep", "before_look"])
 def test_a_shutdown_is_heard_whenever_it_comes(moment: str) -> None:
     clock = Bell()
-    background = Upkeep(LiveView([Partition(0)], None, threading.Lock()), clock)  # type: ignore[arg-type]
+    background = BackgroundThreads(LiveView([Partition(0)], None, threading.Lock()), clock)  # type: ignore[arg-type]
 
     setattr(clock, moment, [background._call_off])
     began = monotonic()
@@ -161,11 +161,11 @@ def test_a_shutdown_is_heard_whenever_it_comes(moment: str) -> None:
 
 
 def test_whoever_takes_the_flush_s_bell_leaves_it_the_shutdown() -> None:
-    background = Upkeep(LiveView([Partition(0)], None, threading.Lock()), ManualClock(T0))  # type: ignore[arg-type]
-    background.hurry()
-    assert [background.is_hurried(), background.is_hurried()] == [True, False]
+    background = BackgroundThreads(LiveView([Partition(0)], None, threading.Lock()), ManualClock(T0))  # type: ignore[arg-type]
+    background.request_flush()
+    assert [background.take_flush_request(), background.take_flush_request()] == [True, False]
     background._call_off()
-    assert background.is_hurried()
+    assert background.take_flush_request()
     assert background._heavier.is_set(), "a flush that is about to sleep would sleep through the shutdown"
 
 
@@ -188,7 +188,7 @@ def test_a_deadline_that_is_filed_while_the_pruner_lies_down_wakes_it(stage: Sta
         return seen
 
     engine._views.next_deadline = look_and_then  # type: ignore[method-assign]
-    engine._upkeep.start(
+    engine._background.start(
         follow=lambda: None, flush=lambda: None, flush_every_s=PATIENCE_S, prune=lambda: pruned.set() or 0
     )
     wait_for(lambda: len(clock.slept) >= 1 and engine.count() == 1)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from stage import Stage
 
-from lastseen.embedded.garbage_collection import THRESHOLDS, quieten
+from lastseen.embedded.garbage_collection import THRESHOLDS, freeze_after_start
 
 
 @pytest.fixture(autouse=True)
@@ -44,5 +44,5 @@ def test_the_collector_looks_less_often_but_is_not_switched_on(
     before: tuple[int, int, int], after: tuple[int, int, int]
 ) -> None:
     gc.set_threshold(*before)
-    quieten()
+    freeze_after_start()
     assert gc.get_threshold() == after

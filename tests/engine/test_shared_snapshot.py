@@ -77,7 +77,7 @@ def everything(url: str, clock: lastseen.ManualClock, **more: Any) -> dict[str, 
             "live": [view.as_dict() for view in engine.list().sessions],
             "messages": {key: engine.messages(key) for key in KEYS},
             "history": {key: engine.history(key) for key in KEYS},
-            "lives": {key: engine.lives(key) for key in KEYS},
+            "lives": {key: engine.session_spans(key) for key in KEYS},
         }
 
 

@@ -141,10 +141,10 @@ def test_a_session_that_changes_hands_meanwhile_is_decided_again(on_disk: Stage)
     async def story(batch: TouchBatch) -> None:
         session = await batch.touch(KEY)
         assert session.version == 2
-        assert session.session_id == engine.lives(KEY)[-1].session_id
+        assert session.session_id == engine.session_spans(KEY)[-1].session_id
 
     run(engine, story)
-    assert len(engine.lives(KEY)) == 2
+    assert len(engine.session_spans(KEY)) == 2
 
 
 def test_a_caller_that_is_cancelled_takes_nothing_from_the_others(engine: Engine) -> None:

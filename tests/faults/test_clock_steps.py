@@ -86,7 +86,7 @@ step("+2h")
 assert engine.get("brief") is None, "what is due by the log's clock is not seen alive"
 assert engine.touch("lasting").session_id == lasting.session_id
 engine.prune()  # as the pruner does within a minute
-life = engine.last_life("brief")
+life = engine.last_session_span("brief")
 assert life.reason == "idle" and life.ended_at_ms == brief.last_active_at_ms + 30 * 60_000, life
 step("+0")
 for key in ("lasting", "parked"):

@@ -27,7 +27,7 @@ url, told = sys.argv[1], int(sys.argv[2])
 engine = lastseen.open_engine(
     url, idle_ttl="1h", max_body_bytes=2**40, max_memory_bytes=told or None, snapshot_interval=INTERVAL
 )
-limit_bytes, highest, failures = engine._relief.pressure.limit_bytes, 0.0, []
+limit_bytes, highest, failures = engine._memory_relief.pressure.limit_bytes, 0.0, []
 
 def use(caller):
     try:
@@ -76,12 +76,12 @@ with lastseen.open_engine(sys.argv[1], max_memory_bytes=int(sys.argv[2]) or None
     print(json.dumps([engine.checkpoints()[0], engine.count(), engine.notes]))
 """
 MEASURE = """
-from lastseen.embedded.memory_pressure import let_go
+from lastseen.embedded.memory_pressure import trim_heap
 with lastseen.open_engine(url, background=False) as engine:
     work(engine)
     engine.flush()
-    let_go()
-    print(json.dumps(int(engine.memory_share() * engine._relief.pressure.limit_bytes)))
+    trim_heap()
+    print(json.dumps(int(engine.memory_share() * engine._memory_relief.pressure.limit_bytes)))
 """
 EVICT = """
 engine = lastseen.open_engine(
@@ -130,7 +130,7 @@ def test_bodies_leave_memory_and_nothing_is_lost(tmp_path: Path, interval: str, 
     url = f"sqlite:///{tmp_path / 'log.db'}"
     said = run(f"INTERVAL, EACH = {interval!r}, {each}\n{BODIES}", url, LIMIT_BYTES)
     assert said["limit"] == LIMIT_BYTES, "the limit is read off"
-    assert said["highest"] > memory_pressure.PRESSED_ABOVE, "memory was never short, so nothing was shown"
+    assert said["highest"] > memory_pressure.PRESSURE_THRESHOLD, "memory was never short, so nothing was shown"
     assert said["statistics"]["bodies"]["evictions"]["memory"] > 0
     assert said["statistics"]["ended"] == {}, "no session ends for it, unless that is asked for"
     assert run(START, url, LIMIT_BYTES) == [said["digest"], 3 * each, []]
@@ -156,4 +156,4 @@ def test_sessions_end_for_memory_where_that_is_asked_for_and_no_more_than_needed
         assert 0 < len(gone) < SESSIONS / 2, said
         assert again.count() == SESSIONS + said["more"] - len(gone) + 300, "new ones find a place"
         assert not {0, 1, SESSIONS - 1, SESSIONS + said["more"] - 1} & set(gone), "suspended, held, used last, or new"
-        assert {again.last_life(key_of(number)).reason for number in gone} == {"memory"}  # type: ignore[union-attr]
+        assert {again.last_session_span(key_of(number)).reason for number in gone} == {"memory"}  # type: ignore[union-attr]

@@ -12,7 +12,7 @@ import pytest
 import lastseen
 from lastseen import Engine
 from lastseen.embedded import memory_pressure
-from lastseen.embedded.memory_pressure import MemoryPressure, let_go
+from lastseen.embedded.memory_pressure import MemoryPressure, trim_heap
 from lastseen.engine.errors import SnapshotError
 
 MIB = 1024 * 1024
@@ -70,7 +70,7 @@ def test_what_was_let_go_of_is_handed_back_to_the_system() -> None:
     kept = bytearray(1_000)  # at the end of the heap, so that it does not shrink by itself
     held, limit = MemoryPressure(2**40).share(), 2**40
     del pieces[:]
-    let_go()
+    trim_heap()
     if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim"):
         assert (held - MemoryPressure(limit).share()) * limit > 40 * MIB
     assert len(kept) == 1_000
@@ -95,14 +95,14 @@ def test_sessions_end_once_and_again_only_when_the_process_has_grown(short: Give
     with lastseen.open_engine("memory://", background=False, evict_on_pressure=True) as engine:
         for number in range(100):
             engine.open(f"key-{number}")
-        engine._relief.pressure = short  # type: ignore[assignment]
+        engine._memory_relief.pressure = short  # type: ignore[assignment]
         left = [_after(engine, short, share) for share in (0.9, 0.9, 0.905, 0.95, 0.95, 0.7, 0.9, 0.9)]
     assert left == [95, 95, 95, 91, 91, 91, 87, 87]
 
 
 def _after(engine: Engine, short: Given, share: float) -> int:
     short.now = share
-    engine._keep()
+    engine._maintain()
     return engine.count()
 
 
@@ -111,11 +111,11 @@ def test_bodies_leave_memory_though_the_disk_takes_nothing(short: Given, monkeyp
         engine.open("key", attributes={"a": "x" * 1_000})
         engine.flush()
         engine.touch("key")
-        engine._relief.pressure = short  # type: ignore[assignment]
+        engine._memory_relief.pressure = short  # type: ignore[assignment]
         with monkeypatch.context() as patched:
             patched.setattr(engine._snapshot, "flush", _refuse)
             with pytest.raises(SnapshotError):
-                engine._keep()
+                engine._maintain()
         assert engine._bodies.whole_bytes == 0
 
 

@@ -128,7 +128,7 @@ class World:
         """All there is of the other tenant: live sessions, every record of each key, every life."""
         sessions = [each.as_dict() for each in self.engine.list(prefix=self.other, limit=1000).sessions]
         keys = [self.other + name for name in NAMES]
-        return [sessions, *([list(self.engine.history(key)), list(self.engine.lives(key))] for key in keys)]
+        return [sessions, *([list(self.engine.history(key)), list(self.engine.session_spans(key))] for key in keys)]
 
     def written_keys(self) -> Iterable[str | None]:
         """The keys of all records that requests have caused."""

@@ -114,7 +114,7 @@ def test_a_session_is_rotated(client: httpx.Client, engine: Engine, opened: str)
     rotated = client.post(f"{PLACE}/rotate", json={"reason": "renewed"}).json()
     assert rotated["session_id"] != opened
     assert rotated["attributes"] == {"kept": True}
-    assert [life.reason for life in engine.lives(KEY)] == ["renewed", None]
+    assert [life.reason for life in engine.session_spans(KEY)] == ["renewed", None]
 
 
 def test_close_says_why(client: httpx.Client, engine: Engine, opened: str) -> None:

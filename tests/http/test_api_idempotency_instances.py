@@ -48,7 +48,7 @@ def post(client: httpx.Client, idempotency_key: str, if_exists: str = "refuse", 
 def sessions_of(engine: Engine) -> list[str]:
     """The ids of all sessions there ever were under the key."""
     engine.refresh()
-    return [life.session_id for life in engine.lives(KEY)]
+    return [life.session_id for life in engine.session_spans(KEY)]
 
 
 @pytest.mark.parametrize("if_exists", ["refuse", "open"])

@@ -114,7 +114,7 @@ def test_projections_say_how_they_stand(
     (partition,) = client.get("/v1/projections").json()["partitions"]
     assert (partition["checkpoint"], partition["digest"]) == engine.checkpoints()[0]
 
-    engine._upkeep.failures["prune"] = LogUnavailable("the disk is full")
+    engine._background.failures["prune"] = LogUnavailable("the disk is full")
     said = told()["pruner"]
     assert (said["phase"], said["last_error"]) == (
         "retrying",

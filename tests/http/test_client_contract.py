@@ -98,7 +98,7 @@ def test_a_rotation_carries_over(there: Any) -> None:
     assert after.session_id != before.session_id
     assert after.attributes == {"n": 1}
     assert there.rotate(KEY, attributes={}).attributes == {}
-    assert [life.reason for life in there.lives(KEY)] == ["reset", "rotated", None]
+    assert [life.reason for life in there.session_spans(KEY)] == ["reset", "rotated", None]
     with pytest.raises(SessionEnded):
         there.rotate(KEY, session_id=before.session_id)
     with pytest.raises(SessionNotFound):
@@ -239,9 +239,9 @@ def test_why(there: Any, clock: ManualClock) -> None:
         (2, "closed", Verdict.APPLIED, T0 + MIN),
     ]  # fmt: skip
     assert [entry.offset for entry in there.history(KEY, after_offset=0, limit=1)] == [1]
-    (life,) = there.lives(KEY)
+    (life,) = there.session_spans(KEY)
     assert (life.began_offset, life.ended_offset, life.reason) == (0, 2, "logout")
-    assert there.lives(KEY, after_offset=0) == []
+    assert there.session_spans(KEY, after_offset=0) == []
     assert there.history("nobody") == []
 
 
@@ -341,7 +341,7 @@ def test_all_pages_are_gone_through(kind: str, tmp_path: Path, monkeypatch: pyte
 
 def test_what_is_out_of_bounds_is_refused(there: Any) -> None:
     for key in ("", "x" * 513, "a\nb", "\x7f", "\ud800", 7, None):
-        for method in ("open", "create", "touch", "get", "close", "suspend", "explain", "messages", "lives"):
+        for method in ("open", "create", "touch", "get", "close", "suspend", "explain", "messages", "session_spans"):
             with pytest.raises(InvalidKey):
                 getattr(there, method)(key)
     there.open(KEY)

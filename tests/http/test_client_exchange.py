@@ -310,7 +310,8 @@ def test_a_lying_service_is_found_out(content: bytes) -> None:
 
 
 LISTS: list[Callable[[], Call[Any]]] = [
-    calls.list, calls.statistics, lambda: calls.history(KEY), lambda: calls.lives(KEY), lambda: calls.messages(KEY),
+    calls.list, calls.statistics, lambda: calls.history(KEY), lambda: calls.session_spans(KEY),
+    lambda: calls.messages(KEY),
     lambda: calls.explain(KEY),
 ]  # fmt: skip
 

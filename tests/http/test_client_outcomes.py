@@ -137,7 +137,7 @@ def test_a_rotation_whose_outcome_is_unknown_says_so(lossy: Lossy) -> None:
     session = lossy.client.open(KEY)
     with pytest.raises(OutcomeUnknown):
         lossy.losing().rotate(KEY, session_id=session.session_id)
-    assert len(lossy.engine.lives(KEY)) == 2
+    assert len(lossy.engine.session_spans(KEY)) == 2
 
 
 def test_reads_do_not_mind(lossy: Lossy) -> None:

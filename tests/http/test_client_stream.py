@@ -293,7 +293,7 @@ def test_what_is_told_is_what_happened(engine: Engine, served: Served) -> None:
         client.touch("a")
         client.close("a", reason="logout")
         created, ended = next(events), next(events)
-        assert (created.kind, created.key, created.at_ms) == ("created", "a", engine.lives("a")[0].began_at_ms)
+        assert (created.kind, created.key, created.at_ms) == ("created", "a", engine.session_spans("a")[0].began_at_ms)
         assert created.state is not None
         assert (created.state["owner"], created.state["version"]) == ("ana", 1)
         assert (ended.kind, ended.reason, ended.state) == ("ended", "logout", None)

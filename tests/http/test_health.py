@@ -152,19 +152,19 @@ def test_a_view_that_is_far_behind(probes: Probes, engine: Engine, clock: Manual
 
 
 def test_a_snapshot_that_cannot_be_written_is_a_warning(probes: Probes, engine: Engine, clock: ManualClock) -> None:
-    engine._upkeep.failures["flush"] = SnapshotError("snapshot s cannot be written: free some space")
+    engine._background.failures["flush"] = SnapshotError("snapshot s cannot be written: free some space")
     answer = probes.ask()
     assert answer.status_code == 200, "reads and writes stay right; another instance may have the same disk"
     assert "[warning] snapshot: snapshot s cannot be written: free some space\n" in answer.text
 
-    del engine._upkeep.failures["flush"]
+    del engine._background.failures["flush"]
     engine.open("key")
     clock.advance(60 * S + 1)
     assert "[warning] snapshot: 1 sessions have not been written for 60 s" in probes.ask().text
 
 
 def test_a_duty_that_fails_is_a_warning(probes: Probes, engine: Engine) -> None:
-    engine._upkeep.failures["publish"] = LogUnavailable("no broker answers")
+    engine._background.failures["publish"] = LogUnavailable("no broker answers")
     answer = probes.ask()
     assert (answer.status_code, answer.text.splitlines()[-1]) == (200, "ready")
     assert "[warning] background: publish: no broker answers\n" in answer.text

@@ -237,7 +237,7 @@ def test_the_cache_of_bodies(service: Service, engine: Engine) -> None:
 
 
 def test_what_fails_in_the_background_and_an_engine_that_has_stopped(service: Service, engine: Engine) -> None:
-    engine._upkeep.failures["flush"] = LogUnavailable("no")
+    engine._background.failures["flush"] = LogUnavailable("no")
     told = service.told()
     assert (told("background_failing", task="flush"), told("background_failing", task="prune")) == (1, 0)
     assert told("engine_usable") == 1
@@ -370,7 +370,7 @@ def test_the_line_for_the_log(engine: Engine, clock: ManualClock) -> None:
     engine.open("key-1")
     engine.suspend("key-1")
     engine.close("key-1")
-    engine._upkeep.failures["follow"] = LogUnavailable("no")
+    engine._background.failures["follow"] = LogUnavailable("no")
 
     line = statistics_line(engine)
 

@@ -56,7 +56,7 @@ def remember_where_it_began(begun_at: dict[int, int]) -> None:
 
 def report_of(engine: lastseen.Engine, begun_at: dict[int, int]) -> Report:
     """What there is to say of an engine."""
-    publisher = engine._share._publisher
+    publisher = engine._duties._publisher
     assert publisher is not None
     return Report(
         engine.checkpoints(), engine.owned(), dict(publisher._next), engine.count(), live_in(engine),

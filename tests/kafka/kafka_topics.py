@@ -11,7 +11,7 @@ from typing import Any
 from confluent_kafka import Consumer, Producer, TopicPartition
 from kafka import KafkaAdminClient
 
-from lastseen.engine.log.kafka.facts_and_states import KafkaOutlet
+from lastseen.engine.log.kafka.facts_and_states import KafkaFactPublisher
 from lastseen.engine.log.kafka.log import KafkaLog
 from lastseen.engine.log.kafka.topic import Wanted, create
 from lastseen.engine.log.kafka.url import KafkaUrl, parse_kafka_url
@@ -32,7 +32,7 @@ def new_url(address: str, partitions: int = 1, options: str = "", **wanted: Any)
 
 def open_kafka(url: str, **settings: Any) -> KafkaLog:
     """The log at a URL, with settings that only tests change."""
-    return KafkaLog(parse_kafka_url(url), outlet=KafkaOutlet, **settings)
+    return KafkaLog(parse_kafka_url(url), fact_publisher=KafkaFactPublisher, **settings)
 
 
 def message(text: str, partition: int = 0) -> Message:

@@ -175,7 +175,7 @@ def check_endings(folded: Folded) -> None:
         raise Lost(f"sessions ended twice: {doubled}")
     if folded.wrong:
         raise Lost(f"sessions ended wrongly: {folded.wrong}")
-    left = [key for part in folded.partitions for key in [*part.active, *part.parked] if is_fleeting(key)]
+    left = [key for part in folded.partitions for key in [*part.active, *part.suspended] if is_fleeting(key)]
     if left:
         raise Lost(f"due, and never announced: {left}")
 

@@ -9,14 +9,14 @@ from kafka import errors
 from kafka_topics import Open, new_url
 
 from lastseen.engine.errors import LogError
-from lastseen.engine.log.kafka.facts_and_states import KafkaOutlet
+from lastseen.engine.log.kafka.facts_and_states import KafkaFactPublisher
 from lastseen.engine.log.kafka.producer import Failed, Producer, Tell
 from lastseen.engine.log.port import Message
-from lastseen.engine.log.shared_log import Notice
+from lastseen.engine.log.shared_log import OutboundRecord
 from tests.kafka.told import everything_in
 from tests.kafka_fixtures import SharedBroker
 
-FACTS = [Notice(f"key-{number}", b"%d " % number + b"x" * 700) for number in range(2_500)]
+FACTS = [OutboundRecord(f"key-{number}", b"%d " % number + b"x" * 700) for number in range(2_500)]
 """More than three batches."""
 NEVER = -1
 
@@ -42,21 +42,21 @@ class LosesOne:
 @pytest.mark.parametrize("written", [0, 1, 2])
 def test_behind_a_batch_that_was_lost_there_is_none(written: int, opened: Open, kafka_broker: SharedBroker) -> None:
     url = new_url(kafka_broker.address)
-    outlet = opened(url).open_outlet()
+    fact_publisher = opened(url).open_fact_publisher()
     try:
-        assert isinstance(outlet, KafkaOutlet)
-        writer = outlet._facts.writer
+        assert isinstance(fact_publisher, KafkaFactPublisher)
+        writer = fact_publisher._facts.writer
         connect = writer._connect
         loses = iter([written])
         writer._connect = lambda: LosesOne(connect(), next(loses, NEVER))
         with pytest.raises(LogError):
-            outlet.publish_facts(0, FACTS)
+            fact_publisher.publish_facts(0, FACTS)
         writer._connect = connect
         there = [message.value() for message in everything_in(url, ".facts")[0]]
         assert there == [fact.value for fact in FACTS[: len(there)]], "a beginning, without gaps"
         assert bool(there) == bool(written)
-        assert outlet.last_fact(0) == (there[-1] if there else None)
-        outlet.publish_facts(0, FACTS[len(there) :])
+        assert fact_publisher.last_fact(0) == (there[-1] if there else None)
+        fact_publisher.publish_facts(0, FACTS[len(there) :])
         assert [message.value() for message in everything_in(url, ".facts")[0]] == [fact.value for fact in FACTS]
     finally:
-        outlet.close()
+        fact_publisher.close()

@@ -221,7 +221,7 @@ def test_a_new_owner_goes_on_where_the_last_one_stopped(url: str, opened: OpenEn
     two = opened(url, facts=True)
     live(two, 30)
     # The first falls silent without a word: it publishes nothing, and its share is taken over.
-    one._share._publisher._owned = frozenset  # type: ignore[union-attr]
+    one._duties._publisher._owned = frozenset  # type: ignore[union-attr]
     live(two, 50)
     one.shutdown()
     assert eventually(lambda: owns_all(two))
@@ -229,7 +229,7 @@ def test_a_new_owner_goes_on_where_the_last_one_stopped(url: str, opened: OpenEn
     expected = effects_in(url)
     assert eventually(lambda: names(facts_in(url)) == expected)
     assert eventually(lambda: states_in(url) == live_in(two))
-    assert two._share._publisher.refolded == 0, "what was not told was in the outbox"  # type: ignore[union-attr]
+    assert two._duties._publisher.refolded == 0, "what was not told was in the outbox"  # type: ignore[union-attr]
 
 
 def test_an_operator_reads_and_prunes_a_topic(url: str) -> None:
@@ -260,7 +260,7 @@ def test_the_outbox_survives_in_the_snapshot(url: str, opened: OpenEngine, tmp_p
     assert eventually(lambda: owns_all(one))
     live(one, 10)
     assert eventually(lambda: names(facts_in(url)) == effects_in(url))
-    one._share._publisher._owned = frozenset  # type: ignore[union-attr]
+    one._duties._publisher._owned = frozenset  # type: ignore[union-attr]
     live(one, 40)
     one.flush()
     told = sum(map(len, facts_in(url)))
@@ -271,7 +271,7 @@ def test_the_outbox_survives_in_the_snapshot(url: str, opened: OpenEngine, tmp_p
     assert sum(map(len, expected)) > told
     assert eventually(lambda: names(facts_in(url)) == expected)
     assert eventually(lambda: states_in(url) == live_in(again))
-    assert again._share._publisher.refolded == 0  # type: ignore[union-attr]
+    assert again._duties._publisher.refolded == 0  # type: ignore[union-attr]
 
 
 def test_a_zombies_facts_and_states_do_no_harm(url: str, opened: OpenEngine) -> None:

@@ -23,11 +23,11 @@ from lastseen.engine.log.kafka.url import parse_kafka_url
 from lastseen.engine.log.kafka.writer import Writer
 from lastseen.engine.log.memory import MemoryLog
 from lastseen.engine.log.port import Message
-from lastseen.engine.log.shared_log import Notice
+from lastseen.engine.log.shared_log import OutboundRecord
 from tests.properties.test_publisher import (
     KEYS,
     PARTITIONS,
-    FakeOutlet,
+    FakeFactPublisher,
     Member,
     OwnersComeAndGo,
     Topics,
@@ -65,8 +65,8 @@ class Way:
     def land(self) -> None:
         """The oldest request that is still under way arrives."""
         if self.under_way:
-            partition, notices = self.under_way.pop(0)
-            self.states[partition] += notices
+            partition, outbound = self.under_way.pop(0)
+            self.states[partition] += outbound
 
 
 class MadeUpProducer:
@@ -76,16 +76,16 @@ class MadeUpProducer:
         self._way = way
 
     def hand_over(self, partition: int, messages: Sequence[Message], _: float, tell: Tell) -> None:
-        notices = [(message.key, message.value) for message in messages]
+        outbound = [(message.key, message.value) for message in messages]
         wrong = self._way.turn(LOST, UNANSWERED, LATE)
         if wrong == LATE:
-            self._way.under_way.append((partition, notices))
+            self._way.under_way.append((partition, outbound))
         elif wrong != LOST:
             states = self._way.states[partition]
             first = len(states)
-            states += notices
+            states += outbound
             if wrong is None:
-                tell(Delivered(range(first, first + len(notices)), None))
+                tell(Delivered(range(first, first + len(outbound)), None))
                 return
         tell(Failed(errors.KafkaTimeoutError("given up"), may_be_written=True, is_spoilt=True))
 
@@ -157,7 +157,7 @@ class StatesOnTheWay(_States):
         return self._consumer
 
 
-class LateOutlet(FakeOutlet):
+class LateFactPublisher(FakeFactPublisher):
     """An engine's way to the topics, on which states may be late."""
 
     def __init__(self, topics: Topics) -> None:
@@ -165,15 +165,15 @@ class LateOutlet(FakeOutlet):
         self.way = Way(topics)
         self._real = StatesOnTheWay(self.way)
 
-    def publish_states(self, partition: int, notices: Sequence[Notice]) -> None:
+    def publish_states(self, partition: int, outbound: Sequence[OutboundRecord]) -> None:
         if self.way.turn(STUCK):
             raise RuntimeError("can't start new thread")
-        self._real.publish(partition, notices)
+        self._real.publish(partition, outbound)
 
     def mark_foreign(self, partition: int) -> None:
         self._real.mark_foreign(partition)
 
-    def written_by_others(self, partition: int) -> Iterator[Sequence[Notice]]:
+    def written_by_others(self, partition: int) -> Iterator[Sequence[OutboundRecord]]:
         return self._real.written_by_others(partition)
 
     def close(self) -> None:
@@ -185,8 +185,8 @@ class LateMember(Member):
 
     def __init__(self, log: MemoryLog, topics: Topics, max_kept: int) -> None:
         super().__init__(log, topics, max_kept)
-        self.outlet: LateOutlet = LateOutlet(topics)
-        self.publisher._outlet = self.outlet
+        self.fact_publisher: LateFactPublisher = LateFactPublisher(topics)
+        self.publisher._fact_publisher = self.fact_publisher
 
     def publish(self) -> None:
         for _ in range(3):
@@ -203,10 +203,10 @@ class StatesComeLate(OwnersComeAndGo):
     """Owners come and go, and so do their requests."""
 
     def join(self) -> LateMember:
-        if not hasattr(self, "outlets"):
-            self.outlets: list[LateOutlet] = []
+        if not hasattr(self, "fact_publishers"):
+            self.fact_publishers: list[LateFactPublisher] = []
         member = LateMember(self.log, self.topics, self.max_kept)
-        self.outlets.append(member.outlet)
+        self.fact_publishers.append(member.fact_publisher)
         return member
 
     @rule(
@@ -216,26 +216,28 @@ class StatesComeLate(OwnersComeAndGo):
     def go_wrong(self, which: int, how: str) -> None:
         member = self.members[which]
         assert isinstance(member, LateMember)
-        member.outlet.way.goes_wrong = how
+        member.fact_publisher.way.goes_wrong = how
 
     @rule(data=st.data())
     def land(self, data: st.DataObject) -> None:
-        data.draw(st.sampled_from(self.outlets)).way.land()
+        data.draw(st.sampled_from(self.fact_publishers)).way.land()
 
     def say_old_things(self, about: slice) -> None:
         """The last word has, twice, whoever was late."""
         super().say_old_things(about)
-        for outlet in self.outlets:
-            outlet.way.goes_wrong = None
-            for _ in range((len(outlet.way.under_way) + 1) // 2 if about.start == 0 else len(outlet.way.under_way)):
-                outlet.way.land()
+        for fact_publisher in self.fact_publishers:
+            fact_publisher.way.goes_wrong = None
+            for _ in range(
+                (len(fact_publisher.way.under_way) + 1) // 2 if about.start == 0 else len(fact_publisher.way.under_way)
+            ):
+                fact_publisher.way.land()
 
     def teardown(self) -> None:
         try:
             super().teardown()
         finally:
-            for outlet in getattr(self, "outlets", []):
-                outlet.close()
+            for fact_publisher in getattr(self, "fact_publishers", []):
+                fact_publisher.close()
 
 
 TestStatesComeLate = StatesComeLate.TestCase
@@ -253,10 +255,10 @@ def owned_by_one() -> tuple[StatesComeLate, LateMember]:
 
 def test_a_request_of_its_own_that_lands_late_is_undone_by_an_owner() -> None:
     machine, one = owned_by_one()
-    one.outlet.way.goes_wrong = LATE
+    one.fact_publisher.way.goes_wrong = LATE
     machine.live([(key, "touch") for key in KEYS])
     machine.publish(0, follows=True)
-    assert one.outlet.way.under_way, "given up, and still under way"
+    assert one.fact_publisher.way.under_way, "given up, and still under way"
     machine.live([("ana", "close"), ("ben", "touch"), ("cyd", "close"), ("dan", "touch")])
     machine.publish(0, follows=True)
     machine.teardown()
@@ -297,9 +299,9 @@ def test_what_could_not_be_looked_at_or_mended_is_looked_at_again(how: str) -> N
     machine.publish(0, follows=True)
     for states in machine.topics.states:
         states += states[:1]
-    one.outlet.way.goes_wrong = how
+    one.fact_publisher.way.goes_wrong = how
     one.publish()
-    assert one.outlet.way.goes_wrong is None, "it was looked at"
+    assert one.fact_publisher.way.goes_wrong is None, "it was looked at"
     for number, states in enumerate(machine.topics.states):
         assert newest(states) == live_states(one.view.partitions[number])
     machine.teardown()

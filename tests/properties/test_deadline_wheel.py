@@ -94,7 +94,7 @@ class DeadlinesBesideAScan(RuleBasedStateMachine):
         if session.suspended_at_ms is None:
             session.suspended_at_ms = self.now_ms
         else:
-            session.parked_ms += self.now_ms - session.suspended_at_ms
+            session.suspended_ms += self.now_ms - session.suspended_at_ms
             session.suspended_at_ms = None
         self.wheel.deadlines.file(session, self.now_ms)
 

@@ -42,13 +42,13 @@ def fields(session: Session) -> dict[str, Any]:
         "key": session.key, "id": session.session_id, "policy": policy, "created": session.created_at_ms,
         "born": session.born_offset, "last_active": session.last_active_at_ms,
         "last_offset": session.last_active_offset, "version": session.version,
-        "suspended_at": session.suspended_at_ms, "parked": session.parked_ms,
+        "suspended_at": session.suspended_at_ms, "parked": session.suspended_ms,
         "leases": dict(session.leases or {}), "owner": session.owner, "ended": None,
     }  # fmt: skip
 
 
 def live(partition: Partition) -> dict[str, dict[str, Any]]:
-    return {s.key: fields(s) for s in (*partition.active.values(), *partition.parked.values())}
+    return {s.key: fields(s) for s in (*partition.active.values(), *partition.suspended.values())}
 
 
 def without(state: dict[str, dict[str, Any]], *names: str) -> dict[str, dict[str, Any]]:
@@ -63,7 +63,7 @@ def assert_same(partition: Partition, naive: NaiveFold) -> None:
     # The indexes say what a scan says.
     active = sorted((s for s in expected.values() if s["suspended_at"] is None), key=lambda s: s["last_offset"])
     assert list(partition.active) == [s["key"] for s in active]
-    assert set(partition.parked) == {key for key, s in expected.items() if s["suspended_at"] is not None}
+    assert set(partition.suspended) == {key for key, s in expected.items() if s["suspended_at"] is not None}
     assert {i: s.key for i, s in partition.by_id.items()} == {s["id"]: s["key"] for s in expected.values()}
     owners = {(owner, key) for owner, keys in partition.by_owner.items() for key in keys}
     assert owners == {(s["owner"], s["key"]) for s in expected.values() if s["owner"] is not None}

@@ -22,7 +22,7 @@ from lastseen.engine.clock import ManualClock
 from lastseen.engine.commands import Commands
 from lastseen.engine.errors import LogCorrupt, LogUnavailable, Refused
 from lastseen.engine.log.memory import MemoryLog
-from lastseen.engine.log.shared_log import Notice
+from lastseen.engine.log.shared_log import OutboundRecord
 from lastseen.engine.session import Policy
 from lastseen.projections.facts import effect_of, facts_of, state_of
 from lastseen.projections.follower import Follower
@@ -39,7 +39,7 @@ SHARES = [frozenset[int](), frozenset({0}), frozenset({1}), frozenset({0, 1})]
 
 
 class Topics:
-    """The two topics, and an outlet for each engine."""
+    """The two topics, and a publisher for each engine."""
 
     def __init__(self) -> None:
         self.facts: list[list[tuple[str, bytes]]] = [[] for _ in range(PARTITIONS)]
@@ -48,13 +48,13 @@ class Topics:
         """How many facts retention has taken from each partition."""
 
 
-class FakeOutlet:
-    """One engine's way to the topics (`sharing.Outlet`); can be made to fail, before or after it has written."""
+class FakeFactPublisher:
+    """One engine's way to the topics (`shared_log.FactPublisher`); can be made to fail, before or after it writes."""
 
     def __init__(self, topics: Topics) -> None:
         self._topics = topics
         self._seen: list[int | None] = [None] * PARTITIONS
-        self._strange: list[list[Notice]] = [[] for _ in range(PARTITIONS)]
+        self._strange: list[list[OutboundRecord]] = [[] for _ in range(PARTITIONS)]
         self.fails: str | None = None
 
     def _may_fail(self, when: str) -> None:
@@ -62,9 +62,9 @@ class FakeOutlet:
             self.fails = None
             raise LogUnavailable("the broker is away")
 
-    def publish_facts(self, partition: int, notices: Sequence[Notice]) -> None:
+    def publish_facts(self, partition: int, outbound: Sequence[OutboundRecord]) -> None:
         self._may_fail("before facts")
-        facts = [(key, value) for key, value in notices if value is not None]
+        facts = [(key, value) for key, value in outbound if value is not None]
         if self.fails == "amid facts":
             self._topics.facts[partition] += facts[: len(facts) // 2]
             self._may_fail("amid facts")
@@ -78,26 +78,26 @@ class FakeOutlet:
     def had_facts(self, partition: int) -> bool:
         return bool(self._topics.facts[partition])
 
-    def publish_states(self, partition: int, notices: Sequence[Notice]) -> None:
+    def publish_states(self, partition: int, outbound: Sequence[OutboundRecord]) -> None:
         self._may_fail("before states")
-        if not notices:
+        if not outbound:
             return
         self._look(partition)
-        self._topics.states[partition] += list(notices)
+        self._topics.states[partition] += list(outbound)
         self._seen[partition] = len(self._topics.states[partition])
         self._may_fail("after states")
 
     def _look(self, partition: int) -> None:
         states = self._topics.states[partition]
         if self._seen[partition] is not None:
-            self._strange[partition] += [Notice(*each) for each in states[self._seen[partition] :]]
+            self._strange[partition] += [OutboundRecord(*each) for each in states[self._seen[partition] :]]
         self._seen[partition] = len(states)
 
     def mark_foreign(self, partition: int) -> None:
         self._seen[partition] = 0
         self._strange[partition] = []
 
-    def written_by_others(self, partition: int) -> Iterator[Sequence[Notice]]:
+    def written_by_others(self, partition: int) -> Iterator[Sequence[OutboundRecord]]:
         self._look(partition)
         found, self._strange[partition] = self._strange[partition], []
         for start in range(0, len(found), 3):
@@ -113,12 +113,12 @@ class Member:
     def __init__(self, log: MemoryLog, topics: Topics, max_kept: int) -> None:
         self.view = LiveView([Partition(n) for n in range(PARTITIONS)], None, threading.Lock())  # type: ignore[arg-type]
         self.outbox = Outbox(PARTITIONS, SOURCE, max_kept)
-        self.follower = Follower(log, self.view, [], [self.outbox.witness])
-        self.outlet = FakeOutlet(topics)
+        self.follower = Follower(log, self.view, [], [self.outbox.on_record])
+        self.fact_publisher = FakeFactPublisher(topics)
         self.owned: frozenset[int] = frozenset()
         self.now_s = 0.0
         self.publisher = Publisher(
-            log, self.view, self.outbox, self.outlet, lambda: self.owned, lambda: self.now_s
+            log, self.view, self.outbox, self.fact_publisher, lambda: self.owned, lambda: self.now_s
         )  # fmt: skip
 
     def publish(self) -> None:
@@ -181,7 +181,7 @@ class OwnersComeAndGo(RuleBasedStateMachine):
         when=st.sampled_from(["before facts", "amid facts", "after facts", "before states", "after states"]),
     )
     def fail(self, which: int, when: str) -> None:
-        self.members[which].outlet.fails = when
+        self.members[which].fact_publisher.fails = when
 
     @rule(which=st.integers(0, 1), keeps=st.booleans())
     def restart(self, which: int, keeps: bool) -> None:
@@ -191,8 +191,8 @@ class OwnersComeAndGo(RuleBasedStateMachine):
             for number, partition in enumerate(old.view.partitions):
                 effects = old.outbox.first(number, 0, 10**9)
                 new.view.partitions[number] = partition
-                new.outbox.restore(number, old.outbox.floors[number], old.outbox.letters(number, effects))
-                new.follower.begin_anew(number)
+                new.outbox.restore(number, old.outbox.floors[number], old.outbox.entries(number, effects))
+                new.follower.reset(number)
         self.members[which] = new
 
     @precondition(lambda self: any(self.topics.facts))
@@ -220,7 +220,7 @@ class OwnersComeAndGo(RuleBasedStateMachine):
         # A zombie has the last word before the last owner takes over, and once more while it owns.
         self.say_old_things(slice(0, 2))
         last.owned = frozenset(range(PARTITIONS))
-        last.outlet.fails = None
+        last.fact_publisher.fails = None
         last.publish()
         self.say_old_things(slice(2, 4))
         last.publish()
@@ -232,7 +232,7 @@ class OwnersComeAndGo(RuleBasedStateMachine):
 class NoAttributes:
     """These sessions carry nothing."""
 
-    def at_hand(self, *_: object) -> dict[str, Any]:
+    def in_memory(self, *_: object) -> dict[str, Any]:
         return {}
 
 
@@ -310,7 +310,7 @@ def test_what_retention_has_taken_is_not_published_again() -> None:
     for number, partition in enumerate(one.view.partitions):
         two.view.partitions[number] = partition
         two.outbox.restore(number, partition.checkpoint, [])
-        two.follower.begin_anew(number)
+        two.follower.reset(number)
     one.owned, two.owned = frozenset(), frozenset({0, 1})
     two.publish()
     assert [len(each) for each in machine.topics.facts] == before

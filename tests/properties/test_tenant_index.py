@@ -16,7 +16,7 @@ from lastseen.engine.log.port import Record
 from lastseen.engine.session import Session, SessionView
 from lastseen.projections.live_view import LiveView
 from lastseen.projections.partition import Partition
-from lastseen.projections.prefix_index import Tenants
+from lastseen.projections.prefix_index import PrefixIndex
 from tests.properties.histories import KEYS, Told, history
 
 PREFIXES = ("irc:", "irc:#ubuntu:a", "telegram:", "telegram:42:é", "i", "nobody:")
@@ -26,7 +26,7 @@ OWNERS = (None, "u1", "u2", "nobody")
 class NoAttributes:
     """Sessions here have none at hand."""
 
-    def at_hand(self, *_: Any) -> Mapping[str, Any] | None:
+    def in_memory(self, *_: Any) -> Mapping[str, Any] | None:
         """None."""
         return {}
 
@@ -53,7 +53,7 @@ def assert_same_as_scan(indexed: LiveView, scanned: LiveView, now_ms: int) -> No
             wanted = scanned.list(now_ms, prefix=prefix, owner=owner)
             assert ids(indexed.list(now_ms, prefix=prefix, owner=owner).sessions) == ids(wanted.sessions)
     for prefix in PREFIXES[:-1]:
-        tenant = indexed.partitions[0].tenants
+        tenant = indexed.partitions[0].prefix_index
         found = None if tenant is None else tenant.find(prefix)
         assert found is not None
         live = {each.session_id for each in scanned.partitions[0].by_id.values() if each.key.startswith(prefix)}
@@ -163,16 +163,16 @@ def test_what_ends_or_begins_while_the_index_is_built_is_not_lost(monkeypatch: p
     partition = full(9_000)
     view = view_of(partition)
     victim = next(reversed(partition.by_id.values()))
-    add, is_done = Tenants.add, [False]
+    add, is_done = PrefixIndex.add, [False]
 
-    def then(tenants: Tenants, session: Session) -> None:
+    def then(tenants: PrefixIndex, session: Session) -> None:
         if not is_done[0]:
             is_done[0] = True
             partition._end(victim, "deleted", 0, 10_000)
             partition.fold(Record(0, 10_001, 0, None, None))
         add(tenants, session)
 
-    monkeypatch.setattr(Tenants, "add", then)
+    monkeypatch.setattr(PrefixIndex, "add", then)
     view.register(["b:"])
     found = {session.session_id for _, session in view._all(None, "b:")}
     assert found == set(partition.by_id)
@@ -184,4 +184,4 @@ def test_no_index_is_kept_where_nobody_registered_a_prefix() -> None:
     view = view_of(partition)
     view.list(0, prefix="b:")
     view.register([""])
-    assert partition.tenants is None
+    assert partition.prefix_index is None

@@ -54,11 +54,11 @@ def hold_against_the_model(
     assert {name: replayed[name] for name in figures} == figures
     with reading(url) as engine:
         for person, wanted in lives.items():
-            found = engine.lives(session_key(*person), limit=10_000)
+            found = engine.session_spans(session_key(*person), limit=10_000)
             assert [(life.began_at_ms, life.ended_at_ms, life.reason) for life in found] == wanted, person
         people = {(event["platform"], event["channel"], event["user"]) for event in chat}
         for person in people - lives.keys():  # They only ever left.
-            assert list(engine.lives(session_key(*person))) == []
+            assert list(engine.session_spans(session_key(*person))) == []
         live = {session_key(*person) for person, sessions in lives.items() if sessions[-1][1] is None}
         assert {session.key for session in engine.list(limit=10_000).sessions} == live
         assert engine.statistics()["created"] == figures["created"]

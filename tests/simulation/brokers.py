@@ -119,7 +119,7 @@ class Appended(NamedTuple):
 
 
 class Line:
-    """One node's way to the brokers: `port.Log` and `sharing.SharedLog`."""
+    """One node's way to the brokers: `port.Log` and `shared_log.SharedLog`."""
 
     def __init__(self, brokers: Brokers, node: int, draw: Random, happened: Callable[[str], None]) -> None:
         self._brokers = brokers
@@ -228,18 +228,18 @@ class Line:
     # ── what machines share ──
 
     def join(self, *_: object) -> Member:
-        """Take a share of the duties (`sharing.SharedLog`)."""
+        """Take a share of the duties (`shared_log.SharedLog`)."""
         return self._brokers.group.join(self._node)
 
     def await_growth(self, ends: Sequence[int], timeout_s: float) -> list[int]:  # noqa: ARG002
-        """The ends as far as they are known here: some records may not be known yet (`sharing.SharedLog`)."""
+        """The ends as far as they are known here: some records may not be known yet (`shared_log.SharedLog`)."""
         self._check_open()
         known = self._brokers.ends()
         if len(ends) != len(known):
             return known
         return [max(before, now - self._draw.choice([0, 0, 1, 3])) for before, now in zip(ends, known, strict=True)]
 
-    def open_outlet(self) -> Way:
-        """The topics beside the log (`sharing.SharedLog`)."""
-        self.outlet = Way(self._brokers.topics, self._happened)
-        return self.outlet
+    def open_fact_publisher(self) -> Way:
+        """The topics beside the log (`shared_log.SharedLog`)."""
+        self.fact_publisher = Way(self._brokers.topics, self._happened)
+        return self.fact_publisher

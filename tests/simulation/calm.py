@@ -99,7 +99,7 @@ def _publish(world: World) -> None:
             states += states[:2]
             world.evidence.happened["old state"] += 1
         for node in world.nodes:
-            world.attempt(node, lambda engine: engine._share.publish())
+            world.attempt(node, lambda engine: engine._duties.publish())
 
 
 def _write_down(world: World) -> None:
@@ -124,10 +124,10 @@ def _write_down(world: World) -> None:
 
 def _indexes(world: World, node: Node) -> None:
     for partition in node.running._views.partitions:
-        by_key = {**partition.active, **partition.parked}
+        by_key = {**partition.active, **partition.suspended}
         by_id = {session.key: session for session in partition.by_id.values()}
         owned = {session.key for sessions in partition.by_owner.values() for session in sessions.values()}
-        if len(by_key) != len(partition.active) + len(partition.parked) or by_key != by_id:
+        if len(by_key) != len(partition.active) + len(partition.suspended) or by_key != by_id:
             world.evidence.crowds.append(f"node {node.number}: {sorted(by_key)} by key, {sorted(by_id)} by id")
         if owned != {session.key for session in by_id.values() if session.owner is not None}:
             world.evidence.crowds.append(f"node {node.number}: {sorted(owned)} by owner")
@@ -152,7 +152,7 @@ def _past(world: World, node: Node, key: str) -> None:
     def look(engine: object) -> None:
         entries = node.running.history(key)
         evidence.histories.append((node.number, key, [(entry.offset, int(entry.verdict)) for entry in entries]))
-        lives = node.running.lives(key)
+        lives = node.running.session_spans(key)
         rows = [(life.session_id, life.ended_offset, life.ended_at_ms, life.reason) for life in lives]
         evidence.lives.append((node.number, key, rows))
         session = node.running.get(key)

@@ -140,7 +140,7 @@ class Chronicle:
         turns = [entry for entry in self.past(session_id, before) if entry.name in ("suspended", "resumed")]
         return turns[-1].at_ms if turns and turns[-1].name == "suspended" else None
 
-    def parked(self, session_id: str, before: int) -> int:
+    def suspended(self, session_id: str, before: int) -> int:
         """How long it was suspended so far."""
         turns = [entry for entry in self.past(session_id, before) if entry.name in ("suspended", "resumed")]
         pairs = zip(turns[::2], turns[1::2], strict=False)
@@ -200,7 +200,7 @@ class Chronicle:
         due = []
         if limits["max_age_ms"] is not None:
             born = self.past(session_id, before)[0].at_ms
-            due.append((born + limits["max_age_ms"] + self.parked(session_id, before), "max_age"))
+            due.append((born + limits["max_age_ms"] + self.suspended(session_id, before), "max_age"))
         if limits["idle_ttl_ms"] is not None:
             idle = self.last_active(session_id, before) + limits["idle_ttl_ms"] + limits["touch_precision_ms"]
             due.append((max([idle, *self.leases(session_id, before).values()]), "idle"))

@@ -195,7 +195,7 @@ def a_zombie_stays(world: World, draw: Random) -> None:
     node = world.nodes[deaf]
     if node.engine is not None and group.members[deaf].believed - group.share_of(deaf):
         world.evidence.happened["zombie owner"] += 1
-        world.attempt(node, lambda engine: engine._share.publish())
+        world.attempt(node, lambda engine: engine._duties.publish())
 
 
 @fault(14)
@@ -208,7 +208,7 @@ def an_heir_tells_at_once(world: World, draw: Random) -> None:
     world.brokers.group.assign(owners)
     world.brokers.group.members[node.number].hear()
     behind = node.running._views.partitions[number].checkpoint < world.brokers.ends()[number]
-    world.attempt(node, lambda engine: engine._share.publish())
+    world.attempt(node, lambda engine: engine._duties.publish())
     if behind:
         world.evidence.happened["heir behind"] += 1
 
@@ -231,11 +231,11 @@ def a_zombie_prunes(world: World, draw: Random) -> None:
 def publishing_fails(world: World, draw: Random) -> None:
     """Before, amid or after a write; the next publisher goes on."""
     node = world.up(draw)
-    node.line.outlet.armed = draw.choice(
+    node.line.fact_publisher.armed = draw.choice(
         ["before facts", "amid facts", "after facts", "before states", "after states"]
     )  # fmt: skip
-    world.attempt(node, lambda engine: engine._share.publish(), may_fail=True)
-    node.line.outlet.armed = None
+    world.attempt(node, lambda engine: engine._duties.publish(), may_fail=True)
+    node.line.fact_publisher.armed = None
 
 
 @fault(3)

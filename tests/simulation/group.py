@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Member:
-    """One node's duties (`sharing.Duties`): what it believes to own, which may be out of date."""
+    """One node's duties (`shared_log.Duties`): what it believes to own, which may be out of date."""
 
     def __init__(self, node: int, group: Group) -> None:
         self._node = node

@@ -95,14 +95,14 @@ class Node:
         self.line = Line(self.brokers, self.number, self._draw, self._happened)
         with process(self._remembered):
             engine = Engine(self.line, self.clock, self._settings)
-            if engine._holdings is not None:
-                engine._holdings.adjust()
+            if engine._owned_partitions is not None:
+                engine._owned_partitions.adjust()
         self.starts += 1
-        publisher = engine._share._publisher
+        publisher = engine._duties._publisher
         assert publisher is not None
         publisher._outbox._max_kept = self.plan.outbox_limit
         publisher._monotonic_s = lambda: self.brokers.now_ms / 1000
-        engine._relief.pressure = self.pressure  # type: ignore[assignment]
+        engine._memory_relief.pressure = self.pressure  # type: ignore[assignment]
         self.engine = engine
         self.heard = engine.subscribe()
         self.heard_from = [partition.checkpoint for partition in engine._views.partitions]
@@ -139,7 +139,7 @@ class Node:
         self.disk.restore(image)
 
     def _note_refolds(self) -> None:
-        publisher = self.running._share._publisher
+        publisher = self.running._duties._publisher
         if publisher is not None and publisher.refolded:
             self._happened("outbox overflows")
 
@@ -191,5 +191,5 @@ class Node:
             self.start()
         self.line.armed = None
         self.line.read_limit = 512
-        self.line.outlet.armed = None
+        self.line.fact_publisher.armed = None
         free(*self.files())

@@ -21,7 +21,8 @@ def fields(session: Session) -> dict[str, Any]:
         "key": session.key, "id": session.session_id, "policy": session.policy, "created": session.created_at_ms,
         "born": session.born_offset, "last_active": session.last_active_at_ms,
         "last_offset": session.last_active_offset, "version": session.version,
-        "suspended_at": session.suspended_at_ms, "parked": session.parked_ms, "leases": dict(session.leases or {}),
+        "suspended_at": session.suspended_at_ms, "suspended_ms": session.suspended_ms,
+        "leases": dict(session.leases or {}),
         "owner": session.owner, "deadline": session.deadline_ms(),
     }  # fmt: skip
 
@@ -33,7 +34,7 @@ def state_of(partition: Partition, statistics: Statistics) -> dict[str, Any]:
         "digest": partition.digest,
         "log time": partition.log_time_ms,
         "lru": [fields(session) for session in partition.active.values()],
-        "parked": {key: fields(session) for key, session in partition.parked.items()},
+        "suspended": {key: fields(session) for key, session in partition.suspended.items()},
         "ids": sorted(partition.by_id),
         "owners": {owner: sorted(owned) for owner, owned in partition.by_owner.items()},
         "endings": (partition.endings.total, partition.endings.newest(1_000)),

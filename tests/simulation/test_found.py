@@ -46,19 +46,19 @@ def test_an_owner_that_is_behind_leaves_newer_states_alone(tmp_path: Path, view:
     heir.do(lambda engine: engine.refresh())
     for key in ("ben", "ana", "ana"):
         assert old.do(lambda engine, key=key: engine.touch(key)) is None
-    assert old.do(lambda engine: engine._share.publish()) is None
+    assert old.do(lambda engine: engine._duties.publish()) is None
     truth = {"ben": 2, "ana": 3, "cyd": 1}
     assert states_told(world) == truth
     world.brokers.group.assign([1])
     for member in world.brokers.group.members.values():
         member.hear()
-    assert heir.do(lambda engine: engine._share.publish()) is None
+    assert heir.do(lambda engine: engine._duties.publish()) is None
     assert states_told(world) == truth, "it knows less than the last owner has told"
     world.brokers.topics.states[0].append(world.brokers.topics.states[0][0]._replace(value=None))
     heir.do(lambda engine: engine._follow())
     heir.do(lambda engine: engine.refresh())
     world.brokers.let_pass(2_000)
-    assert heir.do(lambda engine: engine._share.publish()) is None
+    assert heir.do(lambda engine: engine._duties.publish()) is None
     assert states_told(world) == truth, "and mends them once it knows"
     for node in world.nodes:
         node.die()

@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from lastseen.engine.errors import LogUnavailable
-from lastseen.engine.log.shared_log import Notice
+from lastseen.engine.log.shared_log import OutboundRecord
 
 
 class Topics:
     """Facts and states by partition, in the order in which they were written."""
 
     def __init__(self, partitions: int) -> None:
-        self.facts: list[list[Notice]] = [[] for _ in range(partitions)]
-        self.states: list[list[Notice]] = [[] for _ in range(partitions)]
+        self.facts: list[list[OutboundRecord]] = [[] for _ in range(partitions)]
+        self.states: list[list[OutboundRecord]] = [[] for _ in range(partitions)]
 
 
 class Way:
-    """One node's way to the topics (`sharing.Outlet`)."""
+    """One node's way to the topics (`shared_log.FactPublisher`)."""
 
     def __init__(self, topics: Topics, happened: Callable[[str], None]) -> None:
         self._topics = topics
         self._happened = happened
         self._seen: dict[int, int] = {}
-        self._strange: dict[int, list[Notice]] = {}
+        self._strange: dict[int, list[OutboundRecord]] = {}
         self.armed: str | None = None
         """When the next write fails: `before`, `amid` or `after`, of facts or of states."""
 
@@ -33,29 +33,29 @@ class Way:
             self._happened("facts not acknowledged")
             raise LogUnavailable("the brokers are out of reach")
 
-    def publish_facts(self, partition: int, notices: Sequence[Notice]) -> None:
-        """Append facts (`sharing.Outlet`)."""
+    def publish_facts(self, partition: int, outbound: Sequence[OutboundRecord]) -> None:
+        """Append facts (`shared_log.FactPublisher`)."""
         self._fail("before facts")
         if self.armed == "amid facts":
-            self._topics.facts[partition] += notices[: len(notices) // 2]
+            self._topics.facts[partition] += outbound[: len(outbound) // 2]
             self._fail("amid facts")
-        self._topics.facts[partition] += notices
+        self._topics.facts[partition] += outbound
         self._fail("after facts")
 
     def last_fact(self, partition: int) -> bytes | None:
-        """The newest fact (`sharing.Outlet`)."""
+        """The newest fact (`shared_log.FactPublisher`)."""
         facts = self._topics.facts[partition]
         return facts[-1].value if facts else None
 
     def had_facts(self, partition: int) -> bool:
-        """Whether there ever was one (`sharing.Outlet`)."""
+        """Whether there ever was one (`shared_log.FactPublisher`)."""
         return bool(self._topics.facts[partition])
 
-    def publish_states(self, partition: int, notices: Sequence[Notice]) -> None:
-        """Replace states (`sharing.Outlet`)."""
+    def publish_states(self, partition: int, outbound: Sequence[OutboundRecord]) -> None:
+        """Replace states (`shared_log.FactPublisher`)."""
         self._fail("before states")
         self._look(partition)
-        self._topics.states[partition] += notices
+        self._topics.states[partition] += outbound
         self._seen[partition] = len(self._topics.states[partition])
         self._fail("after states")
 
@@ -66,16 +66,16 @@ class Way:
         self._seen[partition] = len(states)
 
     def mark_foreign(self, partition: int) -> None:
-        """Take all states for somebody else's (`sharing.Outlet`)."""
+        """Take all states for somebody else's (`shared_log.FactPublisher`)."""
         self._seen[partition] = 0
         self._strange[partition] = []
 
-    def written_by_others(self, partition: int) -> Iterator[Sequence[Notice]]:
-        """What others have written since this was asked last (`sharing.Outlet`)."""
+    def written_by_others(self, partition: int) -> Iterator[Sequence[OutboundRecord]]:
+        """What others have written since this was asked last (`shared_log.FactPublisher`)."""
         self._look(partition)
         found = self._strange.pop(partition, [])
         for start in range(0, len(found), 3):
             yield found[start : start + 3]
 
     def close(self) -> None:
-        """Let go (`sharing.Outlet`)."""
+        """Let go (`shared_log.FactPublisher`)."""

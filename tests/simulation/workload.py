@@ -127,7 +127,7 @@ def a_node_flushes(world: World, draw: Random) -> None:
 def a_node_publishes(world: World, draw: Random) -> None:
     """Facts and states, for what it believes to own."""
     node = world.up(draw)
-    world.attempt(node, lambda engine: engine._share.publish() if draw.random() < 0.7 else engine._keep())
+    world.attempt(node, lambda engine: engine._duties.publish() if draw.random() < 0.7 else engine._maintain())
 
 
 @action(30)

@@ -165,7 +165,7 @@ class World:
         error = self.attempt(node, lambda engine: engine.refresh())
         if error is None:
             now_ms = node.clock.now_ms()
-            owned = node.running._share.announced_by_us()
+            owned = node.running._duties.announced_by_us()
             plan = node.running._pruner.plan(now_ms)
             planned = [due.session_id for due in plan.due if due.reason == "capacity"]
             due = len(plan.due) - len(planned)
@@ -179,7 +179,7 @@ class World:
         """What is done when memory is short."""
         now_ms, engine = node.clock.now_ms(), node.running
         planned = [due.session_id for due in engine._pruner.plan_memory(now_ms, 2).due]
-        expected = self._least_used(node, now_ms, 2, engine._share.announced_by_us(), set())
+        expected = self._least_used(node, now_ms, 2, engine._duties.announced_by_us(), set())
         self.evidence.planned.append(Planned(node.number, "memory", planned, expected))
         self.attempt(node, lambda engine: engine._relieve())
 

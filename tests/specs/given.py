@@ -192,6 +192,6 @@ def live(partition: Partition) -> list[tuple[Any, ...]]:
     """All that the fold keeps of every live session, in LRU order, suspended ones last."""
     return [
         (s.key, s.session_id, s.policy, s.created_at_ms, s.born_offset, s.last_active_at_ms, s.last_active_offset,
-         s.version, s.suspended_at_ms, s.parked_ms, dict(s.leases or {}), s.owner)
-        for s in (*partition.active.values(), *partition.parked.values())
+         s.version, s.suspended_at_ms, s.suspended_ms, dict(s.leases or {}), s.owner)
+        for s in (*partition.active.values(), *partition.suspended.values())
     ]  # fmt: skip

@@ -14,7 +14,7 @@ LIMITS = Policy(idle_ttl_ms=MIN, max_age_ms=5 * MIN, suspend_ttl_ms=3 * MIN)
 def test_an_active_session_is_suspended() -> None:
     history = given().created(A, policy=LIMITS).when.at(S).suspended().then().is_live(A, version=2, status="suspended")
     history.is_due_at(S + 3 * MIN, "suspend_ttl")
-    assert list(history.partition.parked) == [history.session.key]
+    assert list(history.partition.suspended) == [history.session.key]
     assert not history.partition.active
 
 
@@ -36,7 +36,7 @@ def test_a_suspended_session_does_not_idle_out() -> None:
 def test_a_suspended_session_does_not_age() -> None:
     history = given().created(A, policy=LIMITS).at(10 * S).suspended().when.at(10 * S + 2 * MIN).resumed().then()
     history.is_live(A, version=3).is_due_at(10 * S + 3 * MIN, "idle")
-    assert history.session.parked_ms == 2 * MIN
+    assert history.session.suspended_ms == 2 * MIN
     for second in range(160, 420, 30):
         history.at(second * S).touched().then()
     history.at(7 * MIN - 1).touched().then().is_due_at(7 * MIN, "max_age")
@@ -72,7 +72,7 @@ def test_an_active_session_is_not_resumed() -> None:
 
 def test_a_resumption_of_an_earlier_log_time_takes_no_time_away() -> None:
     history = given().created(A, policy=LIMITS).at(30 * S).suspended().when.at(20 * S).resumed().then()
-    assert history.session.parked_ms == 0
+    assert history.session.suspended_ms == 0
 
 
 @pytest.mark.parametrize("what", ["suspended", "resumed"])

@@ -64,7 +64,6 @@ NOT_YET_CLEAN: tuple[str, ...] = (
     "engine/errors.py",
     "engine/fire_and_forget.py",
     "engine/lifecycle.py",
-    "engine/log/__init__.py",
     "engine/log/kafka",
     "engine/log/message_checks.py",
     "engine/log/port.py",

@@ -25,7 +25,7 @@ def visit(sessions: WebSessions, token: str | None = None, /, user: str | None =
 
 
 def ends_of(engine: lastseen.Engine, key: str) -> list[str | None]:
-    return [life.reason for life in engine.lives(key)]
+    return [life.reason for life in engine.session_spans(key)]
 
 
 def test_a_visitor_who_leaves_nothing_gets_no_session(engine: lastseen.Engine, sessions: WebSessions) -> None:

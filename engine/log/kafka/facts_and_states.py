@@ -25,7 +25,7 @@ from lastseen.engine.log.kafka.topic import describe
 from lastseen.engine.log.kafka.url import FACTS, STATE, KafkaUrl
 from lastseen.engine.log.kafka.writer import Writer
 from lastseen.engine.log.port import Message
-from lastseen.engine.log.shared_log import Notice
+from lastseen.engine.log.shared_log import OutboundRecord
 
 MAX_WAITING_BYTES = 16 * 1024 * 1024
 READ_TIMEOUT_S = 10.0
@@ -34,8 +34,8 @@ _HEADERS_SIZE = len(encoded_headers(EVENT_HEADERS))
 _logger = logging.getLogger("lastseen")
 
 
-class KafkaOutlet:
-    """Facts and states in topics of their own (`sharing.Outlet`). Publishing is for one thread at a time."""
+class KafkaFactPublisher:
+    """Facts and states in topics of their own (`shared_log.FactPublisher`). Publishing is for one thread at a time."""
 
     def __init__(self, url: KafkaUrl, partitions: int) -> None:
         """Open the topics beside the log at `url`.
@@ -48,9 +48,9 @@ class KafkaOutlet:
         self._facts = KafkaLog(facts, max_waiting_bytes=MAX_WAITING_BYTES)
         self._states = _States(states, partitions, max_state_batch_bytes)
 
-    def publish_facts(self, partition: int, notices: Sequence[Notice]) -> None:
-        """Append facts (`sharing.Outlet`). Where it fails, those that are there have none missing before them."""
-        messages = [Message(partition, key, value) for key, value in notices if value is not None]
+    def publish_facts(self, partition: int, outbound: Sequence[OutboundRecord]) -> None:
+        """Append facts (`shared_log.FactPublisher`). After a failure, those there have none missing before them."""
+        messages = [Message(partition, key, value) for key, value in outbound if value is not None]
         if not messages:
             return
         sizes = sizes_of(messages, _HEADERS_SIZE)
@@ -60,7 +60,7 @@ class KafkaOutlet:
             self._facts.append(batch.messages)
 
     def last_fact(self, partition: int) -> bytes | None:
-        """The newest fact of a partition (`sharing.Outlet`)."""
+        """The newest fact of a partition (`shared_log.FactPublisher`)."""
         end = self._facts.end_offsets()[partition]
         if end == 0:
             return None
@@ -73,23 +73,23 @@ class KafkaOutlet:
         return records[0].value if records else None
 
     def had_facts(self, partition: int) -> bool:
-        """Whether there ever was a fact in a partition (`sharing.Outlet`)."""
+        """Whether there ever was a fact in a partition (`shared_log.FactPublisher`)."""
         return self._facts.end_offsets()[partition] > 0
 
-    def publish_states(self, partition: int, notices: Sequence[Notice]) -> None:
-        """Replace states (`sharing.Outlet`)."""
-        self._states.publish(partition, notices)
+    def publish_states(self, partition: int, outbound: Sequence[OutboundRecord]) -> None:
+        """Replace states (`shared_log.FactPublisher`)."""
+        self._states.publish(partition, outbound)
 
     def mark_foreign(self, partition: int) -> None:
-        """Take all states that are there for somebody else's (`sharing.Outlet`)."""
+        """Take all states that are there for somebody else's (`shared_log.FactPublisher`)."""
         self._states.mark_foreign(partition)
 
-    def written_by_others(self, partition: int) -> Iterator[Sequence[Notice]]:
-        """What somebody else has written to the states (`sharing.Outlet`)."""
+    def written_by_others(self, partition: int) -> Iterator[Sequence[OutboundRecord]]:
+        """What somebody else has written to the states (`shared_log.FactPublisher`)."""
         return self._states.written_by_others(partition)
 
     def close(self) -> None:
-        """Let go of the topics (`sharing.Outlet`)."""
+        """Let go of the topics (`shared_log.FactPublisher`)."""
         self._facts.close()
         self._states.close()
 
@@ -110,10 +110,10 @@ class _States:
             url, partitions, lambda: connect(url), self._note, MAX_WAITING_BYTES, max_batch_bytes
         )  # fmt: skip
 
-    def publish(self, partition: int, notices: Sequence[Notice]) -> None:
-        if notices:
+    def publish(self, partition: int, outbound: Sequence[OutboundRecord]) -> None:
+        if outbound:
             # A tombstone is a message without a value, which the log itself never writes.
-            messages = [Message(partition, key, value) for key, value in notices]  # type: ignore[arg-type]
+            messages = [Message(partition, key, value) for key, value in outbound]  # type: ignore[arg-type]
             self._writer.append(messages, sizes_of(messages, _HEADERS_SIZE))
 
     def mark_foreign(self, partition: int) -> None:
@@ -129,7 +129,7 @@ class _States:
                 self._foreign[partition].append((seen, first))
             self._seen[partition] = written.offsets[-1] + 1
 
-    def written_by_others(self, partition: int) -> Iterator[Sequence[Notice]]:
+    def written_by_others(self, partition: int) -> Iterator[Sequence[OutboundRecord]]:
         if self._seen[partition] is None:
             self.mark_foreign(partition)
         _, end = self._bounds(partition)
@@ -170,7 +170,7 @@ class _States:
             except Exception as error:  # whatever it is, the next one must be made
                 _logger.debug("log %s: a consumer did not close: %r", self._url, error)
 
-    def _read_range(self, partition: int, first: int, after: int) -> Iterator[Sequence[Notice]]:
+    def _read_range(self, partition: int, first: int, after: int) -> Iterator[Sequence[OutboundRecord]]:
         """What is left of a range of offsets; what compaction has taken was replaced by something newer."""
         topic_partition = TopicPartition(self._url.topic, partition)
         give_up = time.monotonic() + READ_TIMEOUT_S
@@ -183,7 +183,7 @@ class _States:
                 if found:
                     give_up = time.monotonic() + READ_TIMEOUT_S
                 yield [
-                    Notice(record.key.decode(errors="replace"), record.value)
+                    OutboundRecord(record.key.decode(errors="replace"), record.value)
                     for record in found
                     if record.offset < after and record.key is not None
                 ]

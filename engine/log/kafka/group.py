@@ -34,7 +34,7 @@ _logger = logging.getLogger("lastseen")
 
 
 class Membership:
-    """This process's place in the group (`sharing.Duties`). A thread of its own keeps it."""
+    """This process's place in the group (`shared_log.Duties`). A thread of its own keeps it."""
 
     def __init__(
         self,
@@ -63,11 +63,11 @@ class Membership:
         self._thread.start()
 
     def owned(self) -> frozenset[int]:
-        """The partitions that this process owns (`sharing.Duties`)."""
+        """The partitions that this process owns (`shared_log.Duties`)."""
         return self._owned
 
     def owner_of(self, partition: int) -> str | None:
-        """The address of a partition's owner (`sharing.Duties`)."""
+        """The address of a partition's owner (`shared_log.Duties`)."""
         if partition in self._owned:
             return self._address
         with self._asking:
@@ -77,7 +77,7 @@ class Membership:
             return self._addresses.get(partition)
 
     def known_owner(self, partition: int) -> str | None:
-        """The address of a partition's owner as it was known last (`sharing.Duties`)."""
+        """The address of a partition's owner as it was known last (`shared_log.Duties`)."""
         if partition in self._owned:
             return self._address
         if time.monotonic() - self._asked_at_s > ASKED_FOR_S and not self._asking.locked():
@@ -91,7 +91,7 @@ class Membership:
             _logger.info("the owners' addresses could not be had: %s", error)
 
     def close(self) -> None:
-        """Leave the group (`sharing.Duties`)."""
+        """Leave the group (`shared_log.Duties`)."""
         self._stop.set()
         if threading.current_thread() is not self._thread:
             self._thread.join()

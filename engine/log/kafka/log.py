@@ -29,7 +29,7 @@ from lastseen.engine.log.kafka.url import KafkaUrl
 from lastseen.engine.log.kafka.writer import Writer
 from lastseen.engine.log.message_checks import checked_size
 from lastseen.engine.log.port import Message, Position, Record
-from lastseen.engine.log.shared_log import Outlet
+from lastseen.engine.log.shared_log import FactPublisher
 
 MAX_TAIL_BYTES = 8 * 1024 * 1024
 MAX_TAIL_BATCHES = 8_192
@@ -54,14 +54,14 @@ class KafkaLog:
         *,
         max_waiting_bytes: int = 64 * 1024 * 1024,
         max_ahead_bytes: int = MAX_AHEAD_BYTES,
-        outlet: Callable[[KafkaUrl, int], Outlet] | None = None,
+        fact_publisher: Callable[[KafkaUrl, int], FactPublisher] | None = None,
     ) -> None:
         """Open the log at `url`; its topic must be there.
 
         Raises `LogUnavailable` where it is not, or no broker answers, `LogMismatch` where it is unfit or has another
         number of partitions than asked for, and `InvalidSetting`.
         """
-        self._url, self._outlet = url, outlet
+        self._url, self._fact_publisher = url, fact_publisher
         self._read_timeout_s = min(READ_TIMEOUT_S, url.delivery_timeout_ms / 1000)
         self._pid = os.getpid()
         admin = open_admin(url)
@@ -247,18 +247,18 @@ class KafkaLog:
     def join(
         self, group: str | None, member: str | None, address: str | None, changed: Callable[[], None]
     ) -> Membership:
-        """Take a share of the duties (`sharing.SharedLog`)."""
+        """Take a share of the duties (`shared_log.SharedLog`)."""
         self._check()
         return Membership(
             self._url, self.partitions, group=group, member=member, address=address, changed=changed
         )  # fmt: skip
 
-    def open_outlet(self) -> Outlet:
+    def open_fact_publisher(self) -> FactPublisher:
         """Open the topics beside this one (`shared_log.SharedLog`)."""
         self._check()
-        if self._outlet is None:
+        if self._fact_publisher is None:
             raise LogMismatch(f"log {self._url}: it was opened without the topics beside it; open it by its URL")
-        return self._outlet(self._url, self.partitions)
+        return self._fact_publisher(self._url, self.partitions)
 
     def known_ends(self) -> list[int]:
         """The ends as far as they are known here, without asking: what others append counts within milliseconds.

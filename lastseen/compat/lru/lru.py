@@ -22,7 +22,7 @@ from lastseen.compat.lru.kept import KeptSessions
 from lastseen.compat.lru.limits import LruLimits
 from lastseen.compat.lru.logged import LoggedSessions
 from lastseen.compat.lru.store import Store
-from lastseen.embedded.memory_pressure import PRESSED_ABOVE, MemoryPressure
+from lastseen.embedded.memory_pressure import PRESSURE_THRESHOLD, MemoryPressure
 from lastseen.embedded.opening import open_engine
 from lastseen.engine.clock import Clock, SystemClock
 
@@ -177,7 +177,7 @@ class LruSessions(MutableMapping[str, Any]):
         """
         with self._admitting:
             removed = self._store.sweep()
-            if self._pressure.share() > PRESSED_ABOVE:
+            if self._pressure.share() > PRESSURE_THRESHOLD:
                 count = self._store.count()
                 removed += self._store.relieve(-(-count // _RELIEVED_SHARE)) if count else 0
             return removed

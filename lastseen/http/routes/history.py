@@ -41,7 +41,7 @@ class KeyHistory:
         return responses.of_value({"records": rows, "cursor": cursor})
 
     def _lives(self, key: str, query: queries.PastPage) -> Response:
-        found = self._engine.lives(key, after_offset=query.after, limit=query.limit + 1)
+        found = self._engine.session_spans(key, after_offset=query.after, limit=query.limit + 1)
         rows = [life._asdict() for life in found[: query.limit]]
         cursor = rows[-1]["began_offset"] if len(found) > query.limit else None
         return responses.of_value({"lives": rows, "cursor": cursor})

@@ -101,7 +101,7 @@ class Pruning:
                     " it; make one anew, and apply that",
                 )  # fmt: skip
             del self._plans[name]
-        self._engine.carry_out(stored.plan)
+        self._engine.execute_plan(stored.plan)
         rows = []
         for each in stored.plan.due:
             lives = self._engine.get_by_id(each.session_id) is not None

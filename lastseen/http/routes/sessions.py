@@ -22,7 +22,7 @@ from lastseen.http.key_paths import SESSIONS, key_in, path_of
 from lastseen.http.operation import Operation, Success
 from lastseen.http.requests import body_of, or_none, query_of
 from lastseen.http.worker_threads import WorkerThreads
-from lastseen.projections.history import Life
+from lastseen.projections.history import SessionSpan
 from lastseen.projections.live_view import Page
 
 MAX_OPEN_ATTEMPTS = 4
@@ -42,7 +42,7 @@ async def reach(workers: WorkerThreads, min_position: queries.MinPosition) -> No
         await workers.reach(positions_in("min_position", min_position))
 
 
-def ended_of(life: Life) -> models.Ended:
+def ended_of(life: SessionSpan) -> models.Ended:
     """How a session ended, for the answer."""
     assert life.ended_at_ms is not None
     assert life.reason is not None
@@ -50,7 +50,7 @@ def ended_of(life: Life) -> models.Ended:
     return models.Ended(life.session_id, life.began_at_ms, life.ended_at_ms, life.reason, place, life.ended_by)
 
 
-def no_live_session(key: str, life: Life | None) -> Problem:
+def no_live_session(key: str, life: SessionSpan | None) -> Problem:
     """Nothing lives under a key: 410 with when, why and by which record, or 404 if nothing ever did."""
     if life is None or life.ended_at_ms is None:
         return Problem(
@@ -126,7 +126,7 @@ class Sessions:
         return self._response(session, 201, {"Location": path_of(wanted.key), "Idempotency-Replayed": "true"})
 
     def _check_not_ended(self, key: str, session_id: str) -> None:
-        life = self._engine.last_life(key)
+        life = self._engine.last_session_span(key)
         if life is not None and life.session_id == session_id and life.ended_at_ms is not None:
             raise no_live_session(key, life)
 
@@ -146,7 +146,7 @@ class Sessions:
                 return await self._workers.call(self._as_of, key, query.as_of)
         session = self._engine.get(key)
         if session is None:
-            raise no_live_session(key, await self._workers.call(self._engine.last_life, key))
+            raise no_live_session(key, await self._workers.call(self._engine.last_session_span, key))
         check_match(request.headers.get("if-match"), session.version)
         if_none_match = request.headers.get("if-none-match")
         if if_none_match is not None:
