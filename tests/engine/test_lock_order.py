@@ -114,7 +114,7 @@ def rules(monkeypatch: pytest.MonkeyPatch) -> Iterator[LockRules]:
         SqliteLog: ("append", "append_soon", "read", "wait", "end_offsets"),
         MemoryLog: ("append", "append_soon", "read", "wait", "end_offsets"),
         SnapshotFile: ("write", "body", "copy_to", "sessions"),
-        History: ("write", "entries", "lives", "last_life"),
+        History: ("write", "entries", "lives", "last_session_span"),
     }
     for owner, names in slow.items():
         for name in names:

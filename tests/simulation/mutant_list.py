@@ -132,7 +132,7 @@ MUTANTS = (
            "self._outbox.restore(partition.number, stored.outbox_floor, entries)",
            "self._outbox.restore(partition.number, stored.outbox_floor, [])", 14),
     Mutant("a new owner begins after the last fact", PUBLISHER,
-           "return place_of(last).offset", "return place_of(last).offset + 1", 14),
+           "return published_fact_id(last).offset", "return published_fact_id(last).offset + 1", 14),
     Mutant("overwritten states are not mended", PUBLISHER, "        self._mend_states(number)\n", "", 14),
     Mutant("an owner that is behind writes old states over newer ones", PUBLISHER,
            "return self._view.partitions[number].checkpoint < self._next[number]", "return False", 14),

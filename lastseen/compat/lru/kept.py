@@ -17,7 +17,7 @@ from lastseen.engine import events, lifecycle
 from lastseen.engine.clock import Clock
 from lastseen.engine.codec import check_key
 from lastseen.engine.errors import EngineClosed
-from lastseen.engine.session import Policy, Session, moment
+from lastseen.engine.session import Policy, Session, pack_beginning
 
 _CAUSES: dict[str | None, str] = {reason: cause for cause, reason in REASONS.items()}
 _SESSION_ID = "a-session-of-this-memory"
@@ -193,7 +193,7 @@ class KeptSessions:
             key=key,
             session_id=_SESSION_ID,
             policy=self._policy,
-            began=moment(now_ms, 0),
+            began=pack_beginning(now_ms, 0),
             last_active_at_ms=now_ms,
             last_active_offset=0,
         )
