@@ -114,7 +114,7 @@ def rules(monkeypatch: pytest.MonkeyPatch) -> Iterator[LockRules]:
         SqliteLog: ("append", "append_soon", "read", "wait", "end_offsets"),
         MemoryLog: ("append", "append_soon", "read", "wait", "end_offsets"),
         SnapshotFile: ("write", "body", "copy_to", "sessions"),
-        History: ("write", "entries", "lives", "last_session_span"),
+        History: ("write", "entries", "session_spans", "last_session_span"),
     }
     for owner, names in slow.items():
         for name in names:
@@ -159,7 +159,7 @@ def use(engine: Engine, clock: ManualClock, name: str) -> None:
     engine.touch_many([f"{name}:1", f"{name}:2"])
     engine.close(f"{name}:3")
     engine.archive()
-    engine.carry_out(engine.prune(dry_run=True))
+    engine.execute_plan(engine.prune(dry_run=True))
 
 
 def test_locks_are_taken_in_their_order_and_nothing_slow_waits_under_the_view(stage: Stage, rules: LockRules) -> None:
