@@ -37,7 +37,7 @@ def test_every_difference_on_the_page_has_a_test_of_its_name() -> None:
     assert [name for name in names if not any(test.startswith(f"test_{name}") for test in tests)] == []
 
 
-def test_processes_are_asked_for_by_session_key_and_doubt_keeps_a_session(
+def test_processes_are_looked_up_by_session_key_and_an_error_keeps_the_session(
     stage: GatewayStage, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = stage.open(IDLE)
@@ -246,7 +246,7 @@ def test_an_ended_session_never_comes_back(stage: GatewayStage) -> None:
     assert len(old.session_id) == 22  # 128 bits in base64
 
 
-def test_a_reset_is_told_once(stage: GatewayStage) -> None:
+def test_a_reset_is_reported_once(stage: GatewayStage) -> None:
     store = stage.open(IDLE, quick=False)
     store.get_or_create_session(source())
     stage.clock.advance(2 * HOUR)
@@ -275,7 +275,7 @@ def test_activity_is_what_was_said(stage: GatewayStage) -> None:
         assert store.get_or_create_session(source(chat)).reset_had_activity is had_activity
 
 
-def test_marks_put_pruning_off(stage: GatewayStage) -> None:
+def test_marks_postpone_pruning(stage: GatewayStage) -> None:
     store = stage.open(IDLE)
     entry = store.get_or_create_session(source())
     stage.clock.advance(50 * DAY)
@@ -360,7 +360,7 @@ def test_keys_and_sources_are_bounded(stage: GatewayStage) -> None:
     assert store.list_sessions() == []
 
 
-def test_settings_that_make_no_sense_are_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_invalid_settings_are_reported(caplog: pytest.LogCaptureFixture) -> None:
     policy = SessionResetPolicy.from_dict({"mode": "weekly", "at_hour": 24, "idle_minutes": -1})
     assert (policy.mode, policy.at_hour, policy.idle_minutes) == ("none", 4, 1440)
     assert [word in caplog.text for word in ("'weekly'", "at_hour = 24", "idle_minutes = -1")] == [True] * 3
