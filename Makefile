@@ -72,6 +72,7 @@ check: setup ## lint, formatting, types and the house rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32
 	$(BIN)/python -m pytest tests/style
 
 kafka: setup ## run a real Kafka broker on loopback until Ctrl-C

@@ -8,6 +8,15 @@ with lastseen.open_engine("sqlite:///sessions.db", idle_ttl="30m") as engine:
     print(engine.explain("discord:guild1:chan2:user3").sentence)
 """
 
+import sys
+
+if sys.version_info < (3, 11):  # noqa: UP036 - a checkout, or a folder on the path, asks no installer
+    # First of all, and in words that every Python 3 reads: else the first dependency would fail, each in its own way.
+    raise ImportError(
+        f"lastseen needs Python 3.11 or newer, and this is Python {sys.version.split()[0]} ({sys.executable}):"
+        " install it in a newer one"
+    )
+
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

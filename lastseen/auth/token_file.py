@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import stat
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
 
+from lastseen.auth.file_lock import lock
 from lastseen.auth.tokens import MAX_TOKENS, Token, checked_token, new_token
 from lastseen.engine.errors import InvalidInput, InvalidSetting, shown
 
@@ -92,7 +93,8 @@ class TokenFile:
     def _check_trusted(self, found: os.stat_result) -> None:
         if not stat.S_ISREG(found.st_mode):
             raise InvalidSetting(f"the token file {shown(str(self.path), 200)} is not a file")
-        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        # On Windows the bits say nothing of others: who may write there is up to the folder.
+        if sys.platform != "win32" and found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise InvalidSetting(
                 f"the token file {shown(str(self.path), 200)} can be written by others, who could let themselves in:"
                 f" take that right away, chmod 600, and look with `lastseen token list` whether you know every token"
@@ -117,14 +119,14 @@ class TokenFile:
         """One writer at a time, on this machine. The lock ends with its holder, however that ends."""
         lock_path = self._target().with_name(f"{self._target().name}.lock")
         try:
-            lock = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            handle = os.open(lock_path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise self._unwritable(error) from None
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock(handle)
             yield
         finally:
-            os.close(lock)
+            os.close(handle)
 
     def _write(self, tokens: list[Token]) -> None:
         rows = [
@@ -136,7 +138,7 @@ class TokenFile:
         new_file = target.with_name(f"{target.name}.new")
         try:
             new_file.unlink(missing_ok=True)  # of a writer that was killed: we hold the lock
-            file = os.open(new_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            file = os.open(new_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(file, "wb") as out:
                 out.write(content)
                 out.flush()
@@ -171,7 +173,9 @@ def _tokens(content: _Content) -> list[Token]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """A rename is kept through a power cut once its folder is."""
+    """A rename is kept through a power cut once its folder is. Windows opens no folder, and keeps renames itself."""
+    if sys.platform == "win32":
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

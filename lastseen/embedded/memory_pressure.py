@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -54,7 +55,7 @@ def _resident_bytes() -> int | None:
         pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
     except (OSError, ValueError, IndexError):
         return None
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    return pages * mmap.PAGESIZE
 
 
 def _system_limit_bytes() -> int | None:
@@ -91,7 +92,10 @@ def _limits(root: Path, own: str, file: str) -> Iterator[int]:
 
 
 def _machine_bytes() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError, AttributeError):
+    if not hasattr(os, "sysconf"):  # Windows
         return None
+    try:
+        pages: int = os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return None
+    return mmap.PAGESIZE * pages

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+NAMES = ("SIGTERM", "SIGINT", "SIGHUP")
+SIGNALS: tuple[signal.Signals, ...] = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
+"""Those of them that this system has: Windows knows no SIGHUP."""
 
 
 class Stopped(BaseException):

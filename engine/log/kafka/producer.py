@@ -316,4 +316,5 @@ def _forget_parents_producers() -> None:
         producer._unregister_cleanup()
 
 
-os.register_at_fork(after_in_child=_forget_parents_producers)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parents_producers)
