@@ -27,6 +27,7 @@
     │   ├── NotDelivered             events that an emitter took in are not known to be in the log
     │   ├── LogCorrupt               not a log, or damaged
     │   ├── LogTooNew                written by a newer lastseen
+    │   ├── UnsupportedLibrary       the client library under the log is not one that lastseen knows
     │   ├── LogMismatch              another log than the checkpoint's, or cut behind it
     │   └── OutcomeUnknown           the append may or may not have happened
     ├── SnapshotError                the snapshot cannot be written or read
@@ -70,6 +71,7 @@ __all__ = [
     "SnapshotError",
     "StaleSession",
     "TooManyHolders",
+    "UnsupportedLibrary",
     "VersionConflict",
     "shown",
 ]
@@ -189,6 +191,10 @@ class NotDelivered(LogError):
 
 class LogCorrupt(LogError):
     """The file is not a log of lastseen, or it is damaged."""
+
+
+class UnsupportedLibrary(LogError):
+    """A client library under the log differs from the versions that lastseen supports: install one of those."""
 
 
 class LogTooNew(LogError):

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from lastseen.engine.clock import Clock
-from lastseen.engine.errors import InvalidSetting, shown
+from lastseen.engine.errors import InvalidSetting, UnsupportedLibrary, shown
 from lastseen.engine.log.port import MAX_PARTITIONS, Log
 from lastseen.engine.log.urls import split_url
 
@@ -23,11 +23,21 @@ def open_log(url: str, clock: Clock, *, partitions: int | None = None) -> Log:
     """
     if isinstance(url, str) and url.startswith("kafka:"):
         # First, and by itself: what is wrong with it is said without showing what may be a secret.
-        from lastseen.engine.log.kafka.facts_and_states import KafkaFactPublisher
-        from lastseen.engine.log.kafka.log import KafkaLog
+        from lastseen.engine.log.kafka import SUPPORTED_LIBRARY
         from lastseen.engine.log.kafka.url import parse_kafka_url
 
-        return KafkaLog(parse_kafka_url(url, partitions), fact_publisher=KafkaFactPublisher)
+        kafka_url = parse_kafka_url(url, partitions)
+        try:
+            from lastseen.engine.log.kafka.facts_and_states import KafkaFactPublisher
+            from lastseen.engine.log.kafka.log import KafkaLog
+        except ImportError as error:
+            if (error.name or "").partition(".")[0] != "kafka":
+                raise
+            raise UnsupportedLibrary(
+                f"log {kafka_url} needs kafka-python: {error}. Install a supported version with: pip install"
+                f" '{SUPPORTED_LIBRARY}'"
+            ) from error
+        return KafkaLog(kafka_url, fact_publisher=KafkaFactPublisher)
     if not isinstance(url, str) or "://" not in url:
         raise InvalidSetting(
             f"log URL {shown(url)}: give memory://, sqlite:///path/to/file.db or kafka://host:9092/topic"

@@ -34,6 +34,7 @@ from lastseen.engine.errors import (
     LogTooNew,
     LogUnavailable,
     OutcomeUnknown,
+    UnsupportedLibrary,
 )
 from lastseen.engine.events import SessionEvent
 from lastseen.engine.log.port import Log
@@ -46,7 +47,7 @@ LOOK_EVERY_S = 0.25
 FIRST_RETRY_S, LAST_RETRY_S = 0.1, 2.0
 MAX_UNDER_WAY = 64
 """Batches that the log has at once: together they are less than it takes in."""
-HOPELESS = (EngineClosed, InvalidInput, LogCorrupt, LogMismatch, LogTooNew)
+HOPELESS = (EngineClosed, InvalidInput, LogCorrupt, LogMismatch, LogTooNew, UnsupportedLibrary)
 """After these, trying again does not help."""
 OnFailure = Callable[[SessionEvent, Exception], None]
 _logger = logging.getLogger("lastseen")

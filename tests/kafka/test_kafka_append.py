@@ -18,10 +18,11 @@ from kafka_topics import PATIENCE_S, Open, administering, eventually, message, n
 from lastseen.engine import errors
 from lastseen.engine.log.kafka import producer as kafka_producer
 from lastseen.engine.log.kafka.batching import MAX_BATCH_MESSAGES
-from lastseen.engine.log.kafka.client import MAX_BATCH_BYTES, open_producer
+from lastseen.engine.log.kafka.client import open_producer
 from lastseen.engine.log.kafka.fetch import Fetch
 from lastseen.engine.log.kafka.log import MAX_TAIL_BYTES, KafkaLog
 from lastseen.engine.log.kafka.record_runs import Chunk
+from lastseen.engine.log.kafka.records import MAX_BATCH_BYTES
 from lastseen.engine.log.kafka.url import parse_kafka_url
 from lastseen.engine.log.port import Message, Position
 
@@ -35,7 +36,7 @@ ODD = [
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to kafka-python's producer."""
     if request.param == "single records":
-        monkeypatch.setattr(kafka_producer, "knows_whole_batches", lambda _: False)
+        monkeypatch.setattr(kafka_producer, "takes_whole_batches", lambda _: False)
     return str(request.param)
 
 
@@ -48,7 +49,7 @@ def test_both_ways_write_the_same_records(
     seen = []
     for is_known in (True, False):
         if not is_known:
-            monkeypatch.setattr(kafka_producer, "knows_whole_batches", lambda _: False)
+            monkeypatch.setattr(kafka_producer, "takes_whole_batches", lambda _: False)
         url = new_url(kafka_broker.address, options=f"?compression={compression}")
         log = opened(url)
         assert log.append(sent) == [Position(0, offset) for offset in range(len(sent))]
@@ -68,30 +69,6 @@ def test_kafka_python_is_as_expected(opened: Open, kafka_broker: SharedBroker) -
     log = opened(new_url(kafka_broker.address))
     log.append([message("a")])
     assert type(log.writer._producer) is kafka_producer.WholeBatches, "the pinned version sends whole batches"
-
-
-@pytest.mark.parametrize("change", ["_incomplete", "_tp_lock", "_batches"])
-def test_a_kafka_python_that_has_changed_inside_is_noticed(
-    opened: Open, kafka_broker: SharedBroker, change: str
-) -> None:
-    producer = kafka_producer.open_producer(parse_kafka_url(new_url(kafka_broker.address)))
-    assert kafka_producer.knows_whole_batches(producer)
-    kept = producer._accumulator
-    producer._accumulator = type("Changed", (), {n: getattr(kept, n) for n in vars(kept) if n != change})()
-    try:
-        assert not kafka_producer.knows_whole_batches(producer)
-    finally:
-        producer._accumulator = kept
-        kafka_producer._stop(producer)
-
-
-def test_a_different_batch_is_noticed(
-    opened: Open, kafka_broker: SharedBroker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    producer = kafka_producer.open_producer(parse_kafka_url(new_url(kafka_broker.address)))
-    monkeypatch.setattr(kafka_producer, "encode", lambda *_: b"rubbish")
-    assert not kafka_producer.knows_whole_batches(producer)
-    kafka_producer._stop(producer)
 
 
 def test_what_was_acknowledged_is_read_as_others_read_it(opened: Open, kafka_broker: SharedBroker, way: str) -> None:
@@ -328,7 +305,8 @@ def test_a_batch_that_comes_while_the_producer_is_closed_is_answered(
     kafka_broker: SharedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     producer = kafka_producer.connect(parse_kafka_url(new_url(kafka_broker.address)))
-    batches, sender = producer._accumulator._incomplete, producer._sender
+    queue = producer._queue
+    batches, sender = queue._accumulator._incomplete, queue._sender
     add, told = batches.add, list[Any]()
     closing = threading.Thread(target=producer.close)
 

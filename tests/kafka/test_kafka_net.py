@@ -1,58 +1,82 @@
-"""The mended network client: what it leaves behind when it is closed."""
+"""The corrected network client: what it leaves behind when it is closed, and how long a handshake may take."""
 
 from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Generator
+from collections.abc import Coroutine, Iterator
+from types import SimpleNamespace
 from typing import Any
 
-from lastseen.engine.log.kafka import net_client
+import pytest
+from kafka.net.inet import KafkaNetSocket
+
+from lastseen.engine.log.kafka import library_internals
 from lastseen.engine.log.kafka.net_client import NetClient
 
 
-class _Turn:
-    """A wait that the selector knows nothing of, as between two of its turns."""
-
-    def __await__(self) -> Generator[None, None, None]:
-        yield
-
-
-class _Transport:
-    """One that is shaking hands."""
-
-    def __init__(self, net: Any, sock: socket.socket) -> None:
-        self._net, self._sock = _Net(net), _Silent(sock)
+@pytest.fixture
+def silent() -> Iterator[SimpleNamespace]:
+    """A node that accepts connections, and never says anything."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield SimpleNamespace(host="127.0.0.1", port=server.getsockname()[1])
 
 
-class _Net:
-    """The client's loop, with a wait of the test's own."""
-
-    def __init__(self, net: Any) -> None:
-        self.__dict__ = net.__dict__
-
-    async def wait_read(self, *_: object) -> None:
-        await _Turn()
+def client_for_tls() -> NetClient:
+    """A client whose connections are under TLS."""
+    context = ssl.create_default_context()
+    return NetClient(None, bootstrap_servers="127.0.0.1:1", security_protocol="SSL", ssl_context=context)
 
 
-class _Silent(socket.socket):
-    """A socket whose other side says nothing."""
+def shaking_hands(client: NetClient, node: SimpleNamespace) -> tuple[Coroutine[Any, Any, Any], socket.socket]:
+    """A connection whose TLS handshake is under way, and its socket."""
+    connecting = client._connections.build_transport(node, None)
+    while True:
+        waits_for = connecting.send(None)
+        (sock,) = [each for each in client._connections._unfinished if each.fileno() >= 0]
+        if isinstance(sock, ssl.SSLSocket):
+            assert "read" in str(waits_for.method)
+            return connecting, sock
 
-    def __init__(self, sock: socket.socket) -> None:
-        super().__init__(fileno=sock.detach())
 
-    def do_handshake(self) -> None:
-        raise ssl.SSLWantReadError
-
-
-def test_a_socket_that_is_not_waited_for_just_now_is_closed_with_the_client() -> None:
-    client = NetClient(None, bootstrap_servers="127.0.0.1:1")
-    ours, theirs = socket.socketpair()
-    transport = _Transport(client._net, ours)
-    shaking = net_client._shake_hands_or_close(transport)
-    shaking.send(None)
-    assert transport._sock.fileno() >= 0
+def test_a_socket_that_is_not_waited_for_just_now_is_closed_with_the_client(silent: SimpleNamespace) -> None:
+    client = client_for_tls()
+    connecting, sock = shaking_hands(client, silent)
+    assert sock.fileno() not in client._selector.get_map(), "the selector does not know of it"
     client.close()
-    assert transport._sock.fileno() == -1
-    shaking.close()
-    theirs.close()
+    assert sock.fileno() == -1
+    connecting.close()
+
+
+def test_a_socket_whose_handshake_is_given_up_is_closed(silent: SimpleNamespace) -> None:
+    client = client_for_tls()
+    connecting, sock = shaking_hands(client, silent)
+    connecting.close()
+    assert sock.fileno() == -1
+    assert client._connections._unfinished == set()
+    client.close()
+
+
+def test_a_handshake_has_a_time_limit(silent: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library_internals, "HANDSHAKE_TIMEOUT_S", 0.1)
+    client = client_for_tls()
+    with pytest.raises(Exception, match="Handshake failed"):
+        client._loop.run(client._connections.build_transport, silent, None)
+    assert client._connections._unfinished == set()
+    client.close()
+
+
+def test_the_socket_of_a_connection_that_is_refused_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[socket.socket] = []
+    real = KafkaNetSocket.socket
+
+    def make_socket(self: KafkaNetSocket, *kind: Any) -> socket.socket:
+        made.append(real(self, *kind))
+        return made[-1]
+
+    monkeypatch.setattr(KafkaNetSocket, "socket", make_socket)
+    client = NetClient(None, bootstrap_servers="127.0.0.1:1")
+    with pytest.raises(Exception, match="ECONNREFUSED"):
+        client._loop.run(client._connections.build_transport, SimpleNamespace(host="127.0.0.1", port=1), None)
+    assert [each.fileno() for each in made] == [-1]
+    client.close()

@@ -90,15 +90,6 @@ def test_both_ways_read_the_same(opened: Open, kafka_broker: SharedBroker, monke
     assert [each._lookup._fetch._take is fetch._by_batch for each in (whole, single)] == [True, False]
 
 
-@pytest.mark.parametrize("change", ["_maybe_uncompress", "records_count", "validate_crc", "is_control_batch"])
-def test_a_kafka_python_that_has_changed_inside_is_noticed(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from kafka.record.default_records import DefaultRecordBatch
-
-    assert fetch.knows_whole_batches()
-    monkeypatch.delattr(DefaultRecordBatch, change)
-    assert not fetch.knows_whole_batches()
-
-
 def test_bytes_that_are_damaged_on_the_way_are_noticed(
     opened: Open, kafka_broker: SharedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

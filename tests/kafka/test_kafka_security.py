@@ -24,7 +24,14 @@ from infra.kafka.node import Node
 from lastseen.engine import errors
 from lastseen.engine.clock import SystemClock
 from lastseen.engine.log import open_log
-from lastseen.engine.log.kafka.secrets import KEY_PASSWORD, PASSWORD, Secret, guard_loggers, without_secrets
+from lastseen.engine.log.kafka.secrets import (
+    KEY_PASSWORD,
+    PASSWORD,
+    Secret,
+    closing_quietly,
+    guard_loggers,
+    without_secrets,
+)
 from lastseen.engine.log.kafka.url import OPTIONS, parse_kafka_url
 from lastseen.engine.log.port import Position
 
@@ -268,7 +275,7 @@ def test_no_token_is_shown(
 
 
 @pytest.mark.parametrize("text", ["plain", "with 'quotes' \"both\"", "back\\slash", "пароль", "a\tb", "x" * 300])
-def test_a_secret_is_blotted_out_however_it_is_printed(text: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_secret_is_redacted_however_it_is_printed(text: str, caplog: pytest.LogCaptureFixture) -> None:
     secret = Secret(text)
     assert secret.plain() == text
     assert len(secret) == len(text)
@@ -281,6 +288,31 @@ def test_a_secret_is_blotted_out_however_it_is_printed(text: str, caplog: pytest
         logging.getLogger("kafka.net.connection").debug("%s", line)
         logging.getLogger("kafka.net.connection").debug(line.replace("%", "%%"))
     assert all("***" in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("thread", "is_logged"), [("kafka-io-lastseen@127.0.0.1:8001", False), ("kafka-io-their-own", True)]
+)
+def test_while_a_client_of_ours_closes_the_warnings_of_others_are_logged(
+    thread: str, is_logged: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    guard_loggers()
+    logger = logging.getLogger("kafka.net.connection")
+
+    def warn() -> None:
+        beside = threading.Thread(target=logger.warning, args=("a connection was lost",), name=thread)
+        beside.start()
+        beside.join()
+
+    with closing_quietly():
+        with closing_quietly():
+            logger.warning("a connection of ours was lost")
+        logger.warning("another one, too")
+        warn()
+    assert caplog.messages == ["a connection was lost"] * is_logged
+    warn()
+    logger.warning("later")
+    assert caplog.messages[is_logged:] == ["a connection was lost", "later"]
 
 
 # ── what a URL may say ──

@@ -14,7 +14,9 @@ from typing import Any
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, errors
 
 from lastseen.engine.errors import InvalidSetting, LogError, LogUnavailable
+from lastseen.engine.log.kafka import CLIENT_ID
 from lastseen.engine.log.kafka.net_client import REFUSED, NetClient
+from lastseen.engine.log.kafka.records import MAX_BATCH_BYTES
 from lastseen.engine.log.kafka.secrets import guard_loggers, key_password, password_of, token_provider, without_secrets
 from lastseen.engine.log.kafka.url import KafkaUrl
 
@@ -22,7 +24,6 @@ REQUEST_TIMEOUT_MS = 10_000
 BOOTSTRAP_TIMEOUT_MS = 5_000
 RECONNECT_MAX_MS = 1_000
 """A broker that was restarted is found again so soon; kafka-python's own limit is half a minute."""
-MAX_BATCH_BYTES = 512 * 1024
 MAX_REQUEST_BYTES = 8 * 1024 * 1024
 
 _GIVE_UP_AT_ONCE = struct.pack("ii", 1, 0)
@@ -134,7 +135,7 @@ def _open(kind: Any, url: KafkaUrl, settings: dict[str, Any]) -> Any:
 
     guard_loggers()
     try:
-        return kind(**(configuration(url) | {"client_id": "lastseen"} | settings), kafka_client=make_net_client)
+        return kind(**(configuration(url) | {"client_id": CLIENT_ID} | settings), kafka_client=make_net_client)
     except BaseException as error:
         # A client that failed to start leaves its thread behind.
         reason = error

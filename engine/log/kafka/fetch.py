@@ -1,24 +1,29 @@
-"""Fetching with kafka-python's consumer: whole record batches, or, failing that, record by record.
+"""Fetching with kafka-python's consumer: whole record batches, or, where that cannot be, record by record.
 
-All that this project knows of the consumer's insides stands here. Its fetcher makes an object of each record, at 11 µs;
-here it hands on the batches as the broker sent them, which become records when somebody reads them
-(`kafka_stretch.Chunk`), at 3. Before the first fetch its insides are held against what is expected.
+kafka-python's fetcher makes an object of each record, at 11 µs. Here a batch stays as the broker sent it until its
+records are read (`record_runs.Chunk`), at 3 µs each.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
 from kafka import TopicPartition, errors
-from kafka.consumer.fetcher import Fetcher
 from kafka.record import MemoryRecords
 from kafka.record.memory_records import MemoryRecordsBuilder
 
 from lastseen.engine.errors import LogCorrupt, LogMismatch
 from lastseen.engine.log.kafka.client import REQUEST_TIMEOUT_MS, open_consumer
+from lastseen.engine.log.kafka.library_internals import (
+    FetchedBatch,
+    PartitionBatches,
+    batch_body,
+    give_whole_batches,
+    watch_missing_topic,
+)
 from lastseen.engine.log.kafka.record_runs import Chunk
 from lastseen.engine.log.kafka.records import EVENT_HEADERS, decode
 from lastseen.engine.log.kafka.url import KafkaUrl
@@ -33,29 +38,6 @@ class OffsetGone(Exception):
     def __init__(self, partition: int, offset: int) -> None:
         super().__init__(partition, offset)
         self.partition, self.offset = partition, offset
-
-
-class _Held:
-    """A batch as `Fetcher` handles it: it asks a record for its offset, to pass over those before the one it wants."""
-
-    __slots__ = ("chunk", "offset")
-
-    def __init__(self, chunk: Chunk) -> None:
-        self.chunk = chunk
-        self.offset = chunk.end - 1
-
-
-class _WholeBatches(Fetcher.PartitionRecords):  # type: ignore[misc]
-    """Yields batches where kafka-python's own yields records."""
-
-    def _unpack_records(self, tp: TopicPartition, records: Any, *_: object) -> Iterator[_Held]:
-        while (batch := records.next_batch()) is not None:
-            self.next_fetch_offset = batch.next_offset
-            self.leader_epoch = batch.leader_epoch
-            self.records_read += 1
-            self.bytes_read += batch.size_in_bytes
-            yield _Held(_chunk(tp.partition, batch))
-        self.drain()
 
 
 def _chunk(partition: int, batch: Any) -> Chunk:
@@ -76,7 +58,7 @@ def _open(partition: int, batch: Any) -> list[Record]:
             f" {count} records: it was compacted, and a log needs every record. Use a topic with cleanup.policy=delete"
         )
     try:
-        batch._maybe_uncompress()
+        body = batch_body(batch)
     except errors.UnsupportedCodecError:
         raise LogCorrupt(
             f"partition {partition}: the batch at offset {batch.base_offset} is compressed in a way that cannot be read"
@@ -85,7 +67,6 @@ def _open(partition: int, batch: Any) -> list[Record]:
     except Exception:  # each codec has its own
         return _damaged(partition, batch.base_offset)
     at_ms = batch.max_timestamp if batch.timestamp_type == batch.LOG_APPEND_TIME else None
-    body = bytes(memoryview(batch._buffer)[batch._pos :])
     return decode(body, count, partition, batch.base_offset, batch.first_timestamp, at_ms)
 
 
@@ -122,9 +103,10 @@ def knows_whole_batches() -> bool:
             theirs.close()
             records = MemoryRecords(theirs.buffer())
             topic_partition = TopicPartition("probe", 3)
-            fetched = _WholeBatches(0, topic_partition, records, None, None, True)
-            (held,) = fetched.take(10)
-            if fetched or fetched.next_fetch_offset != 4 or [record[3:] for record in held.chunk.records()] != [
+            fetched = PartitionBatches(0, topic_partition, records, None, None, True)
+            chunks = _by_batch(3, fetched.take(10))
+            found = [record[3:] for each in chunks for record in each.records()]
+            if fetched or fetched.next_fetch_offset != 4 or found != [
                 ("a", b"x" * 200), ("ключ", b""), (None, b"y" * 70_000), ("", None),
             ]:  # fmt: skip
                 return False
@@ -152,27 +134,15 @@ class Fetch:
         self._next: dict[int, int] = {}
         """For each partition that is fetched, the offset after what was given."""
         self._take: Callable[[int, Iterable[Any]], list[Chunk]] = self._by_record
-        fetcher: Any = getattr(self._consumer, "_fetcher", None)
-        if knows_whole_batches() and getattr(fetcher, "PartitionRecords", None) is Fetcher.PartitionRecords:
-            fetcher.PartitionRecords = _WholeBatches
+        if knows_whole_batches() and give_whole_batches(self._consumer):
             self._take = _by_batch
         else:
             _warn()
-        self._watch(fetcher)
+        if not watch_missing_topic(self._consumer, self._doubt):
+            self._doubt()
 
-    def _watch(self, fetcher: Any) -> None:
-        """Notice that the topic was gone for a moment, over which kafka-python passes."""
-        parse = getattr(fetcher, "_parse_fetched_data", None)
-        if parse is None:
-            self.has_doubts = True
-            return
-
-        def watched(completed: Any) -> Any:
-            if completed.partition_data.error_code == errors.UnknownTopicOrPartitionError.errno:
-                self.has_doubts = True
-            return parse(completed)
-
-        fetcher._parse_fetched_data = watched
+    def _doubt(self) -> None:
+        self.has_doubts = True
 
     def assign(self, offsets: dict[int, int]) -> None:
         """Fetch these partitions, each from an offset on, and no others."""
@@ -247,8 +217,8 @@ class Fetch:
         self._consumer.close(autocommit=False, timeout_ms=1_000)
 
 
-def _by_batch(_: int, held: Iterable[_Held]) -> list[Chunk]:
-    return [each.chunk for each in held]
+def _by_batch(partition: int, found: Iterable[FetchedBatch]) -> list[Chunk]:
+    return [_chunk(partition, each.batch) for each in found]
 
 
 def _run(run: list[Record]) -> list[Chunk]:

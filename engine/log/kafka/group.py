@@ -17,7 +17,9 @@ from kafka import ConsumerRebalanceListener, KafkaConsumer, errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
 from lastseen.engine.errors import LogError
+from lastseen.engine.log.kafka import CLIENT_ID
 from lastseen.engine.log.kafka.client import log_error, open_admin, open_member
+from lastseen.engine.log.kafka.library_internals import check_group, finish_rebalance
 from lastseen.engine.log.kafka.url import KafkaUrl
 
 SESSION_TIMEOUT_MS = 10_000
@@ -29,7 +31,6 @@ POLL_MS = 200
 RETRY_S = 1.0
 ASKED_FOR_S = 2.0
 """How long an answer about owners' addresses is good for."""
-_NAME = "lastseen"
 _logger = logging.getLogger("lastseen")
 
 
@@ -46,6 +47,8 @@ class Membership:
         address: str | None,
         changed: Callable[[], None],
     ) -> None:
+        """Join the group, in a thread. Raises `UnsupportedLibrary`."""
+        check_group()
         self._url = url
         self._partitions = partitions
         self.group = group or f"{url.topic}.owners"
@@ -122,7 +125,7 @@ class Membership:
             self._url,
             group_id=self.group,
             group_instance_id=self._member,
-            client_id=_NAME if self._address is None else f"{_NAME}@{self._address}",
+            client_id=CLIENT_ID if self._address is None else f"{CLIENT_ID}@{self._address}",
             session_timeout_ms=SESSION_TIMEOUT_MS,
             heartbeat_interval_ms=HEARTBEAT_MS,
             max_poll_interval_ms=POLL_TIMEOUT_MS,
@@ -155,18 +158,6 @@ class Membership:
     def lose(self, partitions: set[int]) -> None:
         """The group has taken these from us."""
         self._own(self._owned - partitions)
-
-
-def finish_rebalance(consumer: KafkaConsumer) -> None:
-    """Have a change of owners that was begun taken to its end.
-
-    kafka-python 3.0 begins to join again where the topic's partitions became known after it had divided them. If the
-    poll's time runs out meanwhile, the leader's own division makes it forget, at the next poll, that it was joining:
-    the answer is never taken, no heartbeat is sent any more, and it goes on with partitions that are another's by then.
-    """
-    coordinator = consumer._coordinator
-    if coordinator.rejoining:
-        coordinator.request_rejoin()
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]

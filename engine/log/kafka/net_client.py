@@ -1,130 +1,141 @@
-"""The network client under every client of Kafka: kafka-python's own, with the faults mended that show.
+"""The network client under every Kafka client of ours: kafka-python's own, with its faults corrected.
 
-Sockets of connections that could not be made are left to the garbage collector; a TLS handshake has no end if the other
-side says nothing; what a broker says before it hangs up, such as that the password is wrong, is dropped; the setting
-that no topic be made by asking for it is taken and not passed on; and why a connection failed is written to the log,
-but told to nobody. Each is mended so that it does no harm once kafka-python mends it too.
+kafka-python leaves the sockets of failed connections to the garbage collector; its TLS handshake has no time limit; it
+drops what a broker says before it hangs up, such as that the password is wrong; it accepts the setting that no topic be
+created by asking for it, and does not pass it on; and it logs why a connection failed without telling the caller. Each
+correction does no harm once kafka-python makes it too, and none reaches the clients of the host application.
 """
 
 from __future__ import annotations
 
+import selectors
 import socket
-import ssl
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakSet
 
 from kafka import errors
 from kafka.net.compat import KafkaNetClient
 from kafka.net.inet import KafkaNetSocket
-from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
-from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 
+from lastseen.engine.log.kafka.library_internals import (
+    ConnectionPool,
+    TcpTransport,
+    TlsTransport,
+    check_network,
+    follow_topic,
+)
 from lastseen.engine.log.kafka.secrets import closing_quietly
 
-HANDSHAKE_TIMEOUT_S = 10.0
 REFUSED = (
     errors.SaslAuthenticationFailedError,
     errors.UnsupportedSaslMechanismError,
     errors.IllegalSaslStateError,
 )
-"""What a broker says to those whom it does not let in."""
-
-_connect = KafkaNetSocket.sock_connect
+"""A broker's answers to a client that it does not admit."""
 
 
-@contextmanager
-def _unfinished(net: Any, sock: socket.socket) -> Iterator[None]:
-    """Keeps a socket, while a connection is made of it, where whoever closes the client finds it; closes it if that
-    fails. In the selector it is found only while it is waited for."""
-    sockets = _sockets_of(net)
-    sockets.add(sock)
-    try:
-        yield
-    except BaseException:
-        sock.close()
-        raise
-    finally:
-        sockets.discard(sock)
-
-
-def _sockets_of(net: Any) -> set[socket.socket]:
-    found: set[socket.socket] = net.__dict__.setdefault("_lastseen_unfinished", set())
-    return found
-
-
-async def _connect_or_close(self: Any, net: Any, sock: socket.socket, *address: Any, **limits: Any) -> socket.socket:
-    """Connect; a socket with which that fails is closed."""
-    with _unfinished(net, sock):
-        return await _connect(self, net, sock, *address, **limits)  # type: ignore[no-any-return]
-
-
-async def _shake_hands_or_close(self: Any) -> None:
-    """The TLS handshake, within a time; a socket with which it fails is closed."""
-    give_up = time.monotonic() + HANDSHAKE_TIMEOUT_S
-    with _unfinished(self._net, self._sock):
-        while True:
-            try:
-                self._sock.do_handshake()
-                return
-            except ssl.SSLWantReadError:
-                await self._net.wait_read(self._sock, give_up)
-            except ssl.SSLWantWriteError:
-                await self._net.wait_write(self._sock, give_up)
-
-
-def _last_words_first(receive: Any) -> Any:
-    """What the other side said before it hung up, such as why, is read first; the end is met at the next reading."""
-
-    def received(self: Any) -> tuple[bytes, Exception | None]:
-        found, failure = receive(self)
-        return found, None if found else failure
-
-    return received
-
-
-KafkaNetSocket.sock_connect = _connect_or_close
-KafkaSSLTransport.handshake = _shake_hands_or_close
-for _transport in (KafkaTCPTransport, KafkaSSLTransport):
-    _transport._sock_recv = _last_words_first(_transport._sock_recv)
-
-
-class _Connections(KafkaConnectionManager):  # type: ignore[misc]
-    """Connections that remember why the last of them failed."""
+class Connections(ConnectionPool):
+    """Connections that remember why the last of them failed, and close the socket of each attempt that fails."""
 
     last_failure: Exception | None = None
 
+    def __init__(self, net: NetworkSelector, **config: Any) -> None:
+        super().__init__(net, **config)
+        self._loop = net
+        self._seen: WeakSet[Any] = WeakSet()
+        self._unfinished: set[socket.socket] = set()
+        """The sockets of connections that are being made. The selector has them only while they are waited for."""
+
     def get_connection(self, node_id: Any, *arguments: Any, **options: Any) -> Any:
         """A connection, made if need be (kafka-python's)."""
-        is_new = node_id not in self._conns
         connection = super().get_connection(node_id, *arguments, **options)
-        if is_new:
+        if connection not in self._seen:
+            self._seen.add(connection)
             connection.close_future.add_errback(self._note)
         return connection
 
     def _note(self, failure: Exception) -> None:
-        # That we were refused says more than that we then ran out of time.
+        # A refusal says more than the timeout that follows it.
         if not isinstance(self.last_failure, REFUSED) or isinstance(failure, REFUSED):
             self.last_failure = failure
 
+    async def build_transport(self, node: Any, timeout_at_s: float | None) -> TcpTransport | TlsTransport:
+        """A connected transport, within the limits of time (`ConnectionPool`)."""
+        connected = await self._connect_socket(node, timeout_at_s)
+        with self._closing_on_failure(connected):
+            if self.ssl_enabled:
+                tls = {name: value for name, value in self.config.items() if name.startswith("ssl_")}
+                transport = TlsTransport(self._loop, connected, host=node.host, **tls)
+            else:
+                transport = TcpTransport(self._loop, connected, host=node.host)
+            with self._closing_on_failure(transport.socket):
+                try:
+                    await transport.handshake()
+                except Exception as error:
+                    raise errors.KafkaConnectionError(f"Handshake failed: {error}") from error
+        return transport
+
+    async def _connect_socket(self, node: Any, timeout_at_s: float | None) -> socket.socket:
+        """A socket that is connected to the first of the node's addresses that answers."""
+        made = KafkaNetSocket()
+        failure = errors.KafkaConnectionError("DNS Resolution failure")
+        for family, kind, protocol, _, address in made.dns_lookup(node.host, node.port):
+            try:
+                attempt: socket.socket = made.socket(family, kind, protocol)
+                with self._closing_on_failure(attempt):
+                    attempt.setblocking(False)
+                    for option in self.config["socket_options"]:
+                        attempt.setsockopt(*option)
+                    await made.sock_connect(self._loop, attempt, address, timeout_at=timeout_at_s)
+                    return attempt
+            except errors.KafkaTimeoutError:
+                raise errors.KafkaConnectionError("Connection timed out") from None
+            except OSError as error:
+                failure = errors.KafkaConnectionError(f"unable to connect: {error}")
+            except errors.KafkaConnectionError as error:
+                failure = error
+        raise failure
+
+    @contextmanager
+    def _closing_on_failure(self, attempt: socket.socket) -> Iterator[None]:
+        """Keep a socket where `close_unfinished` finds it while a connection is made of it; close it on failure."""
+        self._unfinished.add(attempt)
+        try:
+            yield
+        except BaseException:
+            attempt.close()
+            raise
+        finally:
+            self._unfinished.discard(attempt)
+
+    def close_unfinished(self) -> None:
+        """Close the sockets of connections that are being made."""
+        for each in tuple(self._unfinished):
+            each.close()
+
 
 class NetClient(KafkaNetClient):  # type: ignore[misc]
-    """The network client. A `topic` is asked about from the start: to be told of it later takes a tenth of a second."""
+    """The network client. A `topic` is part of its first metadata request, which saves a tenth of a second."""
 
     def __init__(self, topic: str | None, **config: Any) -> None:
-        net = NetworkSelector(**config)
-        super().__init__(net=net, manager=_Connections(net, **config))
+        """Raises `UnsupportedLibrary`."""
+        check_network()
+        selector = selectors.DefaultSelector()
+        net = NetworkSelector(**config | {"selector": lambda: selector})
+        connections = Connections(net, **config)
+        super().__init__(net=net, manager=connections)
+        self._selector, self._loop, self._connections = selector, net, connections
         self.cluster.config["allow_auto_create_topics"] = False
-        topics = getattr(self.cluster, "_topics", None)
-        if topic is not None and isinstance(topics, set):
-            topics.add(topic)
+        if topic is not None:
+            follow_topic(self.cluster, topic)
 
     @property
     def last_failure(self) -> Exception | None:
         """Why a connection failed last, if one has."""
-        return self._manager.last_failure  # type: ignore[no-any-return]
+        return self._connections.last_failure
 
     def close(self, node_id: Any = None) -> None:
         """Close a connection, or the client, with the sockets of connections that are being made."""
@@ -132,13 +143,14 @@ class NetClient(KafkaNetClient):  # type: ignore[misc]
             super().close(node_id)
             return
         with closing_quietly():
-            self._manager.close()
-            self._net.stop()
+            self._connections.close()
+            self._loop.stop()
             try:
-                left = [key.fileobj for key in self._net._selector.get_map().values()]
-            except (AttributeError, RuntimeError):  # closed already, or not as expected
+                left = [key.fileobj for key in self._selector.get_map().values()]
+            except (AttributeError, RuntimeError):  # closed already: the map is `None` then
                 left = []
             super().close()
-        for each in [*left, *_sockets_of(self._net)]:
+        for each in left:
             if isinstance(each, socket.socket):
                 each.close()
+        self._connections.close_unfinished()

@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from lastseen.engine.errors import LogCorrupt, LogMismatch
 from lastseen.engine.log.port import Message, Record
 
+MAX_BATCH_BYTES = 512 * 1024
+"""The most that the records of a batch of ours take."""
 BATCH_OVERHEAD_BYTES = 61
 """The header of a batch."""
 RECORD_OVERHEAD_BYTES = 24

@@ -14,6 +14,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from urllib.parse import urlencode
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
 from lastseen.engine.errors import InvalidSetting, LogUnavailable, shown
+from lastseen.engine.log.kafka import CLIENT_ID
 from lastseen.engine.log.kafka.url import KafkaUrl
 
 PASSWORD = "LASTSEEN_KAFKA_PASSWORD"
@@ -70,45 +72,53 @@ def without_secrets(text: str) -> str:
     return text
 
 
-class _Blot(logging.Filter):
-    """Blots secrets out of what kafka-python logs, and keeps it from calling an end that is meant an error."""
+class _LogFilter(logging.Filter):
+    """Redacts secrets in what kafka-python logs, and drops its warnings about the connections of a client that closes.
+
+    The loggers are shared with the host application's own clients, whose warnings pass.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.closing = 0
-        """How many clients are being closed."""
+        self.closing = Counter[int | None]()
+        """The threads that close a client, and how many clients each."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if self.closing and record.levelno > logging.INFO:
+        if self.closing and record.levelno > logging.INFO and self._is_expected(record):
             return False
         if _known:
             message = record.getMessage()
-            blotted = without_secrets(message)
-            if blotted != message:
-                record.msg, record.args = blotted, ()
+            redacted = without_secrets(message)
+            if redacted != message:
+                record.msg, record.args = redacted, ()
         return True
 
+    def _is_expected(self, record: logging.LogRecord) -> bool:
+        return record.thread in self.closing or (record.threadName or "").startswith(_IO_THREAD)
 
-_blot = _Blot()
+
+_IO_THREAD = f"kafka-io-{CLIENT_ID}"
+"""How the names of the threads begin in which kafka-python runs the connections of our clients."""
+_filter = _LogFilter()
 _closing = threading.Lock()
 
 
 @contextmanager
 def closing_quietly() -> Iterator[None]:
-    """A client is closed inside: connections that it was about to make fail then, which is nobody's concern."""
+    """Close a client inside: connections that it was about to make fail then, which is expected and not logged."""
     with _closing:
-        _blot.closing += 1
+        _filter.closing[threading.get_ident()] += 1
     try:
         yield
     finally:
         with _closing:
-            _blot.closing -= 1
+            _filter.closing -= Counter({threading.get_ident(): 1})  # which forgets a thread that closes none
 
 
 def guard_loggers() -> None:
     """Put the filter on every logger that kafka-python has made so far; asked before each connection."""
     for name in [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "kafka"]:
-        logging.getLogger(name).addFilter(_blot)
+        logging.getLogger(name).addFilter(_filter)
 
 
 def password_of(url: KafkaUrl) -> Secret:

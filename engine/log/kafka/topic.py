@@ -17,8 +17,8 @@ from kafka import KafkaAdminClient, errors
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from lastseen.engine.errors import InvalidSetting, LogMismatch, LogUnavailable
-from lastseen.engine.log.kafka.client import MAX_BATCH_BYTES, absent, log_error, open_admin
-from lastseen.engine.log.kafka.records import BATCH_OVERHEAD_BYTES
+from lastseen.engine.log.kafka.client import absent, log_error, open_admin
+from lastseen.engine.log.kafka.records import BATCH_OVERHEAD_BYTES, MAX_BATCH_BYTES
 from lastseen.engine.log.kafka.url import FACTS, STATE, KafkaUrl
 
 KNOWN_AFTER_S = 15.0

@@ -21,8 +21,9 @@ from concurrent.futures import Future
 
 from lastseen.engine.errors import EngineClosed, LastseenError, LogError, LogMismatch, LogUnavailable, OutcomeUnknown
 from lastseen.engine.log.kafka.batching import Append, Lane, Piece, cut, record_positions
-from lastseen.engine.log.kafka.client import MAX_BATCH_BYTES, Unreachable, log_error
+from lastseen.engine.log.kafka.client import Unreachable, log_error
 from lastseen.engine.log.kafka.producer import Delivered, Failed, Outcome, Producer
+from lastseen.engine.log.kafka.records import MAX_BATCH_BYTES
 from lastseen.engine.log.kafka.secrets import without_secrets
 from lastseen.engine.log.kafka.url import KafkaUrl
 from lastseen.engine.log.port import Message, Position
