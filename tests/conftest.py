@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.patience import PATIENCE_S
+
 pytest_plugins = ["kafka_fixtures"]
 
 settings.register_profile(
@@ -23,9 +25,6 @@ settings.load_profile("lastseen")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As it is for whatever a script has put in the background; the programs that tests start and interrupt inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-PATIENCE_S = 5
-"""How long a thread that was told to end may take."""
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ from benchmarks.agreement import disagreements
 from benchmarks.mix import Operation
 from benchmarks.peers.kinds import KIND, KINDS, Kind, opened
 from benchmarks.peers.ordered import Ordered
+from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / ".venv-bench" / "bin" / "python"
@@ -22,7 +23,12 @@ def test_every_peer_that_is_installed_agrees_with_the_roll() -> None:
     """In the environment of the benchmarks, which has the peers."""
     assert PYTHON.exists(), "the peers are not installed: make bench-setup"
     done = subprocess.run(
-        [str(PYTHON), "-m", "benchmarks.agreement"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+        [str(PYTHON), "-m", "benchmarks.agreement"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE_S,
     )
     found = {answer["kind"]: answer for answer in map(json.loads, done.stdout.splitlines())}
     assert list(found) == [kind.name for kind in KINDS], done.stderr

@@ -13,6 +13,7 @@ import pytest
 from benchmarks import machine, plots, report
 from benchmarks.measure import QUICK, Row, Size, missing
 from benchmarks.sections import SECTIONS, Section, measure
+from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN: dict[str, Any] = {"at": "2026-11-21T10:00:00+00:00", "seconds": 12.0, "machine": machine.described(), "notes": ""}
@@ -102,7 +103,7 @@ def test_the_same_figures_draw_the_same_plot(tmp_path: Path) -> None:
     for name in ("one", "two"):
         python = str(ROOT / ".venv-bench" / "bin" / "python")
         command = [python, "-c", drawing, str(results.path), str(tmp_path / name)]
-        done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=PATIENCE_S)
         assert done.stdout.split() == [str(tmp_path / name / "a-touches.svg")]
         drawn.append((tmp_path / name / "a-touches.svg").read_bytes())
     assert drawn[0] == drawn[1]

@@ -17,6 +17,7 @@ from lastseen.auth.token_file import TokenFile
 from lastseen.auth.tokens import MAX_TOKENS, Keyring, new_token
 from lastseen.cli.program import app
 from lastseen.engine.errors import InvalidSetting
+from tests.patience import PATIENCE_S
 
 NOW_MS = 1_700_000_000_000
 
@@ -175,7 +176,7 @@ def test_processes_take_turns_and_no_token_is_lost(path: Path) -> None:
     for each in writers:
         each.start()
     for each in writers:
-        each.join(30)
+        each.join(PATIENCE_S)
     assert [each.exitcode for each in writers] == [0, 0, 0]
     assert len({token.name for token in TokenFile(path).read()}) == 30
 

@@ -31,6 +31,7 @@ from lastseen.engine.log import open_log
 from lastseen.engine.log.port import Message, Position
 from lastseen.engine.session import Status
 from tests.contracts.log_contract import everything
+from tests.patience import PATIENCE_S
 
 KEYS = [f"agent:main:telegram:dm:{number}" for number in range(6)]
 
@@ -322,7 +323,9 @@ def test_nothing_is_half_imported_when_the_process_is_killed(tmp_path: Path) -> 
         "        s.SqliteLog._finish = lambda *_: os._exit(9)\n"
         f"g.import_sessions(Path({str(path)!r}), {f'sqlite:///{tmp_path}/new.db'!r}, timezone='UTC', progress=killed)"
     )
-    done = subprocess.run([sys.executable, "-c", script], check=False, cwd=Path(__file__).parents[2], timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=False, cwd=Path(__file__).parents[2], timeout=PATIENCE_S
+    )
     assert done.returncode == 9  # at the commit, with all of it written
     assert rows(tmp_path) == []
     assert run(path, lastseen.ManualClock(T0)).imported == 3_000

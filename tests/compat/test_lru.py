@@ -8,7 +8,6 @@ import logging
 import re
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import suppress
 from pathlib import Path
@@ -21,10 +20,10 @@ from lastseen import Engine, ManualClock, errors
 from lastseen.compat.lru import LruSessions
 from lastseen.compat.lru.limits import LruLimits
 from lastseen.compat.lru.logged import LoggedSessions
+from tests.patience import eventually
 
 S, MIN, HOUR = 1_000, 60_000, 3_600_000
 T0 = 1_700_000_000_000
-PATIENCE_S = 20
 ROOMY, CRAMPED = 2**50, 1
 """Memory limits: hardly used, and far exceeded."""
 NEVER_MS = 10**15
@@ -67,14 +66,6 @@ def engine_of(sessions: LruSessions) -> Engine:
     store = sessions._store
     assert isinstance(store, LoggedSessions)
     return store.engine
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    """Wait until `holds`, which a thread brings about."""
-    give_up = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < give_up, "it did not come"
-        time.sleep(0.005)  # waits: a thread wakes on a clock that was just turned
 
 
 # ── limits ──

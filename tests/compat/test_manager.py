@@ -7,7 +7,6 @@ import logging
 import re
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,10 +19,10 @@ from lastseen.compat import listing
 from lastseen.compat.manager import SessionManager
 from lastseen.compat.manager.limits import PRESETS, Thresholds
 from lastseen.projections.pruner import Plan
+from tests.patience import eventually
 
 S, MIN, HOUR = 1_000, 60_000, 3_600_000
 T0 = 1_700_000_000_000
-PATIENCE_S = 20
 
 
 @pytest.fixture
@@ -48,14 +47,6 @@ def manager(engine: Engine, clock: ManualClock) -> Iterator[SessionManager]:
 def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     caplog.set_level(logging.INFO, "lastseen.compat.manager")
     return lambda: [record.getMessage() for record in caplog.records if record.name == "lastseen.compat.manager"]
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    """Wait until `holds`, which a thread brings about."""
-    give_up = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < give_up, "it did not come"
-        time.sleep(0.005)  # waits: a thread wakes on a clock that was just turned
 
 
 # ── limits ──

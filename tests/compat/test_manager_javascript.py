@@ -20,13 +20,13 @@ from lastseen.compat.manager import SessionManager
 from lastseen.http.application import Unguarded
 from lastseen.http.routes import pruning
 from tests.http.served import Served
+from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "examples" / "javascript" / "session-manager.mjs"
 MIN, HOUR = 60_000, 3_600_000
 T0 = 1_700_000_000_000
 TIMEOUT_MS = 5 * MIN
-PATIENCE_S = 20
 
 
 class Recording:

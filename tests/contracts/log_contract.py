@@ -25,10 +25,9 @@ from lastseen.engine.clock import Clock, ManualClock
 from lastseen.engine.errors import EngineClosed, InvalidInput, LogMismatch
 from lastseen.engine.events import MAX_RECORD_BYTES
 from lastseen.engine.log.port import Log, Message, Position, Record
+from tests.patience import PATIENCE_S
 
 T0 = 1_700_000_000_000
-PATIENCE_S = 20
-"""How long a test waits for what must come; only a broken log takes so long."""
 Make = Callable[[ManualClock], Log]
 
 

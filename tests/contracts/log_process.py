@@ -13,8 +13,7 @@ import threading
 from lastseen.engine.clock import SystemClock
 from lastseen.engine.log.port import Log, Message, Position
 from lastseen.engine.log.sqlite.log import SqliteLog
-
-PATIENCE_S = 30
+from tests.patience import PATIENCE_S
 
 
 def follow(log: Log, total: int, seen: list[list[object]], faults: list[str]) -> None:

@@ -22,6 +22,7 @@ from lastseen.engine.log.kafka.topic import Wanted, create
 from lastseen.engine.log.kafka.url import parse_kafka_url
 from lastseen.replay.recording import SLICE
 from lastseen.replay.replay import replay
+from tests.patience import PATIENCE_S
 
 LINES = 4_000
 
@@ -92,7 +93,7 @@ def test_live_sessions_on_kafka_are_copied_with_the_brokers_times_and_foreign_re
     producer = Producer({"bootstrap.servers": kafka_broker.address, "acks": "all"})
     for key, value in ((None, b"{}"), (b"tombstone", None), (b"\xff\xfe", b"{}"), (b"key", b"rubbish")):
         producer.produce(parse_kafka_url(there).topic, value, key, 1)
-    assert producer.flush(30) == 0
+    assert producer.flush(PATIENCE_S) == 0
     copied = copy_between(there, here + "?partitions=2")
     assert copied.differences == []
     assert copied.figures.copied == {"applied": 41, "malformed": 1}

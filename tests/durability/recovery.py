@@ -32,9 +32,10 @@ from lastseen.engine.session import Policy
 
 ALLOWED_S = 2.0
 """What 99 of 100 starts take at most (issue figures of the design)."""
-DEADLINE_S = 120.0
+
 _LIVE = """
 import sys, time
+from tests.patience import PATIENCE_S
 began = float(sys.argv[2])
 def since(): return time.clock_gettime(time.CLOCK_BOOTTIME) - began
 started = since()

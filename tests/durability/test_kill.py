@@ -28,12 +28,12 @@ from lastseen.engine.session import Session
 from lastseen.engine.verdicts import Verdict
 from lastseen.projections.partition import Partition
 from tests.durability import victim
+from tests.patience import PATIENCE_S
 
 CYCLES = int(os.environ.get("LASTSEEN_CRASH_CYCLES", "100"))
 SEED = int(os.environ.get("LASTSEEN_CRASH_SEED", str(random.SystemRandom().randrange(10**9))))
 SHARD_CYCLES = 50
 """Cycles on one log before the next begins with an empty one."""
-DEADLINE_S = 60.0
 
 
 class Lost(AssertionError):
@@ -84,7 +84,7 @@ class Loop:
         text = b""
         # Its first line says that it is up. Some die from there on, others later: so they work on a busy machine too.
         lines_left, chosen = self.chance.choice((1, 1, 2, 6, 21)), False
-        kill_at = time.monotonic() + DEADLINE_S
+        kill_at = time.monotonic() + PATIENCE_S
         while (left_s := kill_at - time.monotonic()) > 0:
             if not select.select([reading], [], [], left_s)[0]:
                 break
@@ -98,7 +98,7 @@ class Loop:
         assert text.startswith(b"open\n"), f"the victim did not come up: exit code {child.exitcode}"
         assert child.pid is not None
         os.kill(child.pid, signal.SIGKILL)
-        child.join(DEADLINE_S)
+        child.join(PATIENCE_S)
         while piece := os.read(reading, 65_536):
             text += piece
         os.close(reading)

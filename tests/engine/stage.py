@@ -15,8 +15,6 @@ from lastseen.engine.log.port import Log, Message, Position
 
 S, MIN, HOUR = 1_000, 60_000, 3_600_000
 T0 = 1_700_000_000_000
-PATIENCE_S = 20
-"""How long a test waits for what must come; only a broken engine takes so long."""
 KEY = "discord:guild1:chan2:ana"
 KINDS = ("memory", "sqlite")
 

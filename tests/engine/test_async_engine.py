@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
-from stage import KEY, MIN, PATIENCE_S, LogBetween, S, Stage
+from stage import KEY, MIN, LogBetween, S, Stage
 from test_engine_machine import EngineAgainstNaive
 
 import lastseen
@@ -27,6 +27,7 @@ from lastseen.engine.errors import (
     SessionNotFound,
     TooManyHolders,
 )
+from tests.patience import PATIENCE_S, eventually_async
 
 READS = (
     "get",
@@ -54,9 +55,7 @@ def run(story: Callable[[], Awaitable[None]]) -> None:
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait for what another coroutine or thread does."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():
-            await asyncio.sleep(0.001)  # waits: to look again; the deadline is above
+    await eventually_async(condition, every_s=0.001)
 
 
 class InLoop:

@@ -7,13 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from stage import HOUR, KEY, MIN, PATIENCE_S, T0, LogBetween, S, Stage
+from stage import HOUR, KEY, MIN, T0, LogBetween, S, Stage
 
 import lastseen
 from lastseen import Engine, ManualClock, Settings, Status, errors, policy
 from lastseen.engine.commands import Commands
 from lastseen.engine.log.memory import MemoryLog
 from lastseen.engine.log.port import Position
+from tests.patience import PATIENCE_S
 
 
 def ends(engine: Engine) -> list[int]:

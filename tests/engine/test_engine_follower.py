@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from stage import PATIENCE_S, T0
+from stage import T0
 
 import lastseen
 from lastseen.engine.clock import ManualClock
@@ -18,6 +18,7 @@ from lastseen.engine.log.port import Message, Position, Record
 from lastseen.projections.follower import BATCH_RECORDS, Follower
 from lastseen.projections.live_view import LiveView
 from lastseen.projections.partition import Outcome, Partition
+from tests.patience import PATIENCE_S
 
 
 class Listener:

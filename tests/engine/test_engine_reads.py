@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stage import HOUR, KEY, MIN, PATIENCE_S, T0, S, Stage, do_something, state_of
+from stage import HOUR, KEY, MIN, T0, S, Stage, do_something, state_of
 
 from lastseen import Engine, ManualClock, Position, Status, errors, policy
 from lastseen.engine import events
 from lastseen.engine.clock import iso_from_ms
 from lastseen.engine.codec import encode
 from lastseen.engine.log.port import Message
+from tests.patience import PATIENCE_S
 
 # ── listings ──
 

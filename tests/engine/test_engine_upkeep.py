@@ -9,21 +9,19 @@ from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 
 import pytest
-from stage import HOUR, KEY, MIN, PATIENCE_S, T0, Stage, unsaved_bytes
+from stage import HOUR, KEY, MIN, T0, Stage, unsaved_bytes
 
 from lastseen import ManualClock, errors, policy
 from lastseen.embedded import background
 from lastseen.embedded.background import BackgroundThreads
 from lastseen.projections.live_view import LiveView
 from lastseen.projections.partition import Partition
+from tests.patience import PATIENCE_S, eventually
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
     """Wait until a condition holds that another thread brings about."""
-    give_up, never = monotonic() + PATIENCE_S, threading.Event()
-    while not condition():
-        assert monotonic() < give_up, "it did not come about"
-        never.wait(0.002)
+    eventually(condition, every_s=0.002)
 
 
 def settled_down(count: Callable[[], int]) -> int:

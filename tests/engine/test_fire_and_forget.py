@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from itertools import chain
 
 import pytest
-from stage import KEY, MIN, PATIENCE_S, T0, Stage
+from stage import KEY, MIN, T0, Stage
 
 from lastseen import ManualClock
 from lastseen.engine import errors, fire_and_forget
@@ -18,6 +18,7 @@ from lastseen.engine.errors import LogError, LogUnavailable
 from lastseen.engine.fire_and_forget import FireAndForget
 from lastseen.engine.log.port import Message, Position
 from lastseen.engine.verdicts import Verdict
+from tests.patience import PATIENCE_S
 
 ID = "s" * 22
 

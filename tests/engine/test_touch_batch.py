@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from stage import KEY, MIN, PATIENCE_S, LogBetween, S, Stage
+from stage import KEY, MIN, LogBetween, S, Stage
 
 from lastseen import Engine
 from lastseen.aio.touch_batch import TouchBatch
@@ -22,6 +22,7 @@ from lastseen.engine.errors import (
     SessionSuspended,
     StaleSession,
 )
+from tests.patience import PATIENCE_S
 
 
 def run(engine: Engine, story: Callable[[TouchBatch], Awaitable[None]], **options: Any) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from stage import PATIENCE_S, T0
+from stage import T0
 
 from lastseen.embedded.engine import Engine
 from lastseen.embedded.settings import Settings
@@ -17,6 +16,7 @@ from lastseen.engine.clock import ManualClock
 from lastseen.engine.errors import LogUnavailable, OutcomeUnknown, SessionExists, SessionNotFound
 from lastseen.engine.log.memory import MemoryLog
 from lastseen.engine.log.port import Message, Position, Record
+from tests.patience import PATIENCE_S, eventually
 
 
 class Gate(MemoryLog):
@@ -58,10 +58,9 @@ class Crowd:
 
     def call(self, what: Callable[[], Any]) -> Future[Any]:
         """One more caller; returns once it waits for its turn."""
-        count, give_up = len(self.engine._turns), time.monotonic() + PATIENCE_S
+        count = len(self.engine._turns)
         future = self._pool.submit(what)
-        while len(self.engine._turns) == count and not future.done():
-            assert time.monotonic() < give_up
+        eventually(lambda: len(self.engine._turns) != count or future.done(), every_s=0.0005)
         return future
 
     def let_through(self) -> None:

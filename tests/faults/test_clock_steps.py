@@ -15,10 +15,11 @@ from kafka_fixtures import SharedBroker
 
 import lastseen
 from lastseen.projections.partition import Outcome
-from tests.durability.test_exhaustion import DEADLINE_S, said
+from tests.durability.test_exhaustion import said
 from tests.faults.stepping import stepped
 from tests.kafka.kafka_topics import eventually, new_url
 from tests.kafka.told import checkpoints_of, refold
+from tests.patience import PATIENCE_S
 
 BACKWARD = """
 engine = lastseen.open_engine(url, idle_ttl="30m", snapshot_interval=50)
@@ -141,7 +142,7 @@ engine.shutdown()
 def run(script: str, url: str, folder: Path) -> None:
     """Run a script to its end."""
     with stepped(script, url, folder) as process:
-        _, errors = process.communicate(timeout=DEADLINE_S)
+        _, errors = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 0, errors
 
 
@@ -195,7 +196,7 @@ def test_on_kafka_an_engine_with_a_wrong_clock_harms_nobody(
         # A little behind is tolerated: what is late on its way looks the same.
         tell_line(process, "-5m done\n")
         assert said(process) == "done", said_wrong(process)
-        _, errors = process.communicate(timeout=DEADLINE_S)
+        _, errors = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 0, errors
     ended: list[Outcome] = []
     partitions = refold(topic, lambda outcome: ended.append(outcome) if outcome.ended is not None else None)

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 import lastseen
-from tests.durability.test_exhaustion import DEADLINE_S, environment
+from tests.durability.test_exhaustion import environment
 from tests.faults.places import KINDS, NOT_MOUNTED, command_on, said_of
+from tests.patience import PATIENCE_S
 
 DISK_BYTES = 8 * 1024 * 1024
 PREFACE = """
@@ -124,7 +125,7 @@ def test_without_room_writes_are_refused_reads_go_on_and_it_comes_back(tmp_path:
     disk = tmp_path / "disk"
     log = (disk if script is LOG_ON_IT else tmp_path) / "log.db"
     command = command_on(kind, disk, DISK_BYTES, PREFACE + script, str(disk), str(log))
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode != NOT_MOUNTED, said_of(kind, done.stderr)
     assert done.returncode == 0, done.stderr
     assert list(disk.iterdir()) == [], "it was not on a disk of its own"

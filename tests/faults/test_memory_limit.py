@@ -14,8 +14,8 @@ from lastseen.embedded import memory_pressure
 from lastseen.engine.clock import SystemClock
 from lastseen.engine.log.sqlite.log import SqliteLog
 from lastseen.engine.session import Policy
-from tests.durability.test_exhaustion import DEADLINE_S
 from tests.faults.limited import a_cgroup, limited
+from tests.patience import PATIENCE_S
 
 MIB = 1024 * 1024
 LIMIT_BYTES = 112 * MIB
@@ -112,7 +112,7 @@ engine.shutdown()
 def run(script: str, url: str, limit_bytes: int) -> Any:
     """What a script says at its end, under a limit; none was killed for want of memory."""
     with a_cgroup(limit_bytes) as cgroup, limited(script, [url], limit_bytes, cgroup) as process:
-        out, errors = process.communicate(timeout=2 * DEADLINE_S)
+        out, errors = process.communicate(timeout=PATIENCE_S)
         kills = cgroup.kills() if cgroup is not None else 0
         assert (process.returncode, kills) == (0, 0), errors
     return json.loads(out)

@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from tests.patience import eventually_async
+
 Fields = list[tuple[bytes, bytes]]
 
 
@@ -104,8 +106,6 @@ def once(app: Any, scope: dict[str, Any], body: Iterable[bytes] = ()) -> Answer:
     return asyncio.run(call(app, scope, body))
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+async def until(condition: Callable[[], bool]) -> None:
     """Let others run until the condition holds."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0)  # waits: for the other tasks of this loop
+    await eventually_async(condition, every_s=0)

@@ -13,8 +13,8 @@ from served import Served
 
 import lastseen
 from lastseen import AsyncClient, AsyncEngine, Client, ManualClock
+from tests.patience import PATIENCE_S
 
-PATIENCE_S = 20
 DOORS = ("engine", "async engine", "client", "async client")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-import time
 from typing import Any, Self
 
 import httpx
@@ -14,8 +13,7 @@ import uvloop
 
 from lastseen import Engine
 from lastseen.http.application import build, worker_threads_of
-
-PATIENCE_S = 20
+from tests.patience import PATIENCE_S, eventually
 
 
 class Served:
@@ -46,10 +44,7 @@ class Served:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        give_up_at = time.monotonic() + PATIENCE_S
-        while not self._server.started:
-            assert time.monotonic() < give_up_at, "the server does not start"
-            time.sleep(0.005)  # waits: for the server's socket, polled with a deadline
+        eventually(lambda: self._server.started, "the server starts", every_s=0.002)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from lastseen import Engine, errors
+from tests.patience import PATIENCE_S
 
 Problem = Callable[[httpx.Response], dict[str, Any]]
 KEY = "telegram:42"
@@ -59,7 +60,7 @@ def test_touches_at_once_are_all_counted(client: httpx.Client, engine: Engine, o
     start = threading.Barrier(8)
 
     def touch_some(_: int) -> list[int]:
-        start.wait(10)
+        start.wait(PATIENCE_S)
         return [client.post(f"{PLACE}/touch").status_code for _ in range(20)]
 
     with ThreadPoolExecutor(8) as threads:

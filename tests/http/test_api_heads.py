@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from served import PATIENCE_S, Served
+from served import Served
 
 import lastseen
 from lastseen import Engine
@@ -15,6 +15,7 @@ from lastseen.http.application import build, operations_of, worker_threads_of
 from lastseen.http.guard.guard import Guard
 from lastseen.http.routes import health, metrics
 from lastseen.http.routes.metrics import STREAM_PATHS
+from tests.patience import PATIENCE_S
 
 STREAM = "/v1/events/stream"
 FIGURES = ("/metrics", "/v1/statistics", "/v1/projections")

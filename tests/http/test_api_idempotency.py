@@ -17,6 +17,7 @@ from lastseen.api.problems import Problem as Refusal
 from lastseen.auth.caller import Caller
 from lastseen.engine.errors import LogUnavailable, OutcomeUnknown
 from lastseen.http.idempotency import REMEMBER_S, Idempotency
+from tests.patience import PATIENCE_S
 
 Problem = Callable[[httpx.Response], dict[str, Any]]
 ANA = Caller("ana", frozenset())
@@ -51,7 +52,7 @@ def test_requests_at_once_have_one_effect(client: httpx.Client, engine: Engine) 
     start = threading.Barrier(8)
 
     def send(_: int) -> httpx.Response:
-        start.wait(10)
+        start.wait(PATIENCE_S)
         return post(client, "one")
 
     with ThreadPoolExecutor(8) as threads:

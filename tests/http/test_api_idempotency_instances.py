@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from served import PATIENCE_S, Served
+from served import Served
 from starlette.responses import Response
 
 import lastseen
@@ -20,6 +20,7 @@ from lastseen import Engine
 from lastseen.auth.caller import Caller
 from lastseen.auth.tokens import Keyring, new_token
 from lastseen.http.idempotency import Idempotency
+from tests.patience import PATIENCE_S
 
 Problem = Callable[[httpx.Response], dict[str, Any]]
 KEY = "telegram:42"

@@ -9,11 +9,12 @@ from typing import Any
 
 import httpx
 import pytest
-from served import PATIENCE_S, Served
+from served import Served
 
 import lastseen
 from lastseen import Engine, ManualClock, policy
 from lastseen.engine.errors import LogUnavailable
+from tests.patience import eventually
 
 Problem = Callable[[httpx.Response], dict[str, Any]]
 T0, MIN = 1_700_000_000_000, 60_000
@@ -35,11 +36,12 @@ def engine(tmp_path: Path, clock: ManualClock) -> Iterator[Engine]:
 def watched(client: httpx.Client, begun: httpx.Response) -> dict[str, Any]:
     """What came of long work."""
     assert begun.status_code == 202
-    give_up_at = time.monotonic() + PATIENCE_S
-    while (found := client.get(begun.headers["location"]).json())["status"] == "running":
-        assert time.monotonic() < give_up_at
-        time.sleep(0.01)  # waits: for the work, polled with a deadline
-    body: dict[str, Any] = found
+
+    def ended() -> dict[str, Any] | None:
+        found: dict[str, Any] = client.get(begun.headers["location"]).json()
+        return None if found["status"] == "running" else found
+
+    body: dict[str, Any] = eventually(ended, "the work ends")
     return body
 
 

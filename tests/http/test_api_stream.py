@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
 import pytest
-from served import PATIENCE_S, Served
+from served import Served
 
 import lastseen
 from lastseen import Engine
+from tests.patience import PATIENCE_S, eventually
 
 Problem = Callable[[httpx.Response], dict[str, Any]]
 STREAM = "/v1/events/stream"
@@ -245,11 +245,12 @@ def test_listeners_that_hang_up_leave_nothing_behind(
         engine.open(f"key-{engine.count()}")
         source.take(1)
         source.close()
-    give_up_at = time.monotonic() + PATIENCE_S
-    while engine._subscriptions._all:
+
+    def is_left() -> bool:
         engine.touch("key-0")  # only who writes finds that nobody reads
-        assert time.monotonic() < give_up_at, "the engine still has somebody to tell"
-        time.sleep(0.01)  # waits: for the server to notice, polled with a deadline
+        return not engine._subscriptions._all
+
+    eventually(is_left, "the engine has nobody to tell")
 
 
 @pytest.mark.parametrize(

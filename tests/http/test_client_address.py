@@ -13,6 +13,7 @@ import pytest
 from lastseen import AsyncClient, Client
 from lastseen.client.address import address_of
 from lastseen.engine.errors import EngineClosed, InvalidSetting
+from tests.patience import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "lst_verysecret"
@@ -101,7 +102,7 @@ def test_a_client_that_is_shut_down_says_so() -> None:
 
 def python(script: str) -> str:
     """What a program prints, in a process of its own."""
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-from client_doors import PATIENCE_S
 from served import Served
 
 import lastseen
@@ -18,6 +17,7 @@ from lastseen.auth.token_file import TokenFile
 from lastseen.engine.errors import InvalidEvent
 from lastseen.http.guard.guard import guard
 from lastseen.http.guard.limits import Limits
+from tests.patience import PATIENCE_S
 
 KEY = "acme:1"
 

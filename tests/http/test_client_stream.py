@@ -11,7 +11,6 @@ from typing import Any
 
 import httpx
 import pytest
-from client_doors import PATIENCE_S
 from hypothesis import given
 from hypothesis import strategies as st
 from served import Served
@@ -21,6 +20,7 @@ from lastseen import AsyncClient, Client, Engine, ServiceError
 from lastseen.client.event_stream import MAX_EVENT_BYTES, EventReader
 from lastseen.engine.errors import LogUnavailable
 from lastseen.projections.facts import Fact, FactId, encode
+from tests.patience import PATIENCE_S
 
 KEY = "telegram:42"
 HEAD = {"content-type": "text/event-stream; charset=utf-8"}

@@ -19,6 +19,7 @@ from lastseen.http.guard.guard import UNAUTHENTICATED, Guard, allowed_hosts, che
 from lastseen.http.guard.live_tokens import LiveTokens
 from lastseen.http.guard.origins import Origins
 from lastseen.monitoring.masking import Mask, masked
+from tests.patience import PATIENCE_S
 
 NOW_MS = 1_700_000_000_000
 
@@ -347,7 +348,7 @@ def test_an_open_stream_tells_nothing_more_once_its_token_is_gone(place: Place, 
             place.file.create("tenant", ["read"], "tenantB:", NOW_MS)
         place.steady.now_s += 1
         await news.put(b"two")
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, PATIENCE_S)
         assert (answer.body, answer.is_complete, door.streams) == (b"one", True, 0)
 
     asyncio.run(story())

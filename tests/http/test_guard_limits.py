@@ -19,6 +19,7 @@ from lastseen.http.guard.body_limits import is_too_deep
 from lastseen.http.guard.guard import Guard
 from lastseen.http.guard.limits import Limits
 from lastseen.http.guard.rate_limit import RateLimiter
+from tests.patience import PATIENCE_S
 
 SMALL = Limits(max_body_bytes=1000, max_waiting_body_bytes=2500, max_json_depth=4, max_requests=2, max_streams=1)
 
@@ -128,7 +129,7 @@ def test_all_bodies_together_have_a_bound() -> None:
         await until(lambda: len(app.begun) == 2)
         for fields in (CHUNKED, [("Content-Length", "600")]):
             body = [b"x" * 300, b"x" * 300] if fields is CHUNKED else unread()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_S):
                 third = await call(guard, post(fields), body)
             assert (third.status, third.slug, third["retry-after"]) == (503, "overloaded", "1")
         assert guard._bodies.held_bytes == 2000
@@ -239,7 +240,7 @@ def test_a_caller_that_does_not_take_its_answer_is_hung_up_on() -> None:
                 is_blocked.set()
                 await asyncio.Event().wait()
 
-        async with asyncio.timeout(5) as patience:
+        async with asyncio.timeout(PATIENCE_S) as patience:
             await guard(request(), receiver([]), blocked)
         assert is_blocked.is_set()
         assert not patience.expired(), "the guard hangs up by itself"

@@ -6,7 +6,6 @@ import asyncio
 import json
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,8 +17,8 @@ import uvicorn
 from lastseen.http.guard.guard import Guard
 from lastseen.http.guard.head_limits import bounded_protocol
 from lastseen.http.guard.limits import Limits
+from tests.patience import PATIENCE_S, eventually
 
-PATIENCE_S = 10
 PATIENT = Limits(max_head_bytes=4_000, max_head_fields=20, max_body_bytes=5_000)
 HASTY = replace(PATIENT, head_s=0.2, upload_s=0.2)
 """For callers that stall: a machine that is busy may stall for as long, so nothing else is tested with it."""
@@ -55,10 +54,7 @@ def serving(app: Any, limits: Limits) -> Iterator[int]:
     server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listening])), name="lastseen-test-guard")
     thread.start()
-    give_up_at = time.monotonic() + PATIENCE_S
-    while not server.started:
-        assert time.monotonic() < give_up_at
-        time.sleep(0.005)  # waits: for the server's socket, polled with a deadline
+    eventually(lambda: server.started, "the server starts", every_s=0.005)
     try:
         yield int(listening.getsockname()[1])
     finally:

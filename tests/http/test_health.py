@@ -18,6 +18,7 @@ from lastseen.engine.errors import LogUnavailable, SnapshotError
 from lastseen.http.application import build
 from lastseen.http.routes import health
 from lastseen.monitoring.readiness import checks
+from tests.patience import PATIENCE_S
 
 S = 1_000
 
@@ -127,7 +128,7 @@ def test_a_log_that_never_answers(probes: Probes, engine: Engine, monkeypatch: p
             await asyncio.sleep(0.01)  # waits: the thread that was let go needs a moment
         return first, second, last
 
-    (verbose, terse, alive), (again,), last = asyncio.run(asyncio.wait_for(probed(), 20))
+    (verbose, terse, alive), (again,), last = asyncio.run(asyncio.wait_for(probed(), PATIENCE_S))
 
     assert (verbose.status_code, terse.status_code, alive.status_code, again.status_code) == (503, 503, 200, 503)
     assert "[failing] log: no answer within 2 s" in verbose.text

@@ -16,10 +16,10 @@ from lastseen.http import worker_threads
 from lastseen.http.guard.concurrency import ConcurrencyLimit
 from lastseen.http.guard.overload import SAMPLE_INTERVAL_S, SUSTAINED_S, AdaptiveLimit, LoopMonitor, current_limit
 from lastseen.http.worker_threads import WorkerThreads
+from tests.patience import PATIENCE_S
 
 PLACES = 256
 FEWEST = PLACES // 8
-PATIENCE_S = 20
 READ = frozenset([Scope.READ])
 
 

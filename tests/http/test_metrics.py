@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +29,7 @@ from lastseen.http.application import Unguarded, build
 from lastseen.http.guard.guard import STREAM_PATHS, UNAUTHENTICATED
 from lastseen.http.routes import metrics
 from lastseen.monitoring.statistics_line import statistics_line
+from tests.patience import PATIENCE_S, eventually
 
 SECRET = "telegram:ana-maria"
 S = 1_000
@@ -147,7 +147,7 @@ def test_appends_are_counted_and_timed(service: Service, engine: Engine) -> None
     engine.touch("key-0")
     engine.touch("key-0", wait="appended")
     engine.touch("key-0", wait="none")
-    assert engine._log.wait(lastseen.Position(0, 3), 10)
+    assert engine._log.wait(lastseen.Position(0, 3), PATIENCE_S)
 
     def refuses(*_: object) -> None:
         raise LogUnavailable("the disk is full")
@@ -397,9 +397,7 @@ def test_on_kafka_the_lag_is_known_without_asking_a_broker(kafka_broker: SharedB
         asks, two._log.log._lookup.end_offsets = two._log.log._lookup.end_offsets, is_asked  # type: ignore[attr-defined]
         for number in range(10):
             one.open(f"key-{number}")
-        give_up_s = time.monotonic() + 10
-        while service.told()("follower_lag_records") < 10:
-            assert time.monotonic() < give_up_s
+        eventually(lambda: service.told()("follower_lag_records") >= 10, "the lag is seen")
         assert service.told()("follower_lag_seconds") > 0
         two._log.log._lookup.end_offsets = asks  # type: ignore[attr-defined]
         two.refresh()

@@ -6,7 +6,6 @@ The log is slow because a gate is shut, and not because of any clock.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from served import PATIENCE_S, Served
+from served import Served
 
 import lastseen
 from lastseen.auth.token_file import TokenFile
@@ -23,6 +22,7 @@ from lastseen.http.guard.guard import Guard
 from lastseen.http.guard.limits import Limits
 from lastseen.http.guard.live_tokens import LiveTokens
 from lastseen.http.routes import health
+from tests.patience import PATIENCE_S, eventually
 
 PLACES = 6
 SHARE = PLACES // 2
@@ -95,10 +95,7 @@ def overloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Over
 
 
 def until(is_so: Callable[[], bool]) -> None:
-    give_up_at = time.monotonic() + PATIENCE_S
-    while not is_so():
-        assert time.monotonic() < give_up_at
-        time.sleep(0.002)  # waits: for requests to arrive at the server, polled with a deadline
+    eventually(is_so, "requests arrive at the server", every_s=0.002)
 
 
 def assert_turned_away(answer: httpx.Response) -> None:

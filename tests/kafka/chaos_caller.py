@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import time
 from multiprocessing.connection import Connection
 from typing import NamedTuple
 
 import lastseen
 from lastseen.engine.errors import LastseenError
+from tests.patience import paced_s
 
 KEPT = [f"kept-{number}" for number in range(24)]
 """Keys whose sessions are touched on and on, and must not end."""
@@ -35,7 +35,7 @@ def use(url: str, pipe: Connection) -> None:
     """Use sessions until whoever started us is gone, or kills us."""
     with lastseen.open_engine(url, facts=False, prune=False) as engine:
         session_ids = {key: engine.open(key, policy=KEPT_POLICY).session_id for key in KEPT}
-        acknowledged, gap_s, last_s = len(KEPT), 0.0, time.monotonic()
+        acknowledged, gap_s, last_s = len(KEPT), 0.0, paced_s()
         failures: list[str] = []
         pipe.send("open")
         try:
@@ -46,7 +46,7 @@ def use(url: str, pipe: Connection) -> None:
                     engine.open(f"fleeting-{number}", policy=FLEETING_POLICY)
                 except LastseenError as error:
                     failures.append(f"{key}: {error!r}")
-                now_s = time.monotonic()
+                now_s = paced_s()
                 gap_s, last_s, acknowledged = max(gap_s, now_s - last_s), now_s, acknowledged + 2
                 if pipe.poll(PACE_S):
                     is_over = pipe.recv() == STOP

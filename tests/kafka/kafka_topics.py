@@ -16,9 +16,8 @@ from lastseen.engine.log.kafka.log import KafkaLog
 from lastseen.engine.log.kafka.topic import Wanted, create
 from lastseen.engine.log.kafka.url import KafkaUrl, parse_kafka_url
 from lastseen.engine.log.port import Log, Message, Record
+from tests.patience import EVENTUALLY_S, PATIENCE_S, paced_s
 
-PATIENCE_S = 30
-"""How long a test waits for what must come."""
 Open = Callable[..., KafkaLog]
 Foreign = tuple[bytes | None, bytes | None]
 
@@ -53,11 +52,11 @@ def records(log: Log, partition: int = 0, window: int = 1_000, count: int | None
     return found
 
 
-def eventually(what: Callable[[], bool], within_s: float = PATIENCE_S) -> bool:
-    """Whether something becomes true in time."""
-    give_up = time.monotonic() + within_s
+def eventually(what: Callable[[], bool], within_s: float = EVENTUALLY_S) -> bool:
+    """Whether something becomes true in time: in the seconds of a quiet machine."""
+    give_up_s = paced_s() + within_s
     while not what():
-        if time.monotonic() > give_up:
+        if paced_s() > give_up_s:
             return False
         time.sleep(0.01)  # waits: for a condition that another process brings about
     return True
@@ -80,8 +79,8 @@ def read_foreign(url: str, count: int, partition: int = 0) -> list[Any]:
     )
     consumer.assign([TopicPartition(kafka_url.topic, partition, 0)])
     found: list[Any] = []
-    give_up = time.monotonic() + PATIENCE_S
-    while len(found) < count and time.monotonic() < give_up:
+    give_up_s = paced_s() + EVENTUALLY_S
+    while len(found) < count and paced_s() < give_up_s:
         found += consumer.consume(count - len(found), 1)
     consumer.close()
     assert [each.error() for each in found] == [None] * count

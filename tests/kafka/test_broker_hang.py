@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -22,6 +21,7 @@ from lastseen.engine.errors import LogError, LogUnavailable, OutcomeUnknown
 from tests.kafka.kafka_topics import eventually, new_url
 from tests.kafka.test_engines_outage import PARTITIONS, Callers, check
 from tests.kafka.test_kafka_outage import java_of
+from tests.patience import paced_s
 
 TIMEOUT_S = 4.0
 """By then an append has succeeded or failed (`delivery_timeout_ms`)."""
@@ -50,11 +50,11 @@ class Timed(Callers):
     slowest_s = 0.0
 
     def _use(self, engine: lastseen.Engine, key: str, number: int) -> None:
-        began_s = time.monotonic()
+        began_s = paced_s()
         try:
             super()._use(engine, key, number)
         finally:
-            self.slowest_s = max(self.slowest_s, time.monotonic() - began_s)
+            self.slowest_s = max(self.slowest_s, paced_s() - began_s)
 
 
 class Reads(threading.Thread):
@@ -68,13 +68,13 @@ class Reads(threading.Thread):
 
     def run(self) -> None:
         while not self.is_over.wait(0.01):
-            began_s = time.monotonic()
+            began_s = paced_s()
             try:
                 assert self.engine.get(self.key) is not None
                 assert self.engine.list(limit=5).sessions
             except BaseException as error:
                 self.surprises.append(repr(error))
-            self.slowest_s = max(self.slowest_s, time.monotonic() - began_s)
+            self.slowest_s = max(self.slowest_s, paced_s() - began_s)
             self.count += 1
 
 
@@ -92,13 +92,13 @@ def test_engines_outlast_a_broker_that_hangs_and_nobody_waits_for_ever(own_kafka
                 each.start()
             failed = callers.failed
             with hanging(broker):
-                stopped_s = time.monotonic()
+                stopped_s = paced_s()
                 with pytest.raises((OutcomeUnknown, LogUnavailable)):
                     one.touch("read")
                 # Whoever is at it may be waiting for his record, after another reader; only then is it our turn.
-                assert time.monotonic() - stopped_s < 3 * TIMEOUT_S + SLACK_S, "a caller is told in time"
+                assert paced_s() - stopped_s < 3 * TIMEOUT_S + SLACK_S, "a caller is told in time"
                 assert eventually(lambda: one.health() and two.health(), HANGS_S), "what goes wrong is said"
-                threading.Event().wait(max(0.0, HANGS_S - (time.monotonic() - stopped_s)))
+                threading.Event().wait(max(0.0, HANGS_S - (paced_s() - stopped_s)))
                 told = callers.failed - failed
             for each in reads:
                 each.is_over.set()
@@ -124,11 +124,11 @@ def test_an_engine_cannot_be_opened_on_a_broker_that_hangs_and_says_so(own_kafka
     with lastseen.open_engine(url) as engine:
         engine.open("kept")
     with hanging(broker):
-        began_s = time.monotonic()
+        began_s = paced_s()
         with pytest.raises(LogUnavailable, match=r"broker is up"):
             lastseen.open_engine(url)
-        assert time.monotonic() - began_s < 60
-        _logger.info("refused to open after %.1f s", time.monotonic() - began_s)
+        assert paced_s() - began_s < 60
+        _logger.info("refused to open after %.1f s", paced_s() - began_s)
     assert eventually(lambda: _opens(url))
 
 

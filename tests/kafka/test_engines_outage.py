@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -22,10 +21,11 @@ from lastseen.engine.log.kafka.topic import describe
 from lastseen.engine.log.kafka.url import FACTS, STATE, parse_kafka_url
 from lastseen.engine.log.port import Message, Position
 from lastseen.projections.partition import Outcome
-from tests.kafka.kafka_topics import PATIENCE_S, administering, eventually, new_url
+from tests.kafka.kafka_topics import administering, eventually, new_url
 from tests.kafka.test_kafka_outage import java_of
 from tests.kafka.told import checkpoints_of, facts_due, facts_in, live_in, names, refold, states_in
 from tests.kafka_fixtures import OwnBroker, OwnCluster
+from tests.patience import PATIENCE_S, paced_s
 
 PARTITIONS = 4
 CALLERS = 4
@@ -62,7 +62,7 @@ class Callers:
         self.failed = self.refused = 0
         self.surprises: list[BaseException] = []
         self.largest_gap_s = 0.0
-        self._last_s = time.monotonic()
+        self._last_s = paced_s()
         self._mutex, self._stop = threading.Lock(), threading.Event()
         self._threads = [
             threading.Thread(target=self._call, args=(engines[number % len(engines)], number))
@@ -114,7 +114,7 @@ class Callers:
 
     def _noted(self, view: lastseen.SessionView) -> lastseen.SessionView:
         with self._mutex:
-            now_s = time.monotonic()
+            now_s = paced_s()
             self.largest_gap_s = max(self.largest_gap_s, now_s - self._last_s)
             self._last_s = now_s
             self.acknowledged.append((view.position, view.session_id))

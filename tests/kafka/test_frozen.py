@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from tests.kafka.kafka_topics import eventually, new_url
 from tests.kafka.processes import Child
 from tests.kafka.told import checkpoints_of, facts_due, facts_in, names, refold, states_in, states_of
 from tests.kafka_fixtures import SharedBroker
+from tests.patience import paced_s
 
 PARTITIONS = 4
 ALL = frozenset(range(PARTITIONS))
@@ -66,7 +66,7 @@ class Scene:
         assert pending
         assert lost
         assert eventually(has_taken_over, 4 * TAKEN_OVER_WITHIN_S), self.two.ask()._replace(live={})
-        return time.monotonic() - since_s
+        return paced_s() - since_s
 
     def check(self, *engines: Child) -> None:
         """All is quiet: the log is sound, the engines agree with it, and others were told of everything."""
@@ -114,7 +114,7 @@ def scene(kafka_broker: SharedBroker, tmp_path: Path) -> Iterator[Scene]:
 def test_an_engine_that_stood_still_is_harmless(scene: Scene) -> None:
     lost = scene.one.ask().owned
     scene.one.freeze()
-    stopped_s = time.monotonic()
+    stopped_s = paced_s()
     taken_s = scene.await_successor(stopped_s, lost)
     used = scene.caller.ask()
     scene.one.thaw()
@@ -128,7 +128,7 @@ def test_an_engine_that_stood_still_is_harmless(scene: Scene) -> None:
 def test_the_duties_of_a_killed_engine_are_taken_over(scene: Scene) -> None:
     lost = scene.one.ask().owned
     scene.one.kill()
-    taken_s = scene.await_successor(time.monotonic(), lost)
+    taken_s = scene.await_successor(paced_s(), lost)
     used = scene.caller.ask()
     _logger.info("killed: taken over after %.1f s; largest gap %.3f s", taken_s, used.largest_gap_s)
     assert taken_s < TAKEN_OVER_WITHIN_S

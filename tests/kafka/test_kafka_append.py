@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from kafka_fixtures import SharedBroker
-from kafka_topics import PATIENCE_S, Open, administering, eventually, message, new_url, read_foreign, records, values
+from kafka_topics import Open, administering, eventually, message, new_url, read_foreign, records, values
 
 from lastseen.engine import errors
 from lastseen.engine.log.kafka import producer as kafka_producer
@@ -25,6 +25,7 @@ from lastseen.engine.log.kafka.record_runs import Chunk
 from lastseen.engine.log.kafka.records import MAX_BATCH_BYTES
 from lastseen.engine.log.kafka.url import parse_kafka_url
 from lastseen.engine.log.port import Message, Position
+from tests.patience import PATIENCE_S
 
 ODD = [
     Message(0, "", b""), Message(0, "k" * 512, b"x" * 100_000), Message(0, "ключ-✓-\U0001f600", bytes(range(256)) * 3),
@@ -298,7 +299,7 @@ def test_what_a_producer_has_not_sent_when_it_is_thrown_away_is_sent_by_no_kerne
         lingers = [each.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8) for each in ours]
         assert [struct.unpack("ii", each) for each in lingers] == [(1, 0)] * len(ours)
     finally:
-        producer.close(timeout=5)
+        producer.close(timeout=PATIENCE_S)
 
 
 def test_a_batch_that_comes_while_the_producer_is_closed_is_answered(

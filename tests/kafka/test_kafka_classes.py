@@ -13,6 +13,7 @@ from infra.kafka.classes import keep_classes
 from infra.kafka.cluster import Cluster
 from infra.kafka.java import ARCHIVE, Java
 from tests.network.brokers import java_here
+from tests.patience import PATIENCE_S
 
 
 def command(java: Java, folder: Path) -> list[str]:
@@ -25,7 +26,7 @@ def test_java_takes_the_archive_that_is_made(tmp_path: Path) -> None:
     keep_classes(java)
     # Told so, it refuses to run rather than pass over an archive.
     strict = dataclasses.replace(java, options=("-Xshare:on",))
-    done = subprocess.run(command(strict, tmp_path), capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command(strict, tmp_path), capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr
     assert f"-XX:SharedArchiveFile={java.jars / ARCHIVE}" in command(java, tmp_path)
 

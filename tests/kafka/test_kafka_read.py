@@ -13,7 +13,6 @@ from confluent_kafka import Producer
 from kafka import TopicPartition
 from kafka_fixtures import SharedBroker
 from kafka_topics import (
-    PATIENCE_S,
     Foreign,
     Open,
     administering,
@@ -33,6 +32,7 @@ from lastseen.engine.log.kafka.topic import Wanted, create
 from lastseen.engine.log.kafka.url import parse_kafka_url
 from lastseen.engine.log.port import Message, Position
 from lastseen.projections.partition import Partition
+from tests.patience import PATIENCE_S
 
 POISON: list[Foreign] = [
     (b"good", b"{}"), (None, b"no key"), (b"\xff\xfe", b"key is no text"), (b"tombstone", None), (b"", b""),
@@ -195,7 +195,7 @@ def test_a_wait_is_answered_by_the_broker_where_the_stream_is_held_up(opened: Op
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(log.wait, Position(0, 0), PATIENCE_S)
         other.append([message("a")])
-        assert waiting.result(5)
+        assert waiting.result(PATIENCE_S)
 
 
 # ── what is missing ──

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from kafka_topics import PATIENCE_S, eventually
+from kafka_topics import eventually
 
 from lastseen.engine import errors
 from lastseen.engine.log.kafka import stream as kafka_stream
@@ -16,6 +16,7 @@ from lastseen.engine.log.kafka.record_runs import Chunk
 from lastseen.engine.log.kafka.stream import Stream
 from lastseen.engine.log.kafka.url import parse_kafka_url
 from lastseen.engine.log.port import Record
+from tests.patience import PATIENCE_S
 
 KAFKA_URL = parse_kafka_url("kafka://nowhere/topic")
 

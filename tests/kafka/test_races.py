@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 
 import lastseen
-from tests.kafka.kafka_topics import PATIENCE_S, new_url
+from tests.kafka.kafka_topics import new_url
 from tests.kafka.told import refold
 from tests.kafka_fixtures import SharedBroker
+from tests.patience import PATIENCE_S
 
 ROUNDS = 1_000
 PARTITIONS = 4

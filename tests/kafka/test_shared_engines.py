@@ -17,6 +17,7 @@ from lastseen.engine.log.kafka.url import FACTS, STATE, parse_kafka_url
 from lastseen.projections.facts import FactId, encode, state_of
 from lastseen.projections.facts import place_of as fact_place
 from tests.kafka_fixtures import SharedBroker
+from tests.patience import PATIENCE_S
 
 PARTITIONS = 4
 OpenEngine = Callable[..., lastseen.Engine]
@@ -47,7 +48,7 @@ def everything_in(url: str, suffix: str) -> list[list[Any]]:
     kafka_url = parse_kafka_url(url)
     consumer = Consumer({"bootstrap.servers": ",".join(kafka_url.servers), "group.id": "unused"})
     ends = [
-        consumer.get_watermark_offsets(TopicPartition(kafka_url.topic + suffix, number), timeout=10)[1]
+        consumer.get_watermark_offsets(TopicPartition(kafka_url.topic + suffix, number), timeout=PATIENCE_S)[1]
         for number in range(PARTITIONS)
     ]
     consumer.close()
@@ -91,7 +92,7 @@ def run_cli(*arguments: str) -> str:
         [sys.executable, "-c", "from lastseen.cli import main; main()", *arguments],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

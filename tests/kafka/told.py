@@ -14,6 +14,7 @@ from lastseen.engine.log.kafka.url import FACTS, STATE, parse_kafka_url
 from lastseen.projections.facts import effect_of, facts_of, state_of
 from lastseen.projections.partition import Outcome, Partition
 from tests.kafka.kafka_topics import read_foreign
+from tests.patience import PATIENCE_S
 
 Named = list[list[tuple[int, int, str]]]
 """For each partition the place and the kind of every fact, in order."""
@@ -24,8 +25,10 @@ def everything_in(url: str, suffix: str) -> list[list[Any]]:
     kafka_url = parse_kafka_url(url)
     topic = kafka_url.topic + suffix
     consumer = Consumer({"bootstrap.servers": ",".join(kafka_url.servers), "group.id": "unused"})
-    partitions = sorted(consumer.list_topics(topic, timeout=10).topics[topic].partitions)
-    ends = [consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=10)[1] for number in partitions]
+    partitions = sorted(consumer.list_topics(topic, timeout=PATIENCE_S).topics[topic].partitions)
+    ends = [
+        consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=PATIENCE_S)[1] for number in partitions
+    ]
     consumer.close()
     return [read_foreign(url + suffix, end, number) if end else [] for number, end in enumerate(ends)]
 

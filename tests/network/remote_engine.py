@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
 from collections import Counter
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from lastseen.engine.log.port import Position
 from lastseen.monitoring.readiness import checks
 from tests.kafka.told import live_in
 from tests.network.namespace import enter
+from tests.patience import paced_s
 
 CALLERS = 3
 PACE_S = 0.01
@@ -77,7 +77,7 @@ class Users:
         for number in itertools.count():
             if self._stop.wait(PACE_S):
                 return
-            began_s = time.monotonic()
+            began_s = paced_s()
             try:
                 self._use(f"{self.name}-{caller}-{number % 20}", f"{self.name}-{caller}-fleeting-{number}", number)
             except (OutcomeUnknown, LogUnavailable) as error:
@@ -89,7 +89,7 @@ class Users:
             except BaseException as error:
                 self.surprises.append(f"write: {error!r}")
                 return
-            self.slowest_write_s = max(self.slowest_write_s, time.monotonic() - began_s)
+            self.slowest_write_s = max(self.slowest_write_s, paced_s() - began_s)
 
     def _use(self, key: str, fleeting: str, number: int) -> None:
         """One write a call: what it is depends on the number."""
@@ -112,7 +112,7 @@ class Users:
 
     def _read(self) -> None:
         while not self._stop.wait(READ_EVERY_S):
-            began_s = time.monotonic()
+            began_s = paced_s()
             try:
                 found = self.engine.get(f"{self.name}-kept")
                 assert found is not None
@@ -126,7 +126,7 @@ class Users:
                 self.surprises.append(f"read: {error!r}")
                 return
             self.reads += 1
-            self.slowest_read_s = max(self.slowest_read_s, time.monotonic() - began_s)
+            self.slowest_read_s = max(self.slowest_read_s, paced_s() - began_s)
 
 
 def live(namespace: str, pipe: Connection, url: str, name: str, settings: dict[str, Any]) -> None:

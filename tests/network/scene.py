@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -15,6 +14,7 @@ from tests.kafka.told import checkpoints_of, facts_due, facts_in, names, refold,
 from tests.network import remote_engine
 from tests.network.network import Network
 from tests.network.remote_engine import FRESH, READY, STOP, Report
+from tests.patience import paced_s
 
 PARTITIONS = 4
 DELIVERY_S = 3.0
@@ -59,9 +59,9 @@ class Scene:
 
     def goes_on(self, engine: Child, within_s: float = SETTLED_WITHIN_S) -> float:
         """How long it takes until callers of an engine are answered well again."""
-        began_s, before = time.monotonic(), len(engine.ask().acknowledged)
+        began_s, before = paced_s(), len(engine.ask().acknowledged)
         assert eventually(lambda: len(engine.ask().acknowledged) > before + 30, within_s), engine.ask().said
-        return time.monotonic() - began_s
+        return paced_s() - began_s
 
     def check(self) -> Counter[str]:
         """Let all come to rest, and hold the log against what everybody was told; how writes have failed."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -14,6 +13,7 @@ from lastseen.engine.log.kafka.url import parse_kafka_url
 from tests.kafka.kafka_topics import eventually
 from tests.network.brokers import Brokers
 from tests.network.network import Network
+from tests.patience import paced_s
 
 BROKERS = ("first", "second", "third")
 GOES_ON_WITHIN_S = 40.0
@@ -79,7 +79,7 @@ def test_with_two_of_three_brokers_gone_writes_are_refused_and_reads_go_on(scene
     killed = broker.cluster.nodes[1:]
     for node in killed:
         node.kill()
-    gone_s = time.monotonic()
+    gone_s = paced_s()
     assert eventually(lambda: all(each.ask().failed.total() > 3 for each in scene.engines), GOES_ON_WITHIN_S)
     quiet = [len(engine.ask().acknowledged) for engine in scene.engines]
     for engine in scene.engines:
@@ -90,7 +90,7 @@ def test_with_two_of_three_brokers_gone_writes_are_refused_and_reads_go_on(scene
         assert report.slowest_read_s < READ_WITHIN_S
     assert quiet == [len(engine.ask().acknowledged) for engine in scene.engines], "too few copies: not acknowledged"
     broker.start()
-    back_s = time.monotonic()
+    back_s = paced_s()
     resumed_s = max(scene.goes_on(engine, GOES_ON_WITHIN_S) for engine in scene.engines)
     failed = scene.check()
     _logger.info("two of three gone for %.1f s: resumed %.1f s after; %s", back_s - gone_s, resumed_s, dict(failed))

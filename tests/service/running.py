@@ -14,18 +14,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.patience import PATIENCE_S, eventually
+
 ROOT = Path(__file__).resolve().parents[2]
 ENTRY = "import sys; from lastseen.cli import main; sys.exit(main())"
-DEADLINE_S = 30.0
 
 
-def wait_until(is_so: Callable[[], object], what: str, deadline_s: float = DEADLINE_S) -> Any:
-    """Look again and again until something is so; returns it."""
-    give_up_s = time.monotonic() + deadline_s
-    while not (found := is_so()):
-        assert time.monotonic() < give_up_s, f"not within {deadline_s:g} s: {what}"
-        time.sleep(0.01)  # waits: between two looks at another process
-    return found
+wait_until = eventually
 
 
 class Running:
@@ -57,9 +52,9 @@ class Running:
     ) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(DEADLINE_S)
+        self.process.wait(PATIENCE_S)
         for reader in self._readers:
-            reader.join(DEADLINE_S)
+            reader.join(PATIENCE_S)
         assert self.process.stdout is not None
         assert self.process.stderr is not None
         self.process.stdout.close()
@@ -96,9 +91,9 @@ class Running:
         """Send it a signal."""
         self.process.send_signal(number)
 
-    def exit_code(self, deadline_s: float = DEADLINE_S) -> int:
+    def exit_code(self, deadline_s: float = PATIENCE_S) -> int:
         """How it ended, once it has."""
         code = self.process.wait(deadline_s)
         for reader in self._readers:
-            reader.join(DEADLINE_S)
+            reader.join(PATIENCE_S)
         return code

@@ -17,6 +17,7 @@ import httpx
 import pytest
 from running import Running, wait_until
 
+from tests.patience import PATIENCE_S
 from tests.service.browser import choose
 
 PAGE = """<!doctype html><title>watching</title><script>
@@ -99,13 +100,15 @@ def test_an_event_source_comes_back_without_a_gap_or_a_repeat(watching: Page, po
 
     def touch(service: Running, times: int) -> None:
         nonlocal touched
-        with httpx.Client(base_url=service.address(), timeout=20) as client:
+        with httpx.Client(base_url=service.address(), timeout=PATIENCE_S) as client:
             for _ in range(times):
                 assert client.post("/v1/sessions/ana/touch").status_code == 200
         touched += times
 
     with Running(tmp_path, *arguments) as service:
-        assert httpx.post(f"{service.address()}/v1/sessions", json={"key": "ana"}, timeout=20).status_code == 201
+        assert (
+            httpx.post(f"{service.address()}/v1/sessions", json={"key": "ana"}, timeout=PATIENCE_S).status_code == 201
+        )
         silence: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         with subprocess.Popen(browser, start_new_session=True, **silence) as running:
             try:

@@ -11,6 +11,7 @@ import pytest
 import lastseen.service.exit_deadline
 from lastseen.service.exit_deadline import EXIT_CODE, ExitDeadline
 from lastseen.service.signals import StopSignals
+from tests.patience import PATIENCE_S
 
 
 def test_it_ends_what_does_not_end() -> None:
@@ -18,7 +19,7 @@ def test_it_ends_what_does_not_end() -> None:
     last_resort = ExitDeadline(StopSignals(), 0.05, lambda code: (codes.append(code), ended.set()))
     last_resort.start()
     last_resort.start()
-    assert ended.wait(10)
+    assert ended.wait(PATIENCE_S)
     last_resort.cancel()
     assert codes == [EXIT_CODE]
 
@@ -40,5 +41,5 @@ def test_told_twice_it_hurries(monkeypatch: pytest.MonkeyPatch) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         assert not ended.wait(0.3)
         os.kill(os.getpid(), signal.SIGTERM)
-        assert ended.wait(10)
+        assert ended.wait(PATIENCE_S)
     last_resort.cancel()

@@ -22,6 +22,7 @@ from lastseen.configuration.service_settings import ServiceSettings
 from lastseen.engine.errors import InvalidSetting
 from lastseen.service.signals import Stopped, StopSignals
 from lastseen.service.tls import check_tls
+from tests.patience import PATIENCE_S
 from tests.service.running import Running, wait_until
 
 ARGUMENTS = ("--log", "sqlite:///log.db", "--port", "0")
@@ -33,7 +34,7 @@ def test_dev_answers_within_three_seconds(tmp_path: Path) -> None:
     while len(took_s) < 3 and min(took_s, default=FIRST_ANSWER_S) >= FIRST_ANSWER_S:  # others may be at work here
         with Running(tmp_path, "--port", "0", "--demo", command="dev") as service:
             address = shown_address(service)
-            assert httpx.get(f"{address}/livez").status_code == 200
+            assert httpx.get(f"{address}/livez", timeout=PATIENCE_S).status_code == 200
             # On a machine that has other work too, the time in which it could run and was not let does not count.
             _, waited_ns, _ = Path(f"/proc/{service.process.pid}/schedstat").read_text("ascii").split()
             took_s.append(time.monotonic() - service.began_s - int(waited_ns) / 1e9)
@@ -43,13 +44,15 @@ def test_dev_answers_within_three_seconds(tmp_path: Path) -> None:
 def test_dev_shows_sessions_that_live(tmp_path: Path) -> None:
     with Running(tmp_path, "--port", "0", "--demo", "--speed", "60", command="dev") as service:
         address = shown_address(service)
-        live = wait_until(lambda: httpx.get(f"{address}/v1/sessions").json()["sessions"], "people in the channel")
+        live = wait_until(
+            lambda: httpx.get(f"{address}/v1/sessions", timeout=PATIENCE_S).json()["sessions"], "people in the channel"
+        )
         assert live[0]["key"].startswith("irc:#ubuntu:")
         assert live[0]["policy"]["idle_ttl_ms"] == 30_000
         shown = re.findall(r"http://\S+", "".join(service.output))
         assert len(shown) > 3
         for each in shown:
-            with httpx.stream("GET", each) as answer:
+            with httpx.stream("GET", each, timeout=PATIENCE_S) as answer:
                 assert answer.status_code == 200, each
         service.tell(signal.SIGINT)
         assert service.exit_code() == 0
@@ -115,7 +118,7 @@ def test_another_address_than_this_machine_s(tmp_path: Path) -> None:
 def test_it_is_ready_when_it_says_so_and_leaves_before_it_stops(tmp_path: Path) -> None:
     with Running(tmp_path, *ARGUMENTS, "--set", "drain_time=30s", LASTSEEN_LOG_LEVEL="info") as service:
         address = service.address()
-        with httpx.Client(base_url=address) as client:
+        with httpx.Client(base_url=address, timeout=PATIENCE_S) as client:
             assert client.get("/readyz").status_code == 200
             assert client.get("/livez").status_code == 200
             service.tell()
@@ -131,23 +134,28 @@ def test_tokens_are_asked_for_and_metrics_may_be_open(tmp_path: Path) -> None:
     shut = ("--token-file", "tokens.json", "--set", "access_log=true")
     with Running(tmp_path, *ARGUMENTS, *shut, "--set", "open_metrics=true") as service:
         address = service.address()
-        assert httpx.get(f"{address}/v1/sessions").status_code == 401
-        assert httpx.get(f"{address}/v1/sessions", headers={"Authorization": f"Bearer {secret}"}).status_code == 200
-        assert httpx.get(f"{address}/metrics").status_code == 200
-        assert httpx.get(f"{address}/livez").status_code == 200
+        assert httpx.get(f"{address}/v1/sessions", timeout=PATIENCE_S).status_code == 401
+        assert (
+            httpx.get(
+                f"{address}/v1/sessions", headers={"Authorization": f"Bearer {secret}"}, timeout=PATIENCE_S
+            ).status_code
+            == 200
+        )
+        assert httpx.get(f"{address}/metrics", timeout=PATIENCE_S).status_code == 200
+        assert httpx.get(f"{address}/livez", timeout=PATIENCE_S).status_code == 200
         service.until(lambda: [line for line in service.lines() if line["event"] == "request"][3:], "four access lines")
         told = [line for line in service.lines() if line["event"] == "request"]
         assert [line["status"] for line in told[:2]] == [401, 200]
         assert (told[1]["caller"], told[1]["route"]) == ("ana", "/v1/sessions")
         assert secret not in "".join(service.errors)
     with Running(tmp_path, *ARGUMENTS, *shut) as service:
-        assert httpx.get(f"{service.address()}/metrics").status_code == 401
+        assert httpx.get(f"{service.address()}/metrics", timeout=PATIENCE_S).status_code == 401
 
 
 def test_a_head_without_end_is_cut_off(tmp_path: Path) -> None:
     with Running(tmp_path, *ARGUMENTS) as service:
         parts = urlsplit(service.address())
-        with socket.create_connection((parts.hostname or "", parts.port or 80), timeout=30) as caller:
+        with socket.create_connection((parts.hostname or "", parts.port or 80), timeout=PATIENCE_S) as caller:
             caller.sendall(b"GET /v1/sessions HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 60_000)
             assert caller.recv(1000).startswith(b"HTTP/1.1 431 ")
 
@@ -159,7 +167,7 @@ def test_it_speaks_tls_with_a_certificate(tmp_path: Path) -> None:
         address = service.address()
         assert address.startswith("https://127.0.0.1:")
         trusted = ssl.create_default_context(cafile=str(made.authority))
-        answer = httpx.get(f"{address}/v1/sessions", verify=trusted)
+        answer = httpx.get(f"{address}/v1/sessions", verify=trusted, timeout=PATIENCE_S)
         assert answer.status_code == 200
         assert "strict-transport-security" in answer.headers
         service.tell()
@@ -188,7 +196,10 @@ def test_a_locked_key_is_refused_and_not_asked_for(tmp_path: Path) -> None:
 def test_figures_are_logged_every_so_often(tmp_path: Path) -> None:
     with Running(tmp_path, *ARGUMENTS, "--set", "statistics_interval=50ms") as service:
         address = service.address()
-        assert httpx.post(f"{address}/v1/sessions", json={"key": "discord:guild:ana"}).status_code == 201
+        assert (
+            httpx.post(f"{address}/v1/sessions", json={"key": "discord:guild:ana"}, timeout=PATIENCE_S).status_code
+            == 201
+        )
         service.until(
             lambda: [line for line in service.lines() if line.get("active_sessions") == 1], "figures with Ana"
         )
@@ -198,13 +209,13 @@ def test_figures_are_logged_every_so_often(tmp_path: Path) -> None:
 def test_a_process_without_api_listens_to_nobody_and_prunes(tmp_path: Path) -> None:
     with Running(tmp_path, *ARGUMENTS, "--roles", "api,view,snapshot", "--idle-ttl", "100ms") as door:
         address = door.address()
-        session = httpx.post(f"{address}/v1/sessions", json={"key": "ana"}).json()
+        session = httpx.post(f"{address}/v1/sessions", json={"key": "ana"}, timeout=PATIENCE_S).json()
         pruner = ("--log", "sqlite:///log.db", "--roles", "view,pruner")
         with Running(tmp_path, *pruner) as service:
             service.line("started")
 
             def ended() -> bool:
-                answer = httpx.get(f"{address}/v1/sessions/ana")
+                answer = httpx.get(f"{address}/v1/sessions/ana", timeout=PATIENCE_S)
                 return answer.status_code == 410 and answer.json()["ended"]["position"] is not None
 
             wait_until(ended, f"somebody has said that {session['session_id']} has ended")

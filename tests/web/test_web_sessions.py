@@ -11,6 +11,7 @@ import pytest
 import lastseen
 from lastseen.adapters.web_sessions import WebSession, WebSessions
 from lastseen.engine.errors import InvalidEvent, InvalidSetting, VersionConflict
+from tests.patience import PATIENCE_S
 
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
 
@@ -122,7 +123,7 @@ def test_requests_close_together_write_nothing(
 
 def lastseen_at(engine: lastseen.Engine, offset: int) -> bool:
     """Whether the log holds a record there; who wrote it did not wait."""
-    return engine._log.wait(lastseen.Position(0, offset), 10)
+    return engine._log.wait(lastseen.Position(0, offset), PATIENCE_S)
 
 
 def test_every_request_is_in_the_log_if_wanted(engine: lastseen.Engine) -> None:
