@@ -10,6 +10,7 @@ BENCH_BIN := .venv-bench/bin
 BENCH_STAMP := .venv-bench/.installed
 # Tests of Kafka and of networks wait more than they work: on two cores, three processes take the least time.
 JOBS ?= 3
+PYTEST := $(BIN)/python -m pytest --ignore=tests/style -n $(JOBS) --dist loadfile --no-loadscope-reorder
 CHAT_FILE ?= $(or $(LASTSEEN_CHAT_FILE),../shared/data/ubuntu-irc.jsonl.gz)
 
 PIP_TOOLS := pip-tools==7.6.2
@@ -38,7 +39,7 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check kafka kafka-cluster kafka-jars browser test replay-check crash kafka-crash faults simulate mutants fuzz torture soak fuzz-codec bench bench-quick bench-setup docs lock clean no-python
+.PHONY: help setup demo check kafka kafka-cluster kafka-jars browser test test-all test-busy replay-check crash kafka-crash faults simulate mutants fuzz torture soak fuzz-codec bench bench-quick bench-setup docs lock clean no-python
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -87,9 +88,15 @@ kafka-jars: setup ## make ready what the tests run Kafka with: a container engin
 browser: setup ## make ready the browser of the tests
 	$(BIN)/python -m tests.service.browser
 
-test: check kafka-jars browser faults bench-setup ## check, then every test, then whether the engine has become much slower
-	$(BIN)/python -m pytest --ignore=tests/style -n $(JOBS) --dist loadfile --no-loadscope-reorder
+test: check kafka-jars browser ## check, then what a change is tested with: real Kafka, browser and SQLite, in 6 minutes
+	$(PYTEST) -m "not thorough and not full"
+
+test-all: setup kafka-jars browser faults bench-setup ## all other tests: clusters, networks, chaos, soak, full disks, the harness, a guard of speed
+	$(PYTEST) -m "thorough and not full"
 	$(BENCH_BIN)/python -m benchmarks --quick
+
+test-busy: setup kafka-jars browser ## the tests of make test beside eight busy loops: load must not fail one
+	$(BIN)/python -m tests.busy 8 $(PYTEST) -m "not thorough and not full"
 
 replay-check: setup ## replay the whole recording against the naive model (LASTSEEN_CHAT_FILE=...)
 	@[ -f "$(CHAT_FILE)" ] || { echo "lastseen: no recording at $(CHAT_FILE); name it: make replay-check LASTSEEN_CHAT_FILE=..." >&2; exit 1; }

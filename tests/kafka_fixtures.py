@@ -6,7 +6,10 @@ run, a test which asks for it fails and says what to install.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -15,6 +18,7 @@ from infra.kafka.access import Access
 from infra.kafka.choice import choose, running_elsewhere
 from infra.kafka.cluster import Cluster
 from infra.kafka.node import Node
+from tests.shared_by_run import shared_by_run
 
 
 class SharedBroker(NamedTuple):
@@ -29,15 +33,26 @@ OwnCluster = Callable[..., Cluster]
 
 @pytest.fixture(scope="session")
 def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedBroker]:
-    """One broker for the whole session: the one that LASTSEEN_TEST_KAFKA names, or one started for it."""
+    """One broker for the whole run, however many processes it has: LASTSEEN_TEST_KAFKA's, or one started for it."""
     elsewhere = running_elsewhere()
     if elsewhere:
         yield SharedBroker(elsewhere)
         return
-    cluster = Cluster(choose(), tmp_path_factory.mktemp("kafka"), 1)
+    own = tmp_path_factory.getbasetemp()
+    # Each process of the run has a folder of its own, and all of them are in the run's.
+    with shared_by_run(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own, start_broker) as address:
+        yield SharedBroker(address)
+
+
+@contextmanager
+def start_broker(folder: Path) -> Iterator[str]:
+    """A broker with its records in the folder; killed at the end."""
+    cluster = Cluster(choose(), folder, 1)
     cluster.start()
-    yield SharedBroker(cluster.address)
-    cluster.kill()
+    try:
+        yield cluster.address
+    finally:
+        cluster.kill()
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ Nothing here decides anything: the rules are `engine.lifecycle.RULES`, the forma
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from lastseen.docs.cli_page import cli_page
@@ -20,8 +21,9 @@ from lastseen.docs.topics_api import asyncapi
 COMMAND = "python -m lastseen.docs"
 
 
+@cache
 def generated() -> dict[str, str]:
-    """Every generated file: its path from the root of the repository, and its text."""
+    """Every generated file: its path from the root of the repository, and its text. Made once a process."""
     schemas = {f"engine/schemas/{name}.json": text for name, text in event_schemas().items()}
     return {
         "docs/lifecycle.md": lifecycle_page(),

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from benchmarks.guard import Bound, bounds, lost
 from benchmarks.measure import Row
 from benchmarks.sections import SECTIONS
+
+pytestmark = pytest.mark.thorough
 
 SLOW = Bound("A", "ours / floor", at_least=0.5)
 GROWN = Bound("E", "ours / cache", at_most=1.5)

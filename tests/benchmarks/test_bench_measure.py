@@ -8,6 +8,8 @@ import pytest
 
 from benchmarks.measure import Row, at_most, in_turn, interleaved, missing, percentiles, rate, ratio
 
+pytestmark = pytest.mark.thorough
+
 
 def test_works_take_turns_and_the_first_round_only_warms_up() -> None:
     done: list[str] = []

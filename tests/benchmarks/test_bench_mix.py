@@ -10,6 +10,8 @@ import pytest
 from benchmarks.mix import SHARES, Mix, Operation, Roll, of_chat
 from lastseen.replay.recording import SLICE, read_chat
 
+pytestmark = pytest.mark.thorough
+
 
 def test_the_same_seed_draws_the_same() -> None:
     assert Mix(100, seed=3).operations(500) == Mix(100, seed=3).operations(500)

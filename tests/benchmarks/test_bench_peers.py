@@ -14,6 +14,8 @@ from benchmarks.peers.kinds import KIND, KINDS, Kind, opened
 from benchmarks.peers.ordered import Ordered
 from tests.patience import PATIENCE_S
 
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 EXACT = [kind for kind in KINDS if kind.module in ("engine", "ordered")]

@@ -14,6 +14,8 @@ from benchmarks.guard import Bound
 from benchmarks.measure import Row, Size
 from benchmarks.sections import Section
 
+pytestmark = pytest.mark.thorough
+
 Run = Callable[..., int]
 BOUND = Bound("A", "ours / floor", at_least=0.5)
 

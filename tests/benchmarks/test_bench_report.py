@@ -15,6 +15,8 @@ from benchmarks.measure import QUICK, Row, Size, missing
 from benchmarks.sections import SECTIONS, Section, measure
 from tests.patience import PATIENCE_S
 
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).resolve().parents[2]
 RUN: dict[str, Any] = {"at": "2026-11-21T10:00:00+00:00", "seconds": 12.0, "machine": machine.described(), "notes": ""}
 

@@ -24,6 +24,8 @@ from benchmarks.durable_tables import SqliteTable, now_ms, sqlite_table
 from benchmarks.measure import Size
 from lastseen.engine.log.port import Position
 
+pytestmark = pytest.mark.thorough
+
 KEYS = keys_of(200)
 FULL = 2
 

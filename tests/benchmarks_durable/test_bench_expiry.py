@@ -16,6 +16,8 @@ from benchmarks.expiry import ENGINE, IDLE_TTL_MS, KEPT, TABLE, Population
 from benchmarks.measure import Size
 from benchmarks.workload import key_of
 
+pytestmark = pytest.mark.thorough
+
 SMALL = Population(1_000, [100, 100, 50])
 
 

@@ -14,6 +14,8 @@ from benchmarks.gateway_store import GatewayStore, RealStore, StandIn, key_of
 from benchmarks.measure import Size
 from benchmarks.servers import PeerMissing
 
+pytestmark = pytest.mark.thorough
+
 SESSIONS = 20
 
 

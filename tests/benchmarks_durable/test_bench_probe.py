@@ -11,6 +11,8 @@ import pytest
 from benchmarks.probe import Probe
 from benchmarks.servers import PeerMissing
 
+pytestmark = pytest.mark.thorough
+
 ECHO = "import sys, json\nprint(json.dumps('here'), flush=True)\nfor l in sys.stdin: print(json.dumps(l), flush=True)"
 
 

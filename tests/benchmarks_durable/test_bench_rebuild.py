@@ -17,6 +17,8 @@ from infra.kafka.choice import NoKafka
 from lastseen.engine.clock import SystemClock
 from lastseen.engine.log.sqlite.log import SqliteLog
 
+pytestmark = pytest.mark.thorough
+
 SESSIONS = 300
 
 

@@ -14,6 +14,8 @@ from peer_servers import have_servers
 from benchmarks import server_programs, servers
 from benchmarks.servers import PeerMissing, postgres_server, redis_server
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture(autouse=True, scope="module")
 def _servers_are_here() -> None:

@@ -16,6 +16,8 @@ from benchmarks import unpacked as here
 from benchmarks.servers import PeerMissing
 from benchmarks.unpacked import HERMES_AGENT, LOCK, Wheel, environment, unpacked
 
+pytestmark = pytest.mark.thorough
+
 
 def a_wheel(folder: Path) -> Wheel:
     """A wheel in a folder, with one module in it."""

@@ -61,6 +61,7 @@ def copy_it(source: Recording, partitions: int = 3, at_ms: int = NOON_MS + 32 * 
 # ── into files ──
 
 
+@pytest.mark.thorough
 def test_the_slice_of_chat_is_the_same_in_other_partitions(tmp_path: Path) -> None:
     first, second, third = (f"sqlite:///{tmp_path / name}" for name in ("a.db", "b.db", "c.db"))
     replayed = replay(SLICE, first, finish=True).figures

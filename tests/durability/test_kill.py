@@ -31,6 +31,7 @@ from tests.durability import victim
 from tests.patience import PATIENCE_S
 
 CYCLES = int(os.environ.get("LASTSEEN_CRASH_CYCLES", "100"))
+FEW_CYCLES = 15
 SEED = int(os.environ.get("LASTSEEN_CRASH_SEED", str(random.SystemRandom().randrange(10**9))))
 SHARD_CYCLES = 50
 """Cycles on one log before the next begins with an empty one."""
@@ -161,11 +162,19 @@ def _live(url: str, pipe: multiprocessing.reduction.DupFd, seed: int, is_broken:
     victim.live(url, pipe.detach(), seed, is_broken=is_broken)
 
 
+def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
+    kill_and_check(Loop(tmp_path, SEED), FEW_CYCLES)
+
+
+@pytest.mark.thorough
 @pytest.mark.parametrize("shard", range(-(-CYCLES // SHARD_CYCLES)))
-def test_what_was_acknowledged_survives_kill_9(tmp_path: Path, shard: int) -> None:
-    loop = Loop(tmp_path, SEED + shard)
+def test_what_was_acknowledged_survives_kill_9_many_times(tmp_path: Path, shard: int) -> None:
+    kill_and_check(Loop(tmp_path, SEED + 1 + shard), min(SHARD_CYCLES, CYCLES - shard * SHARD_CYCLES))
+
+
+def kill_and_check(loop: Loop, cycles: int) -> None:
+    """Run and kill so many times, and see now and then that nothing is lost."""
     acknowledged = 0
-    cycles = min(SHARD_CYCLES, CYCLES - shard * SHARD_CYCLES)
     for cycle in range(cycles):
         acknowledged += loop.run_and_kill()
         if cycle % 5 == 4 or cycle == cycles - 1:

@@ -21,6 +21,8 @@ from tests.kafka.kafka_topics import eventually, new_url
 from tests.kafka.told import checkpoints_of, refold
 from tests.patience import PATIENCE_S
 
+pytestmark = pytest.mark.thorough
+
 BACKWARD = """
 engine = lastseen.open_engine(url, idle_ttl="30m", snapshot_interval=50)
 kept = engine.open("kept")

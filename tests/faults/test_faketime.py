@@ -8,6 +8,8 @@ import pytest
 
 from tests.faults import faketime
 
+pytestmark = pytest.mark.thorough
+
 
 def test_it_is_found_where_packages_put_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faketime, "_FOLDERS", (str(tmp_path),))

@@ -15,6 +15,8 @@ from tests.durability.test_exhaustion import environment
 from tests.faults.places import KINDS, NOT_MOUNTED, command_on, said_of
 from tests.patience import PATIENCE_S
 
+pytestmark = pytest.mark.thorough
+
 DISK_BYTES = 8 * 1024 * 1024
 PREFACE = """
 import errno, os, sys, threading, time

@@ -17,6 +17,8 @@ from lastseen.engine.session import Policy
 from tests.faults.limited import a_cgroup, limited
 from tests.patience import PATIENCE_S
 
+pytestmark = pytest.mark.thorough
+
 MIB = 1024 * 1024
 LIMIT_BYTES = 112 * MIB
 SESSIONS = 20_000

@@ -18,6 +18,8 @@ from lastseen.engine.log.sqlite.log import SqliteLog
 from tests.durability.disk import Disk, Fault, a_disk
 from tests.patience import paced_s
 
+pytestmark = pytest.mark.thorough
+
 CALLERS = 12
 SYNC_S = 0.3
 """What one flush to the disk takes; a sound one takes a millisecond."""

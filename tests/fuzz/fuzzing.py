@@ -11,12 +11,13 @@ from random import Random
 from types import FrameType
 
 from tests.fuzz.doors import DOORS
+from tests.patience import PATIENCE_S
 
 MOST_BYTES = 64 * 1024 * 1024
 """What the memory of all inputs to a door may come to at most, at any time."""
 
 
-LONGEST_S = 30.0
+LONGEST_S = PATIENCE_S
 """How long a door may take over one input."""
 
 

@@ -18,6 +18,8 @@ from infra.kafka import wire
 from infra.kafka.node import BrokerFailed
 from tests.patience import paced_s
 
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).resolve().parents[2]
 GONE_WITHIN_S = 20
 

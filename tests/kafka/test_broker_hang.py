@@ -23,6 +23,8 @@ from tests.kafka.test_engines_outage import PARTITIONS, Callers, check
 from tests.kafka.test_kafka_outage import java_of
 from tests.patience import paced_s
 
+pytestmark = pytest.mark.thorough
+
 TIMEOUT_S = 4.0
 """By then an append has succeeded or failed (`delivery_timeout_ms`)."""
 HANGS_S = 9.0

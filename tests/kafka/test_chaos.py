@@ -28,6 +28,7 @@ from tests.kafka_fixtures import SharedBroker
 CYCLES = int(os.environ.get("LASTSEEN_KAFKA_CYCLES", "20"))
 SEED = int(os.environ.get("LASTSEEN_KAFKA_SEED", str(random.SystemRandom().randrange(10**9))))
 CYCLES_A_TOPIC = 50
+FEW_CYCLES = 4
 """Kills on one topic before the next begins with an empty one."""
 PARTITIONS = 4
 PROGRESS_BYTES = 6_000
@@ -208,10 +209,20 @@ def check_all(chaos: Chaos) -> tuple[int, int]:
     return acknowledged, check_told(chaos, folded.partitions)
 
 
+def test_engines_and_writers_are_killed(kafka_broker: SharedBroker, tmp_path: Path) -> None:
+    kill_and_check(kafka_broker, tmp_path, SEED, FEW_CYCLES)
+
+
+@pytest.mark.thorough
 @pytest.mark.parametrize("shard", range(-(-CYCLES // CYCLES_A_TOPIC)))
-def test_engines_and_writers_are_killed_at_any_moment(kafka_broker: SharedBroker, tmp_path: Path, shard: int) -> None:
+def test_engines_and_writers_are_killed_many_times(kafka_broker: SharedBroker, tmp_path: Path, shard: int) -> None:
     cycles = min(CYCLES_A_TOPIC, CYCLES - shard * CYCLES_A_TOPIC)
-    with Chaos(kafka_broker.address, tmp_path, SEED + shard) as chaos:
+    kill_and_check(kafka_broker, tmp_path, SEED + 1 + shard, cycles)
+
+
+def kill_and_check(kafka_broker: SharedBroker, folder: Path, seed: int, cycles: int) -> None:
+    """Kill so many times, then see that nothing is lost and that everybody agrees."""
+    with Chaos(kafka_broker.address, folder, seed) as chaos:
         for _ in range(cycles):
             chaos.kill_one()
         acknowledged, facts = check_all(chaos)
@@ -221,7 +232,7 @@ def test_engines_and_writers_are_killed_at_any_moment(kafka_broker: SharedBroker
         ]
     _logger.info(
         "seed %s, %s kills: %s events acknowledged, %s facts; starts and records from snapshots: %s",
-        SEED + shard,
+        seed,
         cycles,
         acknowledged,
         facts,
@@ -231,6 +242,7 @@ def test_engines_and_writers_are_killed_at_any_moment(kafka_broker: SharedBroker
     assert facts > acknowledged / 4
 
 
+@pytest.mark.thorough
 def test_a_log_that_acknowledges_before_it_writes_is_caught(kafka_broker: SharedBroker, tmp_path: Path) -> None:
     with Chaos(kafka_broker.address, tmp_path, SEED, is_broken=True) as chaos:
         assert eventually(lambda: chaos.written() > PROGRESS_BYTES)

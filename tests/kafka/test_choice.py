@@ -16,6 +16,8 @@ from infra.kafka.docker import Docker, image
 from infra.kafka.jars import DownloadFailed, fetch_jars, jars_are_here
 from infra.kafka.java import Java, java_version
 
+pytestmark = pytest.mark.thorough
+
 JAVA_17 = """echo 'openjdk version "17.0.15" 2025-04-15' >&2"""
 JAVA_11 = """echo 'openjdk version "11.0.27" 2025-04-15' >&2"""
 JAVA_8 = """echo 'java version "1.8.0_452"' >&2"""

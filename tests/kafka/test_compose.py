@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 import yaml
 
 from infra.kafka.docker import image
@@ -22,6 +23,8 @@ from lastseen.configuration.configuration import Configuration, configure
 from lastseen.configuration.service_settings import ServiceSettings
 from lastseen.embedded.settings import duration_ms
 from tests.patience import EVENTUALLY_S, PATIENCE_S, paced_s
+
+pytestmark = pytest.mark.thorough
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")

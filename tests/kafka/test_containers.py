@@ -18,6 +18,8 @@ from infra.kafka.cluster import Cluster, start_broker
 from infra.kafka.docker import Docker, find_docker
 from tests.patience import paced_s
 
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = Path(__file__).with_name("docker_stand_in.py")
 GONE_WITHIN_S = 30

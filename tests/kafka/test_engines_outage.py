@@ -27,6 +27,8 @@ from tests.kafka.told import checkpoints_of, facts_due, facts_in, live_in, names
 from tests.kafka_fixtures import OwnBroker, OwnCluster
 from tests.patience import PATIENCE_S, paced_s
 
+pytestmark = pytest.mark.thorough
+
 PARTITIONS = 4
 CALLERS = 4
 GOES_ON_WITHIN_S = 30.0

@@ -111,6 +111,7 @@ def scene(kafka_broker: SharedBroker, tmp_path: Path) -> Iterator[Scene]:
             child.kill()
 
 
+@pytest.mark.thorough
 def test_an_engine_that_stood_still_is_harmless(scene: Scene) -> None:
     lost = scene.one.ask().owned
     scene.one.freeze()

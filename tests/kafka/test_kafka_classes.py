@@ -15,6 +15,8 @@ from infra.kafka.java import ARCHIVE, Java
 from tests.network.brokers import java_here
 from tests.patience import PATIENCE_S
 
+pytestmark = pytest.mark.thorough
+
 
 def command(java: Java, folder: Path) -> list[str]:
     """What says Kafka's version."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from kafka_fixtures import SharedBroker
 from kafka_topics import Open, new_url, records
 
@@ -11,6 +12,8 @@ import lastseen
 from lastseen.projections.partition import Partition
 from lastseen.replay.recording import SLICE
 from lastseen.replay.replay import replay
+
+pytestmark = pytest.mark.thorough
 
 
 def test_a_replay_gives_the_same_digest_on_sqlite_and_on_kafka(

@@ -159,6 +159,7 @@ def broker(own_kafka_broker: OwnBroker) -> Node:
     return own_kafka_broker()
 
 
+@pytest.mark.thorough
 def test_a_broker_is_killed_and_started_again_while_services_report(made: Made, opened: Open, broker: Node) -> None:
     url = new_url(broker.address, 2)
     lost: list[Any] = []
@@ -184,6 +185,7 @@ def test_a_broker_is_killed_and_started_again_while_services_report(made: Made, 
         check_order(said(log, partition))
 
 
+@pytest.mark.thorough
 def test_a_broker_that_stays_away_is_told_of_and_memory_is_bounded(made: Made, opened: Open, broker: Node) -> None:
     url = new_url(broker.address, options="?delivery_timeout_ms=1000")
     lost: dict[str, str] = {}
@@ -252,6 +254,7 @@ def test_a_program_that_ends_without_a_word_sends_what_it_has(opened: Open, kafk
     assert sum(opened(url).end_offsets()) == 25_000
 
 
+@pytest.mark.thorough
 def test_a_program_ends_in_time_without_a_broker_and_says_what_is_lost(broker: Node) -> None:
     assert broker.pid is not None
     url = new_url(broker.address)

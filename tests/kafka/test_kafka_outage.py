@@ -107,6 +107,7 @@ def test_a_broker_is_killed_and_started_again_under_load(opened: Open, broker: N
     assert kafka_threads() == []
 
 
+@pytest.mark.thorough
 def test_a_broker_that_is_away_for_long(opened: Open, broker: Node) -> None:
     url = new_url(broker.address, options=OUTAGE)
     log = opened(url, max_waiting_bytes=100_000)
@@ -129,6 +130,7 @@ def test_a_broker_that_is_away_for_long(opened: Open, broker: Node) -> None:
     load.check(values(log))
 
 
+@pytest.mark.thorough
 def test_a_broker_that_hangs_leaves_the_outcome_unknown(opened: Open, broker: Node) -> None:
     url = new_url(broker.address, options=OUTAGE)
     log = opened(url)
@@ -203,6 +205,7 @@ def test_no_broker_is_said_in_time(opened: Open) -> None:
     assert kafka_threads() == before
 
 
+@pytest.mark.thorough
 def test_the_leader_dies_and_another_takes_over(opened: Open, own_kafka_cluster: OwnCluster) -> None:
     cluster = own_kafka_cluster(3)
     url = new_url(cluster.address)

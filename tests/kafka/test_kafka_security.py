@@ -166,6 +166,7 @@ def test_scram_over_tls(
         opened(plain)
 
 
+@pytest.mark.thorough
 def test_tokens_from_a_file_and_from_an_endpoint(
     opened: Open, tokens: Node, certificate: Certificate, endpoint: TokenEndpoint, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -190,6 +191,7 @@ def test_tokens_from_a_file_and_from_an_endpoint(
         opened(by_endpoint)
 
 
+@pytest.mark.thorough
 def test_a_token_is_asked_for_again_before_it_runs_out(
     opened: Open, tokens: Node, certificate: Certificate, endpoint: TokenEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,6 +207,7 @@ def test_a_token_is_asked_for_again_before_it_runs_out(
     assert short.token() != short.token()
 
 
+@pytest.mark.thorough
 def test_a_log_outlives_its_tokens(
     opened: Open, tokens: Node, certificate: Certificate, endpoint: TokenEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,6 +230,7 @@ def test_a_log_outlives_its_tokens(
 # ── what is never shown ──
 
 
+@pytest.mark.thorough
 def test_no_secret_is_shown(
     opened: Open, scram: Node, certificate: Certificate, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture, endpoint: TokenEndpoint,
@@ -259,6 +263,7 @@ def test_no_secret_is_shown(
     assert [line for line in [*printed, *shown] if SECRET in line and "monkeypatch" not in line] == []
 
 
+@pytest.mark.thorough
 def test_no_token_is_shown(
     opened: Open, tokens: Node, certificate: Certificate, monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture, endpoint: TokenEndpoint,

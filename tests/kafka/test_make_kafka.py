@@ -14,6 +14,8 @@ from infra.kafka import wire
 from infra.kafka.__main__ import main, watch
 from infra.kafka.node import BrokerFailed
 
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import sys

@@ -14,6 +14,8 @@ from tests.network.namespace import Namespace, NoNamespaces
 from tests.network.remote_engine import READY
 from tests.patience import paced_s
 
+pytestmark = pytest.mark.thorough
+
 SAID_WITHIN_S = 25.0
 """What runs in the background asks the broker, and waits 10 s for an answer."""
 TAKEN_OVER_WITHIN_S = 25.0

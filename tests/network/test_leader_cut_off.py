@@ -15,6 +15,8 @@ from tests.network.brokers import Brokers
 from tests.network.network import Network
 from tests.patience import paced_s
 
+pytestmark = pytest.mark.thorough
+
 BROKERS = ("first", "second", "third")
 GOES_ON_WITHIN_S = 40.0
 _logger = logging.getLogger(__name__)

@@ -11,6 +11,8 @@ import sys
 from itertools import islice
 from pathlib import Path
 
+import pytest
+
 from lastseen.embedded import audit
 from lastseen.engine.clock import ManualClock
 from lastseen.engine.log import open_log
@@ -44,6 +46,7 @@ def held(url: str) -> int:
         log.close()
 
 
+@pytest.mark.thorough
 def test_killed_and_resumed_it_comes_to_the_same_log(tmp_path: Path) -> None:
     seed = random.SystemRandom().getrandbits(32)
     dice = random.Random(seed)

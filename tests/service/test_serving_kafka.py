@@ -79,6 +79,7 @@ def test_who_stops_hands_its_partitions_over(tmp_path: Path, url: str) -> None:
             assert again.exit_code() == 0
 
 
+@pytest.mark.thorough
 def test_a_log_out_of_reach_does_not_keep_it_from_ending(tmp_path: Path, own_kafka_broker: OwnBroker) -> None:
     broker = own_kafka_broker()
     url = f"kafka://{broker.address}/outage"

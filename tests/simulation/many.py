@@ -51,10 +51,10 @@ class Batch:
         if told.violations:
             self.failed[seed] = told.violations
 
-    def too_rare(self) -> list[str]:
-        """Verdicts and faults that a standard run has not seen often enough."""
+    def too_rare(self, at_least: int = AT_LEAST) -> list[str]:
+        """Verdicts and faults that have not been seen often enough: for a standard run, unless said otherwise."""
         seen = self.verdicts + self.faults
-        return [name for name in (*(verdict.label for verdict in Verdict), *FAULTS) if seen[name] < AT_LEAST]
+        return [name for name in (*(verdict.label for verdict in Verdict), *FAULTS) if seen[name] < at_least]
 
 
 def run_many(first: int, runs: int, processes: int | None = None, steps: Sequence[int] | None = None) -> Batch:

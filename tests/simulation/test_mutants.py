@@ -21,6 +21,7 @@ def trials() -> dict[str, Trial]:
     return {each.mutant.name: each for each in try_all([mutant for mutant in MUTANTS if mutant.name in FAST])}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", FAST)
 def test_a_mutant_is_noticed(name: str, trials: dict[str, Trial]) -> None:
     assert trials[name].killed, trials[name].says

@@ -16,6 +16,8 @@ from tests.soak.__main__ import PARTITIONS, settings_of, table
 from tests.soak.flat import Allowed, growth, judge
 from tests.soak.run import Outcome, Plan, soak
 
+pytestmark = pytest.mark.thorough
+
 SECONDS = 12.0
 FEW = {"max_sessions": 150, "max_body_bytes": 20_000}
 """So that both bite however slow the machine is."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lastseen.docs import COMMAND, generated, stale, write
+from lastseen.docs.__main__ import main
 from lastseen.docs.errors_page import error_tree
 from lastseen.docs.lifecycle_page import verdict_notes
 from lastseen.engine import errors
@@ -40,25 +41,33 @@ def test_a_stale_a_missing_and_a_left_over_file_are_found_and_mended(tmp_path: P
     assert write(tmp_path) == []
 
 
-def run(*arguments: str, where: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "lastseen.docs", *arguments],
-        cwd=where, env={"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
-
-
-def test_the_command_checks_writes_and_says_what_is_wrong(tmp_path: Path) -> None:
-    assert run("--check").returncode == 0
+def test_the_command_checks_writes_and_says_what_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert main(["--check"]) == 0
     (tmp_path / "engine").mkdir()
     shutil.copy(ROOT / "engine/lifecycle.py", tmp_path / "engine/lifecycle.py")
-    found = run("--check", where=tmp_path)
-    assert (found.returncode, found.stderr) == (1, f"run: {COMMAND}\n")
-    assert "stale: docs/lifecycle.md\n" in found.stdout
-    assert run(where=tmp_path).returncode == 0
-    assert run("--check", where=tmp_path).returncode == 0
-    assert run("--chekc").returncode == 2
-    assert run("--check", where=tmp_path / "engine").returncode == 2
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    assert main(["--check"]) == 1
+    said = capsys.readouterr()
+    assert said.err == f"run: {COMMAND}\n"
+    assert "stale: docs/lifecycle.md\n" in said.out
+    assert main([]) == 0
+    assert main(["--check"]) == 0
+    assert main(["--chekc"]) == 2
+    monkeypatch.chdir(tmp_path / "engine")
+    assert main(["--check"]) == 2
+
+
+@pytest.mark.thorough
+def test_another_process_generates_the_same() -> None:
+    """The seed of hashes and the order of imports are its own."""
+    command = [sys.executable, "-m", "lastseen.docs", "--check"]
+    environment = {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_every_row_and_every_verdict_is_on_the_page() -> None:
