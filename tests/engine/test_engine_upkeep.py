@@ -69,12 +69,13 @@ def test_sessions_that_are_too_many_within_a_moment_are_evicted_together(
 ) -> None:
     monkeypatch.setattr(background, "CROWD_S", 0.5)
     engine = stage.open(background=True, idle_ttl=None, max_sessions=3)
+    began_s = monotonic()
     for number in range(40):
         engine.open(f"k{number}")
     wait_for(lambda: engine.count() == 3)
-    assert engine._pruner.announced == 37
-    # One moment, or two on a machine that stood still meanwhile; without it, nearly one for each.
-    assert engine._pruner.runs <= 2
+    wait_for(lambda: engine._pruner.announced == 37)
+    # One moment, or two, and more on a machine that stands still meanwhile; without it, nearly one for each.
+    assert engine._pruner.runs <= 2 + (monotonic() - began_s) // 0.5
 
 
 def test_a_shutdown_does_not_wait_for_the_moment_to_be_over(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
