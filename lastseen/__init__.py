@@ -33,10 +33,10 @@ from lastseen.version import __version__
 
 if TYPE_CHECKING:
     from lastseen.aio.engine import AsyncEngine, open_async
+    from lastseen.api.responses import Session as RemoteSession
     from lastseen.client.async_client import AsyncClient
     from lastseen.client.client import Client
     from lastseen.client.errors import ServiceError
-    from lastseen.client.remote_session import RemoteSession
     from lastseen.emitter.emitter import Emitter
 
 __all__ = [
@@ -68,21 +68,22 @@ __all__ = [
 
 
 _LAZY = {
-    "AsyncClient": "lastseen.client.async_client",
-    "AsyncEngine": "lastseen.aio.engine",
-    "Client": "lastseen.client.client",
-    "Emitter": "lastseen.emitter.emitter",
-    "RemoteSession": "lastseen.client.remote_session",
-    "ServiceError": "lastseen.client.errors",
-    "open_async": "lastseen.aio.engine",
+    "AsyncClient": ("lastseen.client.async_client", "AsyncClient"),
+    "AsyncEngine": ("lastseen.aio.engine", "AsyncEngine"),
+    "Client": ("lastseen.client.client", "Client"),
+    "Emitter": ("lastseen.emitter.emitter", "Emitter"),
+    "RemoteSession": ("lastseen.api.responses", "Session"),
+    "ServiceError": ("lastseen.client.errors", "ServiceError"),
+    "open_async": ("lastseen.aio.engine", "open_async"),
 }
-"""What only some services need is loaded when it is asked for, and where it is."""
+"""Name → (module, attribute) of what is loaded on first use, because only some programs need it."""
 
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
         try:
-            return getattr(import_module(_LAZY[name]), name)
+            module, attribute = _LAZY[name]
+            return getattr(import_module(module), attribute)
         except ModuleNotFoundError as error:
             if error.name != "httpx":
                 raise

@@ -1,4 +1,4 @@
-"""Moments of the past in requests: a time, or a position in the log."""
+"""Points in time in requests: a log time, or a position in the log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from msgspec import Meta
 
 from lastseen.api.positions import position_in
 from lastseen.api.problems import Problem
-from lastseen.embedded.engine import Engine
 from lastseen.engine.clock import ms_from_iso
 from lastseen.engine.errors import InvalidInput
 from lastseen.engine.log.port import Position
@@ -21,7 +20,7 @@ AS_OF = Annotated[
     Meta(
         pattern="^(-?[0-9]{1,15}|[0-9]{1,5}:[0-9]{1,18}|[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
         "[Tt]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.][0-9]{1,9})?([Zz]|[+ -](0[0-9]|1[0-4]):[0-5][0-9]))$",
-        description="As it was at a time, in milliseconds since 1970 or RFC 3339, or right after a record,"
+        description="The state at this time, in milliseconds since 1970 or RFC 3339, or right after this record,"
         " partition:offset.",
         examples=["2026-01-31T12:00:00Z"],
     ),
@@ -35,23 +34,9 @@ def point_in_time(name: str, text: str) -> int | Position:
     if "T" not in text.upper():
         return position_in(name, text)
     try:
-        # In a query a plus stands for a blank, which no time has in it.
+        # In a query a plus denotes a space, and no time contains one.
         return ms_from_iso(text.upper().replace(" ", "+"))
     except InvalidInput:
         raise Problem(
-            422, "invalid-parameter", f"{name}: give a time as RFC 3339 has it, such as 2026-01-31T12:00:00Z"
+            422, "invalid-parameter", f"{name}: give a time in RFC 3339, such as 2026-01-31T12:00:00Z"
         ) from None
-
-
-def point_in_time_of_key(engine: Engine, key: str, name: str, text: str) -> int | Position:
-    """The same, where a position must be one that this engine has folded, in the key's partition."""
-    at = point_in_time(name, text)
-    if isinstance(at, Position):
-        number = engine.partition_of(key)
-        if at.partition != number or not engine.has_reached(at):
-            raise Problem(
-                404, "no-such-record",
-                f"{name}: this instance knows no record {text} in the key's partition, {number}; give the position of"
-                " one, or a time",
-            )  # fmt: skip
-    return at

@@ -1,7 +1,4 @@
-"""Errors as HTTP answers: problem details (RFC 9457), one type for each kind of error.
-
-The `type` is a relative reference, which names the kind: programs compare it, people read `detail`.
-"""
+"""Errors as HTTP responses: problem details (RFC 9457), one type for each kind of error."""
 
 from __future__ import annotations
 
@@ -11,20 +8,20 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from lastseen.api.problem_document import TYPES, ProblemDocument
 from lastseen.engine import errors
 
 MEDIA_TYPE = "application/problem+json"
-TYPES = "/problems/"
 
 
 class Kind(NamedTuple):
-    """How a kind of error is answered."""
+    """The response to a kind of error."""
 
     status: int
     slug: str
     """The last part of the problem's `type`."""
     retry_after_s: int | None = None
-    """When to try again, where that may help and is safe."""
+    """When to try again, if that may help and is safe."""
 
 
 KINDS: tuple[tuple[type[errors.LastseenError], Kind], ...] = (
@@ -53,11 +50,11 @@ KINDS: tuple[tuple[type[errors.LastseenError], Kind], ...] = (
     (errors.EngineClosed, Kind(503, "shutting-down", 1)),
     (errors.LastseenError, Kind(500, "failed")),
 )
-"""The first row whose error it is decides."""
+"""The first row whose class matches decides."""
 
 
 class Problem(Exception):
-    """A refusal that is HTTP's own: no error of the engine stands for it."""
+    """A refusal that is specific to HTTP: it corresponds to no error of the engine."""
 
     def __init__(
         self,
@@ -72,11 +69,11 @@ class Problem(Exception):
         self.status, self.slug, self.detail = status, slug, detail
         self.headers = dict(headers or {})
         self.members = dict(members or {})
-        """More of the problem, beside the members that RFC 9457 defines."""
+        """Members of the document besides those that RFC 9457 defines."""
 
 
 def problem_of(error: errors.LastseenError) -> Problem:
-    """How an error of the engine is answered."""
+    """The response to an error of the engine."""
     kind = next(kind for known, kind in KINDS if isinstance(error, known))
     headers = {} if kind.retry_after_s is None else {"Retry-After": str(kind.retry_after_s)}
     members: dict[str, Any] = {"error": type(error).__name__}
@@ -85,17 +82,12 @@ def problem_of(error: errors.LastseenError) -> Problem:
     return Problem(kind.status, kind.slug, str(error), headers=headers, members=members)
 
 
-def members_of(problem: Problem) -> dict[str, Any]:
-    """The members of the document."""
-    return {
-        "type": TYPES + problem.slug,
-        "title": HTTPStatus(problem.status).phrase,
-        "status": problem.status,
-        "detail": problem.detail,
-        **problem.members,
-    }
+def document_of(problem: Problem) -> ProblemDocument:
+    """The document that describes a problem."""
+    title = HTTPStatus(problem.status).phrase
+    return ProblemDocument(TYPES + problem.slug, title, problem.status, problem.detail, **problem.members)
 
 
 def document(problem: Problem) -> bytes:
-    """The body of the answer."""
-    return msgspec.json.encode(members_of(problem))
+    """The body of the response."""
+    return msgspec.json.encode(document_of(problem))

@@ -1,4 +1,7 @@
-"""What the query of each operation may say, with its bounds. What is not said is `UNSET`, for `null` is text here."""
+"""The query parameters of each operation, with their bounds.
+
+A parameter that is left out is `UNSET`: in a query `null` is text.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from lastseen.api.models import Reason, SessionId
 from lastseen.api.points_in_time import AS_OF
 
 KINDS = ("created", "touched", "suspended", "resumed", "held", "released", "ended")
@@ -17,29 +19,30 @@ MinPosition = (
         Meta(
             pattern="^[0-9]{1,5}:[0-9]{1,18}(,[0-9]{1,5}:[0-9]{1,18}){0,99}$",
             max_length=2_500,
-            description="Answer only when this instance has folded these records: the `Position` of an earlier answer.",
+            description="Wait until this instance has folded these records: a `Position` of an earlier response.",
             examples=["0:1234"],
         ),
     ]
     | UnsetType
 )
-Prefix = Annotated[str, Meta(max_length=512, description="Only of keys that begin so.")]
+Prefix = Annotated[str, Meta(max_length=512, description="Only keys that begin with this text.")]
 
 
-class Looking(Struct, forbid_unknown_fields=True):
-    """How to look at one session, or at its messages."""
+class ReadQuery(Struct, forbid_unknown_fields=True):
+    """How to read one session, or its messages."""
 
     as_of: AS_OF | UnsetType = UNSET
     min_position: MinPosition = UNSET
 
 
-class Listing(Struct, forbid_unknown_fields=True):
+class ListQuery(Struct, forbid_unknown_fields=True):
     """Which sessions to list."""
 
     status: Literal["active", "suspended"] | UnsetType = UNSET
     prefix: Prefix = ""
     owner: (
-        Annotated[str, Meta(max_length=512, description="Only those whose attribute `owner` is this.")] | UnsetType
+        Annotated[str, Meta(max_length=512, description="Only sessions whose attribute `owner` has this value.")]
+        | UnsetType
     ) = UNSET
     sort: Annotated[
         Literal["lru", "deadline", "created"],
@@ -52,23 +55,16 @@ class Listing(Struct, forbid_unknown_fields=True):
     min_position: MinPosition = UNSET
 
 
-class Closing(Struct, forbid_unknown_fields=True):
-    """How to end a session."""
-
-    reason: Reason = "deleted"
-    session_id: SessionId | UnsetType = UNSET
-
-
-class Waiting(Struct, forbid_unknown_fields=True):
-    """What a touch waits for."""
+class TouchQuery(Struct, forbid_unknown_fields=True):
+    """The outcome that a touch waits for."""
 
     wait: Literal["applied", "appended", "none"] = "applied"
 
 
-class PastPage(Struct, forbid_unknown_fields=True):
-    """Which page of a key's past."""
+class HistoryQuery(Struct, forbid_unknown_fields=True):
+    """A page of a key's history."""
 
-    after: Annotated[int, Meta(ge=-1, le=2**53, description="Go on after this offset: the cursor of a page.")] = -1
+    after: Annotated[int, Meta(ge=-1, le=2**53, description="Continue after this offset: the cursor of a page.")] = -1
     limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = 100
     of: Annotated[
         Literal["records", "lives"],
@@ -77,14 +73,14 @@ class PastPage(Struct, forbid_unknown_fields=True):
     min_position: MinPosition = UNSET
 
 
-class Explaining(Struct, forbid_unknown_fields=True):
+class ExplainQuery(Struct, forbid_unknown_fields=True):
     """How to explain."""
 
     min_position: MinPosition = UNSET
 
 
-class Listening(Struct, forbid_unknown_fields=True):
-    """What to listen to."""
+class StreamQuery(Struct, forbid_unknown_fields=True):
+    """The facts to stream."""
 
     prefix: Prefix = ""
     type: (
@@ -92,7 +88,7 @@ class Listening(Struct, forbid_unknown_fields=True):
             str,
             Meta(
                 pattern=f"^({'|'.join(KINDS)})(,({'|'.join(KINDS)}))*$",
-                description="Only facts of these kinds, with commas between.",
+                description="Only facts of these kinds, separated by commas.",
                 examples=["created,ended"],
             ),
         ]
@@ -103,13 +99,13 @@ class Listening(Struct, forbid_unknown_fields=True):
             str,
             Meta(
                 max_length=20_000,
-                description="What the header Last-Event-ID says, for clients that cannot send it at first; the header"
-                " counts where both are there. `0`: all that the log holds.",
+                description="The same as the header Last-Event-ID, for clients that cannot set it at first."
+                " The header wins if both are given. `0` starts at the beginning of the log.",
             ),
         ]
         | UnsetType
     ) = UNSET
 
 
-class Nothing(Struct, forbid_unknown_fields=True):
-    """There is nothing to say."""
+class EmptyQuery(Struct, forbid_unknown_fields=True):
+    """No parameters."""

@@ -11,11 +11,11 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 import httpx
 
 from lastseen.aio.hold import AsyncHold
+from lastseen.api.responses import Session
 from lastseen.client import commands as calls
 from lastseen.client.call import Call, NoResponse, Response
 from lastseen.client.client import CONNECTIONS, PAGE, TIMEOUT_S
 from lastseen.client.event_stream import PATIENCE_S, StreamPosition, is_stream
-from lastseen.client.remote_session import RemoteSession
 from lastseen.client.retries import Attempt, Pause, Send
 from lastseen.client.transport import (
     MAX_RESPONSE_BYTES,
@@ -114,7 +114,7 @@ class AsyncClient(ServiceClient):
 
     async def sessions(
         self, *, sort: Sort = "lru", status: Status | str | None = None, prefix: str = "", owner: str | None = None
-    ) -> AsyncIterator[RemoteSession]:
+    ) -> AsyncIterator[Session]:
         """All live sessions, fetched page by page while you iterate; what changes meanwhile may be seen or not."""
         cursor: str | None = None
         while True:

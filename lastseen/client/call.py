@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -72,9 +72,9 @@ class Call(Generic[R]):
     """After an unknown outcome, refusals that may be our own doing or somebody else's."""
 
 
-def body(**members: Any) -> bytes:
-    """A request's body; members that are `None` are left out. Raises `InvalidEvent` for what JSON cannot say."""
+def body(request: msgspec.Struct) -> bytes:
+    """The body of a request. Raises `InvalidEvent` for what JSON cannot express."""
     try:
-        return msgspec.json.encode({name: value for name, value in members.items() if value is not None})
+        return msgspec.json.encode(request)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidEvent(f"what is to be sent is no JSON: {error}") from None
+        raise InvalidEvent(f"the content of the request is not JSON: {error}") from None

@@ -11,10 +11,10 @@ from typing import Concatenate, ParamSpec, Self, TypeVar, cast
 
 import httpx
 
+from lastseen.api.responses import Session
 from lastseen.client import commands as calls
 from lastseen.client.call import Call, NoResponse, Response
 from lastseen.client.event_stream import PATIENCE_S, StreamPosition, is_stream
-from lastseen.client.remote_session import RemoteSession
 from lastseen.client.retries import Attempt, Pause, Send
 from lastseen.client.transport import (
     MAX_RESPONSE_BYTES,
@@ -56,7 +56,7 @@ def _method_for(make: Callable[_P, Call[_R]]) -> Callable[Concatenate[Client, _P
 class Client(ServiceClient):
     """A service of lastseen, reached over HTTP: the engine's method names, results and errors.
 
-    Sessions are `RemoteSession`s, which show what an engine's do. A call is over after `timeout` seconds, all tries
+    Sessions are `Session`s, which show what an engine's do. A call is over after `timeout` seconds, all tries
     included: what is safe to repeat is tried again after pauses (see `lastseen.client.call`), and what may or may not
     have been done raises `OutcomeUnknown`. Where another instance has the session, its address is followed. What this
     client reads reflects what it has written, whichever instance answers.
@@ -128,7 +128,7 @@ class Client(ServiceClient):
 
     def sessions(
         self, *, sort: Sort = "lru", status: Status | str | None = None, prefix: str = "", owner: str | None = None
-    ) -> Iterator[RemoteSession]:
+    ) -> Iterator[Session]:
         """All live sessions, fetched page by page while you iterate; what changes meanwhile may be seen or not."""
         cursor: str | None = None
         while True:

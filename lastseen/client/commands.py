@@ -5,14 +5,29 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
-import msgspec
+from msgspec import UNSET
 
+from lastseen.api.paths import PRUNE, SESSIONS, STATISTICS, TOUCHES, path_of
+from lastseen.api.positions import position_text
+from lastseen.api.requests import (
+    MAX_TOUCHES,
+    CloseRequest,
+    HoldRequest,
+    Limits,
+    OpenRequest,
+    PruneRequest,
+    ReasonRequest,
+    ReleaseRequest,
+    RotateRequest,
+    TouchManyRequest,
+    TouchRequest,
+)
+from lastseen.api.responses import Session
+from lastseen.api.service_responses import PrunePlan
 from lastseen.client import responses as responses
 from lastseen.client.call import Call, body
-from lastseen.client.remote_session import RemotePage, RemotePlan, RemoteSession
-from lastseen.client.responses import TouchedSession
+from lastseen.client.responses import RemotePage, TouchedSession
 from lastseen.engine.codec import check_key
 from lastseen.engine.errors import (
     AlreadyDone,
@@ -34,28 +49,23 @@ from lastseen.projections.explain import Explanation
 from lastseen.projections.history import Entry, SessionSpan
 from lastseen.projections.live_view import Sort
 
-SESSIONS = "/v1/sessions"
-MAX_TOUCHES = 10_000
-
 _GONE = (SessionNotFound, SessionEnded)
 _REPLACED = (SessionNotFound, SessionEnded, StaleSession)
 
 
 def open(  # noqa: A001 - the engine's name for it
     key: str, *, attributes: Mapping[str, Any] | None = None, policy: Policy | None = None
-) -> Call[RemoteSession]:
+) -> Call[Session]:
     """The session that lives under `key`; a new one if there is none. Opening a live one does not touch it."""
     check_key(key)
-    content = body(key=key, attributes=_object(attributes), policy=_limits(policy))
+    content = body(OpenRequest(key, _object(attributes), _limits(policy)))
     return Call("POST", SESSIONS, responses.session_of(key), content=content, is_repeatable=True)
 
 
-def create(
-    key: str, *, attributes: Mapping[str, Any] | None = None, policy: Policy | None = None
-) -> Call[RemoteSession]:
+def create(key: str, *, attributes: Mapping[str, Any] | None = None, policy: Policy | None = None) -> Call[Session]:
     """Begin a session. Raises `SessionExists` if one lives under the key."""
     check_key(key)
-    content = body(key=key, attributes=_object(attributes), policy=_limits(policy), if_exists="refuse")
+    content = body(OpenRequest(key, _object(attributes), _limits(policy), "refuse"))
     return Call(
         "POST", SESSIONS, responses.session_of(key), content=content, is_repeatable=True,
         headers={"Idempotency-Key": secrets.token_urlsafe(24)}, unclear_errors=(SessionExists,),
@@ -70,12 +80,12 @@ def rotate(
     policy: Policy | None = None,
     session_id: str | None = None,
     if_version: int | None = None,
-) -> Call[RemoteSession]:
+) -> Call[Session]:
     """End the live session and begin another under its key, in one step.
 
     Attributes and limits carry over unless given. Raises `SessionNotFound` or `SessionEnded` if none lives.
     """
-    content = body(reason=reason, attributes=_object(attributes), policy=_limits(policy), session_id=session_id)
+    content = body(RotateRequest(reason, _object(attributes), _limits(policy), session_id))
     return Call(
         "POST", _path(key, "rotate"), responses.session_of(key), content=content, headers=_match(if_version),
         is_repeatable=session_id is not None, unclear_errors=(*_REPLACED, VersionConflict),
@@ -91,14 +101,14 @@ def touch(
     session_id: str | None = None,
     if_version: int | None = None,
     wait: Wait = "applied",
-) -> Call[RemoteSession | None]:
+) -> Call[Session | None]:
     """Activity: the idle clock restarts. May carry a merge patch of the attributes, a message, new limits.
 
     Returns the session once the touch is folded; with `wait="appended"` nothing, once the log has it; with
     `wait="none"` nothing, at once. A touch with a message is not sent again when its outcome is unknown.
     """
     is_plain = attributes is None and policy is None and if_version is None
-    content = body(session_id=session_id, attributes=_object(attributes), message=message, policy=_limits(policy))
+    content = body(TouchRequest(session_id, _object(attributes), message, _limits(policy)))
     return Call(
         "POST", _path(key, "touch"), responses.touched_of(key), content=None if content == b"{}" else content,
         query={} if wait == "applied" else {"wait": str(wait)}, headers=_match(if_version),
@@ -108,11 +118,11 @@ def touch(
 
 def update(
     key: str, attributes: Mapping[str, Any], *, session_id: str | None = None, if_version: int | None = None
-) -> Call[RemoteSession]:
+) -> Call[Session]:
     """Merge `attributes` into the session's (RFC 7396: `None` deletes). Counts as activity."""
     return Call(
         "POST", _path(key, "touch"), responses.session_of(key), headers=_match(if_version),
-        content=body(attributes=_object(attributes), session_id=session_id),
+        content=body(TouchRequest(session_id, _object(attributes))),
         is_repeatable=session_id is not None, unclear_errors=(VersionConflict,),
     )  # fmt: skip
 
@@ -122,44 +132,44 @@ def touch_many(keys: Iterable[str], *, wait: Wait = "applied") -> Call[Sequence[
     wanted = [*keys]
     if len(wanted) > MAX_TOUCHES:
         raise InvalidSetting(f"touch_many: {len(wanted)} keys are too many; give at most {MAX_TOUCHES} at a time")
-    content = body(keys=wanted, wait=wait)
-    return Call("POST", "/v1/touches", responses.touches_of(wanted), content=content, is_repeatable=True)
+    content = body(TouchManyRequest(wanted, wait))
+    return Call("POST", TOUCHES, responses.touches_of(wanted), content=content, is_repeatable=True)
 
 
 def suspend(
     key: str, *, reason: str | None = None, session_id: str | None = None, if_version: int | None = None
-) -> Call[RemoteSession]:
+) -> Call[Session]:
     """Park the session: it neither idles out nor is evicted until it is resumed or its `suspend_ttl_ms` is over."""
     return _change_state("suspend", key, reason, session_id, if_version)
 
 
 def resume(
     key: str, *, reason: str | None = None, session_id: str | None = None, if_version: int | None = None
-) -> Call[RemoteSession]:
+) -> Call[Session]:
     """Take a suspended session up again; counts as activity."""
     return _change_state("resume", key, reason, session_id, if_version)
 
 
 def _change_state(
     verb: str, key: str, reason: str | None, session_id: str | None, if_version: int | None
-) -> Call[RemoteSession]:
+) -> Call[Session]:
     return Call(
-        "POST", _path(key, verb), responses.session_of(key), content=body(reason=reason, session_id=session_id),
+        "POST", _path(key, verb), responses.session_of(key), content=body(ReasonRequest(reason, session_id)),
         headers=_match(if_version), is_repeatable=session_id is not None, done_errors=(AlreadyDone,),
         then=_read_session(key), unclear_errors=(VersionConflict,),
     )  # fmt: skip
 
 
-def take_lease(key: str, holder: str, lease_ms: int, session_id: str | None = None) -> Call[RemoteSession]:
+def take_lease(key: str, holder: str, lease_ms: int, session_id: str | None = None) -> Call[Session]:
     """Take, or renew, one lease; `hold` does this for you. Raises `TooManyHolders`."""
-    content = body(holder=holder, lease_ms=lease_ms, session_id=session_id)
+    content = body(HoldRequest(holder, lease_ms, session_id))
     return Call("POST", _path(key, "hold"), responses.session_of(key), content=content, is_repeatable=True)
 
 
-def release(key: str, holder: str, session_id: str | None = None) -> Call[RemoteSession]:
+def release(key: str, holder: str, session_id: str | None = None) -> Call[Session]:
     """Give a lease up. Raises `AlreadyDone` if the holder has none."""
     return Call(
-        "POST", _path(key, "release"), responses.session_of(key), content=body(holder=holder, session_id=session_id),
+        "POST", _path(key, "release"), responses.session_of(key), content=body(ReleaseRequest(holder, session_id)),
         is_repeatable=True, done_errors=(AlreadyDone,), then=_read_session(key),
     )  # fmt: skip
 
@@ -169,7 +179,8 @@ def close(
 ) -> Call[None]:
     """End the session, held or not. Raises `SessionNotFound` or `SessionEnded` if none lives."""
     return Call(
-        "POST", _path(key, "close"), responses.nothing, content=body(reason=reason, session_id=session_id),
+        "POST", _path(key, "close"), responses.nothing,
+        content=body(CloseRequest(reason, UNSET if session_id is None else session_id)),
         headers=_match(if_version), is_repeatable=session_id is not None, done_errors=_REPLACED,
         unclear_errors=(VersionConflict,),
     )  # fmt: skip
@@ -178,12 +189,12 @@ def close(
 # ── reads: none of them touches ──
 
 
-def get(key: str) -> Call[RemoteSession | None]:
+def get(key: str) -> Call[Session | None]:
     """The session that lives under `key`, or `None`."""
     return _read_call(_path(key), responses.session_or_none(key), none_errors=_GONE)
 
 
-def _read_session(key: str) -> Call[RemoteSession]:
+def _read_session(key: str) -> Call[Session]:
     return _read_call(_path(key), responses.session_of(key), none_errors=_GONE)
 
 
@@ -235,7 +246,7 @@ def explain(key: str) -> Call[Explanation]:
     return _read_call(_path(key, "explain"), responses.explanation)
 
 
-def as_of(key: str, at: int | Position) -> Call[RemoteSession | None]:
+def as_of(key: str, at: int | Position) -> Call[Session | None]:
     """The session that lived under `key` at a log time in milliseconds, or right after the record at a position."""
     return _read_call(
         _path(key), responses.session_or_none(key), query={"as_of": _point_in_time(at)}, none_errors=_GONE
@@ -244,25 +255,25 @@ def as_of(key: str, at: int | Position) -> Call[RemoteSession | None]:
 
 def statistics() -> Call[dict[str, Any]]:
     """Counters and gauges as plain JSON values."""
-    return Call("GET", "/v1/statistics", responses.plain_object, is_read=True, is_repeatable=True)
+    return Call("GET", STATISTICS, responses.plain_object, is_read=True, is_repeatable=True)
 
 
 # ── upkeep ──
 
 
-def prune(*, dry_run: bool = False) -> Call[RemotePlan]:
+def prune(*, dry_run: bool = False) -> Call[PrunePlan]:
     """End the sessions that are due or too many; with `dry_run`, only say which. At most 10,000 at a time.
 
     Returns the plan; once it was carried out, with the `outcome` of each session.
     """
-    return Call("POST", "/v1/prune", responses.plan, is_repeatable=True, follow=None if dry_run else _apply_plan)
+    return Call("POST", PRUNE, responses.plan, is_repeatable=True, follow=None if dry_run else _apply_plan)
 
 
-def _apply_plan(plan: RemotePlan) -> Call[RemotePlan] | None:
+def _apply_plan(plan: PrunePlan) -> Call[PrunePlan] | None:
     if not plan.due:
         return None
     # The service carries a plan out once. Where nobody knows whether it has, nobody is to be told another plan's end.
-    return Call("POST", "/v1/prune", responses.plan, content=body(apply=plan.plan))
+    return Call("POST", PRUNE, responses.plan, content=body(PruneRequest(plan.plan)))
 
 
 # ── what they are made of ──
@@ -274,9 +285,7 @@ def _read_call(path: str, read: Any, **options: Any) -> Call[Any]:
 
 def _path(key: str, verb: str | None = None) -> str:
     check_key(key)
-    # One segment, whatever is in the key. `.` and `..` are written out, lest they be taken for steps in the path.
-    segment = key.replace(".", "%2E") if key in (".", "..") else quote(key, safe="")
-    return f"{SESSIONS}/{segment}" if verb is None else f"{SESSIONS}/{segment}/{verb}"
+    return path_of(key, verb)
 
 
 def _match(version: int | None) -> dict[str, str]:
@@ -285,7 +294,7 @@ def _match(version: int | None) -> dict[str, str]:
 
 def _point_in_time(at: int | Position) -> str:
     if isinstance(at, tuple) and len(at) == 2:
-        return f"{at[0]}:{at[1]}"
+        return position_text(Position(*at))
     if isinstance(at, int) and not isinstance(at, bool):
         return str(at)
     raise InvalidSetting(f"as_of = {shown(at)}: give a log time in milliseconds, or a Position")
@@ -299,8 +308,5 @@ def _object(attributes: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return dict(attributes)
 
 
-def _limits(policy: Policy | None) -> dict[str, Any] | None:
-    if policy is None:
-        return None
-    limits: dict[str, Any] = msgspec.to_builtins(policy)
-    return limits
+def _limits(policy: Policy | None) -> Limits | None:
+    return None if policy is None else Limits(**{name: getattr(policy, name) for name in Limits.__struct_fields__})

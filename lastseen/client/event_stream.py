@@ -7,17 +7,16 @@ remembered. So the next connection goes on right behind the last whole one, with
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import msgspec
 
+from lastseen.api.facts import FactEvent
 from lastseen.client.call import Response
 from lastseen.client.errors import ServiceError, error_for, problem_in
 from lastseen.client.retries import Connection, pause_s
-from lastseen.engine.errors import LastseenError, LogUnavailable
+from lastseen.engine.errors import LogUnavailable
 from lastseen.projections.facts import Fact, FactId
 
-PATH = "/v1/events/stream"
 READ_TIMEOUT_S = 30.0
 """A service says every 10 s that it lives: one that is silent for so long is gone."""
 PATIENCE_S = 60.0
@@ -25,23 +24,7 @@ MAX_EVENT_BYTES = 1_048_576
 MEDIA_TYPE = "text/event-stream"
 
 
-class _State(msgspec.Struct):
-    kind: str
-    partition: int
-    offset: int
-    k: int
-    session_id: str
-    at_ms: int
-    reason: str | None
-    state: dict[str, Any] | None
-
-
-class _Event(msgspec.Struct):
-    subject: str
-    data: _State
-
-
-_event = msgspec.json.Decoder(_Event)
+_decoder = msgspec.json.Decoder(FactEvent)
 
 
 class EventReader:
@@ -87,7 +70,9 @@ class EventReader:
     def _bound(self, more: int) -> None:
         if self._size + more > MAX_EVENT_BYTES:
             raise ServiceError(
-                f"an event of the stream is longer than {MAX_EVENT_BYTES} bytes: see whether the address is right", 200
+                f"an event of the stream is longer than {MAX_EVENT_BYTES} bytes: check that the address is that of the"
+                " service",
+                200,
             )
 
     def _take(self, line: bytes) -> None:
@@ -103,16 +88,17 @@ class EventReader:
             self.retry_s = int(value) / 1000
 
 
-def _fact(told: bytes) -> Fact:
+def _fact(content: bytes) -> Fact:
     try:
-        event = _event.decode(told)
+        event = _decoder.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ServiceError(
-            f"an event of the stream is no fact ({error}): see whether the address is right", 200
+            f"an event of the stream is not a fact ({error}): check that the address is the service's", 200
         ) from None
-    seen = event.data
-    place = FactId(seen.partition, seen.offset, seen.k)
-    return Fact(place, seen.kind, event.subject, seen.session_id, seen.at_ms, seen.reason, seen.state)
+    data = event.data
+    state = None if data.state is None else msgspec.to_builtins(data.state)
+    fact_id = FactId(data.partition, data.offset, data.k)
+    return Fact(fact_id, data.kind, event.subject, data.session_id, data.at_ms, data.reason, state)
 
 
 class StreamPosition:
@@ -156,8 +142,7 @@ class StreamPosition:
 
     def refused(self, response: Response) -> float:
         """The same for an answer that is no stream. Raises what it stands for, where trying again is no use."""
-        stated = problem_in(response.headers, response.content)
-        error: LastseenError = error_for(response.status, stated)
+        error = error_for(response.status, problem_in(response.headers, response.content))
         if response.status == 429 or response.status in (502, 503, 504):
             return self.disconnected(str(error), response.headers.get("retry-after"))
         raise error

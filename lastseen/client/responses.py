@@ -1,129 +1,61 @@
-"""What the service's answers hold, read into the engine's own types where there are such. Read strictly, by type."""
+"""The bodies of the service's responses, decoded strictly, as the engine's own types where there are any."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
+from msgspec import UNSET
 
+from lastseen.api import responses, service_responses
+from lastseen.api.responses import AppliedTouch, RefusedTouch, Session
+from lastseen.api.service_responses import PrunePlan
 from lastseen.client.call import Response
-from lastseen.client.errors import Stated, error_for
-from lastseen.client.remote_session import RemotePage, RemotePlan, RemoteSession
+from lastseen.client.errors import error_for
 from lastseen.engine.errors import LastseenError
-from lastseen.engine.log.port import Position
 from lastseen.engine.verdicts import Verdict
 from lastseen.projections.bodies import Message
 from lastseen.projections.explain import Explanation
 from lastseen.projections.history import Entry, SessionSpan
 
 
-class TouchedSession(msgspec.Struct, frozen=True, kw_only=True):
-    """A session that was touched together with others: as much of it as such a touch tells."""
+class TouchedSession(AppliedTouch, frozen=True, kw_only=True):
+    """A session that was touched together with others, as far as the response describes it."""
 
     key: str
-    session_id: str
-    version: int
-    last_active_at_ms: int
-    deadline_ms: int | None
-    position: Position
 
 
-class _Problem(Stated):
-    status: int = 500
+class RemotePage(NamedTuple):
+    """One page of a listing; `cursor` fetches the next, and is `None` on the last."""
 
-
-class _Applied(msgspec.Struct, tag_field="result", tag="applied"):
-    session_id: str
-    version: int
-    last_active_at_ms: int
-    deadline_ms: int | None
-    position: Position
-
-
-class _Sent(msgspec.Struct, tag_field="result", tag="sent"):
-    pass
-
-
-class _Refused(msgspec.Struct, tag_field="result", tag="refused"):
-    problem: _Problem
-
-
-class _TouchResults(msgspec.Struct):
-    results: list[_Applied | _Sent | _Refused]
-
-
-class _Page(msgspec.Struct):
-    sessions: list[RemoteSession]
+    sessions: list[Session]
     cursor: str | None
 
-
-class _Record(msgspec.Struct):
-    key: str
-    offset: int
-    partition: int
-    at_ms: int
-    verdict: str
-    name: str | None
-    session_id: str | None
-    event_id: str | None
-    source: str | None
-    reason: str | None
+    def __bool__(self) -> bool:
+        return bool(self.sessions)
 
 
-class _Records(msgspec.Struct):
-    records: list[_Record]
-
-
-class _Life(msgspec.Struct):
-    key: str
-    began_offset: int
-    session_id: str
-    partition: int
-    began_at_ms: int
-    began_by: str | None
-    ended_at_ms: int | None
-    ended_offset: int | None
-    ended_by: str | None
-    reason: str | None
-
-
-class _Lives(msgspec.Struct):
-    lives: list[_Life]
-
-
-class _Message(msgspec.Struct):
-    offset: int
-    event_id: str
-    at_ms: int
-    value: msgspec.Raw
-
-
-class _Messages(msgspec.Struct):
-    messages: list[_Message]
-
-
-_session = msgspec.json.Decoder(RemoteSession)
-_page = msgspec.json.Decoder(_Page)
-_touches = msgspec.json.Decoder(_TouchResults)
-_records = msgspec.json.Decoder(_Records)
-_lives = msgspec.json.Decoder(_Lives)
-_messages = msgspec.json.Decoder(_Messages)
-_explanation = msgspec.json.Decoder(Explanation)
-_plan = msgspec.json.Decoder(RemotePlan)
+_session = msgspec.json.Decoder(Session)
+_page = msgspec.json.Decoder(responses.SessionPage)
+_touches = msgspec.json.Decoder(responses.TouchResults)
+_history = msgspec.json.Decoder(responses.HistoryPage)
+_messages = msgspec.json.Decoder(responses.Messages)
+_explanation = msgspec.json.Decoder(responses.Explanation)
+_plan = msgspec.json.Decoder(service_responses.PrunePlan)
 _object = msgspec.json.Decoder(dict[str, Any])
 
 
 def nothing(response: Response) -> None:
-    """No result: an answer of 204."""
+    """No result: a response of status 204."""
     if response.status != 204:
-        raise ValueError("an answer without a body was expected")
+        raise ValueError("a response without a body was expected")
 
 
-def session_of(key: str) -> Callable[[Response], RemoteSession]:
+def session_of(key: str) -> Callable[[Response], Session]:
     """The session under a key."""
 
-    def read(response: Response) -> RemoteSession:
+    def read(response: Response) -> Session:
         session = _session.decode(response.content)
         if session.key != key:
             raise ValueError("it is about another key")
@@ -132,13 +64,13 @@ def session_of(key: str) -> Callable[[Response], RemoteSession]:
     return read
 
 
-def session_or_none(key: str) -> Callable[[Response], RemoteSession | None]:
-    """The session under a key, where that is no error if there is none."""
+def session_or_none(key: str) -> Callable[[Response], Session | None]:
+    """The session under a key, for calls that return `None` if there is none."""
     return session_of(key)
 
 
-def touched_of(key: str) -> Callable[[Response], RemoteSession | None]:
-    """A session after a touch; `None` if nobody waited for it."""
+def touched_of(key: str) -> Callable[[Response], Session | None]:
+    """A session after a touch; `None` if the touch did not wait for it."""
     whole = session_of(key)
     return lambda response: None if response.status == 202 else whole(response)
 
@@ -155,14 +87,12 @@ def touches_of(keys: Sequence[str]) -> Callable[[Response], list[TouchedSession 
     return read
 
 
-def _touched(key: str, result: _Applied | _Sent | _Refused) -> TouchedSession | LastseenError | None:
-    match result:
-        case _Applied():
-            return TouchedSession(key=key, **msgspec.structs.asdict(result))
-        case _Refused(problem):
-            return error_for(problem.status, problem)
-        case _:
-            return None
+def _touched(key: str, result: responses.TouchResult) -> TouchedSession | LastseenError | None:
+    if isinstance(result, AppliedTouch):
+        return TouchedSession(
+            result.session_id, result.version, result.last_active_at_ms, result.deadline_ms, result.position, key=key
+        )
+    return error_for(result.problem.status, result.problem) if isinstance(result, RefusedTouch) else None
 
 
 def page(response: Response) -> RemotePage:
@@ -173,13 +103,18 @@ def page(response: Response) -> RemotePage:
 
 def records(response: Response) -> list[Entry]:
     """Records of a key with their verdicts."""
-    found = _records.decode(response.content).records
+    found = _history.decode(response.content).records
+    if found is UNSET:
+        raise ValueError("it has no records")
     return [Entry(**{**msgspec.structs.asdict(each), "verdict": Verdict[each.verdict.upper()]}) for each in found]
 
 
 def session_spans(response: Response) -> list[SessionSpan]:
     """How each session of a key began and ended."""
-    return [SessionSpan(**msgspec.structs.asdict(each)) for each in _lives.decode(response.content).lives]
+    found = _history.decode(response.content).lives
+    if found is UNSET:
+        raise ValueError("it has no lives")
+    return [SessionSpan(**msgspec.structs.asdict(each)) for each in found]
 
 
 def messages(response: Response) -> list[Message]:
@@ -189,12 +124,12 @@ def messages(response: Response) -> list[Message]:
 
 
 def explanation(response: Response) -> Explanation:
-    """Why."""
-    return _explanation.decode(response.content)
+    """Why a session lives or ended."""
+    return Explanation(**msgspec.structs.asdict(_explanation.decode(response.content)))
 
 
-def plan(response: Response) -> RemotePlan:
-    """What is to end, or has ended."""
+def plan(response: Response) -> PrunePlan:
+    """The sessions that would end, or have ended."""
     return _plan.decode(response.content)
 
 

@@ -17,10 +17,13 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
+from lastseen.api.positions import MAX_POSITIONS, position_or_none, positions_text
+from lastseen.api.problem_document import ProblemDocument
 from lastseen.client.address import Address, owner_address
 from lastseen.client.call import Call, NoResponse, Response
-from lastseen.client.errors import Stated, error_for, problem_in, unreadable_response
+from lastseen.client.errors import error_for, problem_in, unreadable_response
 from lastseen.engine.errors import LastseenError, LogUnavailable, NotOwner, OutcomeUnknown, SessionEnded
+from lastseen.engine.log.port import Position
 
 R = TypeVar("R")
 MAX_TRIES = 12
@@ -28,8 +31,6 @@ MAX_REDIRECTS = 3
 """How often a call lets itself be sent to another instance: owners change, and may know of each other late."""
 FIRST_PAUSE_S = 0.05
 MAX_PAUSE_S = 2.0
-MAX_POSITIONS = 100
-_position = re.compile(r"([0-9]{1,5}):([0-9]{1,18})")
 
 
 class Send(NamedTuple):
@@ -61,20 +62,20 @@ class SeenPositions:
         self._lock = threading.Lock()
 
     def add(self, header: str) -> None:
-        """Take in a `Position` header. What is none is left alone."""
-        found = [_position.fullmatch(part.strip()) for part in header[:4_000].split(",")]
+        """Record the positions of a `Position` header. What is malformed is ignored."""
+        found = [position_or_none(part.strip()) for part in header[:4_000].split(",")]
         with self._lock:
-            for match in found:
-                if match is not None:
-                    partition, offset = int(match[1]), int(match[2])
+            for position in found:
+                if position is not None:
+                    partition, offset = position
                     # The partition that was seen last stands last.
                     self._offsets[partition] = max(offset, self._offsets.pop(partition, -1))
 
     def text(self) -> str:
-        """As `min_position` takes it."""
+        """The positions, as `min_position` takes them."""
         with self._lock:
             newest = list(self._offsets.items())[-MAX_POSITIONS:]
-        return ",".join(f"{partition}:{offset}" for partition, offset in newest)
+        return positions_text(Position(partition, offset) for partition, offset in newest)
 
 
 @dataclass(slots=True)
@@ -195,11 +196,11 @@ def _judge(call: Call[R], connection: Connection, address: Address, response: Re
             return _Outcome(error=unreadable_response(response.status, fault), may_have_acted=not call.is_read)
         connection.seen.add(response.headers.get("position", ""))
         return _Outcome(result)
-    stated = problem_in(response.headers, response.content)
-    error = error_for(response.status, stated)
-    if stated is not None and isinstance(error, call.none_errors):
+    problem = problem_in(response.headers, response.content)
+    error = error_for(response.status, problem)
+    if problem is not None and isinstance(error, call.none_errors):
         return _Outcome()
-    retries, may_have_acted = _prospects(response, stated, error)
+    retries, may_have_acted = _prospects(response, problem, error)
     return _Outcome(
         error=error,
         may_have_acted=may_have_acted and not call.is_read,
@@ -208,11 +209,11 @@ def _judge(call: Call[R], connection: Connection, address: Address, response: Re
     )
 
 
-def _prospects(response: Response, stated: Stated | None, error: LastseenError) -> tuple[bool, bool]:
+def _prospects(response: Response, problem: ProblemDocument | None, error: LastseenError) -> tuple[bool, bool]:
     """Whether another try may fare better, and whether this one may have had an effect all the same."""
     if response.status == 429 or isinstance(error, NotOwner):
         return True, False
-    if stated is None:
+    if problem is None:
         # Something between us and the service gave up on it.
         return response.status in (502, 503, 504), response.status >= 500
     if isinstance(error, OutcomeUnknown):

@@ -10,9 +10,10 @@ from typing import Any
 
 import httpx
 
+from lastseen.api.paths import EVENT_STREAM
 from lastseen.client.address import Address, address_of, checked_token
 from lastseen.client.call import Call, NoResponse, Response
-from lastseen.client.event_stream import PATH, READ_TIMEOUT_S, StreamPosition, stream_query
+from lastseen.client.event_stream import READ_TIMEOUT_S, StreamPosition, stream_query
 from lastseen.client.retries import Connection, Send
 from lastseen.engine.errors import InvalidSetting, shown
 from lastseen.engine.identifiers import new_session_id
@@ -45,7 +46,7 @@ class ServiceClient:
         connection = self._connection
         return {
             "method": "GET",
-            "url": url_of(connection.address, connection.address.path + PATH).copy_merge_params(position.query),
+            "url": url_of(connection.address, connection.address.path + EVENT_STREAM).copy_merge_params(position.query),
             "headers": position.headers(),
             "timeout": timeout_of(connection.timeout_s, READ_TIMEOUT_S),
         }

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
+from lastseen.api.facts import FactEvent, StateEvent
 from lastseen.docs.event_schemas import event_schemas
-from lastseen.docs.fact_models import FactEvent, StateEvent
 from lastseen.engine.codec import CONTENT_TYPE
 from lastseen.version import __version__
 

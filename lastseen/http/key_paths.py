@@ -6,13 +6,13 @@ Servers decode the path before they route, and then `a/touch` as a key and `touc
 
 from __future__ import annotations
 
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from lastseen.api.paths import SESSIONS
 from lastseen.api.problems import Problem
 
-SESSIONS = "/v1/sessions"
 _RAW = f"{SESSIONS}/".encode()
 
 
@@ -41,15 +41,3 @@ def key_in(segment: str) -> str:
         raise Problem(
             422, "invalid-key", "the session key in the path is no UTF-8: percent-encode it as UTF-8"
         ) from None
-
-
-def segment_of(key: str) -> str:
-    """A key as a segment of a path. `.` and `..` are written out, lest a client take them for steps in the path."""
-    if key.strip(".") == "" and len(key) <= 2:
-        return key.replace(".", "%2E")
-    return quote(key, safe="")
-
-
-def path_of(key: str) -> str:
-    """Where the session under a key is."""
-    return f"{SESSIONS}/{segment_of(key)}"

@@ -16,7 +16,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from lastseen.api import problems
-from lastseen.api.models import Key, ProblemDocument
+from lastseen.api.fields import Key
+from lastseen.api.problem_document import ProblemDocument
 from lastseen.auth.caller import Scope
 
 Handler = Callable[[Request], Awaitable[Response]]

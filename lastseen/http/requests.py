@@ -1,4 +1,4 @@
-"""Reading requests: queries and bodies, strictly, into the classes of `models`."""
+"""Reading requests: queries and bodies, strictly, into the classes of `lastseen.api`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 
+from lastseen.api.points_in_time import point_in_time
 from lastseen.api.problems import Problem
+from lastseen.embedded.engine import Engine
+from lastseen.engine.log.port import Position
 
 T = TypeVar("T", bound=msgspec.Struct)
 V = TypeVar("V")
@@ -34,7 +37,7 @@ def check_content_type(request: Request) -> None:
 
 
 def decoded(content: bytes, kind: type[T]) -> T:
-    """A body as one of the models. Raises `Problem` 422."""
+    """A body as an instance of `kind`. Raises `Problem` 422."""
     decoder = _decoders.get(kind)
     if decoder is None:
         decoder = _decoders[kind] = msgspec.json.Decoder(kind)
@@ -94,3 +97,20 @@ def query_of(request: Request, kind: type[T]) -> T:
         return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:
         raise Problem(422, "invalid-parameter", f"the query breaks a rule: {error}") from None
+
+
+def point_in_time_of_key(engine: Engine, key: str, name: str, text: str) -> int | Position:
+    """The log time or the position in the parameter `name`. Raises `Problem` 422; 404 for an unknown record.
+
+    A position must be in the key's partition, and this engine must have folded it.
+    """
+    at = point_in_time(name, text)
+    if isinstance(at, Position):
+        number = engine.partition_of(key)
+        if at.partition != number or not engine.has_reached(at):
+            raise Problem(
+                404, "no-such-record",
+                f"{name}: this instance knows no record {text} in the key's partition, {number}; give the position of"
+                " a record there, or a time",
+            )  # fmt: skip
+    return at

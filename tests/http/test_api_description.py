@@ -41,7 +41,7 @@ def test_every_operation_is_in_it_with_its_answers(described: dict[str, Any], op
         assert said["operationId"] == operation.name
         assert said["summary"]
         assert operation.scope is None or f"`{operation.scope.value}`" in said["description"]
-        assert {str(status) for status in operation.answers} <= set(said["responses"])
+        assert {str(status) for status in operation.responses} <= set(said["responses"])
         for status, answer in said["responses"].items():
             assert answer["description"]
             if int(status) >= 400:

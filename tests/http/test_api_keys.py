@@ -14,8 +14,9 @@ from served import Served
 
 import lastseen
 from lastseen import Engine
+from lastseen.api.paths import path_of, segment_of
 from lastseen.engine.codec import check_key
-from lastseen.http.key_paths import key_in, path_of, segment_of
+from lastseen.http.key_paths import key_in
 
 Problem = Callable[[httpx.Response], dict[str, Any]]
 

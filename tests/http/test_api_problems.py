@@ -13,13 +13,13 @@ from lastseen.api import problems
 from lastseen.http.routes.problem_types import meanings
 
 Problem = Callable[[httpx.Response], dict[str, Any]]
-FOLDER = Path(problems.__file__).parent
+PRODUCT = Path(problems.__file__).parents[1]
 
 
 def slugs_in_use() -> set[str]:
     """The kinds that some line of the service's code names."""
     found = set()
-    for file in FOLDER.glob("*.py"):
+    for file in (file for room in ("api", "http") for file in (PRODUCT / room).rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             is_made = isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("Problem", "Kind")
             if is_made and len(node.args) > 1 and isinstance(node.args[1], ast.Constant):

@@ -428,10 +428,9 @@ def test_what_was_seen_is_asked_for() -> None:
     second = Driven(calls.get(KEY), [session()], connection=connection)
     assert second.sent[0].query == {"min_position": "2:5,0:7"}
     assert "min_position" not in Driven(calls.touch(KEY), [session()], connection=connection).sent[0].query
-    connection.seen.forget()
     empty_page = Response(200, {}, b'{"sessions":[],"cursor":null}')
     listed = Driven(calls.list(), [empty_page], connection=connection)
-    assert listed.sent[0].query == {"sort": "lru", "limit": "100"}
+    assert listed.sent[0].query == {"sort": "lru", "limit": "100", "min_position": "2:5,0:7"}
 
 
 def test_it_need_not_be() -> None:

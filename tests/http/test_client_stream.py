@@ -27,7 +27,11 @@ HEAD = {"content-type": "text/event-stream; charset=utf-8"}
 
 
 def fact(offset: int) -> Fact:
-    state = {"key": KEY, "version": offset + 1}
+    state = {
+        "key": KEY, "session_id": "h3Zq0mJ5Tn2b8c1xYw9KfA", "status": "active", "version": offset + 1, "owner": None,
+        "created_at_ms": 1_700_000_000_000, "last_active_at_ms": 1_700_000_000_000 + offset, "deadline_ms": None,
+        "holders": {},
+    }  # fmt: skip
     return Fact(FactId(0, offset, 0), "touched", KEY, "h3Zq0mJ5Tn2b8c1xYw9KfA", 1_700_000_000_000 + offset, None, state)
 
 
@@ -170,7 +174,7 @@ def test_a_stream_begins_behind_a_place_and_may_be_narrowed(kind: str) -> None:
 
 
 def problem(status: int, slug: str, **headers: str) -> httpx.Response:
-    content = {"type": f"/problems/{slug}", "status": status, "detail": "no"}
+    content = {"type": f"/problems/{slug}", "title": "No", "status": status, "detail": "no"}
     return httpx.Response(status, headers={"content-type": "application/problem+json", **headers}, json=content)
 
 

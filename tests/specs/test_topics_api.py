@@ -64,6 +64,11 @@ def validator(described: dict[str, Any], message: str) -> Draft202012Validator:
     return Draft202012Validator({**payload, "components": described["components"]})
 
 
+def fields_of(described: dict[str, Any], schema: str) -> set[str]:
+    """The fields that a schema names: readers ignore others, and the service writes no others."""
+    return set(described["components"]["schemas"][schema]["properties"])
+
+
 def test_what_is_written_is_as_described(described: dict[str, Any]) -> None:
     clock, choose, kinds = lastseen.ManualClock(T0), Random(7), set()
     fact_form, state_form = validator(described, "fact"), validator(described, "state")
@@ -80,8 +85,11 @@ def test_what_is_written_is_as_described(described: dict[str, Any]) -> None:
             engine.prune()
         while (fact := facts.get(0)) is not None:
             kinds.add(fact.kind)
-            fact_form.validate(json.loads(encode(fact, "/lastseen/x")))
+            written = json.loads(encode(fact, "/lastseen/x"))
+            fact_form.validate(written)
+            assert set(written["data"]) == fields_of(described, "Fact")
             if fact.state is not None:
+                assert set(fact.state) == fields_of(described, "SessionState")
                 state_form.validate(json.loads(encode_state(fact.id, "/lastseen/x", fact.at_ms, fact.state)))
         for record in engine._log.read(0, 0, 100):
             assert record.value is not None

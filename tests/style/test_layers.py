@@ -273,7 +273,7 @@ OFFENCES = [
         "projections/follower.py",
         "import importlib\nimportlib.import_module('lastseen.embedded.engine')",
     ),
-    (upward_imports, "lastseen/api/models.py", "from lastseen.client.client import Client"),
+    (upward_imports, "lastseen/api/responses.py", "from lastseen.client.client import Client"),
     (upward_imports, "lastseen/aio/engine.py", "from lastseen.emitter import emitter"),
     (generic_imports, "lastseen/embedded/engine.py", "from projections import follower"),
     (generic_imports, "tests/specs/test_x.py", "import engine.session"),

@@ -77,7 +77,6 @@ NOT_YET_CLEAN: tuple[str, ...] = (
     "infra",
     "lastseen/adapters",
     "lastseen/aio",
-    "lastseen/api",
     "lastseen/auth",
     "lastseen/bulk",
     "lastseen/cli",

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
+from lastseen.api.paths import EVENT_STREAM
+from lastseen.api.problem_document import TYPES
 from lastseen.api.problems import Problem
 from lastseen.auth.caller import ANONYMOUS, Caller
 from lastseen.auth.token_file import TokenFile
@@ -36,8 +38,8 @@ UNAUTHENTICATED = Caller("nobody", frozenset())
 """Who asks for what everybody may see. It may do nothing else."""
 OPEN_PATHS = frozenset(["/livez", "/readyz"])
 """What probes ask for, who have no token. They are answered under load too."""
-OPEN_FOLDERS = ("/problems/",)
-STREAM_PATHS = frozenset(["/v1/events/stream"])
+OPEN_FOLDERS = (TYPES,)
+STREAM_PATHS = frozenset([EVENT_STREAM])
 SMALL_BODY_BYTES = 65_536
 """What is refused with a larger body, or one of unknown length, ends its connection."""
 

@@ -8,21 +8,24 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lastseen.api import models, queries
+from lastseen.api import queries
+from lastseen.api.paths import SESSIONS
+from lastseen.api.requests import HoldRequest, ReasonRequest, ReleaseRequest, RotateRequest, TouchRequest
+from lastseen.api.responses import Accepted, Session
 from lastseen.auth.caller import Scope
 from lastseen.engine.session import SessionView
 from lastseen.http import responses
 from lastseen.http.caller import caller_of
-from lastseen.http.key_paths import SESSIONS, key_in
+from lastseen.http.key_paths import key_in
 from lastseen.http.operation import Operation, Success
 from lastseen.http.requests import body_of, query_of
 from lastseen.http.routes.sessions import if_match_version, policy_of
 from lastseen.http.worker_threads import WorkerThreads
 
-_NO_BODY = models.Touch()
+_NO_BODY = TouchRequest()
 
 
-_WAIT_APPLIED = queries.Waiting()
+_WAIT_APPLIED = queries.TouchQuery()
 
 
 class Activity:
@@ -36,9 +39,9 @@ class Activity:
         """Activity; with nothing to carry, together with all others of the moment."""
         key = key_in(request.path_params["key"])
         caller_of(request, Scope.TOUCH, key)
-        query = query_of(request, queries.Waiting) if request.scope["query_string"] else _WAIT_APPLIED
+        query = query_of(request, queries.TouchQuery) if request.scope["query_string"] else _WAIT_APPLIED
         has_no_body, has_if_match = _scan_headers(request.scope["headers"])
-        touch = _NO_BODY if has_no_body else await body_of(request, models.Touch)
+        touch = _NO_BODY if has_no_body else await body_of(request, TouchRequest)
         is_plain = touch.attributes is None and touch.message is None and touch.policy is None
         if is_plain and query.wait == "applied" and not has_if_match:
             return await self._response(await self._workers.touch(key, touch.session_id))
@@ -63,7 +66,7 @@ class Activity:
         return await self._with_reason(request, self._engine.resume)
 
     async def _with_reason(self, request: Request, command: Callable[..., SessionView]) -> Response:
-        key, body = await self._key_and_body(request, Scope.MANAGE, models.Pinned)
+        key, body = await self._key_and_body(request, Scope.MANAGE, ReasonRequest)
         session = await self._workers.call(
             command, key, reason=body.reason, session_id=body.session_id, if_version=self._version(request, key)
         )
@@ -71,18 +74,18 @@ class Activity:
 
     async def hold(self, request: Request) -> Response:
         """Take or renew a lease."""
-        key, body = await self._key_and_body(request, Scope.TOUCH, models.Hold)
+        key, body = await self._key_and_body(request, Scope.TOUCH, HoldRequest)
         session = await self._workers.call(self._engine.take_lease, key, body.holder, body.lease_ms, body.session_id)
         return await self._response(session)
 
     async def release(self, request: Request) -> Response:
         """Give a lease up."""
-        key, body = await self._key_and_body(request, Scope.TOUCH, models.Release)
+        key, body = await self._key_and_body(request, Scope.TOUCH, ReleaseRequest)
         return await self._response(await self._workers.call(self._engine.release, key, body.holder, body.session_id))
 
     async def rotate(self, request: Request) -> Response:
         """End one and begin another in one step."""
-        key, body = await self._key_and_body(request, Scope.MANAGE, models.Rotation)
+        key, body = await self._key_and_body(request, Scope.MANAGE, RotateRequest)
         session = await self._workers.call(
             self._engine.rotate,
             key,
@@ -122,7 +125,7 @@ def _scan_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bool, bool]:
 def operations(workers: WorkerThreads) -> list[Operation]:
     """The operations."""
     handlers = Activity(workers)
-    changed = {200: Success("The session, as it is now.", models.Session, ("ETag", "Position"))}
+    changed = {200: Success("The session, as it is now.", Session, ("ETag", "Position"))}
     refused = (404, 409, 410, 412, 415)
     versioned = ("If-Match",)
 
@@ -132,35 +135,35 @@ def operations(workers: WorkerThreads) -> list[Operation]:
     return [
         Operation(
             "POST", path("touch"), "touchSession", handlers.touch, Scope.TOUCH, "Report activity",
-            {**changed, 202: Success("It is on its way; nobody has waited for what becomes of it.", models.Accepted)},
+            {**changed, 202: Success("It is on its way; nobody has waited for what becomes of it.", Accepted)},
             "The idle clock restarts. With `wait=appended` the answer comes once the log has it, with `wait=none` at"
-            " once.", body=models.Touch, body_example={"message": {"role": "user", "text": "hello"}},
-            query=queries.Waiting, headers=versioned, problems=refused, tag="activity",
+            " once.", body=TouchRequest, body_example={"message": {"role": "user", "text": "hello"}},
+            query=queries.TouchQuery, headers=versioned, problems=refused, tag="activity",
         ),
         Operation(
             "POST", path("suspend"), "suspendSession", handlers.suspend, Scope.MANAGE, "Park a session", changed,
             "It neither idles out nor is evicted until it is resumed, or its `suspend_ttl_ms` is over.",
-            body=models.Pinned, headers=versioned, problems=refused, tag="activity",
+            body=ReasonRequest, headers=versioned, problems=refused, tag="activity",
         ),
         Operation(
             "POST", path("resume"), "resumeSession", handlers.resume, Scope.MANAGE, "Take a parked session up again",
-            changed, "Counts as activity.", body=models.Pinned, headers=versioned, problems=refused, tag="activity",
+            changed, "Counts as activity.", body=ReasonRequest, headers=versioned, problems=refused, tag="activity",
         ),
         Operation(
             "POST", path("hold"), "holdSession", handlers.hold, Scope.TOUCH, "Take or renew a lease", changed,
             "The session does not idle out while a job holds it. The lease lapses by itself after `lease_ms`.",
-            body=models.Hold, needs_body=True, body_example={"holder": "summariser-7", "lease_ms": 60_000},
+            body=HoldRequest, needs_body=True, body_example={"holder": "summariser-7", "lease_ms": 60_000},
             problems=refused, tag="activity",
         ),
         Operation(
             "POST", path("release"), "releaseSession", handlers.release, Scope.TOUCH, "Give a lease up", changed,
-            body=models.Release, needs_body=True, body_example={"holder": "summariser-7"}, problems=refused,
+            body=ReleaseRequest, needs_body=True, body_example={"holder": "summariser-7"}, problems=refused,
             tag="activity",
         ),
         Operation(
             "POST", path("rotate"), "rotateSession", handlers.rotate, Scope.MANAGE,
             "End a session and begin another under its key", changed,
-            "In one step. Attributes and limits carry over unless they are given.", body=models.Rotation,
+            "In one step. Attributes and limits carry over unless they are given.", body=RotateRequest,
             headers=versioned, problems=refused, tag="activity",
         ),
     ]  # fmt: skip

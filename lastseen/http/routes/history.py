@@ -9,14 +9,15 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lastseen.api import models, queries
-from lastseen.api.points_in_time import point_in_time_of_key
+from lastseen.api import queries
+from lastseen.api.paths import SESSIONS
+from lastseen.api.responses import Explanation, HistoryPage, Message, Messages, Record, SessionSpan
 from lastseen.auth.caller import Scope
 from lastseen.http import responses
 from lastseen.http.caller import caller_of
-from lastseen.http.key_paths import SESSIONS, key_in
+from lastseen.http.key_paths import key_in
 from lastseen.http.operation import Operation, Success
-from lastseen.http.requests import or_none, query_of
+from lastseen.http.requests import or_none, point_in_time_of_key, query_of
 from lastseen.http.routes.sessions import reach
 from lastseen.http.worker_threads import WorkerThreads
 
@@ -30,42 +31,38 @@ class KeyHistory:
 
     async def history(self, request: Request) -> Response:
         """A page of records, or of lives."""
-        key, query = await self._key_and_query(request, queries.PastPage)
-        return await self._workers.call(self._lives if query.of == "lives" else self._history, key, query)
+        key, query = await self._key_and_query(request, queries.HistoryQuery)
+        return await self._workers.call(self._session_spans if query.of == "lives" else self._history, key, query)
 
-    def _history(self, key: str, query: queries.PastPage) -> Response:
+    def _history(self, key: str, query: queries.HistoryQuery) -> Response:
         # One more than asked for tells whether there is another page.
         found = self._engine.history(key, after_offset=query.after, limit=query.limit + 1)
-        rows = [entry._asdict() | {"verdict": entry.verdict.label} for entry in found[: query.limit]]
-        cursor = rows[-1]["offset"] if len(found) > query.limit else None
-        return responses.of_value({"records": rows, "cursor": cursor})
+        rows = [Record(**(entry._asdict() | {"verdict": entry.verdict.label})) for entry in found[: query.limit]]
+        return responses.of_value(HistoryPage(rows[-1].offset if len(found) > query.limit else None, records=rows))
 
-    def _lives(self, key: str, query: queries.PastPage) -> Response:
+    def _session_spans(self, key: str, query: queries.HistoryQuery) -> Response:
         found = self._engine.session_spans(key, after_offset=query.after, limit=query.limit + 1)
-        rows = [life._asdict() for life in found[: query.limit]]
-        cursor = rows[-1]["began_offset"] if len(found) > query.limit else None
-        return responses.of_value({"lives": rows, "cursor": cursor})
+        spans = [SessionSpan(**life._asdict()) for life in found[: query.limit]]
+        cursor = spans[-1].began_offset if len(found) > query.limit else None
+        return responses.of_value(HistoryPage(cursor, lives=spans))
 
     async def explain(self, request: Request) -> Response:
         """Why."""
-        key, _ = await self._key_and_query(request, queries.Explaining)
-        return responses.of_value(asdict(await self._workers.call(self._engine.explain, key)))
+        key, _ = await self._key_and_query(request, queries.ExplainQuery)
+        return responses.of_value(Explanation(**asdict(await self._workers.call(self._engine.explain, key))))
 
     async def messages(self, request: Request) -> Response:
         """The newest messages, now or then."""
-        key, query = await self._key_and_query(request, queries.Looking)
+        key, query = await self._key_and_query(request, queries.ReadQuery)
         found = await self._workers.call(self._messages, key, or_none(query.as_of))
-        return responses.of_value({"messages": found})
+        return responses.of_value(Messages(found))
 
-    def _messages(self, key: str, as_of: str | None) -> list[dict[str, Any]]:
+    def _messages(self, key: str, as_of: str | None) -> list[Message]:
         if as_of is None:
             found = self._engine.messages(key)
         else:
             found = self._engine.messages_as_of(key, point_in_time_of_key(self._engine, key, "as_of", as_of))
-        return [
-            {"offset": each.offset, "event_id": each.event_id, "at_ms": each.at_ms, "value": msgspec.Raw(each.value)}
-            for each in found
-        ]
+        return [Message(each.offset, each.event_id, each.at_ms, msgspec.Raw(each.value)) for each in found]
 
     async def _key_and_query(self, request: Request, kind: type[Any]) -> tuple[str, Any]:
         key = key_in(request.path_params["key"])
@@ -81,20 +78,20 @@ def operations(workers: WorkerThreads) -> list[Operation]:
     return [
         Operation(
             "GET", f"{SESSIONS}/{{key}}/history", "readHistory", handlers.history, Scope.READ,
-            "Every record of a key, or each of its sessions", {200: Success("One page.", models.HistoryPage)},
-            "In the order of the log, each record with its verdict.", query=queries.PastPage, tag="past",
+            "Every record of a key, or each of its sessions", {200: Success("One page.", HistoryPage)},
+            "In the order of the log, each record with its verdict.", query=queries.HistoryQuery, tag="past",
             problems=(409,),
         ),
         Operation(
             "GET", f"{SESSIONS}/{{key}}/explain", "explainSession", handlers.explain, Scope.READ,
-            "Why a session lives, and until when; or why it ended", {200: Success("Why.", models.Explanation)},
-            "Answers for any key: one that no record names is `unknown`.", query=queries.Explaining, tag="past",
+            "Why a session lives, and until when; or why it ended", {200: Success("Why.", Explanation)},
+            "Answers for any key: one that no record names is `unknown`.", query=queries.ExplainQuery, tag="past",
             problems=(409,),
         ),
         Operation(
             "GET", f"{SESSIONS}/{{key}}/messages", "readMessages", handlers.messages, Scope.READ,
-            "The newest messages of a session", {200: Success("The messages, oldest first.", models.Messages)},
-            "Of the live one, or with `as_of` of the one that lived then.", query=queries.Looking, tag="past",
+            "The newest messages of a session", {200: Success("The messages, oldest first.", Messages)},
+            "Of the live one, or with `as_of` of the one that lived then.", query=queries.ReadQuery, tag="past",
             problems=(404, 409),
         ),
     ]  # fmt: skip

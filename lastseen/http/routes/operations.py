@@ -12,7 +12,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lastseen.api import queries, service_models
+from lastseen.api import queries, service_responses
 from lastseen.api.problems import Problem
 from lastseen.auth.caller import Scope
 from lastseen.engine.errors import LastseenError
@@ -36,19 +36,19 @@ class OperationRunner:
 
     def __init__(self, workers: WorkerThreads) -> None:
         self._workers = workers
-        self._all: dict[str, service_models.LongOperation] = {}
+        self._all: dict[str, service_responses.LongOperation] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closed = False
         workers.at_close(self.close)
 
-    def start(self, kind: service_models.OperationKind, work: Work) -> Response:
+    def start(self, kind: service_responses.OperationKind, work: Work) -> Response:
         """Begin some work; answers 202 with where it can be watched. Raises `Problem` 503 while too much goes on."""
         if self._is_closed or len(self._tasks) >= MAX_RUNNING:
             raise Problem(
                 503, "too-many-operations", f"{MAX_RUNNING} operations are under way, and that is the limit",
                 headers={"Retry-After": "5"},
             )  # fmt: skip
-        operation = service_models.LongOperation(secrets.token_urlsafe(12), kind, "running", _now_ms())
+        operation = service_responses.LongOperation(secrets.token_urlsafe(12), kind, "running", _now_ms())
         self._all[operation.id] = operation
         while len(self._all) > MAX_REMEMBERED:
             del self._all[next(name for name, each in self._all.items() if each.status != "running")]
@@ -57,7 +57,7 @@ class OperationRunner:
         task.add_done_callback(self._tasks.discard)
         return responses.of_value(operation, 202, {"Location": f"{PATH}/{operation.id}"})
 
-    async def _run(self, operation: service_models.LongOperation, work: Work) -> None:
+    async def _run(self, operation: service_responses.LongOperation, work: Work) -> None:
         def progress(done: int, total: int) -> None:
             operation.done, operation.total = done, total
             if self._is_closed:
@@ -67,13 +67,13 @@ class OperationRunner:
             operation.result = await self._workers.call(work, progress)
             operation.status = "done"
         except (LastseenError, _ServiceStopped) as error:
-            operation.error = service_models.Failure(
+            operation.error = service_responses.Failure(
                 type(error).__name__.strip("_"), str(error) or "the service has stopped"
             )
             operation.status = "failed"
         except Exception:
             _logger.exception("an operation failed unexpectedly")
-            operation.error = service_models.Failure(
+            operation.error = service_responses.Failure(
                 "Unexpected", "something went wrong, and the service's log says what"
             )
             operation.status = "failed"
@@ -90,13 +90,13 @@ class OperationRunner:
     async def list(self, request: Request) -> Response:
         """All that are remembered, newest first."""
         for_all_keys(caller_of(request, Scope.ADMIN))
-        query_of(request, queries.Nothing)
+        query_of(request, queries.EmptyQuery)
         return responses.of_value({"operations": list(reversed(self._all.values()))})
 
     async def get(self, request: Request) -> Response:
         """One."""
         for_all_keys(caller_of(request, Scope.ADMIN))
-        query_of(request, queries.Nothing)
+        query_of(request, queries.EmptyQuery)
         operation = self._all.get(request.path_params["id"])
         if operation is None:
             raise Problem(
@@ -119,12 +119,12 @@ def operations(runner: OperationRunner) -> list[Operation]:
     return [
         Operation(
             "GET", PATH, "listOperations", runner.list, Scope.ADMIN, "Long work of this instance",
-            {200: Success("Newest first.", service_models.LongOperations)}, tag="service", query=queries.Nothing,
+            {200: Success("Newest first.", service_responses.LongOperations)}, tag="service", query=queries.EmptyQuery,
         ),
         Operation(
             "GET", f"{PATH}/{{id}}", "getOperation", runner.get, Scope.ADMIN, "One piece of long work",
-            {200: Success("How far it is, or what came of it.", service_models.LongOperation)}, tag="service",
+            {200: Success("How far it is, or what came of it.", service_responses.LongOperation)}, tag="service",
             problems=(404,),
-            query=queries.Nothing,
+            query=queries.EmptyQuery,
         ),
     ]  # fmt: skip

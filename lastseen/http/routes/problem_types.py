@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lastseen.api import service_models
-from lastseen.api.problems import KINDS, TYPES, Problem
+from lastseen.api import service_responses
+from lastseen.api.problem_document import TYPES
+from lastseen.api.problems import KINDS, Problem
 from lastseen.http import responses
 from lastseen.http.operation import Operation, Success
 
@@ -64,11 +65,11 @@ async def _get(request: Request) -> Response:
     meaning = meanings().get(name)
     if meaning is None:
         raise Problem(404, "no-such-problem", "there is no such kind of problem: see the list at /problems/")
-    return responses.of_value(service_models.ProblemType(TYPES + name, meaning))
+    return responses.of_value(service_responses.ProblemType(TYPES + name, meaning))
 
 
 async def _list(_: Request) -> Response:
-    found = [service_models.ProblemType(TYPES + name, meaning) for name, meaning in meanings().items()]
+    found = [service_responses.ProblemType(TYPES + name, meaning) for name, meaning in meanings().items()]
     return responses.of_value({"problems": found})
 
 
@@ -77,11 +78,11 @@ def operations() -> list[Operation]:
     return [
         Operation(
             "GET", TYPES, "listProblemTypes", _list, None, "Every kind of problem",
-            {200: Success("Each with what it means.", service_models.ProblemTypes)}, tag="problems",
+            {200: Success("Each with what it means.", service_responses.ProblemTypes)}, tag="problems",
         ),
         Operation(
             "GET", f"{TYPES}{{name}}", "getProblemType", _get, None, "What a kind of problem means",
-            {200: Success("What it means.", service_models.ProblemType)},
+            {200: Success("What it means.", service_responses.ProblemType)},
             "Where the `type` of a problem document leads.",
             tag="problems", problems=(404,),
         ),

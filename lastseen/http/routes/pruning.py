@@ -7,12 +7,15 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lastseen.api import models, service_models
+from lastseen.api import service_responses
+from lastseen.api.paths import PRUNE
 from lastseen.api.problems import Problem
+from lastseen.api.requests import PruneRequest
 from lastseen.auth.caller import Caller, Scope
 from lastseen.engine.events import TIMED_REASONS
 from lastseen.http import responses
@@ -52,7 +55,7 @@ class Pruning:
     async def prune(self, request: Request) -> Response:
         """Plan, or apply a plan."""
         caller = caller_of(request, Scope.ADMIN)
-        body = await body_of(request, models.Pruning)
+        body = await body_of(request, PruneRequest)
         if body.apply is None:
             return await self._workers.call(self._plan, caller)
         return await self._workers.call(self._apply, caller, body.apply)
@@ -66,18 +69,18 @@ class Pruning:
             spared = []
         guarded = self._engine.guarded(MAX_SPARED, caller.prefix)
         rows = [
-            service_models.SparedRow(each.key, each.session_id, each.partition, each.guard, each.over_since_ms)
+            service_responses.SparedRow(each.key, each.session_id, each.partition, each.guard, each.over_since_ms)
             for each in guarded.first
         ]
         named = {row.session_id for row in rows}
         rows += [
-            service_models.SparedRow(each.key, each.session_id, each.partition, each.reason, None)
+            service_responses.SparedRow(each.key, each.session_id, each.partition, each.reason, None)
             for each in spared[:MAX_SPARED]
             if each.session_id not in named
         ]
         plan = Plan(due[:MAX_ROWS])
         return responses.of_value(
-            service_models.PrunePlan(
+            service_responses.PrunePlan(
                 plan=self._store(caller, plan), applied=False, due=[_row(each) for each in plan.due],
                 due_total=len(due), spared=rows, spared_total=max(guarded.total, len(rows)),
             )
@@ -107,12 +110,14 @@ class Pruning:
             lives = self._engine.get_by_id(each.session_id) is not None
             rows.append(_row(each, "kept" if lives else "ended"))
         return responses.of_value(
-            service_models.PrunePlan(plan=name, applied=True, due=rows, due_total=len(rows), spared=[], spared_total=0)
+            service_responses.PrunePlan(
+                plan=name, applied=True, due=rows, due_total=len(rows), spared=[], spared_total=0
+            )
         )
 
 
-def _row(due: Due, outcome: str | None = None) -> service_models.DueRow:
-    return service_models.DueRow(
+def _row(due: Due, outcome: Literal["ended", "kept"] | None = None) -> service_responses.DueRow:
+    return service_responses.DueRow(
         due.key, due.session_id, due.partition, due.reason, due.deadline_ms, due.version, outcome
     )
 
@@ -122,10 +127,10 @@ def operations(workers: WorkerThreads) -> list[Operation]:
     pruning = Pruning(workers)
     return [
         Operation(
-            "POST", "/v1/prune", "prune", pruning.prune, Scope.ADMIN, "End what is due or too much",
-            {200: Success("The plan; of one that was applied, what became of each session.", service_models.PrunePlan)},
+            "POST", PRUNE, "prune", pruning.prune, Scope.ADMIN, "End what is due or too much",
+            {200: Success("The plan; of an applied one, the outcome of each session.", service_responses.PrunePlan)},
             "Without a body, only a plan: which sessions would end and why, and which are spared by which guard."
             " `apply` does what a plan said, and nothing else; a session that was used since is kept.",
-            body=models.Pruning, body_example={}, tag="service", problems=(404, 415),
+            body=PruneRequest, body_example={}, tag="service", problems=(404, 415),
         ),
     ]  # fmt: skip

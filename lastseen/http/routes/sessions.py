@@ -6,10 +6,13 @@ from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lastseen.api import models, queries
-from lastseen.api.points_in_time import point_in_time_of_key
+from lastseen.api import queries
+from lastseen.api.paths import SESSIONS, path_of
 from lastseen.api.positions import HEADER, position_text, positions_in, positions_text
+from lastseen.api.problem_document import EndedSession
 from lastseen.api.problems import Problem
+from lastseen.api.requests import CloseRequest, Limits, OpenRequest
+from lastseen.api.responses import Session, SessionPage
 from lastseen.auth.caller import Scope
 from lastseen.engine.errors import SessionExists
 from lastseen.engine.log.port import Position
@@ -18,9 +21,9 @@ from lastseen.http import responses
 from lastseen.http.caller import caller_of
 from lastseen.http.etags import check_match, etag_of, tags_in, version_in_if_match
 from lastseen.http.idempotency import Idempotency, different_body
-from lastseen.http.key_paths import SESSIONS, key_in, path_of
+from lastseen.http.key_paths import key_in
 from lastseen.http.operation import Operation, Success
-from lastseen.http.requests import body_of, or_none, query_of
+from lastseen.http.requests import body_of, or_none, point_in_time_of_key, query_of
 from lastseen.http.worker_threads import WorkerThreads
 from lastseen.projections.history import SessionSpan
 from lastseen.projections.live_view import Page
@@ -29,7 +32,7 @@ MAX_OPEN_ATTEMPTS = 4
 """How often opening looks again: between look and creation somebody else may create, and end, a session."""
 
 
-def policy_of(limits: models.Limits | None) -> Policy | None:
+def policy_of(limits: Limits | None) -> Policy | None:
     """The engine's policy from what a caller sent."""
     if limits is None:
         return None
@@ -42,12 +45,12 @@ async def reach(workers: WorkerThreads, min_position: queries.MinPosition) -> No
         await workers.reach(positions_in("min_position", min_position))
 
 
-def ended_of(life: SessionSpan) -> models.Ended:
+def ended_of(life: SessionSpan) -> EndedSession:
     """How a session ended, for the answer."""
     assert life.ended_at_ms is not None
     assert life.reason is not None
     place = None if life.ended_offset is None else position_text(Position(life.partition, life.ended_offset))
-    return models.Ended(life.session_id, life.began_at_ms, life.ended_at_ms, life.reason, place, life.ended_by)
+    return EndedSession(life.session_id, life.began_at_ms, life.ended_at_ms, life.reason, place, life.ended_by)
 
 
 def no_live_session(key: str, life: SessionSpan | None) -> Problem:
@@ -78,7 +81,7 @@ class Sessions:
     async def open(self, request: Request) -> Response:
         """Open or create."""
         caller = caller_of(request, Scope.TOUCH)
-        wanted = await body_of(request, models.NewSession)
+        wanted = await body_of(request, OpenRequest)
         caller_of(request, Scope.TOUCH, wanted.key)
         name = request.headers.get("idempotency-key")
         if name is None:
@@ -88,7 +91,7 @@ class Sessions:
             caller, name, content, lambda session_id: self._workers.call(self._open, wanted, session_id)
         )
 
-    def _open(self, wanted: models.NewSession, session_id: str | None) -> Response:
+    def _open(self, wanted: OpenRequest, session_id: str | None) -> Response:
         """`session_id` is for the session that is created. If one has it, an earlier request with the key made that."""
         policy = policy_of(wanted.policy)
         earlier_session = None if session_id is None else self._engine.get_by_id(session_id)
@@ -117,7 +120,7 @@ class Sessions:
                 return self._response(created, 201, {"Location": path_of(wanted.key)})
         raise AssertionError
 
-    def _created_before(self, session: SessionView, wanted: models.NewSession, policy: Policy | None) -> Response:
+    def _created_before(self, session: SessionView, wanted: OpenRequest, policy: Policy | None) -> Response:
         """The answer to a request that was carried out before, here or on another instance."""
         is_untouched = session.version == 1
         differs = dict(session.attributes) != (wanted.attributes or {}) or policy not in (None, session.policy)
@@ -140,7 +143,7 @@ class Sessions:
         key = key_in(request.path_params["key"])
         caller_of(request, Scope.READ, key)
         if request.scope["query_string"]:
-            query = query_of(request, queries.Looking)
+            query = query_of(request, queries.ReadQuery)
             await reach(self._workers, query.min_position)
             if query.as_of is not UNSET:
                 return await self._workers.call(self._as_of, key, query.as_of)
@@ -169,14 +172,14 @@ class Sessions:
     async def list(self, request: Request) -> Response:
         """List live ones."""
         caller = caller_of(request, Scope.READ)
-        wanted = query_of(request, queries.Listing)
+        wanted = query_of(request, queries.ListQuery)
         await reach(self._workers, wanted.min_position)
         prefix = narrow_prefix(caller.prefix, wanted.prefix)
         if prefix is None:
             return responses.of_value({"sessions": [], "cursor": None})
         return await self._workers.call(self._list, wanted, prefix, caller.prefix)
 
-    def _list(self, wanted: queries.Listing, prefix: str, own: str) -> Response:
+    def _list(self, wanted: queries.ListQuery, prefix: str, own: str) -> Response:
         if own:
             # Else the time that it takes would tell of the sessions of others.
             self._engine.register_prefixes([own])
@@ -195,15 +198,15 @@ class Sessions:
         """End one."""
         key = key_in(request.path_params["key"])
         caller_of(request, Scope.MANAGE, key)
-        return await self._close(request, key, query_of(request, queries.Closing))
+        return await self._close(request, key, query_of(request, CloseRequest))
 
     async def close(self, request: Request) -> Response:
         """End one, with a body that says why."""
         key = key_in(request.path_params["key"])
         caller_of(request, Scope.MANAGE, key)
-        return await self._close(request, key, await body_of(request, queries.Closing))
+        return await self._close(request, key, await body_of(request, CloseRequest))
 
-    async def _close(self, request: Request, key: str, closing: queries.Closing) -> Response:
+    async def _close(self, request: Request, key: str, closing: CloseRequest) -> Response:
         version = if_match_version(self._engine.get(key), request)
         await self._workers.call(
             self._engine.close, key, reason=closing.reason, session_id=or_none(closing.session_id), if_version=version
@@ -227,7 +230,7 @@ def narrow_prefix(own: str, requested: str) -> str | None:
 def operations(workers: WorkerThreads) -> list[Operation]:
     """The operations."""
     sessions = Sessions(workers)
-    session = Success("The session.", models.Session, ("ETag", "Position"))
+    session = Success("The session.", Session, ("ETag", "Position"))
     opened = ("ETag", "Position", "Idempotency-Replayed")
     to_session = {
         "look": {"operationId": "getSession", "parameters": {"key": "$response.body#/key"}},
@@ -241,31 +244,31 @@ def operations(workers: WorkerThreads) -> list[Operation]:
             "GET", f"{SESSIONS}/{{key}}", "getSession", sessions.get, Scope.READ, "Look at a session",
             {200: session, 304: Success("It has the version that If-None-Match names.", headers=("ETag",))},
             "A peek: it never touches. A session that has ended answers 410, with when, why, and by which record.",
-            query=queries.Looking, headers=("If-Match", "If-None-Match"), problems=(404, 409, 410, 412),
+            query=queries.ReadQuery, headers=("If-Match", "If-None-Match"), problems=(404, 409, 410, 412),
         ),
         Operation(
             "POST", SESSIONS, "openSession", sessions.open, Scope.TOUCH, "Open a session",
             {
-                200: Success("It lived already.", models.Session, opened),
-                201: Success("It was created.", models.Session, (*opened, "Location")),
+                200: Success("It lived already.", Session, opened),
+                201: Success("It was created.", Session, (*opened, "Location")),
             },
             "The session that lives under the key, or a new one. Opening a live one does not touch it.",
-            body=models.NewSession, needs_body=True,
+            body=OpenRequest, needs_body=True,
             body_example={"key": "discord:guild1:chan2:user3", "attributes": {"owner": "user3"}},
             headers=("Idempotency-Key",), problems=(409, 410, 415), links={200: to_session, 201: to_session},
         ),
         Operation(
             "GET", SESSIONS, "listSessions", sessions.list, Scope.READ, "List live sessions",
-            {200: Success("One page.", models.SessionPage, ("Position",))},
-            "Costs a look at every live session, or at those of one owner.", query=queries.Listing, problems=(409,),
+            {200: Success("One page.", SessionPage, ("Position",))},
+            "Costs a look at every live session, or at those of one owner.", query=queries.ListQuery, problems=(409,),
         ),
         Operation(
             "DELETE", f"{SESSIONS}/{{key}}", "deleteSession", sessions.delete, Scope.MANAGE, "End a session",
-            {204: gone}, query=queries.Closing, headers=("If-Match",), problems=(404, 409, 410, 412),
+            {204: gone}, query=CloseRequest, headers=("If-Match",), problems=(404, 409, 410, 412),
         ),
         Operation(
             "POST", f"{SESSIONS}/{{key}}/close", "closeSession", sessions.close, Scope.MANAGE,
-            "End a session, saying why", {204: gone}, body=queries.Closing, body_example={"reason": "logout"},
+            "End a session, saying why", {204: gone}, body=CloseRequest, body_example={"reason": "logout"},
             headers=("If-Match",), problems=(404, 409, 410, 412, 415),
         ),
     ]  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lastseen.api import queries, service_models
+from lastseen.api import queries, service_responses
 from lastseen.api.problems import Problem
 from lastseen.auth.caller import Scope
 from lastseen.http import responses
@@ -37,15 +37,15 @@ class Snapshots:
     async def list(self, request: Request) -> Response:
         """The snapshot in use, and its archived copies."""
         for_all_keys(caller_of(request, Scope.ADMIN))
-        query_of(request, queries.Nothing)
+        query_of(request, queries.EmptyQuery)
         return await self._workers.call(self._list)
 
     def _list(self) -> Response:
         state = self._engine.snapshot_state()
-        found = [service_models.SnapshotFile(CURRENT, state.size_bytes, None, state.unsaved)]
+        found = [service_responses.SnapshotFile(CURRENT, state.size_bytes, None, state.unsaved)]
         for name, path in self._archives().items():
             status = path.stat()
-            found.append(service_models.SnapshotFile(name, status.st_size, status.st_mtime_ns // 1_000_000, None))
+            found.append(service_responses.SnapshotFile(name, status.st_size, status.st_mtime_ns // 1_000_000, None))
         return responses.of_value({"snapshots": found})
 
     def _archives(self) -> dict[str, Path]:
@@ -55,7 +55,7 @@ class Snapshots:
     async def create(self, request: Request) -> Response:
         """Put a copy by."""
         for_all_keys(caller_of(request, Scope.ADMIN))
-        query_of(request, queries.Nothing)
+        query_of(request, queries.EmptyQuery)
         if self._engine.snapshot_state().path == IN_MEMORY:
             raise Problem(
                 409, "snapshot-in-memory",
@@ -70,7 +70,7 @@ class Snapshots:
     async def verify(self, request: Request) -> Response:
         """Check one."""
         for_all_keys(caller_of(request, Scope.ADMIN))
-        query_of(request, queries.Nothing)
+        query_of(request, queries.EmptyQuery)
         name = request.path_params["name"]
         if name == CURRENT:
             return self._runner.start("verify", self._verify_current)
@@ -99,26 +99,26 @@ def _named(path: Path) -> str:
 def operations(workers: WorkerThreads, runner: OperationRunner) -> list[Operation]:
     """The operations."""
     snapshots = Snapshots(workers, runner)
-    begun = {202: Success("It is under way: watch it at Location.", service_models.LongOperation, ("Location",))}
+    begun = {202: Success("It is under way: watch it at Location.", service_responses.LongOperation, ("Location",))}
     watch = {
         202: {"watch": {"operationId": "getOperation", "parameters": {"id": "$response.body#/id"}}},
     }  # fmt: skip
     return [
         Operation(
             "GET", "/v1/snapshots", "listSnapshots", snapshots.list, Scope.ADMIN, "Snapshots of this instance",
-            {200: Success("The one in use, and archived copies, newest first.", service_models.Snapshots)},
+            {200: Success("The one in use, and archived copies, newest first.", service_responses.Snapshots)},
             tag="service",
-            query=queries.Nothing,
+            query=queries.EmptyQuery,
         ),
         Operation(
             "POST", "/v1/snapshots", "createSnapshot", snapshots.create, Scope.ADMIN, "Put a copy of the snapshot by",
             begun, "Flushed, copied, and kept beside it with its digest.", tag="service", problems=(409,), links=watch,
-            query=queries.Nothing,
+            query=queries.EmptyQuery,
         ),
         Operation(
             "POST", "/v1/snapshots/{name}/verify", "verifySnapshot", snapshots.verify, Scope.ADMIN,
             "Whether a snapshot is sound", begun,
             "An archived copy is compared with its digest; for `current` the whole log is folded anew, and compared"
-            " with what this instance shows.", tag="service", problems=(404,), links=watch, query=queries.Nothing,
+            " with what this instance shows.", tag="service", problems=(404,), links=watch, query=queries.EmptyQuery,
         ),
     ]  # fmt: skip

@@ -7,7 +7,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lastseen.api import queries, service_models
+from lastseen.api import queries, service_responses
+from lastseen.api.paths import STATISTICS
 from lastseen.api.positions import HEADER, positions_text
 from lastseen.api.problems import Problem
 from lastseen.auth.caller import Caller, Scope
@@ -18,7 +19,7 @@ from lastseen.http.operation import Operation, Success
 from lastseen.http.requests import query_of
 from lastseen.http.worker_threads import WorkerThreads
 
-_THREADS: dict[service_models.ProjectionName, str] = {
+_THREADS: dict[service_responses.ProjectionName, str] = {
     "live_view": "follow",
     "snapshot": "flush",
     "history": "flush",
@@ -44,13 +45,13 @@ class ServiceStatistics:
     async def statistics(self, request: Request) -> Response:
         """Counters and gauges."""
         for_all_keys(caller_of(request, Scope.READ))
-        query_of(request, queries.Nothing)
+        query_of(request, queries.EmptyQuery)
         return responses.of_value(await self._workers.call(self._engine.statistics))
 
     async def projections(self, request: Request) -> Response:
         """Every projection."""
         for_all_keys(caller_of(request, Scope.READ))
-        query_of(request, queries.Nothing)
+        query_of(request, queries.EmptyQuery)
         return await self._workers.call(self._projections)
 
     def _projections(self) -> Response:
@@ -68,12 +69,12 @@ class ServiceStatistics:
             for number, (checkpoint, digest) in engine.checkpoints().items():
                 if number in lags:
                     partitions.append(
-                        service_models.PartitionState(
+                        service_responses.PartitionState(
                             number, checkpoint, digest, lags[number].records, lags[number].ms / 1000
                         )
                     )
         snapshot = engine.snapshot_state()
-        lag: dict[service_models.ProjectionName, tuple[int | None, int | None]] = {
+        lag: dict[service_responses.ProjectionName, tuple[int | None, int | None]] = {
             "live_view": (behind, behind_ms),
             "snapshot": (snapshot.unsaved, snapshot.age_ms),
         }
@@ -87,20 +88,20 @@ class ServiceStatistics:
 
     def _state(
         self,
-        name: service_models.ProjectionName,
+        name: service_responses.ProjectionName,
         error: LastseenError | None,
         has_stopped: bool,
         events: int | None,
         ms: int | None,
-    ) -> service_models.ProjectionState:
+    ) -> service_responses.ProjectionState:
         if has_stopped:
             phase = "stopped"
         elif error is not None:
             phase = "retrying"
         else:
             phase = "catching_up" if name == "live_view" and events else "live"
-        failure = None if error is None else service_models.Failure(type(error).__name__, str(error))
-        return service_models.ProjectionState(name, phase, events, None if ms is None else ms / 1000, failure)
+        failure = None if error is None else service_responses.Failure(type(error).__name__, str(error))
+        return service_responses.ProjectionState(name, phase, events, None if ms is None else ms / 1000, failure)
 
 
 def operations(workers: WorkerThreads) -> list[Operation]:
@@ -109,13 +110,13 @@ def operations(workers: WorkerThreads) -> list[Operation]:
     only_all = "For tokens that see all keys; others get 403."
     return [
         Operation(
-            "GET", "/v1/statistics", "readStatistics", handlers.statistics, Scope.READ, "Counters and gauges",
+            "GET", STATISTICS, "readStatistics", handlers.statistics, Scope.READ, "Counters and gauges",
             {200: Success("What has happened so far, counted.", dict[str, Any])}, only_all, tag="service",
-            query=queries.Nothing,
+            query=queries.EmptyQuery,
         ),
         Operation(
             "GET", "/v1/projections", "readProjections", handlers.projections, Scope.READ, "How each projection stands",
-            {200: Success("Phase, lag and last error of each.", service_models.Projections, ("Position",))}, only_all,
-            tag="service", query=queries.Nothing,
+            {200: Success("Phase, lag and last error.", service_responses.Projections, ("Position",))}, only_all,
+            tag="service", query=queries.EmptyQuery,
         ),
     ]  # fmt: skip

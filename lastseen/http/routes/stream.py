@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from lastseen.api import queries
+from lastseen.api.paths import EVENT_STREAM
 from lastseen.api.problems import Problem
 from lastseen.auth.caller import Scope
 from lastseen.engine.errors import LastseenError
@@ -133,7 +134,7 @@ class Streams:
     async def listen(self, request: Request) -> Response:
         """Listen."""
         caller = caller_of(request, Scope.READ)
-        query = query_of(request, queries.Listening)
+        query = query_of(request, queries.StreamQuery)
         prefix = narrow_prefix(caller.prefix, query.prefix)
         if prefix is None:
             caller_of(request, Scope.READ, query.prefix)  # says why
@@ -165,11 +166,11 @@ def operations(workers: WorkerThreads) -> list[Operation]:
     streams = Streams(workers)
     return [
         Operation(
-            "GET", "/v1/events/stream", "streamEvents", streams.listen, Scope.READ, "What takes effect, as it happens",
+            "GET", EVENT_STREAM, "streamEvents", streams.listen, Scope.READ, "What takes effect, as it happens",
             {200: Success("Facts, each a CloudEvent on one line of `data`.", str, media_type="text/event-stream")},
             "Server-sent events, for an `EventSource`. The id of an event is its place in the log: a client that"
             " connects again, here or elsewhere, before or after a restart, goes on behind the last event it has had,"
             " without a gap and without a repeat. Without an id the stream begins now.",
-            query=queries.Listening, headers=("Last-Event-ID",), problems=(409,), tag="events",
+            query=queries.StreamQuery, headers=("Last-Event-ID",), problems=(409,), tag="events",
         ),
     ]  # fmt: skip

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from lastseen.api import models
+from lastseen.api.paths import TOUCHES
 from lastseen.api.positions import HEADER, positions_text
-from lastseen.api.problems import Problem, members_of, problem_of
+from lastseen.api.problems import Problem, document_of, problem_of
+from lastseen.api.requests import TouchManyRequest
+from lastseen.api.responses import AppliedTouch, RefusedTouch, SentTouch, TouchResults
 from lastseen.auth.caller import Caller, Scope
 from lastseen.engine.errors import LastseenError
 from lastseen.engine.session import SessionView
@@ -35,7 +36,7 @@ class ManyTouches:
         return await self._workers.call(self._touch, caller, content)
 
     def _touch(self, caller: Caller, content: bytes) -> Response:
-        body = decoded(content or b"{}", models.Touches)
+        body = decoded(content or b"{}", TouchManyRequest)
         keys = body.keys
         if caller.prefix:
             # Keys of others are refused before anything is looked up.
@@ -44,29 +45,29 @@ class ManyTouches:
             results = [_result_of(next(touched)) if caller.covers(key) else _FORBIDDEN for key in keys]
         else:
             results = [_result_of(each) for each in self._engine.touch_many(keys, wait=body.wait)]
-        partitions = {result.position[0] for result in results if isinstance(result, models.Applied)}
+        partitions = {result.position[0] for result in results if isinstance(result, AppliedTouch)}
         reached = positions_text(self._engine.reached(partition) for partition in sorted(partitions))
         return responses.of_value(
             {"results": results}, 200 if body.wait == "applied" else 202, {HEADER: reached} if reached else None
         )
 
 
-_SENT = models.Sent()
+_SENT = SentTouch()
 
 
-def _refused(problem: Problem) -> models.Refused:
-    return models.Refused(msgspec.convert(members_of(problem), models.ProblemDocument))
+def _refused(problem: Problem) -> RefusedTouch:
+    return RefusedTouch(document_of(problem))
 
 
 _FORBIDDEN = _refused(Problem(403, "forbidden", OTHER_KEYS))
 
 
-def _result_of(touched: SessionView | LastseenError | None) -> models.Applied | models.Sent | models.Refused:
+def _result_of(touched: SessionView | LastseenError | None) -> AppliedTouch | SentTouch | RefusedTouch:
     if touched is None:
         return _SENT
     if isinstance(touched, LastseenError):
         return _refused(problem_of(touched))
-    return models.Applied(
+    return AppliedTouch(
         touched.session_id, touched.version, touched.last_active_at_ms, touched.deadline_ms, touched.position
     )
 
@@ -76,14 +77,14 @@ def operations(workers: WorkerThreads) -> list[Operation]:
     handlers = ManyTouches(workers)
     return [
         Operation(
-            "POST", "/v1/touches", "touchSessions", handlers.touch, Scope.TOUCH, "Report activity of many sessions",
+            "POST", TOUCHES, "touchSessions", handlers.touch, Scope.TOUCH, "Report activity of many sessions",
             {
-                200: Success("A result for each key, in their order.", models.TouchResults, ("Position",)),
+                200: Success("A result for each key, in their order.", TouchResults, ("Position",)),
                 202: Success("The same for `wait` = `appended` or `none`: refusals are told, the rest is on its way.",
-                            models.TouchResults),
+                            TouchResults),
             },
             "One append for all. A key that is refused does not keep the others from being touched.",
-            body=models.Touches, needs_body=True, body_example={"keys": ["telegram:1", "telegram:2"]},
+            body=TouchManyRequest, needs_body=True, body_example={"keys": ["telegram:1", "telegram:2"]},
             problems=(415,), tag="activity",
         ),
     ]  # fmt: skip

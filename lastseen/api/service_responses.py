@@ -1,4 +1,4 @@
-"""The JSON about the service itself: plans, projections, long work, snapshots."""
+"""The bodies of responses about the service itself: plans, projections, operations, snapshots."""
 
 from __future__ import annotations
 
@@ -6,43 +6,44 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from lastseen.api.models import AtMs
+from lastseen.api.fields import AtMs
 
 
-class DueRow(Struct):
+class DueRow(Struct, frozen=True):
     """A session that a plan ends."""
 
     key: str
     session_id: str
     partition: int
-    reason: Annotated[str, Meta(description="Why: `idle`, `max_age`, `suspend_ttl` or `capacity`.")]
+    reason: Annotated[str, Meta(description="`idle`, `max_age`, `suspend_ttl` or `capacity`.")]
     deadline_ms: AtMs
     version: int
     outcome: Annotated[
-        str | None, Meta(description="Of an applied plan: `ended`, or `kept` where it was used since. Else null.")
+        Literal["ended", "kept"] | None,
+        Meta(description="In an applied plan: `ended`, or `kept` if the session was used in between. Otherwise null."),
     ]
 
 
-class SparedRow(Struct):
-    """A session that is older than those that end, and is spared."""
+class SparedRow(Struct, frozen=True):
+    """A session that a plan spares although it is older than those that end."""
 
     key: str
     session_id: str
     partition: int
-    guard: Annotated[str, Meta(description="What spares it: `suspended`, or `held` by a job.")]
+    guard: Annotated[str, Meta(description="The reason: it is `suspended`, or `held` by a job.")]
     over_since_ms: Annotated[int | None, Meta(description="When its idle limit would have ended it.")]
 
 
-class PrunePlan(Struct):
-    """What would end, or what has ended."""
+class PrunePlan(Struct, frozen=True):
+    """The sessions that would end; in an applied plan, those that have ended."""
 
-    plan: Annotated[str, Meta(description="For `apply`, within 10 minutes, once, on this instance.")]
+    plan: Annotated[str, Meta(description="Its name for `apply`: valid once, for 10 minutes, on this instance.")]
     applied: bool
     due: list[DueRow]
     """Soonest due first, at most 10,000."""
     due_total: int
     spared: list[SparedRow]
-    """Longest over first, about 1,000 at most."""
+    """Longest overdue first, about 1,000 at most."""
     spared_total: int
 
 
@@ -51,50 +52,52 @@ OperationKind = Literal["archive", "verify"]
 
 
 class Failure(Struct):
-    """What went wrong."""
+    """The error of something that failed."""
 
     error: str
     detail: str
 
 
 class ProjectionState(Struct):
-    """How one projection stands."""
+    """The state of one projection."""
 
     name: ProjectionName
-    phase: Annotated[str, Meta(description="`live`, `catching_up`, `retrying` after the error, or `stopped` for good.")]
+    phase: Annotated[
+        str, Meta(description="`live`, `catching_up`, `retrying` after the error, or `stopped` permanently.")
+    ]
     lag_events: Annotated[
         int | None,
-        Meta(description="Records, or for the snapshot sessions, that it does not show yet; null where none is known."),
+        Meta(description="Records (for the snapshot: sessions) that it does not show yet; null if unknown."),
     ]
-    lag_seconds: Annotated[float | None, Meta(description="For how long the first of them has waited, at the most.")]
+    lag_seconds: Annotated[float | None, Meta(description="How long the first of them has waited, at most.")]
     last_error: Failure | None
 
 
 class PartitionState(Struct):
-    """How far one partition has been folded."""
+    """How far one partition is folded."""
 
     partition: int
     checkpoint: Annotated[int, Meta(description="The next offset to read.")]
-    digest: Annotated[str, Meta(description="Over all records before it, with their verdicts.")]
+    digest: Annotated[str, Meta(description="The digest of all records before it, with their verdicts.")]
     lag_events: int
     lag_seconds: float
 
 
 class Projections(Struct):
-    """How each projection stands, and each partition."""
+    """The state of each projection and of each partition."""
 
     projections: list[ProjectionState]
     partitions: list[PartitionState]
 
 
 class LongOperation(Struct):
-    """A piece of long work."""
+    """An operation that takes longer than a request."""
 
     id: str
     kind: OperationKind
     status: Literal["running", "done", "failed"]
     started_at_ms: AtMs
-    done: Annotated[int, Meta(description="Progress: so much of `total`, both 0 while that is not known.")] = 0
+    done: Annotated[int, Meta(description="Progress, out of `total`; both are 0 while the total is unknown.")] = 0
     total: int = 0
     ended_at_ms: int | None = None
     result: dict[str, Any] | None = None
@@ -102,7 +105,7 @@ class LongOperation(Struct):
 
 
 class LongOperations(Struct):
-    """The operations that are remembered."""
+    """The operations that the instance remembers."""
 
     operations: list[LongOperation]
 
@@ -113,7 +116,9 @@ class SnapshotFile(Struct):
     name: Annotated[str, Meta(examples=["current", "archive-3"])]
     size_bytes: int
     created_at_ms: int | None
-    unsaved_sessions: Annotated[int | None, Meta(description="Of the current one: changed since its last flush.")]
+    unsaved_sessions: Annotated[
+        int | None, Meta(description="Of the current one: the sessions that changed since its last flush.")
+    ]
 
 
 class Snapshots(Struct):
@@ -123,7 +128,7 @@ class Snapshots(Struct):
 
 
 class ProblemType(Struct):
-    """A kind of problem."""
+    """A kind of problem, and what it means."""
 
     type: Annotated[str, Meta(examples=["/problems/session-ended"])]
     meaning: str

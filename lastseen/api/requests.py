@@ -1,0 +1,97 @@
+"""The bodies of requests, with their bounds. They are read strictly: an unknown field is refused.
+
+A client leaves out what has its default value.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from lastseen.api.fields import Attributes, Holder, Key, Limit, Reason, SessionId
+from lastseen.engine.session import MAX_LIMIT_MS
+
+MAX_TOUCHES = 10_000
+
+
+class Limits(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """The limits of a session, in milliseconds; null disables one."""
+
+    idle_ttl_ms: Limit | None = None
+    max_age_ms: Limit | None = None
+    suspend_ttl_ms: Limit | None = None
+    touch_precision_ms: Annotated[int, Meta(ge=0, le=MAX_LIMIT_MS)] = 0
+    max_hold_ms: Limit | None = 3_600_000
+    max_messages: Annotated[int, Meta(gt=0, le=1_000_000)] | None = 1000
+
+
+class OpenRequest(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A session to open; with `if_exists` = `refuse`, one to create."""
+
+    key: Key
+    attributes: Attributes | None = None
+    policy: Limits | None = None
+    if_exists: Literal["open", "refuse"] = "open"
+
+
+class TouchRequest(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Activity. May carry a merge patch of the attributes (RFC 7396), one message and new limits."""
+
+    session_id: SessionId | None = None
+    attributes: Attributes | None = None
+    message: Annotated[Any, Meta(description="Any JSON value, at most 64 KiB.")] = None
+    policy: Limits | None = None
+
+
+class ReasonRequest(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """The reason for a change, and the session that it is pinned to."""
+
+    reason: Reason | None = None
+    session_id: SessionId | None = None
+
+
+class HoldRequest(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A lease to take or to renew."""
+
+    holder: Holder
+    lease_ms: Annotated[int, Meta(gt=0, le=MAX_LIMIT_MS)] = 60_000
+    session_id: SessionId | None = None
+
+
+class ReleaseRequest(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A lease to release."""
+
+    holder: Holder
+    session_id: SessionId | None = None
+
+
+class RotateRequest(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """The new session's attributes and limits; those that are left out carry over."""
+
+    reason: Reason = "rotated"
+    attributes: Attributes | None = None
+    policy: Limits | None = None
+    session_id: SessionId | None = None
+
+
+class CloseRequest(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """The reason for the end of a session, and the session that it is pinned to."""
+
+    reason: Reason = "deleted"
+    session_id: SessionId | UnsetType = UNSET
+
+
+class TouchManyRequest(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """Sessions to touch in one append."""
+
+    keys: Annotated[list[str], Meta(min_length=1, max_length=MAX_TOUCHES, description="One touch for each, in order.")]
+    wait: Literal["applied", "appended", "none"] = "applied"
+
+
+class PruneRequest(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """With `apply`, the plan to execute; without it, a plan is made."""
+
+    apply: (
+        Annotated[str, Meta(min_length=1, max_length=100, description="The `plan` of an earlier response.")] | None
+    ) = None
