@@ -122,6 +122,6 @@ def check_serving() -> None:
     """Raise `InvalidSetting` where the libraries of the service are not installed."""
     from importlib.util import find_spec
 
-    missing = [name for name in ("fastapi", "uvicorn", "httptools", "structlog") if find_spec(name) is None]
+    missing = [name for name in ("fastapi", "uvicorn", "httptools") if find_spec(name) is None]
     if missing:
         raise InvalidSetting(f"the service needs {', '.join(missing)}: install lastseen[service]")

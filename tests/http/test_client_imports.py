@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-SERVER_LIBRARIES = ("fastapi", "starlette", "uvicorn", "prometheus_client", "httptools", "structlog")
+SERVER_LIBRARIES = ("fastapi", "starlette", "uvicorn", "prometheus_client", "httptools")
 PROGRAM = """
 import sys
 
