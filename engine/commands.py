@@ -9,34 +9,44 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-import msgspec
-
 from lastseen.engine import events, own_events
 from lastseen.engine.arguments import attributes_of, check_wait, key_and_id
 from lastseen.engine.clock import Clock, iso_from_ms
 from lastseen.engine.codec import check_key, checked
-from lastseen.engine.errors import InvalidEvent, LastseenError, VersionConflict, shown
+from lastseen.engine.errors import LastseenError, VersionConflict
 from lastseen.engine.fire_and_forget import FireAndForget
 from lastseen.engine.hold import Hold
 from lastseen.engine.identifiers import new_event_id, new_event_ids, new_session_id
-from lastseen.engine.log.port import Log, Message
-from lastseen.engine.merge_patch import merge_patch
+from lastseen.engine.log.port import Message
+from lastseen.engine.preconditions import check_merged, is_coalesced, live_session
 from lastseen.engine.refusals import refusal
 from lastseen.engine.session import Policy, Session, SessionView
 from lastseen.engine.session_engine import ATTEMPTS, Decided, SessionEngine, Wait, verdict_of
 from lastseen.engine.verdicts import Verdict
-from lastseen.engine.view import Fold, PartitionState, View
+from lastseen.engine.view import PartitionState, View
 
 E = TypeVar("E", bound=events.SessionEvent)
 _tuple = tuple.__new__
 """Makes a named tuple in half the time that its class takes."""
 
 
-class Commands(SessionEngine):
-    """The session commands, for callers that name themselves `source` and live by `policy` unless told otherwise."""
+class Commands:
+    """The session commands, for callers that name themselves `source` and use `policy` unless they give another."""
 
-    def __init__(self, log: Log, view: View, fold: Fold, clock: Clock, *, source: str, policy: Policy) -> None:
-        super().__init__(log, view, fold, clock, FireAndForget(log, source, clock))
+    def __init__(
+        self,
+        loop: SessionEngine,
+        view: View,
+        clock: Clock,
+        fire_and_forget: FireAndForget,
+        *,
+        source: str,
+        policy: Policy,
+    ) -> None:
+        self._loop = loop
+        self._view = view
+        self._clock = clock
+        self._fire_and_forget = fire_and_forget
         self._source = source
         self._policy = policy
 
@@ -55,7 +65,7 @@ class Commands(SessionEngine):
                 return None
             return self._created(key, now_ms, attributes, policy)
 
-        opened = self._run(key, make, may_skip=lambda session, now_ms: not session.is_due(now_ms))
+        opened = self._loop.run(key, make, may_skip=lambda session, now_ms: not session.is_due(now_ms))
         return found[0] if opened is None else opened
 
     def create(
@@ -68,7 +78,9 @@ class Commands(SessionEngine):
     ) -> SessionView:
         """Begin a session. Raises `SessionExists` if one lives under the key, or the id was used before."""
         return _present(
-            self._run(key, lambda now_ms, *_: self._created(key, now_ms, attributes, policy, session_id=session_id))
+            self._loop.run(
+                key, lambda now_ms, *_: self._created(key, now_ms, attributes, policy, session_id=session_id)
+            )
         )
 
     def rotate(
@@ -100,14 +112,14 @@ class Commands(SessionEngine):
                 carried: Mapping[str, Any] | None = carried,
                 version: int | None = read_at_version,
             ) -> events.Created:
-                session = self._live(key, session, session_id, now_ms, partition)
+                session = live_session(key, session, session_id, now_ms, partition)
                 return self._created(
                     key, now_ms, carried, session.policy if policy is None else policy,
                     replaces=session.session_id, reason=reason, if_version=version,
                 )  # fmt: skip
 
             try:
-                return _present(self._run(key, make, pinned=session_id is not None or read_at_version is not None))
+                return _present(self._loop.run(key, make, pinned=session_id is not None or read_at_version is not None))
             except VersionConflict:
                 # What is to be carried over has changed since it was read.
                 if if_version is not None or attempt == ATTEMPTS - 1:
@@ -139,13 +151,15 @@ class Commands(SessionEngine):
             self._touch_without_waiting(key, session_id)
             return None
         if attributes is not None:
-            self._check_merged(key, attributes)
+            current = self._peek(key)
+            if current is not None:
+                check_merged(current, attributes)
         unwritten: list[SessionView] = []
 
         def make(now_ms: int, session: Session | None, partition: PartitionState) -> events.Touched | Decided | None:
-            session = self._live(key, session, session_id, now_ms, partition)
+            session = live_session(key, session, session_id, now_ms, partition)
             if is_plain and session.suspended_at_ms is None:
-                if _is_coalesced(session, now_ms):
+                if is_coalesced(session, now_ms):
                     unwritten[:] = [self._view.show(partition.number, session)]
                     return None
                 event_id = new_event_id(now_ms)
@@ -165,7 +179,7 @@ class Commands(SessionEngine):
             )  # fmt: skip
 
         pinned = session_id is not None or if_version is not None
-        view = self._run(key, make, pinned=pinned, wait=wait, may_skip=_is_coalesced if is_plain else None)
+        view = self._loop.run(key, make, pinned=pinned, wait=wait, may_skip=is_coalesced if is_plain else None)
         return unwritten[0] if unwritten and wait == "applied" else view
 
     def update(
@@ -188,7 +202,7 @@ class Commands(SessionEngine):
         touched.
         """
         check_wait(wait)
-        self._check_open()
+        self._loop.check_open()
         results: list[SessionView | LastseenError | None] = []
         places: list[int] = []
         event_ids: list[str] = []
@@ -205,7 +219,7 @@ class Commands(SessionEngine):
                 except LastseenError as error:
                     results.append(error)
                     continue
-                if _is_coalesced(session, now_ms):
+                if is_coalesced(session, now_ms):
                     results.append(self._view.show(partition, session))
                     continue
                 event_id = next(fresh_ids)
@@ -215,20 +229,20 @@ class Commands(SessionEngine):
                 places.append(len(results))
                 results.append(None)
         if wait != "applied":
-            self._send(messages, wait)
+            self._loop.send(messages, wait)
             return results
-        answers = self.append_and_answer(messages, event_ids)
+        answers = self._loop.append_and_answer(messages, event_ids)
         for place, message, answer in zip(places, messages, answers, strict=True):
             verdict = verdict_of(answer)
             results[place] = answer.session if verdict is Verdict.APPLIED else refusal(verdict, message.key)
         return results
 
     def _touch_without_waiting(self, key: str, session_id: str | None) -> None:
-        self._check_open()
+        self._loop.check_open()
         now_ms = self._clock.now_ms()
         with self._view.lock:
             partition, session = self._touchable(key, session_id, now_ms)
-            if _is_coalesced(session, now_ms):
+            if is_coalesced(session, now_ms):
                 return
         self._fire_and_forget.add(partition, key, session.session_id)
 
@@ -236,7 +250,7 @@ class Commands(SessionEngine):
         """The partition and the session of a key that can be touched. The caller holds the view's lock."""
         check_key(key)
         partition = self._view.partition_of(key)
-        session = self._live(key, partition.find(key), session_id, now_ms, partition)
+        session = live_session(key, partition.find(key), session_id, now_ms, partition)
         if session.suspended_at_ms is not None:
             raise refusal(Verdict.SUSPENDED, key)
         return partition.number, session
@@ -312,24 +326,11 @@ class Commands(SessionEngine):
         data: Callable[[str], Any],
     ) -> SessionView | None:
         def make(now_ms: int, session: Session | None, partition: PartitionState) -> events.SessionEvent:
-            named = self._live(key, session, session_id, now_ms, partition).session_id
+            named = live_session(key, session, session_id, now_ms, partition).session_id
             event: events.SessionEvent = self._event(kind, key, now_ms, lambda: data(named))
             return event
 
-        return self._run(key, make, pinned=session_id is not None or if_version is not None)
-
-    def _live(
-        self, key: str, session: Session | None, session_id: str | None, now_ms: int, partition: PartitionState
-    ) -> Session:
-        """The session that a command is about; the typed error if it is not there."""
-        if session is None:
-            ended = session_id is not None and partition.has_ended(session_id)
-            raise refusal(Verdict.ENDED if ended else Verdict.NO_SESSION, key)
-        if session.is_due(now_ms):
-            raise refusal(Verdict.ENDED, key)
-        if session_id is not None and session.session_id != session_id:
-            raise refusal(Verdict.ENDED if partition.has_ended(session_id) else Verdict.STALE_SESSION, key)
-        return session
+        return self._loop.run(key, make, pinned=session_id is not None or if_version is not None)
 
     def _created(
         self,
@@ -369,30 +370,7 @@ class Commands(SessionEngine):
             session = partition.find(key)
             return None if session is None else self._view.show(partition.number, session)
 
-    def _check_merged(self, key: str, patch: Mapping[str, Any]) -> None:
-        """Refuse a patch after which the attributes would be larger than they may be."""
-        current = self._peek(key)
-        if current is None:
-            return
-        try:
-            size = len(msgspec.json.encode(merge_patch(dict(current.attributes), dict(patch))))
-        except (TypeError, ValueError, RecursionError):
-            return  # the event's own check says what is wrong with it
-        if size > events.MAX_ATTRIBUTES_BYTES:
-            raise InvalidEvent(
-                f"session key {shown(key)}: with this patch its attributes would take {size} bytes of JSON, and the"
-                f" limit is {events.MAX_ATTRIBUTES_BYTES}; delete some (set them to None), or keep the rest elsewhere"
-            )
-
 
 def _present(view: SessionView | None) -> SessionView:
     assert view is not None, "an applied record of a live session leaves a session"
     return view
-
-
-def _is_coalesced(session: Session, now_ms: int) -> bool:
-    """Whether a plain touch is so soon after the last that the policy does not write it."""
-    precision_ms = session.policy.touch_precision_ms
-    return (
-        precision_ms > 0 and session.suspended_at_ms is None and 0 <= now_ms - session.last_active_at_ms < precision_ms
-    )

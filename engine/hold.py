@@ -18,7 +18,7 @@ _LONGEST_SLEEP_MS = 3_600_000
 
 
 class Hold:
-    """Keeps a session held while its block runs. Made by `SessionEngine.hold`.
+    """Keeps a session held while its block runs. Made by `Commands.hold`.
 
     A thread renews the lease when a third of it is over. If a renewal is refused, because the session ended say, the
     block goes on, and `lost` tells why.

@@ -15,6 +15,7 @@ from operator import attrgetter
 from typing import Any, Literal, NamedTuple, Protocol
 
 from lastseen.engine.errors import InvalidSetting, NotOwner, shown
+from lastseen.engine.log.port import Position
 from lastseen.engine.partitioner import partition_of
 from lastseen.engine.session import AttributeSource, Session, SessionView, Status
 from lastseen.projections.partition import Partition
@@ -92,6 +93,23 @@ class LiveView:
         """The partitions whose state is kept here."""
         present = self.present
         return [partition for partition in self.partitions if partition.number in present]
+
+    def has_reached(self, position: Position) -> bool:
+        """Whether the record at `position` is folded. Raises `InvalidSetting` where no such record can be."""
+        if not 0 <= position.partition < len(self.partitions) or position.offset < 0:
+            raise InvalidSetting(
+                f"position {position.partition}:{position.offset}: the partitions are 0 to {len(self.partitions) - 1}"
+            )
+        return self.partitions[position.partition].checkpoint > position.offset
+
+    @property
+    def is_importing(self) -> bool:
+        """Whether the log is open for the import of a history that is not finished yet."""
+        return any(partition.importing for partition in self.partitions)
+
+    def log_time_ms(self) -> int:
+        """The latest log time of any partition."""
+        return max(partition.log_time_ms for partition in self.partitions)
 
     def show(self, partition: int, session: Session) -> SessionView:
         """A session as callers see it."""
@@ -180,7 +198,7 @@ class LiveView:
         now_ms: int,
         *,
         sort: Sort = "lru",
-        status: Status | None = None,
+        status: Status | str | None = None,
         prefix: str = "",
         owner: str | None = None,
         limit: int = 100,
@@ -194,8 +212,7 @@ class LiveView:
         """
         if sort not in SORTS:
             raise InvalidSetting(f"sort = {shown(sort)}: give one of {', '.join(SORTS)}")
-        if status is not None and not isinstance(status, Status):
-            raise InvalidSetting(f"status = {shown(status)}: give active or suspended")
+        wanted = _status_of(status)
         for name, text in (("prefix", prefix), ("owner", owner)):
             if not isinstance(text, str) and (name, text) != ("owner", None):
                 raise InvalidSetting(f"{name} = {shown(text)}: give text")
@@ -208,7 +225,7 @@ class LiveView:
         fitting = (
             (place(session), partition.number, tie(session), partition, session)
             for partition, session in self._all(owner, prefix)
-            if (status is None or session.status is status)
+            if (wanted is None or session.status is wanted)
             and session.key.startswith(prefix)
             and not session.is_due(now_ms)
         )
@@ -250,6 +267,15 @@ _PLACES: dict[Sort, Callable[[Session], int]] = {
     "deadline": lambda session: session.deadline_ms() or _NEVER_MS,
     "created": lambda session: session.created_at_ms,
 }
+
+
+def _status_of(status: Status | str | None) -> Status | None:
+    if status is None or isinstance(status, Status):
+        return status
+    try:
+        return Status(status)
+    except ValueError:
+        raise InvalidSetting(f"status = {shown(status)}: give active or suspended") from None
 
 
 def _encode_cursor(place: tuple[int, int, int]) -> str:

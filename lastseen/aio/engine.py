@@ -17,7 +17,8 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from lastseen.aio.hold import AsyncHold
 from lastseen.aio.subscription import AsyncSubscription
 from lastseen.aio.touch_batch import TouchBatch
-from lastseen.embedded.engine import Engine, Progress
+from lastseen.embedded.engine import Engine
+from lastseen.embedded.maintenance import Progress
 from lastseen.embedded.opening import open_engine
 from lastseen.engine.clock import Clock, SystemClock
 from lastseen.engine.errors import EngineClosed, LastseenError, LogUnavailable

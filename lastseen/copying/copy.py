@@ -30,7 +30,7 @@ from lastseen.copying.comparison import (
     told_endings,
 )
 from lastseen.copying.copy_plan import CopyFigures, CopyScript, opening_of
-from lastseen.embedded.engine import Progress
+from lastseen.embedded.maintenance import Progress
 from lastseen.embedded.offline import existing_log_path
 from lastseen.engine import lifecycle
 from lastseen.engine.clock import Clock, SystemClock

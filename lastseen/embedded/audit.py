@@ -15,7 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from lastseen.embedded.engine import Engine, Progress
+from lastseen.embedded.engine import Engine
+from lastseen.embedded.maintenance import Progress
 from lastseen.embedded.offline import (
     HISTORY_COPY,
     copy_database,

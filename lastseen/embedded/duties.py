@@ -26,14 +26,11 @@ _logger = logging.getLogger("lastseen")
 class EngineDuties:
     """What one engine has to do with the others on its log."""
 
-    def __init__(
-        self, log: Log, settings: Settings, view: LiveView, outbox: Outbox | None, changed: Callable[[], None]
-    ) -> None:
+    def __init__(self, log: Log, settings: Settings, view: LiveView, outbox: Outbox | None) -> None:
         self._log = log if isinstance(log, SharedLog) else None
         self._settings = settings
         self._view = view
         self._outbox = outbox
-        self._changed = changed
         self._all = frozenset(range(log.partitions))
         self._membership: Duties | None = None
         self._fact_publisher: FactPublisher | None = None
@@ -42,8 +39,11 @@ class EngineDuties:
         self._is_closed = False
         self._ends: list[int] = []
 
-    def begin(self) -> None:
-        """Take on duties; the engine has caught up with the log. Raises `LogError`."""
+    def begin(self, changed: Callable[[], None]) -> None:
+        """Take on duties; the engine has caught up with the log. `changed` is called when they change.
+
+        Raises `LogError`.
+        """
         if self._log is None:
             return
         if self._outbox is not None:
@@ -51,7 +51,7 @@ class EngineDuties:
             self._publisher = Publisher(self._log, self._view, self._outbox, self._fact_publisher, self.owned)
         settings = self._settings
         if settings.prune or settings.view == "owned" or self._publisher is not None:
-            self._membership = self._log.join(settings.group, settings.member, settings.address, self._changed)
+            self._membership = self._log.join(settings.group, settings.member, settings.address, changed)
 
     def owned(self) -> frozenset[int]:
         """The partitions that are ours to prune and to publish."""
@@ -59,6 +59,10 @@ class EngineDuties:
             return self._all
         duties = self._membership
         return frozenset() if duties is None or self._is_closed else duties.owned()
+
+    def performed(self) -> frozenset[int]:
+        """The partitions for which this engine performs the owner's duties: those that it owns and answers for."""
+        return self.owned() & self._view.served
 
     def announced_by_us(self) -> frozenset[int]:
         """The partitions for which we may announce expiries: those that we own, or all, if we take no share and are

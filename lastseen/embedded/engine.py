@@ -2,149 +2,115 @@
 
 from __future__ import annotations
 
+import builtins
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from lastseen.embedded.background import FOLLOW_EVERY_S, BackgroundThreads
+from lastseen.embedded import introspection
+from lastseen.embedded.background import BackgroundThreads
 from lastseen.embedded.duties import EngineDuties
 from lastseen.embedded.garbage_collection import freeze_after_start
-from lastseen.embedded.introspection import Meters, Observed
-from lastseen.embedded.lag import LogWatch
-from lastseen.embedded.loading import holds_owned, load
-from lastseen.embedded.memory_pressure import MemoryPressure
-from lastseen.embedded.memory_relief import MemoryRelief
+from lastseen.embedded.introspection import Meters, SnapshotState
+from lastseen.embedded.lag import Lag, LogWatch
+from lastseen.embedded.loading import load
+from lastseen.embedded.maintenance import Maintenance, Progress
 from lastseen.embedded.metered_log import MeteredLog
-from lastseen.embedded.owned_partitions import OwnedPartitions
 from lastseen.embedded.past import PastReads
-from lastseen.embedded.settings import Settings, duration_ms
+from lastseen.embedded.settings import Settings
 from lastseen.engine.clock import Clock
 from lastseen.engine.codec import check_key
-from lastseen.engine.errors import EngineClosed, InvalidEvent, InvalidSetting, LastseenError, shown
+from lastseen.engine.commands import Commands
+from lastseen.engine.errors import EngineClosed, InvalidEvent, LastseenError, shown
+from lastseen.engine.fire_and_forget import FireAndForget
 from lastseen.engine.log.port import Log, Position
-from lastseen.engine.session import Session, SessionView, Status
-from lastseen.projections.bodies import Body, BodyId, Message
+from lastseen.engine.log.port import Message as LogMessage
+from lastseen.engine.session import SessionView, Status
+from lastseen.engine.session_engine import SessionEngine
+from lastseen.engine.view import Answer
+from lastseen.projections.bodies import Message
+from lastseen.projections.body_reads import BodyReads
+from lastseen.projections.explain import Explanation
+from lastseen.projections.facts import Fact
 from lastseen.projections.follower import Follower
+from lastseen.projections.history import Entry, SessionSpan
 from lastseen.projections.live_view import LiveView, Page, Sort, Unused
 from lastseen.projections.pruner import Plan, Pruner
 from lastseen.projections.spared import Guarded, guarded
 from lastseen.projections.subscriptions import Subscription, Subscriptions
 
 _logger = logging.getLogger("lastseen")
-_tuple = tuple.__new__
-"""Makes a named tuple in half the time that its class takes."""
-Progress = Callable[[int, int], None]
-"""Told, while the log is read at the start, how many records are folded and how many there are."""
 
 
-HEAVY_RECORDS = 20_000
-HEAVY_SESSIONS = 200_000
-"""How much may wait for a flush during the start."""
-
-
-class Engine(PastReads, Observed):
-    """A session lifecycle engine on one log: the commands, the reads, and the upkeep behind them.
+class Engine(Commands):
+    """A session lifecycle engine on one log: the commands, the reads, and the tasks behind them.
 
     Safe to call from many threads. Use it as a context manager, or call `shutdown` when you are done.
     """
 
     def __init__(self, log: Log, clock: Clock, settings: Settings, progress: Progress | None = None) -> None:
-        self._settings = settings
-        state = load(log, settings)
+        self._is_closed = False
+        self._closing = threading.Lock()
+        self._state = state = load(log, settings)
         self.notes: list[str] = state.notes
         """Sentences on what was damaged at the start, and what was used in its place."""
         for note in state.notes:
             _logger.warning("%s", note)
-        self._statistics, self._bodies = state.statistics, state.bodies
-        self._snapshot, self._history = state.snapshot, state.history
-        self._views = LiveView(state.partitions, self, threading.Lock())
+        view_lock = threading.Lock()
+        self._body_reads = BodyReads(state.bodies, state.snapshot, view_lock, self._check_open)
+        self._views = view = LiveView(state.partitions, self._body_reads, view_lock)
         self._subscriptions = Subscriptions()
-        self._background = BackgroundThreads(self._views, clock, settings.max_sessions, self.owned)
-        on_record = [self._bodies.on_record, self._subscriptions.on_record]
+        self._duties = EngineDuties(log, settings, view, state.outbox)
+        view.owner_address = self._duties.known_owner
+        self._background = BackgroundThreads(view, clock, settings.max_sessions, self._duties.performed)
+        on_record = [state.bodies.on_record, self._subscriptions.on_record]
         if state.outbox is not None:
             on_record.append(state.outbox.on_record)
         self._follower = Follower(
-            log,
-            self._views,
-            [self._snapshot, self._history, self._statistics, self._background],
-            on_record,
+            log, view, [state.snapshot, state.history, state.statistics, self._background], on_record
         )
-        self._duties = EngineDuties(log, settings, self._views, state.outbox, self._background.wake_pruner)
-        self._views.owner_address = self._duties.known_owner
-        metered = MeteredLog(log)
-        self.meters = Meters(metered, LogWatch(log, self._views.present_partitions), clock.now_ms())
+        self._log = MeteredLog(log)
+        self.meters = Meters(self._log, LogWatch(log, view.present_partitions), clock.now_ms())
+        """What the engine measures of itself."""
+        fire_and_forget = FireAndForget(self._log, settings.source, clock)
         super().__init__(
-            metered, self._views, self._follower, clock, source=settings.source, policy=settings.default_policy()
+            SessionEngine(self._log, view, self._follower, clock, fire_and_forget, self._check_open),
+            view,
+            clock,
+            fire_and_forget,
+            source=settings.source,
+            policy=settings.default_policy(),
         )
         self._pruner = Pruner(
-            self._views,
-            self.append_and_fold,
+            view,
+            self._loop.append_and_fold,
             source=settings.source,
             max_sessions=settings.max_sessions,
             owned=self._duties.announced_by_us,
         )
-        self._memory_relief = MemoryRelief(MemoryPressure(settings.max_memory_bytes), self._bodies, self._views.lock)
-        self._bodies.call_every(self._memory_relief.step_bytes(settings.max_body_bytes), self._background.request_flush)
-        self._owned_partitions = (
-            OwnedPartitions(
-                log, self._views, self._follower, state, self._duties.owned, self._flush, self._flush_if_heavy
-            )
-            if holds_owned(log, settings)
-            else None
-        )
-        self._archive_every_ms = (
-            None if settings.archive_interval is None else duration_ms("archive_interval", settings.archive_interval)
-        )
-        self._archived_at_ms = clock.now_ms()
-        self._closing = threading.Lock()
-        self._is_closed = False
+        self._maintenance = Maintenance(
+            settings, clock, log, state=state, view=view, follower=self._follower, duties=self._duties,
+            pruner=self._pruner, background=self._background, meters=self.meters, check_open=self._check_open,
+        )  # fmt: skip
+        self._past = PastReads(self._log, state.history, view, self._now_ms, self._check_open)
+        self._start(settings, progress)
+
+    def _start(self, settings: Settings, progress: Progress | None) -> None:
         try:
-            self._catch_up(progress)
+            self._maintenance.catch_up(progress)
             if settings.freeze:
                 freeze_after_start()
-            self._duties.begin()
+            self._duties.begin(self._background.wake_pruner)
         except BaseException:
             self._duties.close()
-            self._snapshot.close()
-            self._history.close()
+            self._state.close()
             raise
         if settings.background:
-            self._background.start(
-                follow=self._follow,
-                follow_every_s=0 if self._duties.waits else FOLLOW_EVERY_S,
-                flush=self._maintain,
-                flush_every_s=duration_ms("snapshot_interval", settings.snapshot_interval) / 1000,
-                prune=self._prune_in_background if settings.prune else None,
-                publish=self._duties.publish if self._duties.publishes else None,
-            )
+            self._maintenance.start()
 
-    def _catch_up(self, progress: Progress | None) -> None:
-        """Fold all that the log holds, keeping memory bounded on the way."""
-        while True:
-            ends = self._log.end_offsets()
-            total = sum(ends)
-            for partition in self._views.present_partitions():
-                end = ends[partition.number]
-                while partition.checkpoint < end:
-                    self._follower.advance(partition.number, end)
-                    self._flush_if_heavy()
-                    if progress is not None:
-                        progress(sum(other.checkpoint for other in self._views.partitions), total)
-            if ends == self._log.end_offsets():
-                return
-
-    def _flush_if_heavy(self) -> None:
-        if (
-            self._background.take_flush_request()
-            or self._history.unsaved() >= HEAVY_RECORDS
-            or self._snapshot.unsaved() >= HEAVY_SESSIONS
-        ):
-            self.flush()
-            self._memory_relief.shed()
-
-    # ── reads: none of them touches; those of the past stand in `past_reads` ──
+    # ── reads of the live view: none of them touches ──
 
     def get(self, key: str) -> SessionView | None:
         """The session that lives under `key`, or `None`. Raises `InvalidKey`."""
@@ -171,11 +137,6 @@ class Engine(PastReads, Observed):
 
         Raises `InvalidSetting` for an unknown sort, status, limit or cursor.
         """
-        if isinstance(status, str):
-            try:
-                status = Status(status)
-            except ValueError:
-                raise InvalidSetting(f"status = {shown(status)}: give active or suspended") from None
         return self._views.list(
             self._now_ms(), sort=sort, status=status, prefix=prefix, owner=owner, limit=limit, cursor=cursor
         )
@@ -203,10 +164,7 @@ class Engine(PastReads, Observed):
     def messages(self, key: str) -> Sequence[Message]:
         """The newest messages of the live session under `key`, oldest first; `history` and `as_of` have the rest."""
         session = self.get(key)
-        if session is None:
-            return []
-        body_id = BodyId(session.partition, session.born_offset)
-        return list(self._bodies.read(body_id, self._snapshot, self._views.lock).messages.values())
+        return [] if session is None else self._body_reads.messages(session.partition, session.born_offset)
 
     def subscribe(self) -> Subscription:
         """Facts from now on, as they happen: an iterator and a context manager."""
@@ -223,10 +181,7 @@ class Engine(PastReads, Observed):
 
     def has_reached(self, position: Position) -> bool:
         """Whether this engine shows what the record at `position` did. Raises `InvalidSetting` where none can be."""
-        if not 0 <= position.partition < len(self._views.partitions) or position.offset < 0:
-            last = len(self._views.partitions) - 1
-            raise InvalidSetting(f"position {position.partition}:{position.offset}: the partitions are 0 to {last}")
-        return self._views.partitions[position.partition].checkpoint > position.offset
+        return self._views.has_reached(position)
 
     def wait_for(self, position: Position, timeout_s: float) -> bool:
         """Wait until this engine shows what the record at `position` did; whether it does. Raises `LogError`."""
@@ -238,19 +193,61 @@ class Engine(PastReads, Observed):
         self._follower.catch_up(position)
         return True
 
-    # ── what machines share ──
-
     def owner_of(self, key: str) -> str | None:
         """The address of the engine that owns the partition of `key`, if it gave one. Raises `LogUnavailable`."""
         check_key(key)
         return self._duties.owner_of(self._views.number_of(key))
 
-    # ── upkeep ──
+    # ── the past: reads of the history and of the log ──
 
-    def _follow(self) -> None:
-        if self._owned_partitions is not None and self._owned_partitions.adjust():
-            self._background.wake_pruner()
-        self._duties.follow(self._follower)
+    def history(self, key: str, *, after_offset: int = -1, limit: int = 1_000) -> Sequence[Entry]:
+        """Every record of a key with its verdict, in the order of the log; a page of `limit` after `after_offset`."""
+        return self._past.history(key, after_offset=after_offset, limit=limit)
+
+    def session_spans(self, key: str, *, after_offset: int = -1, limit: int = 1_000) -> Sequence[SessionSpan]:
+        """How each session of a key began and ended."""
+        return self._past.session_spans(key, after_offset=after_offset, limit=limit)
+
+    def last_session_span(self, key: str) -> SessionSpan | None:
+        """How the latest session of a key began, and how it ended if it has; `None` if there never was one.
+
+        A session that is due has ended at its deadline, for the reason of its limit, though no record says so yet.
+        """
+        return self._past.last_session_span(key)
+
+    def explain(self, key: str) -> Explanation:
+        """Why the session under `key` lives, and until when; or why it ended, and by which record."""
+        return self._past.explain(key)
+
+    def as_of(self, key: str, at: int | Position) -> SessionView | None:
+        """The session that lived under `key` at a log time in milliseconds, or right after the record at a position.
+
+        Costs a read of the key's records up to there. Raises `LogMismatch` if the log does not hold them, or has no
+        such position, and `InvalidSetting` for what is neither a time nor a position.
+        """
+        return self._past.as_of(key, at)
+
+    def messages_as_of(self, key: str, at: int | Position) -> Sequence[Message]:
+        """The newest messages of the session that lived under `key` then: the transcript of an ended session too."""
+        return self._past.messages_as_of(key, at)
+
+    def facts_between(self, partition: int, from_offset: int, to_offset: int) -> Iterator[Fact]:
+        """The facts of a partition's records from one offset up to, not including, another, in their order.
+
+        They are made again from log and history, and are those that subscribers received. Raises `LogMismatch` where
+        the log does not go back so far, and `SnapshotError`.
+        """
+        return self._past.facts_between(partition, from_offset, to_offset)
+
+    def refold(self, progress: Callable[[int, int], None] | None = None) -> Sequence[str]:
+        """Fold the log anew, and compare with what this engine folded; returns sentences on what differs.
+
+        Reads the whole log, and takes the memory of another live view meanwhile. `progress` is called with how many
+        records are folded and how many there are. Raises `LogError`.
+        """
+        return self._past.refold(progress)
+
+    # ── background tasks, for callers that run them themselves ──
 
     def refresh(self) -> int:
         """Fold what other processes have written; returns how many records. Raises `LogError`."""
@@ -274,86 +271,96 @@ class Engine(PastReads, Observed):
         """Sessions that would be over by now, were they not suspended or held. Costs a look at every live session."""
         return guarded(self._views, self._now_ms(), limit, prefix)
 
-    def _prune_in_background(self) -> int:
-        if self.is_importing:
-            return 0  # the history that is being imported says itself what ended when
-        self._follower.catch_up()
-        return len(self._pruner.run(self._clock.now_ms()).due)
-
     def flush(self) -> int:
         """Write the history and the snapshot; returns how many sessions were written. Raises `SnapshotError`."""
         self._check_open()
-        return self._flush()
-
-    def _flush(self) -> int:
-        if self._follower.is_torn:
-            # What an interrupted fold left behind must not be kept: the next start folds it from the log.
-            self._follower.check()
-        now_ms = self._clock.now_ms()
-        with self.meters.flushes.timed():
-            written = self._snapshot.flush(
-                self._views.present_partitions(), self._statistics, self._bodies, self._history, self._views.lock
-            )
-        self.meters.saved_at_ms = now_ms
-        return written
+        return self._maintenance.flush()
 
     def archive(self) -> str | None:
-        """Put a verified copy of the snapshot by; returns where. `None` if the snapshot is in memory."""
-        self.flush()
-        return self._snapshot.archive()
+        """Write a verified copy of the snapshot; returns its path, or `None` if the snapshot is in memory.
 
-    def _maintain(self) -> None:
+        Raises `SnapshotError`.
+        """
+        return self._maintenance.archive()
+
+    def append_and_answer(self, messages: Sequence[LogMessage], event_ids: Sequence[str]) -> Sequence[Answer]:
+        """Append the events of many sessions at once; the answers, in their order. Raises `LogError`.
+
+        `messages` hold events with these ids. The fold judges each by itself.
+        """
+        return self._loop.append_and_answer(messages, event_ids)
+
+    # ── introspection: nothing here changes anything ──
+
+    @property
+    def log_identity(self) -> str:
+        """Names the engine's log: another one, or the same one made anew, has another."""
+        return self._log.identity
+
+    def now_ms(self) -> int:
+        """The time by this engine's clock."""
+        return self._clock.now_ms()
+
+    def held(self) -> frozenset[int]:
+        """The partitions whose sessions this engine answers for: all, or with `view="owned"` those that it owns."""
+        return self._views.served
+
+    def owned(self) -> frozenset[int]:
+        """The partitions for which this engine does the owner's duties: it announces expiries and publishes facts."""
+        return self._duties.performed()
+
+    def statistics(self) -> dict[str, Any]:
+        """Counters and gauges as plain JSON values."""
+        return introspection.statistics_of(self._state, self._views, self._pruner)
+
+    def expiry_lags(self) -> builtins.list[int]:
+        """How many expiries were late by up to each of `projections.statistics.EXPIRY_LAG_BOUNDS_MS`, and by more."""
+        with self._views.lock:
+            return self._state.statistics.expiry_lags()
+
+    def checkpoints(self) -> dict[int, tuple[int, str]]:
+        """For each partition the next offset to read, and the digest of all before it in hexadecimal."""
+        return introspection.checkpoints_of(self._views)
+
+    def health(self) -> dict[str, LastseenError]:
+        """The error of each background thread that fails at the moment; empty if all work."""
+        return dict(self._background.failures)
+
+    def obstacle(self) -> LastseenError | None:
+        """Why this engine can answer nothing more, if so: it has shut down, or its fold has stopped for good."""
         try:
-            self._save()
-        finally:
-            self._relieve_memory()
+            self._check_open()
+        except LastseenError as error:
+            return error
+        return None
 
-    def _save(self) -> None:
-        if self._duties.publishes and "publish" not in self._background.failures:
-            # What others have been told need not be kept for them.
-            self._duties.publish()
-        now_ms = self._clock.now_ms()
-        self.meters.watch.sample(now_ms)
-        if self._snapshot.unsaved() or self._history.unsaved():
-            self.flush()
-        self.meters.saved_at_ms = now_ms
-        if self._archive_every_ms is not None and now_ms - self._archived_at_ms >= self._archive_every_ms:
-            self._archived_at_ms = now_ms
-            self.archive()
+    def lags(self) -> builtins.list[Lag]:
+        """How far each partition held here is behind the log. Raises `LogError` where the log does not answer."""
+        return self.meters.watch.look(self._clock.now_ms())
 
-    def _relieve_memory(self) -> None:
-        may_end = self._settings.evict_on_pressure and not self.is_importing
-        self._memory_relief.make_room(self._evict_for_memory if may_end else None)
+    def log_ends(self) -> builtins.list[int]:
+        """For each partition the offset of its next record, asked of the log itself. Raises `LogError`."""
+        return self._log.end_offsets()
 
-    def _evict_for_memory(self) -> None:
-        now_ms = self._clock.now_ms()
-        self._pruner.execute(self._pruner.plan_memory(now_ms, max(self.count() // 20, 1)), now_ms)
+    def snapshot_state(self) -> SnapshotState:
+        """How the snapshot stands: where it is, its size, and how far it lags behind."""
+        return introspection.snapshot_state_of(self._state.snapshot, self.meters, self._clock.now_ms())
+
+    def memory_share(self) -> float:
+        """Resident memory as a share of the limit that is set, or of the cgroup's; 0 where either is unknown."""
+        return self._maintenance.memory_relief.pressure.share()
 
     def _now_ms(self) -> int:
         """The time by which reads judge deadlines: while history is being imported, the history's own."""
         self._check_open()
-        if self.is_importing:
-            return max(partition.log_time_ms for partition in self._views.partitions)
+        if self._views.is_importing:
+            return self._views.log_time_ms()
         return self._clock.now_ms()
 
     @property
     def is_importing(self) -> bool:
         """Whether the log is open for the import of a history that is not finished yet."""
-        return any(partition.importing for partition in self._views.partitions)
-
-    # ── attributes (`live_view.Attributes`) ──
-
-    def in_memory(self, partition: int, session: Session) -> Mapping[str, Any] | None:
-        """The attributes of a session, if they are in memory."""
-        return self._bodies.in_memory(_tuple(BodyId, (partition, session.born_offset)))
-
-    def load(self, partition: int, session: Session) -> Mapping[str, Any]:
-        """The attributes of a session, from the snapshot if they have left memory."""
-        self._check_open()
-        return self._body(partition, session).attributes
-
-    def _body(self, partition: int, session: Session) -> Body:
-        return self._bodies.read(BodyId(partition, session.born_offset), self._snapshot, self._views.lock)
+        return self._views.is_importing
 
     # ── the end ──
 
@@ -368,12 +375,11 @@ class Engine(PastReads, Observed):
         self._subscriptions.close()
         self._duties.close()
         try:
-            self._flush()
+            self._maintenance.flush()
         except LastseenError as error:
             _logger.warning("the last flush failed, the next start reads more of the log: %s", error)
         finally:
-            self._snapshot.close()
-            self._history.close()
+            self._state.close()
             self._log.close()
 
     def _check_open(self) -> None:

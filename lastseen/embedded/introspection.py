@@ -1,4 +1,4 @@
-"""What those who run an engine ask of it: figures, what fails, how far it is behind. Nothing here changes anything."""
+"""Figures of a running engine: what it measures, its statistics, its snapshot. Nothing here changes anything."""
 
 from __future__ import annotations
 
@@ -6,22 +6,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lastseen.embedded.background import BackgroundThreads
-from lastseen.embedded.duties import EngineDuties
 from lastseen.embedded.histogram import Durations
-from lastseen.embedded.lag import Lag, LogWatch
-from lastseen.embedded.memory_relief import MemoryRelief
+from lastseen.embedded.lag import LogWatch
+from lastseen.embedded.loading import State
 from lastseen.embedded.metered_log import MeteredLog
-from lastseen.embedded.settings import Settings
-from lastseen.engine.commands import Commands
-from lastseen.engine.errors import LastseenError
-from lastseen.projections.bodies import Bodies
-from lastseen.projections.history import History
 from lastseen.projections.live_view import LiveView
 from lastseen.projections.pruner import Pruner
 from lastseen.projections.snapshot import Snapshot
 from lastseen.projections.snapshot_file import IN_MEMORY
-from lastseen.projections.statistics import Statistics
 
 
 class Meters:
@@ -47,91 +39,32 @@ class SnapshotState(NamedTuple):
     """For how long it has lagged behind what is folded, at the most; 0 if it holds all."""
 
 
-class Observed(Commands):
-    """The commands, and what can be asked about the engine that carries them out."""
-
-    _settings: Settings
-    _statistics: Statistics
-    _bodies: Bodies
-    _snapshot: Snapshot
-    _history: History
-    _views: LiveView
-    _pruner: Pruner
-    _background: BackgroundThreads
-    _memory_relief: MemoryRelief
-    _duties: EngineDuties
-    meters: Meters
-    """What is measured on the way."""
-
-    def now_ms(self) -> int:
-        """The time by this engine's clock."""
-        return self._clock.now_ms()
-
-    def held(self) -> frozenset[int]:
-        """The partitions whose sessions this engine answers for: all, or with `view="owned"` those that it owns."""
-        return self._views.served
-
-    def owned(self) -> frozenset[int]:
-        """The partitions for which this engine does the owner's duties: it announces expiries and publishes facts."""
-        return self._duties.owned() & self._views.served
-
-    def statistics(self) -> dict[str, Any]:
-        """Counters and gauges as plain JSON values."""
-        with self._views.lock:
-            report = self._statistics.report(self._views.partitions)
-            report["bodies"] = {
-                "bytes": self._bodies.whole_bytes,
-                "hits": self._bodies.hits,
-                "misses": self._bodies.misses,
-                "evictions": dict(self._bodies.evictions),
-            }
-        report["pruner"] = {
-            "runs": self._pruner.runs,
-            "announced": self._pruner.announced,
-            "spared": dict(self._pruner.spared),
+def statistics_of(state: State, view: LiveView, pruner: Pruner) -> dict[str, Any]:
+    """Counters and gauges as plain JSON values."""
+    bodies = state.bodies
+    with view.lock:
+        report = state.statistics.report(view.partitions)
+        report["bodies"] = {
+            "bytes": bodies.whole_bytes,
+            "hits": bodies.hits,
+            "misses": bodies.misses,
+            "evictions": dict(bodies.evictions),
         }
-        return report
+    report["pruner"] = {"runs": pruner.runs, "announced": pruner.announced, "spared": dict(pruner.spared)}
+    return report
 
-    def expiry_lags(self) -> list[int]:
-        """How many expiries were late by up to each of `projections.statistics.EXPIRY_LAG_BOUNDS_MS`, and by more."""
-        with self._views.lock:
-            return self._statistics.expiry_lags()
 
-    def checkpoints(self) -> dict[int, tuple[int, str]]:
-        """For each partition the next offset to read, and the digest of all before it in hexadecimal."""
-        with self._views.lock:
-            return {part.number: (part.checkpoint, part.digest.hex()) for part in self._views.partitions}
+def checkpoints_of(view: LiveView) -> dict[int, tuple[int, str]]:
+    """For each partition the next offset to read, and the digest of all before it in hexadecimal."""
+    with view.lock:
+        return {part.number: (part.checkpoint, part.digest.hex()) for part in view.partitions}
 
-    def health(self) -> dict[str, LastseenError]:
-        """What goes wrong in the background at the moment, by thread; empty if all is well."""
-        return dict(self._background.failures)
 
-    def obstacle(self) -> LastseenError | None:
-        """Why this engine can answer nothing more, if so: it has shut down, or its fold has stopped for good."""
-        try:
-            self._check_open()
-        except LastseenError as error:
-            return error
-        return None
-
-    def lags(self) -> list[Lag]:
-        """How far each partition held here is behind the log. Raises `LogError` where the log does not answer."""
-        return self.meters.watch.look(self._clock.now_ms())
-
-    def log_ends(self) -> list[int]:
-        """For each partition the offset of its next record, asked of the log itself: it answers, or this raises
-        `LogError`."""
-        return self._log.end_offsets()
-
-    def snapshot_state(self) -> SnapshotState:
-        """How the snapshot stands: where it is, its size, and how far it lags behind."""
-        unsaved = self._snapshot.unsaved()
-        age_ms = max(self._clock.now_ms() - self.meters.saved_at_ms, 0) if unsaved else 0
-        return SnapshotState(self._snapshot.path, size_of(self._snapshot.path), unsaved, age_ms)
-
-    def memory_share(self) -> float:
-        """Resident memory as a share of the limit that is set, or of the cgroup's; 0 where either is unknown."""
-        return self._memory_relief.pressure.share()
+def snapshot_state_of(snapshot: Snapshot, meters: Meters, now_ms: int) -> SnapshotState:
+    """How the snapshot stands at `now_ms`."""
+    unsaved = snapshot.unsaved()
+    age_ms = max(now_ms - meters.saved_at_ms, 0) if unsaved else 0
+    return SnapshotState(snapshot.path, size_of(snapshot.path), unsaved, age_ms)
 
 
 def size_of(path: str) -> int:

@@ -35,6 +35,11 @@ class State:
     notes: list[str]
     """Sentences on what was damaged or missing, and what was used in its place."""
 
+    def close(self) -> None:
+        """Close the files."""
+        self.snapshot.close()
+        self.history.close()
+
 
 def places(log: Log, settings: Settings) -> tuple[str, str]:
     """Where the snapshot and the history are: beside an SQLite log, else in memory, unless it is said."""

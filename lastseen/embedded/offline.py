@@ -13,7 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import unquote
 
-from lastseen.embedded.engine import Engine, Progress
+from lastseen.embedded.engine import Engine
+from lastseen.embedded.maintenance import Progress
 from lastseen.embedded.opening import open_engine
 from lastseen.engine.errors import InvalidSetting, LogUnavailable, shown
 from lastseen.engine.log.sqlite.file import FAILURES

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lastseen.embedded.engine import Engine, Progress
+from lastseen.embedded.engine import Engine
+from lastseen.embedded.maintenance import Progress
 from lastseen.embedded.settings import Settings
 from lastseen.engine.clock import Clock, SystemClock
 from lastseen.engine.log import open_log

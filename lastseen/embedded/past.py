@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from lastseen.engine.codec import check_key
 from lastseen.engine.log.port import Log, Position
@@ -21,15 +20,20 @@ from lastseen.projections.refold import differences
 class PastReads:
     """The reads of an engine that go beyond the live view: they look into the history file, and into the log."""
 
-    _log: Log
-    _history: History
-    _views: LiveView
-
-    if TYPE_CHECKING:
-
-        def get(self, key: str) -> SessionView | None: ...
-        def _now_ms(self) -> int: ...
-        def _check_open(self) -> None: ...
+    def __init__(
+        self,
+        log: Log,
+        history: History,
+        view: LiveView,
+        now_ms: Callable[[], int],
+        check_open: Callable[[], None],
+    ) -> None:
+        """`now_ms` is the time by which reads judge deadlines; `check_open` raises `EngineClosed`."""
+        self._log = log
+        self._history = history
+        self._view = view
+        self._now_ms = now_ms
+        self._check_open = check_open
 
     def history(self, key: str, *, after_offset: int = -1, limit: int = 1_000) -> Sequence[Entry]:
         """Every record of a key with its verdict, in the order of the log; a page of `limit` after `after_offset`."""
@@ -50,8 +54,8 @@ class PastReads:
         life = self._history.last_session_span(key)
         if life is None or life.ended_at_ms is not None:
             return life
-        now_ms, partition = self._now_ms(), self._views.partition_of(key)
-        with self._views.lock:
+        now_ms, partition = self._now_ms(), self._view.partition_of(key)
+        with self._view.lock:
             session = partition.find(key)
             due_ms = None if session is None or session.session_id != life.session_id else session.deadline_ms()
             if session is None or due_ms is None or due_ms > now_ms:
@@ -61,7 +65,7 @@ class PastReads:
     def explain(self, key: str) -> Explanation:
         """Why the session under `key` lives, and until when; or why it ended, and by which record."""
         self._written_history(key)
-        session = self.get(key)
+        session = self._view.get(key, self._now_ms())
         last = None if session is None else self._history.entry_at(key, session.position.offset)
         return explain(
             key, self._now_ms(), session, last, self._history.last_session_span(key), self._history.last_entry(key)
@@ -81,11 +85,6 @@ class PastReads:
         past, found = self._past(key, at)
         return [] if found is None else list(past.body(found[0]).messages.values())
 
-    @property
-    def log_identity(self) -> str:
-        """Names the engine's log: another one, or the same one made anew, has another."""
-        return self._log.identity
-
     def facts_between(self, partition: int, from_offset: int, to_offset: int) -> Iterator[Fact]:
         """The facts of a partition's records from one offset up to, not including, another, in their order.
 
@@ -93,7 +92,7 @@ class PastReads:
         log does not go back so far, and `SnapshotError`.
         """
         self._check_open()
-        self._history.flush(self._views.present_partitions(), self._views.lock)
+        self._history.flush(self._view.present_partitions(), self._view.lock)
         return FactsReplay(partition, self._log, self._history).between(from_offset, to_offset)
 
     def refold(self, progress: Callable[[int, int], None] | None = None) -> Sequence[str]:
@@ -103,18 +102,18 @@ class PastReads:
         are folded and how many there are. Raises `LogError`.
         """
         self._check_open()
-        with self._views.lock:
-            wanted = {part.number: (part.checkpoint, part.digest) for part in self._views.present_partitions()}
+        with self._view.lock:
+            wanted = {part.number: (part.checkpoint, part.digest) for part in self._view.present_partitions()}
         return differences(self._log, wanted, progress)
 
     def _past(self, key: str, at: int | Position) -> tuple[KeyRefold, tuple[Session, SessionView] | None]:
         self._written_history(key)
-        past = KeyRefold(self._views.partition_of(key).number)
+        past = KeyRefold(self._view.partition_of(key).number)
         at_ms = past.fold_until(self._log, self._history, key, at)
         return past, None if at_ms is None else past.find(key, at_ms)
 
     def _written_history(self, key: str) -> None:
         check_key(key)
         self._check_open()
-        self._views.partition_of(key)  # what another engine holds, this one knows at best in part
-        self._history.flush(self._views.present_partitions(), self._views.lock)
+        self._view.partition_of(key)  # what another engine holds, this one knows at best in part
+        self._history.flush(self._view.present_partitions(), self._view.lock)

@@ -17,7 +17,7 @@ from typing import Any
 
 from lastseen.bulk.ordered_pages import records
 from lastseen.copying.copy import Copied, copy_log, is_made
-from lastseen.embedded.engine import Progress
+from lastseen.embedded.maintenance import Progress
 from lastseen.embedded.offline import existing_log_path
 from lastseen.engine import events
 from lastseen.engine.clock import Clock, SystemClock

@@ -21,7 +21,8 @@ import msgspec
 from pydantic import ValidationError
 
 from lastseen.bulk.resumable_writer import ScriptWriter
-from lastseen.embedded.engine import Engine, Progress
+from lastseen.embedded.engine import Engine
+from lastseen.embedded.maintenance import Progress
 from lastseen.embedded.offline import reading
 from lastseen.engine import events
 from lastseen.engine.clock import Clock, SystemClock, iso_from_ms

@@ -21,8 +21,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from lastseen.embedded.engine import Engine
 from lastseen.embedded.histogram import Durations
-from lastseen.embedded.introspection import Observed
 from lastseen.engine import events
 from lastseen.engine.errors import LastseenError
 from lastseen.engine.verdicts import Verdict
@@ -46,7 +46,7 @@ VOID_REASONS = tuple(verdict.label for verdict in Verdict if verdict is not Verd
 class EngineCollector(Collector):
     """Collects one engine's figures. Takes the view's lock for a moment; never asks a broker."""
 
-    def __init__(self, engine: Observed) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def collect(self) -> Iterator[Metric]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from lastseen.embedded.introspection import Observed
+from lastseen.embedded.engine import Engine
 from lastseen.engine.errors import LastseenError
 
 MOST_LAG_MS = 10_000
@@ -25,7 +25,7 @@ class Check(NamedTuple):
     """Whether an engine for which it fails must not be asked: reads stay right without some."""
 
 
-def checks(engine: Observed, is_leaving: Callable[[], bool] = lambda: False) -> Iterator[Check]:
+def checks(engine: Engine, is_leaving: Callable[[], bool] = lambda: False) -> Iterator[Check]:
     """Look at everything, a moment each; the log is asked, which may take as long as its time-outs.
 
     `is_leaving` says whether the service is shutting down.
@@ -45,7 +45,7 @@ def checks(engine: Observed, is_leaving: Callable[[], bool] = lambda: False) -> 
     yield Check("background", not failures, says or "works", is_needed=False)
 
 
-def _log(engine: Observed) -> Iterator[Check]:
+def _log(engine: Engine) -> Iterator[Check]:
     try:
         ends = engine.log_ends()
         lags = engine.lags()
@@ -64,7 +64,7 @@ def _log(engine: Observed) -> Iterator[Check]:
     yield Check("follower", has_caught_up, says)
 
 
-def _snapshot(engine: Observed) -> Check:
+def _snapshot(engine: Engine) -> Check:
     state, failure = engine.snapshot_state(), engine.health().get("flush")
     if failure is not None:
         return Check("snapshot", False, str(failure), is_needed=False)

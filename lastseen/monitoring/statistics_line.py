@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from lastseen.embedded.introspection import Observed
+from lastseen.embedded.engine import Engine
 from lastseen.engine.errors import LastseenError
 
 
-def statistics_line(engine: Observed) -> dict[str, Any]:
+def statistics_line(engine: Engine) -> dict[str, Any]:
     """An engine's figures, flat, for one log line. Ages in whole seconds; `None` where no session lives.
 
     Never names a session or a key. Raises nothing: what cannot be told is `None`.

@@ -19,7 +19,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lastseen.embedded.engine import Engine, Progress
+from lastseen.embedded.engine import Engine
+from lastseen.embedded.maintenance import Progress
 from lastseen.embedded.offline import files_of, log_path
 from lastseen.embedded.settings import Settings, duration_ms
 from lastseen.engine import lifecycle

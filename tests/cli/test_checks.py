@@ -77,7 +77,7 @@ def rewrite_session(log: Path, **fields: Any) -> None:
             assert getattr(session, name) != value
             setattr(session, name, value)
         record = Record(0, 0, 0, "key0", None)
-        engine._snapshot.follow(partition, [Outcome(record, None, Verdict.APPLIED, 0, session, None, None)])
+        engine._state.snapshot.follow(partition, [Outcome(record, None, Verdict.APPLIED, 0, session, None, None)])
 
 
 # ── all is well ──

@@ -42,8 +42,8 @@ class Stage:
         engine._background.stop()
         engine._subscriptions.close()
         engine._log.close()
-        engine._snapshot.close()
-        engine._history.close()
+        engine._state.snapshot.close()
+        engine._state.history.close()
 
     def end(self) -> None:
         """Shut every engine down."""
@@ -135,4 +135,4 @@ def do_something(engine: Engine, clock: ManualClock, choose: Random) -> None:
 def unsaved_bytes(engine: Engine) -> int:
     """What changes of bodies that wait for a flush take in memory."""
     with engine._views.lock:
-        return sum(each.cost_bytes() for each in engine._bodies._unsaved.values())
+        return sum(each.cost_bytes() for each in engine._state.bodies._unsaved.values())

@@ -144,7 +144,7 @@ def test_what_an_interrupt_left_behind_is_never_written(tmp_path: Path, monkeypa
     with lastseen.open_engine(url, clock=clock, background=False) as engine:
         engine.open("a")
         engine.flush()
-        monkeypatch.setattr(engine._snapshot, "follow", interrupted)
+        monkeypatch.setattr(engine._state.snapshot, "follow", interrupted)
         with pytest.raises(KeyboardInterrupt):
             engine.touch("a")
         monkeypatch.undo()

@@ -279,10 +279,10 @@ def test_hits_misses_and_evictions_are_counted_by_cause(on_disk: Stage) -> None:
     assert engine.get("key-0").attributes == {"text": "x" * 300}  # type: ignore[union-attr]
     assert counts() == (1, 1, {"capacity": 2})
     assert engine.statistics()["bodies"]["bytes"] <= 2_000
-    engine._memory_relief.pressure.limit_bytes = 1  # everything is too much
-    engine._maintain()
+    engine._maintenance.memory_relief.pressure.limit_bytes = 1  # everything is too much
+    engine._maintenance.save_and_relieve()
     assert counts()[2] == {"capacity": 2, "memory": 1}
-    engine._maintain()
+    engine._maintenance.save_and_relieve()
     assert counts()[2] == {"capacity": 2, "memory": 2}
     assert engine.statistics()["bodies"]["bytes"] == 0
     assert [engine.get(f"key-{n}").attributes["text"] for n in range(3)] == ["x" * 300] * 3  # type: ignore[union-attr]
@@ -295,8 +295,8 @@ def test_sessions_end_for_memory_only_where_that_is_asked_for(stage: Stage) -> N
         engine.open(f"key-{number:02}")
     engine.take_lease("key-00", "job", MIN)
     engine.suspend("key-01")
-    engine._memory_relief.pressure.limit_bytes = 1
-    engine._maintain()
+    engine._maintenance.memory_relief.pressure.limit_bytes = 1
+    engine._maintenance.save_and_relieve()
     gone = [f"key-{n:02}" for n in range(40) if engine.get(f"key-{n:02}") is None]
     assert gone == ["key-02", "key-03"]  # a twentieth, the least recently used, neither held nor parked
     assert engine.statistics()["ended"] == {"memory": 2}

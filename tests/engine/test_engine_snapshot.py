@@ -111,7 +111,7 @@ def test_an_ended_session_stays_ended_after_a_restart(on_disk: Stage) -> None:
 
 def full_disk(engine: Engine) -> Callable[[], object]:
     """The snapshot's disk is full; call the result to make room."""
-    connection = engine._snapshot._file._connection
+    connection = engine._state.snapshot._file._connection
     connection.execute(f"PRAGMA max_page_count = {connection.execute('PRAGMA page_count').fetchone()[0]}")
     return lambda: connection.execute("PRAGMA max_page_count = 1000000")
 
@@ -129,9 +129,9 @@ def failing(target: Any, name: str) -> Callable[[], object]:
 
 FAILURES: dict[str, Callable[[Engine], Callable[[], object]]] = {
     "disk full": full_disk,
-    "writing the sessions": lambda engine: failing(engine._snapshot._file, "write"),
-    "writing the bodies, in the middle": lambda engine: failing(engine._snapshot._file, "_write_messages"),
-    "writing the history": lambda engine: failing(engine._history, "_write"),
+    "writing the sessions": lambda engine: failing(engine._state.snapshot._file, "write"),
+    "writing the bodies, in the middle": lambda engine: failing(engine._state.snapshot._file, "_write_messages"),
+    "writing the history": lambda engine: failing(engine._state.history, "_write"),
 }
 
 
@@ -155,7 +155,7 @@ def test_a_flush_that_fails_loses_nothing_and_catches_up(name: str, body_bytes: 
         assert state_of(engine) == refolded(on_disk)
     mend()
     assert engine.flush() > 0
-    assert engine._snapshot.unsaved() == engine._history.unsaved() == 0
+    assert engine._state.snapshot.unsaved() == engine._state.history.unsaved() == 0
     live = state_of(engine)
     on_disk.crash(engine)
     again = on_disk.open()
@@ -166,19 +166,19 @@ def test_a_flush_that_fails_loses_nothing_and_catches_up(name: str, body_bytes: 
 def test_a_failed_flush_leaves_no_hole_in_the_history(on_disk: Stage) -> None:
     engine = on_disk.open()
     engine.create("ana")
-    write = engine._history._write
+    write = engine._state.history._write
 
     def fails_while_others_go_on(*_: object) -> None:
         engine.close("ana", reason="logout")
         engine.create("ana")
         raise sqlite3.OperationalError("disk I/O error")
 
-    engine._history._write = fails_while_others_go_on  # type: ignore[method-assign]
+    engine._state.history._write = fails_while_others_go_on  # type: ignore[method-assign]
     engine.close("ana")
     engine.create("ana")
     with pytest.raises(errors.SnapshotError, match="cannot be written"):
         engine.flush()
-    engine._history._write = write  # type: ignore[method-assign]
+    engine._state.history._write = write  # type: ignore[method-assign]
     assert [entry.name for entry in engine.history("ana")] == ["created", "closed", "created", "closed", "created"]
     assert [life.reason for life in engine.session_spans("ana")] == ["deleted", "logout", None]
 
@@ -187,7 +187,7 @@ def test_a_failed_last_flush_only_makes_the_next_start_longer(on_disk: Stage) ->
     engine = on_disk.open()
     grow(on_disk, engine, 8, 50)
     live = state_of(engine)
-    failing(engine._snapshot._file, "write")
+    failing(engine._state.snapshot._file, "write")
     engine.shutdown()
     again = on_disk.open()
     assert again.notes == []

@@ -207,10 +207,10 @@ def test_other_peoples_records_are_followed(on_disk: Stage) -> None:
 def test_what_changes_is_flushed_in_the_background(on_disk: Stage) -> None:
     engine = on_disk.open(background=True, snapshot_interval="5ms")
     engine.open(KEY)
-    wait_for(lambda: engine._snapshot.unsaved() == 0)
+    wait_for(lambda: engine._state.snapshot.unsaved() == 0)
     on_disk.crash(engine)
     again = on_disk.open()
-    assert again._snapshot.unsaved() == 0
+    assert again._state.snapshot.unsaved() == 0
     assert again.get(KEY) is not None
     assert again.notes == []
 
@@ -243,19 +243,19 @@ def test_a_failing_thread_says_so_and_goes_on(on_disk: Stage, monkeypatch: pytes
     monkeypatch.setattr("lastseen.embedded.background.RETRY_S", 0.01)
     engine = on_disk.open(background=True, snapshot_interval="5ms")
     engine.open(KEY)
-    wait_for(lambda: engine._snapshot.unsaved() == 0)
-    write = engine._snapshot._file.write
+    wait_for(lambda: engine._state.snapshot.unsaved() == 0)
+    write = engine._state.snapshot._file.write
 
     def fail(_: object) -> bool:
         raise sqlite3.OperationalError("database or disk is full")
 
-    monkeypatch.setattr(engine._snapshot._file, "write", fail)
+    monkeypatch.setattr(engine._state.snapshot._file, "write", fail)
     engine.touch(KEY)
     wait_for(lambda: isinstance(engine.health().get("flush"), errors.SnapshotError))
     assert engine.touch(KEY) is not None
-    monkeypatch.setattr(engine._snapshot._file, "write", write)
+    monkeypatch.setattr(engine._state.snapshot._file, "write", write)
     wait_for(lambda: engine.health() == {})
-    assert engine._snapshot.unsaved() == 0
+    assert engine._state.snapshot.unsaved() == 0
 
 
 def test_a_thread_outlives_an_error_that_nobody_thought_of(

@@ -50,7 +50,7 @@ class Gate:
         self.entered, self.go_on = threading.Event(), threading.Event()
         self.appended: list[int] = []
         self.log = engine._log
-        engine._log = self  # type: ignore[assignment]
+        engine._loop._log = self  # type: ignore[assignment]
         if is_open:
             self.go_on.set()
 
@@ -137,7 +137,7 @@ def test_a_session_that_changes_hands_meanwhile_is_decided_again(on_disk: Stage)
     other.refresh()
     between = LogBetween(engine._log)
     between.before_append.append(lambda: other.rotate(KEY))
-    engine._log = between  # type: ignore[assignment]
+    engine._loop._log = between  # type: ignore[assignment]
 
     async def story(batch: TouchBatch) -> None:
         session = await batch.touch(KEY)
@@ -195,7 +195,7 @@ def test_an_append_that_fails_is_everybodys_error(engine: Engine) -> None:
     engine.open("a")
     engine.open("b")
     between = LogBetween(engine._log)
-    engine._log = between  # type: ignore[assignment]
+    engine._loop._log = between  # type: ignore[assignment]
 
     def unavailable() -> None:
         raise LogUnavailable("the disk is full")
@@ -246,7 +246,7 @@ def test_what_comes_back_does_not_wait_for_the_disk(on_disk: Stage) -> None:
     async def story(batch: TouchBatch) -> None:
         session = await batch.touch(KEY)
         engine.flush()
-        engine._snapshot.close()
+        engine._state.snapshot.close()
         assert session.attributes == {"owner": "ana", "n": 7}
 
     run(engine, story)

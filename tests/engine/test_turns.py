@@ -58,9 +58,9 @@ class Crowd:
 
     def call(self, what: Callable[[], Any]) -> Future[Any]:
         """One more caller; returns once it waits for its turn."""
-        count = len(self.engine._turns)
+        count = len(self.engine._loop.turns.waiting)
         future = self._pool.submit(what)
-        eventually(lambda: len(self.engine._turns) != count or future.done(), every_s=0.0005)
+        eventually(lambda: len(self.engine._loop.turns.waiting) != count or future.done(), every_s=0.0005)
         return future
 
     def let_through(self) -> None:
@@ -103,7 +103,7 @@ def test_what_breaks_in_one_command_breaks_no_other(crowd: Crowd) -> None:
     def make(*_: Any) -> None:
         raise Unforeseen
 
-    broken = crowd.call(lambda: crowd.engine._run("b", make))
+    broken = crowd.call(lambda: crowd.engine._loop.run("b", make))
     made = crowd.call(lambda: crowd.engine.create("a"))
     crowd.let_through()
     assert isinstance(broken.exception(PATIENCE_S), Unforeseen)
@@ -119,7 +119,7 @@ def test_two_who_open_a_key_at_once_get_one_session(crowd: Crowd) -> None:
 def test_what_cannot_be_appended_fails_for_all_who_waited(crowd: Crowd) -> None:
     crowd.gate.fails = True
     waiting = [crowd.call(lambda key=key: crowd.engine.create(key)) for key in ("a", "b")]
-    silent = crowd.call(lambda: crowd.engine._run("alive", lambda *_: None))
+    silent = crowd.call(lambda: crowd.engine._loop.run("alive", lambda *_: None))
     crowd.let_through()
     assert silent.result(PATIENCE_S) is None, "who has nothing to write is not told of it"
     assert all(isinstance(each.exception(PATIENCE_S), LogUnavailable) for each in waiting)

@@ -29,7 +29,7 @@ url, told = sys.argv[1], int(sys.argv[2])
 engine = lastseen.open_engine(
     url, idle_ttl="1h", max_body_bytes=2**40, max_memory_bytes=told or None, snapshot_interval=INTERVAL
 )
-limit_bytes, highest, failures = engine._memory_relief.pressure.limit_bytes, 0.0, []
+limit_bytes, highest, failures = engine._maintenance.memory_relief.pressure.limit_bytes, 0.0, []
 
 def use(caller):
     try:
@@ -83,7 +83,7 @@ with lastseen.open_engine(url, background=False) as engine:
     work(engine)
     engine.flush()
     trim_heap()
-    print(json.dumps(int(engine.memory_share() * engine._memory_relief.pressure.limit_bytes)))
+    print(json.dumps(int(engine.memory_share() * engine._maintenance.memory_relief.pressure.limit_bytes)))
 """
 EVICT = """
 engine = lastseen.open_engine(

@@ -95,14 +95,14 @@ def test_sessions_end_once_and_again_only_when_the_process_has_grown(short: Give
     with lastseen.open_engine("memory://", background=False, evict_on_pressure=True) as engine:
         for number in range(100):
             engine.open(f"key-{number}")
-        engine._memory_relief.pressure = short  # type: ignore[assignment]
+        engine._maintenance.memory_relief.pressure = short  # type: ignore[assignment]
         left = [_after(engine, short, share) for share in (0.9, 0.9, 0.905, 0.95, 0.95, 0.7, 0.9, 0.9)]
     assert left == [95, 95, 95, 91, 91, 91, 87, 87]
 
 
 def _after(engine: Engine, short: Given, share: float) -> int:
     short.now = share
-    engine._maintain()
+    engine._maintenance.save_and_relieve()
     return engine.count()
 
 
@@ -111,12 +111,12 @@ def test_bodies_leave_memory_though_the_disk_takes_nothing(short: Given, monkeyp
         engine.open("key", attributes={"a": "x" * 1_000})
         engine.flush()
         engine.touch("key")
-        engine._memory_relief.pressure = short  # type: ignore[assignment]
+        engine._maintenance.memory_relief.pressure = short  # type: ignore[assignment]
         with monkeypatch.context() as patched:
-            patched.setattr(engine._snapshot, "flush", _refuse)
+            patched.setattr(engine._state.snapshot, "flush", _refuse)
             with pytest.raises(SnapshotError):
-                engine._maintain()
-        assert engine._bodies.whole_bytes == 0
+                engine._maintenance.save_and_relieve()
+        assert engine._state.bodies.whole_bytes == 0
 
 
 def _refuse(*_: object) -> None:

@@ -225,7 +225,7 @@ def test_the_cache_of_bodies(service: Service, engine: Engine) -> None:
     engine.open("key-0", attributes={"n": 1})
     engine.flush()
     engine.messages("key-0")
-    engine._bodies.shrink(0, "memory")
+    engine._state.bodies.shrink(0, "memory")
     engine.messages("key-0")
 
     told = service.told()

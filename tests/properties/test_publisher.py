@@ -21,9 +21,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from lastseen.engine.clock import ManualClock
 from lastseen.engine.commands import Commands
 from lastseen.engine.errors import LogCorrupt, LogUnavailable, Refused
+from lastseen.engine.fire_and_forget import FireAndForget
 from lastseen.engine.log.memory import MemoryLog
 from lastseen.engine.log.shared_log import OutboundRecord
 from lastseen.engine.session import Policy
+from lastseen.engine.session_engine import SessionEngine
 from lastseen.projections.facts import effect_of, facts_of, state_of
 from lastseen.projections.follower import Follower
 from lastseen.projections.live_view import LiveView
@@ -143,8 +145,10 @@ class OwnersComeAndGo(RuleBasedStateMachine):
         self.members = [self.join(), self.join()]
         view = LiveView([Partition(n) for n in range(PARTITIONS)], NoAttributes(), threading.Lock())  # type: ignore[arg-type]
         fold = Follower(self.log, view, [])
+        touches = FireAndForget(self.log, "/test", self.clock)
+        loop = SessionEngine(self.log, view, fold, self.clock, touches, check_open=lambda: None)
         self.commands = Commands(
-            self.log, view, fold, self.clock, source="/test", policy=Policy(idle_ttl_ms=60_000)
+            loop, view, self.clock, touches, source="/test", policy=Policy(idle_ttl_ms=60_000)
         )  # fmt: skip
         self.members[0].owned = frozenset(range(PARTITIONS))
         self.live([(key, "open") for key in KEYS])

@@ -52,7 +52,7 @@ def _heal(world: World) -> None:
     for member in brokers.group.members.values():
         member.hear()
     for node in world.nodes:
-        world.attempt(node, lambda engine: engine._follow())
+        world.attempt(node, lambda engine: engine._maintenance.follow())
 
 
 def _look_for_what_is_due(world: World, after_ms: int) -> None:
@@ -115,7 +115,7 @@ def _write_down(world: World) -> None:
             world.start(node)
         for reference, partition in zip(world.references, node.running._views.partitions, strict=True):
             is_held = node.holds(partition.number)
-            if is_held and state_of(partition, node.running._statistics) != reference.state():
+            if is_held and state_of(partition, node.running._state.statistics) != reference.state():
                 world.evidence.restored.append((node.number, f"partition {partition.number} at the end"))
         for key in keys:
             if node.holds(partition_of(key, world.plan.partitions)):

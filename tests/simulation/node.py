@@ -95,14 +95,14 @@ class Node:
         self.line = Line(self.brokers, self.number, self._draw, self._happened)
         with process(self._remembered):
             engine = Engine(self.line, self.clock, self._settings)
-            if engine._owned_partitions is not None:
-                engine._owned_partitions.adjust()
+            if engine._maintenance.owned_partitions is not None:
+                engine._maintenance.owned_partitions.adjust()
         self.starts += 1
         publisher = engine._duties._publisher
         assert publisher is not None
         publisher._outbox._max_kept = self.plan.outbox_limit
         publisher._monotonic_s = lambda: self.brokers.now_ms / 1000
-        engine._memory_relief.pressure = self.pressure  # type: ignore[assignment]
+        engine._maintenance.memory_relief.pressure = self.pressure  # type: ignore[assignment]
         self.engine = engine
         self.heard = engine.subscribe()
         self.heard_from = [partition.checkpoint for partition in engine._views.partitions]
@@ -120,15 +120,15 @@ class Node:
 
     def files(self) -> tuple[Any, Any]:
         """The connections to snapshot and history."""
-        return self.running._snapshot._file._connection, self.running._history._connection
+        return self.running._state.snapshot._file._connection, self.running._state.history._connection
 
     def die(self, *, power_lost: bool = False, torn: bool = False, deleted: bool = False) -> None:
         """The process is gone at once; what its disk keeps depends on what else happened."""
         self._note_refolds()
         engine, self.engine = self.running, None
         image = self.disk.image()
-        engine._snapshot.close()
-        engine._history.close()
+        engine._state.snapshot.close()
+        engine._state.history.close()
         self.line.close()
         if power_lost:
             self.disk.lose_unsynced(image)

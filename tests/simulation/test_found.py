@@ -55,7 +55,7 @@ def test_an_owner_that_is_behind_leaves_newer_states_alone(tmp_path: Path, view:
     assert heir.do(lambda engine: engine._duties.publish()) is None
     assert states_told(world) == truth, "it knows less than the last owner has told"
     world.brokers.topics.states[0].append(world.brokers.topics.states[0][0]._replace(value=None))
-    heir.do(lambda engine: engine._follow())
+    heir.do(lambda engine: engine._maintenance.follow())
     heir.do(lambda engine: engine.refresh())
     world.brokers.let_pass(2_000)
     assert heir.do(lambda engine: engine._duties.publish()) is None

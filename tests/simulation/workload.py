@@ -107,7 +107,7 @@ def time_passes(world: World, draw: Random) -> None:
 def a_node_follows(world: World, draw: Random) -> None:
     """It folds what others wrote, as far as it has heard of that."""
     node = world.up(draw)
-    world.attempt(node, lambda engine: engine._follow() if draw.random() < 0.6 else engine.refresh())
+    world.attempt(node, lambda engine: engine._maintenance.follow() if draw.random() < 0.6 else engine.refresh())
     world.look(node)
 
 
@@ -127,7 +127,9 @@ def a_node_flushes(world: World, draw: Random) -> None:
 def a_node_publishes(world: World, draw: Random) -> None:
     """Facts and states, for what it believes to own."""
     node = world.up(draw)
-    world.attempt(node, lambda engine: engine._duties.publish() if draw.random() < 0.7 else engine._maintain())
+    world.attempt(
+        node, lambda engine: engine._duties.publish() if draw.random() < 0.7 else engine._maintenance.save_and_relieve()
+    )
 
 
 @action(30)

@@ -114,7 +114,7 @@ class World:
         for partition, reference in zip(engine._views.partitions, self.references, strict=True):
             if not node.holds(partition.number):
                 continue
-            known, wanted = state_of(partition, engine._statistics), reference.state()
+            known, wanted = state_of(partition, engine._state.statistics), reference.state()
             unlike = [
                 f"{name}: {known[name]} instead of {wanted[name]}" for name in wanted if known[name] != wanted[name]
             ]
@@ -173,7 +173,7 @@ class World:
             excess = 0 if most is None else node.running.count() - due - most
             expected = self._least_used(node, now_ms, excess, owned, {each.session_id for each in plan.due[:due]})
             self.evidence.planned.append(Planned(node.number, "capacity", planned, expected))
-            self.attempt(node, lambda engine: engine._prune_in_background())
+            self.attempt(node, lambda engine: engine._maintenance.prune())
 
     def relieve(self, node: Node) -> None:
         """What is done when memory is short."""
@@ -181,7 +181,7 @@ class World:
         planned = [due.session_id for due in engine._pruner.plan_memory(now_ms, 2).due]
         expected = self._least_used(node, now_ms, 2, engine._duties.announced_by_us(), set())
         self.evidence.planned.append(Planned(node.number, "memory", planned, expected))
-        self.attempt(node, lambda engine: engine._relieve())
+        self.attempt(node, lambda engine: engine._maintenance.relieve_memory())
 
     def _least_used(self, node: Node, now_ms: int, count: int, owned: Any, planned: set[str]) -> list[str]:
         """The least recently used of a node's sessions that may be ended, by looking at all of them."""

@@ -48,7 +48,8 @@ CLOCKS_AND_RANDOMNESS = frozenset((
 IO_ALLOWED = {
     CLOCK: {"threading"},
     IDENTIFIERS: {"os", "threading"},
-    "engine/session_engine.py": {"concurrent.futures", "threading"},
+    "engine/session_engine.py": {"concurrent.futures"},
+    "engine/turns.py": {"threading"},
     "engine/hold.py": {"threading"},
     "engine/fire_and_forget.py": {"concurrent.futures", "threading"},
 }

@@ -14,7 +14,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from lastseen.embedded.introspection import Observed
+from lastseen.embedded.engine import Engine
 from lastseen.http.head_method import GET, HEAD
 from lastseen.monitoring.readiness import Check, checks
 
@@ -27,7 +27,7 @@ _SLOW = Check("log", False, f"no answer within {PATIENCE_S:g} s: see that the lo
 class Readiness:
     """Asks whether an engine is ready, for many probes at a time."""
 
-    def __init__(self, engine: Observed, is_leaving: Callable[[], bool]) -> None:
+    def __init__(self, engine: Engine, is_leaving: Callable[[], bool]) -> None:
         self._engine = engine
         self._is_leaving = is_leaving
         self._asking: asyncio.Task[list[Check]] | None = None
@@ -49,7 +49,7 @@ class Readiness:
         )
 
 
-def router(engine: Observed, is_leaving: Callable[[], bool] = lambda: False) -> APIRouter:
+def router(engine: Engine, is_leaving: Callable[[], bool] = lambda: False) -> APIRouter:
     """The routes, for `application.build`. Once `is_leaving` says so, the instance is not ready any more."""
     readiness = Readiness(engine, is_leaving)
     found = APIRouter()

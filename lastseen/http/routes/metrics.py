@@ -21,8 +21,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lastseen.api.problems import Problem
 from lastseen.auth.caller import Scope as May
+from lastseen.embedded.engine import Engine
 from lastseen.embedded.histogram import Durations
-from lastseen.embedded.introspection import Observed
 from lastseen.http.caller import caller_of
 from lastseen.http.guard.access_log import UNKNOWN_ROUTE
 from lastseen.http.guard.guard import STREAM_PATHS, UNAUTHENTICATED
@@ -108,7 +108,7 @@ class MeteredRequests:
             self._requests.count(scope["method"], route, status or 500, None if route in STREAM_PATHS else elapsed_ns)
 
 
-def router(engine: Observed, requests: RequestMetrics | None = None) -> APIRouter:
+def router(engine: Engine, requests: RequestMetrics | None = None) -> APIRouter:
     """The route `/metrics`, for `application.build`. `requests` adds what its `metered` guard counts.
 
     With tokens it needs one of scope `read` that is for all keys, unless the guard lets everybody see it.

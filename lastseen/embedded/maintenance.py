@@ -1,0 +1,173 @@
+"""Maintenance: what an engine does besides answering. It follows the log, announces what is due, flushes, archives,
+and frees memory. The background threads call these tasks; an engine without threads leaves them to its caller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lastseen.embedded.background import FOLLOW_EVERY_S, BackgroundThreads
+from lastseen.embedded.duties import EngineDuties
+from lastseen.embedded.introspection import Meters
+from lastseen.embedded.loading import State, holds_owned
+from lastseen.embedded.memory_pressure import MemoryPressure
+from lastseen.embedded.memory_relief import MemoryRelief
+from lastseen.embedded.owned_partitions import OwnedPartitions
+from lastseen.embedded.settings import Settings, duration_ms
+from lastseen.engine.clock import Clock
+from lastseen.engine.log.port import Log
+from lastseen.projections.follower import Follower
+from lastseen.projections.live_view import LiveView
+from lastseen.projections.pruner import Pruner
+
+Progress = Callable[[int, int], None]
+"""Called while the log is read at the start, with how many records are folded and how many there are."""
+HEAVY_RECORDS = 20_000
+HEAVY_SESSIONS = 200_000
+"""How much may wait for a flush during the start."""
+
+
+class Maintenance:
+    """The tasks of one engine. A task that fails raises; the next run of it continues."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        log: Log,
+        *,
+        state: State,
+        view: LiveView,
+        follower: Follower,
+        duties: EngineDuties,
+        pruner: Pruner,
+        background: BackgroundThreads,
+        meters: Meters,
+        check_open: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._log = log
+        self._state = state
+        self._view = view
+        self._follower = follower
+        self._duties = duties
+        self._pruner = pruner
+        self._background = background
+        self._meters = meters
+        self._check_open = check_open
+        self.memory_relief = MemoryRelief(MemoryPressure(settings.max_memory_bytes), state.bodies, view.lock)
+        state.bodies.call_every(self.memory_relief.step_bytes(settings.max_body_bytes), background.request_flush)
+        self.owned_partitions = (
+            OwnedPartitions(log, view, follower, state, duties.owned, self.flush, self.flush_if_heavy)
+            if holds_owned(log, settings)
+            else None
+        )
+        """With `view="owned"`, what is loaded and dropped as duties change."""
+        self._archive_every_ms = (
+            None if settings.archive_interval is None else duration_ms("archive_interval", settings.archive_interval)
+        )
+        self._archived_at_ms = clock.now_ms()
+
+    def start(self) -> None:
+        """Start the background threads."""
+        self._background.start(
+            follow=self.follow,
+            follow_every_s=0 if self._duties.waits else FOLLOW_EVERY_S,
+            flush=self.save_and_relieve,
+            flush_every_s=duration_ms("snapshot_interval", self._settings.snapshot_interval) / 1000,
+            prune=self.prune if self._settings.prune else None,
+            publish=self._duties.publish if self._duties.publishes else None,
+        )
+
+    def catch_up(self, progress: Progress | None) -> None:
+        """Fold all that the log holds, keeping memory bounded on the way."""
+        while True:
+            ends = self._log.end_offsets()
+            total = sum(ends)
+            for partition in self._view.present_partitions():
+                end = ends[partition.number]
+                while partition.checkpoint < end:
+                    self._follower.advance(partition.number, end)
+                    self.flush_if_heavy()
+                    if progress is not None:
+                        progress(sum(other.checkpoint for other in self._view.partitions), total)
+            if ends == self._log.end_offsets():
+                return
+
+    def follow(self) -> None:
+        """Take up and drop partitions as duties change, and fold what other processes have written."""
+        if self.owned_partitions is not None and self.owned_partitions.adjust():
+            self._background.wake_pruner()
+        self._duties.follow(self._follower)
+
+    def prune(self) -> int:
+        """Announce what is due; returns how many sessions."""
+        if self._view.is_importing:
+            return 0  # the history that is being imported says itself what ended when
+        self._follower.catch_up()
+        return len(self._pruner.run(self._clock.now_ms()).due)
+
+    def flush(self) -> int:
+        """Write the history and the snapshot; returns how many sessions were written. Raises `SnapshotError`."""
+        if self._follower.is_torn:
+            # What an interrupted fold left behind must not be kept: the next start folds it from the log.
+            self._follower.check()
+        now_ms = self._clock.now_ms()
+        state = self._state
+        with self._meters.flushes.timed():
+            written = state.snapshot.flush(
+                self._view.present_partitions(), state.statistics, state.bodies, state.history, self._view.lock
+            )
+        self._meters.saved_at_ms = now_ms
+        return written
+
+    def flush_if_heavy(self) -> None:
+        """Flush, and free memory, if much waits for a flush."""
+        if (
+            self._background.take_flush_request()
+            or self._state.history.unsaved() >= HEAVY_RECORDS
+            or self._state.snapshot.unsaved() >= HEAVY_SESSIONS
+        ):
+            self._check_open()
+            self.flush()
+            self.memory_relief.shed()
+
+    def archive(self) -> str | None:
+        """Flush, and write a verified copy of the snapshot; returns its path, or `None` if the snapshot is in memory.
+
+        Raises `SnapshotError` and `EngineClosed`.
+        """
+        self._check_open()
+        self.flush()
+        return self._state.snapshot.archive()
+
+    def save_and_relieve(self) -> None:
+        """Save what has changed; then, whether that worked or not, free memory if it is short."""
+        try:
+            self._save()
+        finally:
+            self.relieve_memory()
+
+    def _save(self) -> None:
+        if self._duties.publishes and "publish" not in self._background.failures:
+            # What has been published need not be kept in the outbox.
+            self._duties.publish()
+        now_ms = self._clock.now_ms()
+        self._meters.watch.sample(now_ms)
+        if self._state.snapshot.unsaved() or self._state.history.unsaved():
+            self._check_open()
+            self.flush()
+        self._meters.saved_at_ms = now_ms
+        if self._archive_every_ms is not None and now_ms - self._archived_at_ms >= self._archive_every_ms:
+            self._archived_at_ms = now_ms
+            self.archive()
+
+    def relieve_memory(self) -> None:
+        """Free memory if it is short: bodies first, then, with `evict_on_pressure`, sessions."""
+        may_end = self._settings.evict_on_pressure and not self._view.is_importing
+        self.memory_relief.make_room(self._evict if may_end else None)
+
+    def _evict(self) -> None:
+        """End the least recently used twentieth of the sessions, for `memory`."""
+        now_ms = self._clock.now_ms()
+        self._pruner.execute(self._pruner.plan_memory(now_ms, max(self._view.count() // 20, 1)), now_ms)
