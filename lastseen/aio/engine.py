@@ -120,7 +120,7 @@ class AsyncEngine:
     count = _in_thread(Engine.count)
     messages = _in_thread(Engine.messages)
     history = _in_thread(Engine.history)
-    lives = _in_thread(Engine.session_spans)
+    session_spans = _in_thread(Engine.session_spans)
     explain = _in_thread(Engine.explain)
     as_of = _in_thread(Engine.as_of)
     messages_as_of = _in_thread(Engine.messages_as_of)

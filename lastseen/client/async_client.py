@@ -105,7 +105,7 @@ class AsyncClient(ServiceClient):
     messages = _method_for(calls.messages)
     messages_as_of = _method_for(calls.messages_as_of)
     history = _method_for(calls.history)
-    lives = _method_for(calls.session_spans)
+    session_spans = _method_for(calls.session_spans)
     explain = _method_for(calls.explain)
     as_of = _method_for(calls.as_of)
     statistics = _method_for(calls.statistics)

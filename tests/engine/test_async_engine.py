@@ -174,7 +174,7 @@ def test_an_opening_that_is_cancelled_leaves_no_engine_behind(on_disk: Stage, mo
 
 def test_the_loop_goes_on_while_the_log_is_slow(engine: Engine) -> None:
     between, may_append = LogBetween(engine._log), threading.Event()
-    engine._log = between  # type: ignore[assignment]
+    engine._loop._log = between  # type: ignore[assignment]
     between.before_append.append(lambda: may_append.wait(PATIENCE_S))
 
     async def story() -> None:
@@ -208,7 +208,7 @@ def test_many_at_once_are_as_one_after_the_other(engine: Engine) -> None:
 
 def test_a_cancelled_call_that_has_begun_goes_on_to_its_end(engine: Engine) -> None:
     between, may_append = LogBetween(engine._log), threading.Event()
-    engine._log = between  # type: ignore[assignment]
+    engine._loop._log = between  # type: ignore[assignment]
     between.before_append.append(lambda: may_append.wait(PATIENCE_S))
 
     async def story() -> None:
@@ -312,7 +312,7 @@ def test_a_hold_that_is_refused_is_not_entered(engine: Engine) -> None:
 def test_who_is_cancelled_while_the_lease_is_taken_holds_nothing(engine: Engine) -> None:
     engine.open(KEY)
     between, may_append = LogBetween(engine._log), threading.Event()
-    engine._log = between  # type: ignore[assignment]
+    engine._loop._log = between  # type: ignore[assignment]
 
     async def story() -> None:
         twin = AsyncEngine(engine)

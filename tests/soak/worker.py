@@ -96,7 +96,7 @@ class Worker:
         )  # fmt: skip
 
     def _untold(self) -> int:
-        outbox = self._engine._share._outbox
+        outbox = self._engine._duties._outbox
         return 0 if outbox is None else sum(outbox.pending(number) for number in self._engine.owned())
 
     def _call(self, number: int, draw: Random) -> None:
