@@ -13,11 +13,11 @@ from lastseen.engine.verdicts import Verdict
 from lastseen.projections.partition import Outcome, Partition
 
 PAGE_RECORDS = 2_000
-"""Records in memory at a time; where all partitions are read at once, they share it."""
+"""Records in memory at a time; when all partitions are read at once, they share it."""
 FEWEST = 16
 
 
-def records(log: Pages, partition: int, end: int, page: int = PAGE_RECORDS) -> Iterator[Record]:
+def records(log: ReadableLog, partition: int, end: int, page: int = PAGE_RECORDS) -> Iterator[Record]:
     """The records of a partition from its beginning to `end`. Raises `LogMismatch` where one is missing."""
     offset = 0
     while offset < end:
@@ -29,22 +29,22 @@ def records(log: Pages, partition: int, end: int, page: int = PAGE_RECORDS) -> I
             yield record
         if not found or found[-1].offset + 1 != offset:
             raise LogMismatch(
-                f"partition {partition}: the record at offset {offset} is missing from the log, so what it held cannot"
-                " be known. Restore the log first"
+                f"partition {partition}: the record at offset {offset} is missing from the log, so its content is"
+                " unknown. Restore the log first"
             )
 
 
-class Pages(Protocol):
-    """What can be read like a log."""
+class ReadableLog(Protocol):
+    """The part of a log's interface that reading from end to end needs."""
 
     @property
     def identity(self) -> str:
-        """Names this very log (`engine.log.port.Log`)."""
+        """Identifies this log (`engine.log.port.Log`)."""
         ...
 
     @property
     def partitions(self) -> int:
-        """How many it has, numbered from 0."""
+        """The number of partitions (`engine.log.port.Log`)."""
         ...
 
     def read(self, partition: int, from_offset: int, max_records: int) -> list[Record]:
@@ -56,32 +56,32 @@ class Pages(Protocol):
         ...
 
 
-class Moment(NamedTuple):
-    """An outcome in its place among those of all partitions. Sorts by time, and never comes to compare outcomes."""
+class TimedOutcome(NamedTuple):
+    """An outcome, and its position in the order of all partitions. Sorts by time, and never compares outcomes."""
 
     at_ms: int
-    """The latest log time of its partition by then: within a partition the order is that of the log."""
+    """The latest log time of its partition so far: within a partition the order is that of the log."""
     partition: int
     offset: int
     outcome: Outcome
 
 
-def in_order_of_time(log: Pages, partitions: Sequence[Partition], ends: Sequence[int]) -> Iterator[Moment]:
-    """Fold every record before `ends` into `partitions`, and give the outcomes as they followed each other in time.
+def in_order_of_time(log: ReadableLog, partitions: Sequence[Partition], ends: Sequence[int]) -> Iterator[TimedOutcome]:
+    """Fold every record before `ends` into `partitions`, and yield the outcomes of all partitions in order of time.
 
     The order depends on the records alone. Raises the log's errors.
     """
     page = max(PAGE_RECORDS // len(partitions), FEWEST)
-    lines = [_outcomes(log, each, end, page) for each, end in zip(partitions, ends, strict=True)]
-    return lines[0] if len(lines) == 1 else heapq.merge(*lines)
+    streams = [_outcomes(log, each, end, page) for each, end in zip(partitions, ends, strict=True)]
+    return streams[0] if len(streams) == 1 else heapq.merge(*streams)
 
 
-def _outcomes(log: Pages, partition: Partition, end: int, page: int) -> Iterator[Moment]:
+def _outcomes(log: ReadableLog, partition: Partition, end: int, page: int) -> Iterator[TimedOutcome]:
     latest_ms = EARLIEST_MS
     number, fold = partition.number, partition.fold
     for record in records(log, partition.number, end, page):
         outcome = fold(record)
-        # What is void for its form has no time, and what is void for its clock may say any.
+        # A malformed record has no time, and a record that is void for its clock may claim any.
         if outcome.at_ms > latest_ms and outcome.event is not None and outcome.verdict is not Verdict.CLOCK_SKEW:
             latest_ms = outcome.at_ms
-        yield Moment(latest_ms, number, record.offset, outcome)
+        yield TimedOutcome(latest_ms, number, record.offset, outcome)

@@ -1,6 +1,7 @@
-"""Bringing a script, the same records whenever it is written, into a log: one way to begin, to continue and to repeat.
+"""Appending a fixed sequence of records to a log: one way to begin, to continue and to repeat.
 
-What the log holds already must be the same bytes, and what it does not hold yet is appended.
+The sequence is the same each time it is made. Records that the log already holds must be the same bytes; the rest is
+appended.
 """
 
 from __future__ import annotations
@@ -14,69 +15,69 @@ from lastseen.engine.log.port import Log, Message, Position
 
 BATCH_RECORDS = 2_000
 BATCH_BYTES = 4 * 1024 * 1024
-"""What is appended at a time, at most."""
+"""The most that is appended at a time."""
 
 
-class ScriptWriter:
-    """Brings a script to the target: compares what is there, appends what is not."""
+class ResumableWriter:
+    """Writes a sequence of records to a log: compares those that are there, appends the others."""
 
     def __init__(self, log: Log, found: Sequence[int], what: str) -> None:
-        """`found` are the ends of the log; `what` names the script where the log holds anything else."""
+        """`found` are the ends of the log; `what` names the sequence in errors."""
         self._what = what
         self._log = log
         self._found = list(found)
         self._next = [0] * len(found)
-        """Where the next message of each partition will stand."""
-        self._there = [records(log, number, end, _page(len(found))) for number, end in enumerate(found)]
+        """The offset of the next message of each partition."""
+        self._held = [records(log, number, end, _page(len(found))) for number, end in enumerate(found)]
         self._waiting: list[Message] = []
-        self._places: list[Position] = []
+        self._positions: list[Position] = []
         self._waiting_bytes = 0
-        self._under_way: tuple[Future[list[Position]], list[Position]] | None = None
-        """While the log writes one batch, the script writes the next."""
+        self._in_flight: tuple[Future[list[Position]], list[Position]] | None = None
+        """While the log writes one batch, the caller makes the next."""
 
     def put(self, message: Message) -> None:
-        """The next message of the script."""
+        """Write the next message."""
         number, key, value = message
-        place = Position(number, self._next[number])
+        position = Position(number, self._next[number])
         self._next[number] += 1
-        if place.offset < self._found[number]:
-            record = next(self._there[number])
+        if position.offset < self._found[number]:
+            record = next(self._held[number])
             if (record.key, record.value) != (key, value):
-                raise foreign(self._what, f"its record at offset {place.offset} of partition {number} is another")
+                raise foreign(self._what, f"its record at offset {position.offset} of partition {number} differs")
             return
         self._waiting.append(message)
-        self._places.append(place)
+        self._positions.append(position)
         self._waiting_bytes += len(value)
-        is_first = place == (0, 0)  # says what this is a copy of: it must be there before any other
+        is_first = position == (0, 0)  # names the source: it must be there before any other
         if is_first or len(self._waiting) >= BATCH_RECORDS or self._waiting_bytes >= BATCH_BYTES:
-            self._hand_over()
+            self._append()
 
     @property
     def written(self) -> int:
-        """Records that the script has come to so far."""
+        """How many records have been put so far, found ones included."""
         return sum(self._next)
 
-    def finish(self, *, may_go_on: bool = False) -> None:
-        """Wait for everything; raises `LogMismatch` where the target holds more than the script, unless it may."""
-        self._hand_over()
+    def finish(self, *, may_continue: bool = False) -> None:
+        """Wait for everything. Raises `LogMismatch` if the log holds more records, unless it `may_continue`."""
+        self._append()
         self._wait()
-        if may_go_on:
+        if may_continue:
             return
         ends = self._log.end_offsets()
         if ends != self._next:
             number = next(each for each, end in enumerate(ends) if end != self._next[each])
-            raise foreign(self._what, f"partition {number} goes on after its last record, to offset {ends[number] - 1}")
+            raise foreign(self._what, f"partition {number} continues after its last record, to offset {ends[number] - 1}")
 
-    def _hand_over(self) -> None:
+    def _append(self) -> None:
         self._wait()
         if self._waiting:
-            self._under_way = self._log.append_soon(self._waiting), self._places
-            self._waiting, self._places, self._waiting_bytes = [], [], 0
+            self._in_flight = self._log.append_soon(self._waiting), self._positions
+            self._waiting, self._positions, self._waiting_bytes = [], [], 0
 
     def _wait(self) -> None:
-        under_way, self._under_way = self._under_way, None
-        if under_way is not None and under_way[0].result() != under_way[1]:
-            raise foreign(self._what, "somebody else has written to it meanwhile")
+        in_flight, self._in_flight = self._in_flight, None
+        if in_flight is not None and in_flight[0].result() != in_flight[1]:
+            raise foreign(self._what, "another process has written to it meanwhile")
 
 
 def _page(partitions: int) -> int:
@@ -86,6 +87,6 @@ def _page(partitions: int) -> int:
 def foreign(what: str, why: str) -> LogMismatch:
     """The error for a log that holds something else."""
     return LogMismatch(
-        f"the target can take no {what}: {why}. Give a log that is empty, or the one in which this was interrupted; or"
-        " make a new one"
+        f"the target cannot take the {what}: {why}. Give an empty log, the one in which this was interrupted, or a new"
+        " one"
     )

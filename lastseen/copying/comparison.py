@@ -1,10 +1,10 @@
-"""Whether two logs tell the same story: what their folds came to, compared, whatever their partitions are.
+"""Comparing two logs by the results of their folds, whatever their partitions are.
 
-Places in the log differ between a log and its copy, and so do digests. All else must be the same: every live session
-field by field, its attributes and messages, how often what happened, and how each session that ended did so. Sessions
-are compared one by one. Bodies and endings may be more than memory holds, so each body is a chain of hashes over all
-that changed it, and the endings are added up, hash by hash, in as many sums as there are `BUCKETS`, by key; where two
-sums differ, the logs are folded once more for the endings of just that bucket.
+Offsets differ between a log and its copy, and so do digests. Everything else must be the same: every live session field
+by field, its attributes and messages, the counters, and how each ended session ended. Sessions are compared one by one.
+Bodies and endings may be more than memory holds. So each body is a chain of hashes over all that changed it, and the
+hashes of endings are added up in `BUCKETS` sums, by key; where two sums differ, the logs are folded once more for the
+endings of just that bucket.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from lastseen.projections.statistics import Statistics
 
 BUCKETS = 4_096
 MOST_BUCKETS = 3
-"""Buckets that are looked into: each costs a fold of both logs."""
+"""How many differing buckets are examined: together they cost one more fold of both logs."""
 _encode = msgspec.json.Encoder().encode
 _COUNTED = (
     "live", "live_by_status", "created", "applied", "ended", "longest_ms", "expiry_lag_ms_mean", "expiry_lag_ms_max",
 )  # fmt: skip
 _MARKS = tuple(events.NAMES[kind] for kind in (events.ImportStarted, events.ImportFinished))
-Told = defaultdict[str, list[str]]
+EndingLines = defaultdict[str, list[str]]
 """Key → its endings, a line each."""
 
 
 class Difference(NamedTuple):
-    """One thing that is not the same."""
+    """One difference."""
 
     what: str
     """`session`, `ending`, `statistic` or `record`."""
@@ -48,23 +48,23 @@ class Difference(NamedTuple):
 
 
 class Ledger:
-    """What the records of a log did, as far as sessions that are live do not tell."""
+    """The effects of a log's records that its live sessions do not show: counters, bodies and endings."""
 
     def __init__(self, partitions: int) -> None:
         self.statistics = Statistics(partitions)
         self.bodies: list[dict[str, bytes]] = [{} for _ in range(partitions)]
-        """For each partition, by session id, the hash of what a live session carries, if it carries anything."""
+        """For each partition, by session id, the hash of a live session's body, if it has one."""
         self.endings = [0] * BUCKETS
 
     def take(self, partition: Partition, outcome: Outcome) -> None:
-        """Take the next outcome of a partition, before the partition folds another."""
+        """Add the next outcome of a partition, before the partition folds another."""
         _, event, verdict, at_ms, session, ended, ending = outcome
         self.statistics.follow(partition, (outcome,))
         bodies = self.bodies[partition.number]
         if ended is not None and ending is not None:
-            told = told_ending(ended, ending, bodies.pop(ended.session_id, b""))
+            line = ending_line(ended, ending, bodies.pop(ended.session_id, b""))
             bucket = bucket_of(ended.key)
-            self.endings[bucket] += int.from_bytes(blake2b(told.encode(), digest_size=16).digest(), "big")
+            self.endings[bucket] += int.from_bytes(blake2b(line.encode(), digest_size=16).digest(), "big")
         if session is None or verdict is not Verdict.APPLIED:
             return
         if type(event) is events.Touched:
@@ -82,8 +82,8 @@ def bucket_of(key: str) -> int:
     return zlib.crc32(key.encode("utf-8", "surrogatepass")) % BUCKETS
 
 
-def told_ending(ended: Session, ending: Ending, body: bytes) -> str:
-    """How a session lived and ended, in a line that no other session shares."""
+def ending_line(ended: Session, ending: Ending, body: bytes) -> str:
+    """A session's life and end, in a line that no other session shares."""
     return (
         f"{ended.session_id} created {iso_from_ms(ended.created_at_ms)}, last active"
         f" {iso_from_ms(ended.last_active_at_ms)}, version {ended.version}, ended {iso_from_ms(ending.at_ms)}:"
@@ -92,7 +92,7 @@ def told_ending(ended: Session, ending: Ending, body: bytes) -> str:
 
 
 def session_fields(session: Session | None, body: bytes) -> dict[str, Any] | None:
-    """Everything about a live session that does not depend on its place in the log."""
+    """Everything about a live session that does not depend on its position in the log."""
     if session is None:
         return None
     return {
@@ -111,13 +111,14 @@ def session_fields(session: Session | None, body: bytes) -> dict[str, Any] | Non
 
 
 class Folded:
-    """What a log's records up to some ends came to."""
+    """The state that a log's records fold to."""
 
     def __init__(self, partitions: Sequence[Partition], ledger: Ledger) -> None:
         self.partitions = partitions
         self._ledger = ledger
         self._strays: dict[str, list[tuple[Session, bytes]]] = defaultdict(list)
-        """The sessions that live in a partition which is not their key's. There are none, if all producers agree."""
+        """The sessions in another partition than their key's. There are none if all producers use the same
+        partitioner."""
         for partition in partitions if len(partitions) > 1 else ():
             for session in partition.by_id.values():
                 if partition_of(session.key, len(partitions)) != partition.number:
@@ -127,7 +128,7 @@ class Folded:
         return self._ledger.bodies[partition.number].get(session.session_id, b"")
 
     def find(self, key: str) -> list[tuple[Session, bytes]]:
-        """The sessions under a key, and the hashes of their bodies: more than one where it stands in two partitions."""
+        """The sessions under a key, and the hashes of their bodies: more than one if it is in two partitions."""
         partition = self.partitions[partition_of(key, len(self.partitions))]
         session = partition.find(key)
         found = [] if session is None else [(session, self._body(partition, session))]
@@ -142,7 +143,7 @@ class Folded:
         yield from (key for key in self._strays if len(self.find(key)) == len(self._strays[key]))
 
     def statistics(self) -> dict[str, Any]:
-        """What has happened, counted; without what a copy counts otherwise: void records and the marks of imports."""
+        """The counters, without those that differ in a copy: void records and the marks of imports."""
         report = self._ledger.statistics.report(self.partitions)
         for mark in _MARKS:
             report["applied"].pop(mark, None)
@@ -150,7 +151,7 @@ class Folded:
 
 
 def session_differences(source: Folded, copy: Folded) -> Iterator[Difference]:
-    """What live sessions differ in."""
+    """The differences between the live sessions."""
     for key in source.live_keys():
         wanted = [session_fields(*each) for each in source.find(key)]
         found = [session_fields(*each) for each in copy.find(key)]
@@ -162,7 +163,7 @@ def session_differences(source: Folded, copy: Folded) -> Iterator[Difference]:
 
 
 def _unlike(wanted: list[Any], found: list[Any]) -> tuple[Any, Any]:
-    """Two lists of sessions; only the fields in question, where each is one session."""
+    """The differing fields of two sessions; where there is not one of each, how many there are."""
     if len(wanted) != 1 or len(found) != 1:
         return f"{len(wanted)} live", f"{len(found)} live"
     one, other = wanted[0], found[0]
@@ -170,20 +171,20 @@ def _unlike(wanted: list[Any], found: list[Any]) -> tuple[Any, Any]:
     return {name: one[name] for name in fields}, {name: other[name] for name in fields}
 
 
-def statistic_differences(source: Folded, copy: Folded, stand_ins: int) -> Iterator[Difference]:
-    """What the counters differ in; the copy has so many `stand_ins`, expiries that the source has not."""
+def statistic_differences(source: Folded, copy: Folded, replacements: int) -> Iterator[Difference]:
+    """The differences between the counters; the copy has `replacements` expiries that the source does not have."""
     wanted, found = source.statistics(), copy.statistics()
-    if stand_ins:
-        wanted["applied"]["expired"] = wanted["applied"].get("expired", 0) + stand_ins
+    if replacements:
+        wanted["applied"]["expired"] = wanted["applied"].get("expired", 0) + replacements
     for name in wanted:
         if wanted[name] != found[name]:
             yield Difference("statistic", name, wanted[name], found[name])
 
 
 def ending_differences(
-    one: Ledger, other: Ledger, read: Callable[[set[int]], tuple[Told, Told]]
+    one: Ledger, other: Ledger, read: Callable[[set[int]], tuple[EndingLines, EndingLines]]
 ) -> Iterator[Difference]:
-    """What endings differ in; `read` gives those of both logs that are in some buckets."""
+    """The differences between the endings; `read` returns the endings in some buckets of both logs."""
     unlike = [bucket for bucket in range(BUCKETS) if one.endings[bucket] != other.endings[bucket]]
     if not unlike:
         return
@@ -196,13 +197,13 @@ def ending_differences(
         yield Difference("ending", f"and keys of {len(unlike) - MOST_BUCKETS} more buckets", None, None)
 
 
-def told_endings(outcomes: Iterable[tuple[Ledger, Partition, Outcome]], buckets: set[int]) -> Told:
+def ending_lines(outcomes: Iterable[tuple[Ledger, Partition, Outcome]], buckets: set[int]) -> EndingLines:
     """The endings in some buckets."""
-    told: Told = defaultdict(list)
+    lines: EndingLines = defaultdict(list)
     for ledger, partition, outcome in outcomes:
         ended, ending = outcome.ended, outcome.ending
         if ended is not None and ending is not None and bucket_of(ended.key) in buckets:
             body = ledger.bodies[partition.number].get(ended.session_id, b"")
-            told[ended.key].append(told_ending(ended, ending, body))
+            lines[ended.key].append(ending_line(ended, ending, body))
         ledger.take(partition, outcome)
-    return told
+    return lines

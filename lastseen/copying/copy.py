@@ -1,11 +1,11 @@
 """Copying a log: the history of one becomes that of another, with its times, into any number of partitions.
 
-Theory of operation. The script of a copy (`lastseen.copy_script`) is the same whenever it is written, up to the ends
-that the source had when the copy began; the copy's first record names them. So there is one way to begin and to
-continue: write the script from its first record; what the target holds already must be the same bytes, and what it does
-not hold yet is appended. Then the target is read back and folded, and compared with what the source came to.
+Theory of operation. The plan of a copy (`copy_plan`) is the same whenever it is made, up to the ends that the source
+had when the copy began; the copy's first record names them. So there is one way to begin and to continue: make the plan
+from its first record; records that the target already holds must be the same bytes, and the rest is appended. Then the
+target is read back and folded, and compared with the source.
 
-The target's partitions are open for import until their last record; from then on its own clock counts.
+The target's partitions are open for import until their last record; after that its own clock counts.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from lastseen.bulk.ordered_pages import Pages, records
-from lastseen.bulk.resumable_writer import ScriptWriter, foreign
+from lastseen.bulk.ordered_pages import ReadableLog, records
+from lastseen.bulk.resumable_writer import ResumableWriter, foreign
 from lastseen.copying.comparison import (
     Difference,
     Folded,
     Ledger,
     ending_differences,
+    ending_lines,
     session_differences,
     statistic_differences,
-    told_endings,
 )
-from lastseen.copying.copy_plan import CopyFigures, CopyScript, opening_of
+from lastseen.copying.copy_plan import CopyFigures, CopyPlan, opening_of
 from lastseen.embedded.maintenance import Progress
 from lastseen.embedded.offline import existing_log_path
 from lastseen.engine import lifecycle
@@ -42,12 +42,12 @@ from lastseen.projections.partition import Outcome, Partition
 
 PROGRESS_EVERY = 4_096
 MOST_NAMED = 10
-"""Differences of one kind that are named; of the rest only the number is told."""
+"""How many differences of one kind are listed; the others are only counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """What a copy came to, and how this run of it went."""
+    """The result of a copy, and of this run of it."""
 
     figures: CopyFigures
     partitions: tuple[int, int]
@@ -55,15 +55,15 @@ class Copied:
     live: int
     """Sessions that live at the end of what was copied."""
     written: int
-    """Records that the target holds, its marks included."""
+    """Records that the target holds, the marks of the import included."""
     found: int
-    """Records that it held before this run."""
+    """Records that the target held before this run."""
     later: int
-    """Records that the source has taken since the copy began; they are not in it."""
+    """Records appended to the source since the copy began; they are not in it."""
     is_open: bool
     """Whether the target is still open for import."""
     differences: list[Difference] = field(default_factory=list)
-    """The first things in which the copy, read back, differs from the source."""
+    """The first differences between the copy, read back, and the source."""
     differing: int = 0
     """How many there are."""
     seconds: float = 0.0
@@ -94,7 +94,7 @@ def copy_between(
 ) -> Copied:  # fmt: skip
     """`copy_log` between the logs at two URLs.
 
-    A file that is made for the target gets as many partitions as the source has, unless its URL says otherwise.
+    A new file for the target gets as many partitions as the source has, unless its URL says otherwise.
     """
     clock = clock or SystemClock()
     if source_url.startswith("sqlite:"):
@@ -111,50 +111,49 @@ def copy_between(
 
 
 def is_made(url: str) -> bool:
-    """Whether opening the log at `url` makes it."""
+    """Whether opening the log at `url` creates it."""
     path = Path(unquote(split_url(url).path[1:]))
     return url.startswith("memory:") or (url.startswith("sqlite:") and not (path.is_file() and path.stat().st_size))
 
 
 def copy_log(
-    source: Pages, target: Log, *, leave_open: bool = False, clock: Clock | None = None,
+    source: ReadableLog, target: Log, *, leave_open: bool = False, clock: Clock | None = None,
     progress: Progress | None = None,
 ) -> Copied:  # fmt: skip
-    """Copy the history of `source`, up to its present ends, into `target`, or go on where an earlier run was cut off.
+    """Copy the history of `source`, up to its present ends, into `target`, or continue an interrupted run.
 
     The target is empty, or holds the beginning of a copy of this very log. With `leave_open` its import is not closed,
-    so that reads look at it as at the end of the history. `progress` is told how many records are done: each counts
-    twice, since the copy is read back. Raises `InvalidSetting` where the two are the same log,
-    `LogMismatch` where the target holds anything else or the source lacks records, `ClockSkew` where the source is
-    ahead of the clock, and the logs' errors.
-    """
+    so that reads use the time of the end of the history. `progress` is called with how many records are done: each
+    counts twice, since the copy is read back. Raises `InvalidSetting` where the two are the same log, `LogMismatch`
+    where the target holds anything else or the source lacks records, `ClockSkew` where the source is ahead of the
+    clock, and the logs' errors."""
     began_s = time.perf_counter()
-    clock, tell = clock or SystemClock(), progress or (lambda done, total: None)
+    clock, report = clock or SystemClock(), progress or (lambda done, total: None)
     if source.identity == target.identity:
         raise InvalidSetting("the source and the target are the same log: give two")
     found = target.end_offsets()
     ends = _ends_of(source, target, found)
-    script = CopyScript(source, ends, target.partitions, clock.now_ms() + lifecycle.MAX_AHEAD_MS, leave_open)
-    writer = ScriptWriter(target, found, "copy of this log")
-    for message in script.write():
+    plan = CopyPlan(source, ends, target.partitions, clock.now_ms() + lifecycle.MAX_AHEAD_MS, leave_open)
+    writer = ResumableWriter(target, found, "copy of this log")
+    for message in plan.messages():
         writer.put(message)
-        if script.figures.records % PROGRESS_EVERY == 0:
-            tell(script.figures.records, 2 * sum(ends))
+        if plan.figures.records % PROGRESS_EVERY == 0:
+            report(plan.figures.records, 2 * sum(ends))
     writer.finish()
     verifying_s = time.perf_counter()
-    expected = [(partition.checkpoint, partition.digest) for partition in script.partitions]
-    script.partitions.clear()  # as large as the source's, and no longer needed
+    expected = [(partition.checkpoint, partition.digest) for partition in plan.partitions]
+    plan.partitions.clear()  # as large as the source's, and no longer needed
     differences: list[Difference] = []
     kinds: Counter[str] = Counter()
-    for difference in _differences(script, source, ends, target, expected, tell):
+    for difference in _differences(plan, source, ends, target, expected, report):
         kinds[difference.what] += 1
         if kinds[difference.what] <= MOST_NAMED:
             differences.append(difference)
     done_s = time.perf_counter()
     return Copied(
-        figures=script.figures,
+        figures=plan.figures,
         partitions=(source.partitions, target.partitions),
-        live=sum(map(len, script.source_partitions)),
+        live=sum(map(len, plan.source_partitions)),
         written=sum(checkpoint for checkpoint, _ in expected),
         found=sum(found),
         later=sum(source.end_offsets()) - sum(ends),
@@ -166,13 +165,13 @@ def copy_log(
     )
 
 
-def _ends_of(source: Pages, target: Log, found: Sequence[int]) -> list[int]:
-    """Up to where the source is copied: its present ends, or those that the copy began with."""
+def _ends_of(source: ReadableLog, target: Log, found: Sequence[int]) -> list[int]:
+    """The ends up to which the source is copied: its present ones, or those with which the copy began."""
     if not any(found):
         return source.end_offsets()
     opening = opening_of(target.read(0, 0, 1)[0]) if found[0] else None
     if opening is None:
-        raise foreign("copy of this log", "it holds records, and is no copy")
+        raise foreign("copy of this log", "it holds records, and is not a copy")
     if opening.copy_of != source.identity:
         raise foreign("copy of this log", "it holds a copy of another log")
     now = source.end_offsets()
@@ -185,10 +184,10 @@ def _ends_of(source: Pages, target: Log, found: Sequence[int]) -> list[int]:
 
 
 def _differences(
-    script: CopyScript, source: Pages, ends: Sequence[int], target: Log, expected: Sequence[tuple[int, bytes]],
+    plan: CopyPlan, source: ReadableLog, ends: Sequence[int], target: Log, expected: Sequence[tuple[int, bytes]],
     progress: Progress,
 ) -> Iterator[Difference]:  # fmt: skip
-    """Read the target back, fold it, and say in what it differs from the script and from the source."""
+    """Read the target back, fold it, and yield its differences from the plan and from the source."""
     partitions, ledger = [Partition(number) for number in range(target.partitions)], Ledger(target.partitions)
     reached = [checkpoint for checkpoint, _ in expected]
     for done, (partition, outcome) in enumerate(_folded(target, partitions, reached), start=1):
@@ -199,23 +198,25 @@ def _differences(
     for partition, (_, digest) in zip(partitions, expected, strict=True):
         if partition.digest != digest:
             yield Difference("record", f"partition {partition.number}", digest.hex(), partition.digest.hex())
-    wanted, copied = Folded(script.source_partitions, script.ledger), Folded(partitions, ledger)
-    yield from statistic_differences(wanted, copied, script.figures.stand_ins)
+    wanted, copied = Folded(plan.source_partitions, plan.ledger), Folded(partitions, ledger)
+    yield from statistic_differences(wanted, copied, plan.figures.stand_ins)
     yield from session_differences(wanted, copied)
     yield from ending_differences(
-        script.ledger,
+        plan.ledger,
         ledger,
-        lambda buckets: (_told(source, ends, buckets), _told(target, reached, buckets)),
+        lambda buckets: (_ending_lines(source, ends, buckets), _ending_lines(target, reached, buckets)),
     )
 
 
-def _folded(log: Pages, partitions: Iterable[Partition], ends: Sequence[int]) -> Iterator[tuple[Partition, Outcome]]:
+def _folded(
+    log: ReadableLog, partitions: Iterable[Partition], ends: Sequence[int]
+) -> Iterator[tuple[Partition, Outcome]]:
     for partition, end in zip(partitions, ends, strict=True):
         for record in records(log, partition.number, end):
             yield partition, partition.fold(record)
 
 
-def _told(log: Pages, ends: Sequence[int], buckets: set[int]) -> Any:
+def _ending_lines(log: ReadableLog, ends: Sequence[int], buckets: set[int]) -> Any:
     ledger = Ledger(log.partitions)
     folded = _folded(log, [Partition(number) for number in range(log.partitions)], ends)
-    return told_endings(((ledger, *each) for each in folded), buckets)
+    return ending_lines(((ledger, *each) for each in folded), buckets)

@@ -1,10 +1,10 @@
-"""The script of a copy: the records that the history of one log becomes in another, with other partitions.
+"""The plan of a copy: the records that the history of one log becomes in another, with other partitions.
 
 Theory of operation. The source is folded, so every record comes with its verdict and its log time. The records of all
-partitions are merged by log time, each goes to the partition that its key has in the target, and there the script folds
-it a second time. A record is copied if that gives it an effect where it had one, and none where it had none. Nothing
-but the source's records up to the ends and the target's partition count enters: the same history gives the same bytes,
-so an interrupted copy is continued by writing the script again from its first record.
+partitions are merged by log time, each goes to the partition that its key has in the target, and there the plan folds
+it a second time. A record is copied if that gives it an effect where it had one, and none where it had none. The plan
+depends on nothing but the source's records up to the ends and the target's partition count: the same history gives the
+same bytes, so an interrupted copy is continued by making the plan again from its first record.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from lastseen.bulk.ordered_pages import Pages, in_order_of_time
+from lastseen.bulk.ordered_pages import ReadableLog, in_order_of_time
 from lastseen.copying.comparison import Ledger
 from lastseen.copying.retimed_event import with_log_time
 from lastseen.engine import events, lifecycle
@@ -39,18 +39,19 @@ _kind = {kind: kind.__dataclass_fields__["type"].default for kind in events.STOR
 
 LEFT_OUT = {
     "import_mark": "says that the source itself was imported; the copy has marks of its own",
-    "clock_skew": "void for its clock; an import would believe it",
+    "clock_skew": "void for its clock; an import would accept it",
     "no_key": "void, and no log but Kafka can hold a record without a key",
     "tombstone": "void, and only Kafka can hold a record without a value",
     "too_large": "void, and larger than any record of ours",
-    "would_apply": "void in the source, but not where its key's partition has other neighbours: an id used twice",
+    "would_apply": "void in the source, but not in the target, whose partitions hold other keys: an id used twice",
 }
 """Why a record is not copied. All but the marks were void."""
 
 
 @dataclass(slots=True)
 class CopyFigures:
-    """What became of the source's records. The same for the same history and partition count, in one run or in many."""
+    """Counts of what was done with the source's records. They depend on the history and the partition count, not on how
+    many runs the copy took."""
 
     records: int = 0
     """Records of the source."""
@@ -59,17 +60,17 @@ class CopyFigures:
     left_out: Counter[str] = field(default_factory=Counter)
     """By reason (`LEFT_OUT`)."""
     retimed: int = 0
-    """Copied with their log time for `time`, what the producer said in `senttime`; the rest byte for byte."""
+    """Copied with their log time as `time`, and the producer's time as `senttime`; the rest byte for byte."""
     shortened: int = 0
     """Of these, records that lost attributes unknown to us, since they would have become too large."""
     moved: int = 0
-    """Copied from a partition that is not their key's to the one that is."""
+    """Copied from the wrong partition for their key to the right one."""
     judged_otherwise: Counter[str] = field(default_factory=Counter)
     """Void in the copy for another reason, `ended → no_session`: its partitions remember other endings."""
     lost: Counter[str] = field(default_factory=Counter)
-    """Applied in the source and void in the copy, for what reason: keys or ids that stood in two partitions."""
+    """Applied in the source and void in the copy, by reason: keys or ids that were in two partitions."""
     stand_ins: int = 0
-    """Expiries that the copy got in place of records left out, which had found a session due."""
+    """Expiries that replace records left out, which had found a session due."""
 
     def as_dict(self) -> dict[str, Any]:
         """The figures as plain JSON values."""
@@ -77,34 +78,36 @@ class CopyFigures:
         return {name: dict(sorted(each.items())) if isinstance(each, Counter) else each for name, each in plain.items()}
 
 
-class CopyScript:
+class CopyPlan:
     """The records that a history becomes, message by message."""
 
-    def __init__(self, source: Pages, ends: Sequence[int], partitions: int, latest_ms: int, is_open: bool) -> None:
+    def __init__(
+        self, source: ReadableLog, ends: Sequence[int], partitions: int, latest_ms: int, is_open: bool
+    ) -> None:
         self.figures = CopyFigures()
         self.source_partitions = [Partition(number) for number in range(source.partitions)]
         self.ledger = Ledger(source.partitions)
-        """What the source's records did, for the comparison with what the copy's do."""
+        """The effects of the source's records, to be compared with those of the copy's."""
         self.partitions = [Partition(number) for number in range(partitions)]
-        """The target's, as the script expects them to become."""
+        """The target's, as the plan expects them."""
         self._source = source
         self._ends = list(ends)
         self._latest_ms = latest_ms
         self._is_open = is_open
 
-    def write(self) -> Iterator[Message]:
+    def messages(self) -> Iterator[Message]:
         """Every message of the copy, in order. The first names the source and the ends.
 
-        Raises the source's errors, and `ClockSkew` where its log time lies in the future.
+        Raises the source's errors, and `ClockSkew` if its log time is in the future.
         """
-        moments = in_order_of_time(self._source, self.source_partitions, self._ends)
-        first = next(moments, None)
+        outcomes = in_order_of_time(self._source, self.source_partitions, self._ends)
+        first = next(outcomes, None)
         at_ms = first.at_ms if first is not None and first.at_ms > EARLIEST_MS else 0
         yield from self._marks(events.ImportStarted, "opening", at_ms)
-        for moment in chain([] if first is None else [first], moments):
-            self.ledger.take(self.source_partitions[moment.partition], moment.outcome)
-            at_ms = max(at_ms, moment.at_ms)
-            message = self._take(moment.outcome)
+        for timed in chain([] if first is None else [first], outcomes):
+            self.ledger.take(self.source_partitions[timed.partition], timed.outcome)
+            at_ms = max(at_ms, timed.at_ms)
+            message = self._take(timed.outcome)
             if message is not None:
                 self.partitions[message.partition].fold(self._next_record(message))
                 yield message
@@ -127,7 +130,7 @@ class CopyScript:
         return Record(number, self.partitions[number].checkpoint, _FAR_MS, key, value)
 
     def _take(self, outcome: Outcome) -> Message | None:
-        """What becomes of one record; `None` if it is left out."""
+        """The copy of one record; `None` if it is left out."""
         record, event, verdict, at_ms = outcome[:4]
         figures = self.figures
         figures.records += 1
@@ -137,7 +140,7 @@ class CopyScript:
         if at_ms > self._latest_ms:
             raise ClockSkew(
                 f"partition {record.partition}, offset {record.offset}: the source took it at {iso_from_ms(at_ms)},"
-                " which is in the future, and only what has happened can be imported; set this machine's clock, and"
+                " which is in the future, and only the past can be imported; correct this machine's clock, and"
                 " start again"
             )
         target = self.partitions[partition_of(key, len(self.partitions))]
@@ -146,7 +149,7 @@ class CopyScript:
         if judged is not verdict:
             if judged is Verdict.APPLIED:
                 figures.left_out["would_apply"] += 1
-                return self._stand_in(record, at_ms, session, target.number)
+                return self._replacement(record, at_ms, session, target.number)
             if verdict is Verdict.APPLIED:
                 figures.lost[judged.label] += 1
             else:
@@ -155,7 +158,7 @@ class CopyScript:
             value, event, is_short = with_log_time(event, value, at_ms)
             figures.retimed += 1
             figures.shortened += is_short
-        # The script's own fold need not parse it again; the one that reads the copy back parses everything.
+        # The plan's own fold need not parse it again; the one that reads the copy back parses everything.
         remember(value, event, at_ms)
         figures.copied[verdict.label] += 1
         if record.partition != partition_of(key, len(self.source_partitions)):
@@ -163,7 +166,7 @@ class CopyScript:
         return Message(target.number, key, value)
 
     def _take_void(self, record: Record, event: events.StoredEvent | None, verdict: Verdict) -> Message | None:
-        """A record that is void for its form or its clock, or that marks an import."""
+        """A record that is malformed, void for its clock, or the mark of an import."""
         key, value = record.key, record.value
         reason = None
         if event is not None:
@@ -177,12 +180,12 @@ class CopyScript:
         if reason is not None or key is None or value is None:
             self.figures.left_out[reason or ""] += 1
             return None
-        # Its form depends on nothing but key and value: it stays what it is.
+        # Whether it is malformed depends on key and value alone: it is in the copy too.
         self.figures.copied[verdict.label] += 1
         return Message(partition_of(key, len(self.partitions)), key, value)
 
-    def _stand_in(self, record: Record, at_ms: int, session: Session | None, number: int) -> Message | None:
-        """In place of a record that is left out, an expiry, if it finds a session due: it had ended that."""
+    def _replacement(self, record: Record, at_ms: int, session: Session | None, number: int) -> Message | None:
+        """The expiry that replaces a record left out, if that had ended a session that was due."""
         due_ms = None if session is None else session.deadline_ms()
         if session is None or due_ms is None or at_ms < due_ms:
             return None
@@ -196,7 +199,7 @@ class CopyScript:
 
 
 class Opening(msgspec.Struct):
-    """What the first record of a copy says."""
+    """The data of the first record of a copy."""
 
     copy_of: str
     ends: list[int]
@@ -207,7 +210,7 @@ class _Marked(msgspec.Struct):
 
 
 def opening_of(record: Record) -> Opening | None:
-    """What a copy's first record says of its source; `None` if it says nothing of the kind."""
+    """The source and ends in a copy's first record; `None` if the record is not that of a copy."""
     try:
         return msgspec.json.decode(record.value or b"", type=_Marked).data
     except (msgspec.DecodeError, ValueError, RecursionError):

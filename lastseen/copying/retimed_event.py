@@ -1,8 +1,8 @@
 """The bytes of a copied event: its `time` becomes its log time, and everything else stays as the producer wrote it.
 
 A log that is open for import takes the events' own times for log times. So a copy keeps the times of its source only if
-`time` says when the source's log took the event, not when its producer sent it. What the producer said stays with the
-event in the extension attribute `senttime`, which no rule reads; an event that has one already keeps it.
+`time` is when the source's log took the event, not when its producer sent it. The producer's time stays with the event
+in the extension attribute `senttime`, which no rule reads; an event that has one already keeps it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lastseen.engine.events import StoredEvent
 from lastseen.engine.verdicts import Verdict
 
 SENT_TIME = "senttime"
-"""Lower-case letters and digits only, as CloudEvents asks of the names of attributes."""
+"""Lower-case letters and digits only, as CloudEvents requires of attribute names."""
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -23,9 +23,9 @@ _encode = msgspec.json.Encoder().encode
 def with_log_time(event: StoredEvent, value: bytes, at_ms: int) -> tuple[bytes, StoredEvent, bool]:
     """The bytes of `event`, stored as `value`, with `at_ms` for its time; the event in them; whether anything is lost.
 
-    Milliseconds are all that a log time has, and all that the fold reads of a `time`. What the members of the JSON hold
-    is not parsed but handed on, so numbers keep their digits. Lost are attributes that are none of CloudEvents' and
-    ours, and only where the record would get too large, or has been written by a producer of an older type.
+    A log time has milliseconds, and the fold reads no more of a `time`. The values of the JSON's members are not parsed
+    but copied, so numbers keep their digits. Attributes other than CloudEvents' and ours are lost only if the record
+    would become too large, or was written by a producer of an older type.
     """
     for is_short, stored in enumerate((value, encode(event))):
         try:
@@ -33,7 +33,7 @@ def with_log_time(event: StoredEvent, value: bytes, at_ms: int) -> tuple[bytes, 
         except (msgspec.DecodeError, KeyError):
             continue
         copied = decode(event.subject, written)
-        # A name may stand twice in a JSON object, and an old type is brought up to date: believe nothing, look.
+        # A JSON object may repeat a name, and an old type is upcast: so the result is decoded and compared.
         if not isinstance(copied, Verdict) and copied[1] == at_ms and _is_same(event, copied[0]):
             return written, copied[0], bool(is_short)
     return value, event, False

@@ -1,4 +1,4 @@
-"""How the file of an export is chosen by its name: JSON Lines or Parquet."""
+"""The format of an export, chosen by its file name: JSON Lines or Parquet."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lastseen.exchange.table import Header, Reader, Writer
 
 
 def writer(path: Path, header: Header) -> Writer:
-    """Begin an export, or go on with one of the same log that was cut off. Raises `ExportError`, `InvalidSetting`."""
+    """Begin an export, or continue an interrupted one of the same log. Raises `ExportError`, `InvalidSetting`."""
     if path.suffix == ".jsonl":
         from lastseen.exchange.json_lines import JsonLinesWriter
 
@@ -37,4 +37,4 @@ def reader(path: Path) -> Reader:
 
 
 def _unknown(path: Path) -> InvalidSetting:
-    return InvalidSetting(f"{path}: give a name that ends in .jsonl or .parquet, which says how it is written")
+    return InvalidSetting(f"{path}: give a name that ends in .jsonl or .parquet, which chooses the format")

@@ -1,7 +1,7 @@
-"""A log's history as a file, and back: every record with its verdict, and nothing lost on the way.
+"""A log's history as a file, and from a file into a log: every record with its verdict, without loss.
 
-The rows follow the log, partition by partition, up to the ends that it had when the export began. So an export that was
-cut off goes on after its last row. An import copies the file as `lastseen log copy` copies a log: with its times, into
+The rows follow the log, partition by partition, up to the ends that it had when the export began. So an interrupted
+export continues after its last row. An import copies the file as `lastseen log copy` copies a log: with its times, into
 any number of partitions, verified at the end.
 """
 
@@ -34,13 +34,13 @@ PROGRESS_EVERY = 4_096
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What an export came to."""
+    """The result of an export."""
 
     rows: int
     found: int
     """Rows that an earlier run had written."""
     later: int
-    """Records that the log has taken since the export began; they are not in it."""
+    """Records appended to the log since the export began; they are not in it."""
 
     def as_dict(self) -> dict[str, int]:
         """All of it as plain JSON values."""
@@ -48,7 +48,7 @@ class Exported:
 
 
 def export_history(url: str, path: Path, progress: Progress = lambda done, total: None) -> Exported:
-    """Write the history of the log at `url` to `path`, or go on where an earlier run was cut off.
+    """Write the history of the log at `url` to `path`, or continue an interrupted run.
 
     Raises `ExportError`, `InvalidSetting` for another ending than .jsonl or .parquet, and the log's errors.
     """
@@ -91,7 +91,7 @@ def _row(outcome: Outcome) -> Row:
 def import_history(
     path: Path, url: str, *, clock: Clock | None = None, progress: Progress = lambda done, total: None
 ) -> Copied:
-    """Bring an exported history into the log at `url`, which is empty or holds the beginning of this very import.
+    """Import an exported history into the log at `url`, which is empty or holds the beginning of this very import.
 
     Raises `ExportError`, and what `copy_log` raises.
     """
@@ -108,7 +108,7 @@ def import_history(
 
 
 class RecordedLog:
-    """An export that can be read like the log that it was made of (`log_pages.Pages`)."""
+    """An export that can be read like the log that it was made from (`ordered_pages.ReadableLog`)."""
 
     def __init__(self, header: Header, connection: sqlite3.Connection) -> None:
         self.identity = header.log
@@ -132,7 +132,7 @@ class RecordedLog:
 
 @contextmanager
 def _as_log(path: Path, file: Reader) -> Iterator[RecordedLog]:
-    """The export on a disk in a form that can be read from any place."""
+    """The export on a disk in a form that can be read from any offset."""
     with (
         tempfile.TemporaryDirectory(prefix="lastseen-") as folder,
         closing(sqlite3.connect(Path(folder) / "records.db", isolation_level=None)) as connection,
@@ -149,16 +149,16 @@ def _as_log(path: Path, file: Reader) -> Iterator[RecordedLog]:
 
 
 def _checked(path: Path, file: Reader) -> Iterator[tuple[Any, ...]]:
-    """The rows, of which none may be missing, twice there, or of the wrong type."""
-    places = ((number, offset) for number, end in enumerate(file.header.ends) for offset in range(end))
-    for row, place in zip(file.rows(), places, strict=False):
+    """The rows: none may be missing, repeated, or of the wrong type."""
+    positions = ((number, offset) for number, end in enumerate(file.header.ends) for offset in range(end))
+    for row, position in zip(file.rows(), positions, strict=False):
         found, key, value = (row["partition"], row["offset"]), row["key"], row["value"]
-        is_sound = isinstance(key, str | None) and isinstance(value, bytes | None)
-        if found != place or not is_sound or type(row["timestamp_ms"]) is not int:
+        is_valid = isinstance(key, str | None) and isinstance(value, bytes | None)
+        if found != position or not is_valid or type(row["timestamp_ms"]) is not int:
             raise ExportError(
-                f"{path}: where partition {place[0]}, offset {place[1]} should be, is {found}: export again"
+                f"{path}: expected partition {position[0]}, offset {position[1]}, and found {found}: export again"
             )
-        yield (*place, row["timestamp_ms"], key, value)
+        yield (*position, row["timestamp_ms"], key, value)
     if file.count != sum(file.header.ends):
         raise ExportError(
             f"{path} has {file.count} rows, and the log had {sum(file.header.ends)} records: export again"

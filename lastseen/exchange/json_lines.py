@@ -1,6 +1,6 @@
-"""Exports as JSON Lines: a header, a row a line, and a last line that says how many there are.
+"""Exports as JSON Lines: a header, a row a line, and a last line with the number of rows.
 
-A value that is UTF-8 text stands as text, any other as `{"base64": …}`.
+A value that is UTF-8 text is written as text, any other as `{"base64": …}`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from lastseen.exchange.table import COLUMNS, Header, Row, continued, header_of
 
 BUFFER_BYTES = 1024 * 1024
 LAST_LINE_BYTES = 64
-"""More than the last line takes."""
+"""More than the size of the last line."""
 _NO_JSON = (msgspec.DecodeError, ValueError, RecursionError)
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
 
 class JsonLinesWriter:
-    """Writes one file, or goes on after its last whole line."""
+    """Writes one file, or continues after its last whole line."""
 
     def __init__(self, path: Path, header: Header) -> None:
         self._path = path
@@ -34,16 +34,16 @@ class JsonLinesWriter:
         try:
             self._file = path.open("r+b" if path.exists() else "x+b", buffering=BUFFER_BYTES)
         except OSError as error:
-            raise ExportError(f"{path} cannot be written: {error.strerror}; give a place that can be") from None
+            raise ExportError(f"{path} cannot be written: {error.strerror}; give another path") from None
         try:
-            self._go_on(header)
+            self._continue(header)
         except BaseException:
             self._file.close()
             raise
         self._binary = [name for name, kind in COLUMNS[header.kind].items() if kind == "bytes"]
 
-    def _go_on(self, header: Header) -> None:
-        """Read what is there, and cut off a line that is not whole."""
+    def _continue(self, header: Header) -> None:
+        """Read what is there, and cut off an incomplete line."""
         whole = 0
         for number, line in enumerate(self._file):
             if not line.endswith(b"\n"):
@@ -75,7 +75,7 @@ class JsonLinesWriter:
         self.rows += 1
 
     def finish(self) -> None:
-        """Say that this was all (`table.Writer`)."""
+        """Mark the export as complete (`table.Writer`)."""
         if not self.is_finished:
             self._write({"rows": self.rows})
             self.is_finished = True
@@ -83,7 +83,7 @@ class JsonLinesWriter:
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Let go of the file (`table.Writer`)."""
+        """Close the file (`table.Writer`)."""
         self._file.close()
 
 
@@ -98,7 +98,7 @@ class JsonLinesReader:
             end = file.read()
         count = _count_of(end.rstrip(b"\n").rpartition(b"\n")[2]) if end.endswith(b"\n") else None
         if count is None:
-            raise ExportError(f"{path} is not whole: start the export again, it goes on where it was cut off")
+            raise ExportError(f"{path} is incomplete: start the export again, it continues where it was interrupted")
         self.count = count
 
     def rows(self) -> Iterator[Row]:
@@ -129,11 +129,11 @@ def _header(path: Path, line: bytes) -> Header:
     try:
         return header_of(path, _decode(line))
     except _NO_JSON:
-        raise ExportError(f"{path} is no export of lastseen: give a file that `lastseen export` has made") from None
+        raise ExportError(f"{path} is not an export of lastseen: give a file that `lastseen export` has made") from None
 
 
 def _count_of(line: bytes) -> int | None:
-    """What the last line says; `None` for any other."""
+    """The number of rows in the last line; `None` for any other line."""
     try:
         found = _decode(line)
     except _NO_JSON:

@@ -1,7 +1,7 @@
-"""Exports as Parquet: a folder of parts, each whole in itself, which pandas, DuckDB and Spark read as one table.
+"""Exports as Parquet: a folder of parts, each a complete file, which pandas, DuckDB and Spark read as one table.
 
-A part is written under another name and renamed, so a crash leaves whole parts only. The last part, which may be empty,
-says that there are no more. Values of JSON stand as text.
+A part is written under another name and renamed, so a crash leaves complete parts only. The last part, which may be
+empty, is marked as the last. JSON values are written as text.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _types = {"int": pyarrow.int64(), "text": pyarrow.string(), "bytes": pyarrow.bin
 
 
 class ParquetWriter:
-    """Writes a folder of parts, or goes on after its last one."""
+    """Writes a folder of parts, or continues after its last one."""
 
     def __init__(self, path: Path, header: Header) -> None:
         self._path = path
@@ -38,47 +38,47 @@ class ParquetWriter:
         try:
             path.mkdir(exist_ok=True)
         except OSError as error:
-            raise ExportError(f"{path} cannot be written: {error.strerror}; give a place that can be") from None
+            raise ExportError(f"{path} cannot be written: {error.strerror}; give another path") from None
         self._parts = 0
         for part in _parts(path):
             begun, self.is_finished, rows = _part(part)
             self.header = continued(path, begun, header)
             self.rows += rows
             self._parts += 1
-        self._waiting: list[Row] = []
+        self._buffered: list[Row] = []
         self._json = [name for name, kind in COLUMNS[header.kind].items() if kind == "json"]
 
     def put(self, row: Row) -> None:
-        """Write the next row (`table.Writer`); it is in a file with the rest of its part."""
-        self._waiting.append({**row, **{name: _encode(row[name]).decode() for name in self._json}})
+        """Write the next row (`table.Writer`); it reaches a file with the rest of its part."""
+        self._buffered.append({**row, **{name: _encode(row[name]).decode() for name in self._json}})
         self.rows += 1
-        if len(self._waiting) == PART_ROWS:
+        if len(self._buffered) == PART_ROWS:
             self._write(is_last=False)
 
     def _write(self, *, is_last: bool) -> None:
         metadata = {_HEADER: _encode(self.header.as_dict())} | ({_LAST: b"%d" % self.rows} if is_last else {})
-        table = pyarrow.Table.from_pylist(self._waiting, schema=_schema(self.header.kind).with_metadata(metadata))
-        place = self._path / f"part-{self._parts:06}.parquet"
-        written = place.with_suffix(".writing")
+        table = pyarrow.Table.from_pylist(self._buffered, schema=_schema(self.header.kind).with_metadata(metadata))
+        file_path = self._path / f"part-{self._parts:06}.parquet"
+        written = file_path.with_suffix(".writing")
         try:
             parquet.write_table(table, written, compression="zstd")
             with written.open("rb") as file:
                 os.fsync(file.fileno())
-            written.replace(place)
+            written.replace(file_path)
         except OSError as error:
-            raise ExportError(f"{place} cannot be written: {error}; make room, and start again") from None
+            raise ExportError(f"{file_path} cannot be written: {error}; make room, and start again") from None
         self._parts += 1
-        self._waiting = []
+        self._buffered = []
 
     def finish(self) -> None:
-        """Say that this was all (`table.Writer`)."""
+        """Mark the export as complete (`table.Writer`)."""
         if not self.is_finished:
             self._write(is_last=True)
             self.is_finished = True
 
     def close(self) -> None:
-        """Let go (`table.Writer`). Rows of a part that is not full are written again by whoever continues."""
-        self._waiting = []
+        """Drop the rows of an unfinished part (`table.Writer`): the run that continues the export writes them again."""
+        self._buffered = []
 
 
 class ParquetReader:
@@ -88,15 +88,15 @@ class ParquetReader:
         self._path = path
         parts = _parts(path)
         if not parts:
-            raise ExportError(f"{path} is no export of lastseen: give a folder that `lastseen export` has made")
+            raise ExportError(f"{path} is not an export of lastseen: give a folder that `lastseen export` has made")
         found = [_part(part) for part in parts]
         self.header = found[0][0]
         if not found[-1][1] or any(each[0] != self.header for each in found):
-            raise ExportError(f"{path} is not whole: start the export again, it goes on where it was cut off")
+            raise ExportError(f"{path} is incomplete: start the export again, it continues where it was interrupted")
         self.count = sum(rows for _, _, rows in found)
-        said = int(parquet.read_schema(parts[-1]).metadata[_LAST])
-        if self.count != said:
-            raise ExportError(f"{path} has {self.count} rows of {said}: a part is missing; export again")
+        expected = int(parquet.read_schema(parts[-1]).metadata[_LAST])
+        if self.count != expected:
+            raise ExportError(f"{path} has {self.count} rows of {expected}: a part is missing; export again")
 
     def rows(self) -> Iterator[Row]:
         """The rows in order (`table.Reader`)."""
@@ -121,9 +121,9 @@ def _part(part: Path) -> tuple[Header, bool, int]:
         metadata: Any = parquet.read_metadata(part)
         header = header_of(part, msgspec.json.decode(metadata.metadata[_HEADER]))
     except (pyarrow.ArrowException, OSError, KeyError, TypeError, msgspec.DecodeError, ValueError) as error:
-        raise ExportError(f"{part} is no export of lastseen, or damaged: {error}; export again") from None
+        raise ExportError(f"{part} is not an export of lastseen, or is damaged: {error}; export again") from None
     if not parquet.read_schema(part).equals(_schema(header.kind)):
-        raise ExportError(f"{part} has other columns than an export of {header.kind}: export again")
+        raise ExportError(f"{part} does not have the columns of an export of {header.kind}: export again")
     return header, _LAST in metadata.metadata, metadata.num_rows
 
 

@@ -1,8 +1,8 @@
-"""Live sessions as a file, and into an empty log: who lives, since when, until when, with attributes and messages.
+"""Live sessions as a file, and from a file into an empty log: keys, times, limits, attributes and messages.
 
-What a session went through is not in such a file; `lastseen.exchange.history` is for that. An import writes records
-that lead to the same state at the same times: a session begins without limits, its messages come when they came, its
-last activity brings its limits, then it is suspended, or held, if it was. Its version begins anew.
+The history of a session is not in such a file; `lastseen.exchange.history` exports that. An import writes records that
+lead to the same state at the same times: a session begins without limits, its messages get their own times, its last
+activity brings its limits, then it is suspended, or held, if it was. Its version starts again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 from pydantic import ValidationError
 
-from lastseen.bulk.resumable_writer import ScriptWriter
+from lastseen.bulk.resumable_writer import ResumableWriter
 from lastseen.embedded.engine import Engine
 from lastseen.embedded.maintenance import Progress
 from lastseen.embedded.offline import reading
@@ -39,13 +39,13 @@ from lastseen.exchange.table import Header, Row
 SOURCE, SUBJECT = "/import", "lastseen:import"
 PAGE = 1_000
 _kind = {kind: kind.__dataclass_fields__["type"].default for kind in events.STORED_EVENTS}
-_SCHEMA = "CREATE TABLE moments (at_ms INTEGER, place INTEGER, step INTEGER, key TEXT, value BLOB)"
+_SCHEMA = "CREATE TABLE events (at_ms INTEGER, number INTEGER, step INTEGER, key TEXT, value BLOB)"
 
 
 def export_sessions(url: str, path: Path, progress: Progress = lambda done, total: None) -> Exported:
-    """Write the sessions that live now on the log at `url` to `path`.
+    """Write the sessions that are live now on the log at `url` to `path`.
 
-    Cut off, it goes on after its last row if the log is where it was; else the file is written anew. Raises
+    After an interruption it continues after its last row if the log has not changed; else the file is rewritten. Raises
     `ExportError`, `InvalidSetting` for another ending than .jsonl or .parquet, and the log's errors.
     """
     with reading(url) as engine:
@@ -69,7 +69,7 @@ def export_sessions(url: str, path: Path, progress: Progress = lambda done, tota
 
 
 def _in_order(engine: Engine) -> Iterator[SessionView]:
-    """All live sessions in the order of their births, which nothing changes."""
+    """All live sessions in the order in which they began, which never changes."""
     cursor = None
     while True:
         page = engine.list(sort="created", limit=PAGE, cursor=cursor)
@@ -97,13 +97,13 @@ def _row(engine: Engine, view: SessionView) -> Row:
 
 @dataclass(frozen=True, slots=True)
 class ImportedSessions:
-    """What an import of sessions came to."""
+    """The result of an import of sessions."""
 
     sessions: int
     skipped: list[tuple[str, str]]
-    """Key and reason of each row that is no session that can be written."""
+    """Key and reason of each row that is not a valid session."""
     records: int
-    """What it comes to in the log, its marks included."""
+    """Records of the import in the log, including the marks of its start and end."""
     found: int
     """Records that the log held before this run."""
 
@@ -118,9 +118,9 @@ class ImportedSessions:
 def import_sessions(
     path: Path, url: str, *, clock: Clock | None = None, progress: Progress = lambda done, total: None
 ) -> ImportedSessions:
-    """Bring exported sessions into the log at `url`, which is empty, or holds this very import or its beginning.
+    """Import exported sessions into the log at `url`, which is empty, or holds this very import or its beginning.
 
-    Rows that are no sound sessions are skipped, and told. Raises `ExportError`, `LogMismatch` where the log holds
+    Rows that are not valid sessions are skipped and reported. Raises `ExportError`, `LogMismatch` where the log holds
     anything else, and the log's errors.
     """
     clock = clock or SystemClock()
@@ -130,48 +130,48 @@ def import_sessions(
     skipped: list[tuple[str, str]] = []
     with (
         tempfile.TemporaryDirectory(prefix="lastseen-") as folder,
-        closing(sqlite3.connect(Path(folder) / "moments.db", isolation_level=None)) as moments,
+        closing(sqlite3.connect(Path(folder) / "events.db", isolation_level=None)) as database,
     ):
-        moments.execute("PRAGMA synchronous = OFF")
-        moments.execute(_SCHEMA)
-        moments.execute("BEGIN")
+        database.execute("PRAGMA synchronous = OFF")
+        database.execute(_SCHEMA)
+        database.execute("BEGIN")
         digest, seen = hashlib.sha256(), set[str]()
-        for place, row in enumerate(file.rows()):
+        for number, row in enumerate(file.rows()):
             digest.update(msgspec.json.encode(row))
             try:
-                steps = list(_steps(row, seen, clock.now_ms()))
+                events_of_row = list(_events_of(row, seen, clock.now_ms()))
             except InvalidInput as error:
                 skipped.append((str(row.get("key")), str(error)))
                 continue
-            moments.executemany(
-                "INSERT INTO moments VALUES (?, ?, ?, ?, ?)",
-                ((at_ms, place, step, row["key"], value) for step, (at_ms, value) in enumerate(steps)),
+            database.executemany(
+                "INSERT INTO events VALUES (?, ?, ?, ?, ?)",
+                ((at_ms, number, step, row["key"], value) for step, (at_ms, value) in enumerate(events_of_row)),
             )
-            if place % PAGE == 0:
-                progress(place, 2 * file.count)
-        moments.execute("COMMIT")
+            if number % PAGE == 0:
+                progress(number, 2 * file.count)
+        database.execute("COMMIT")
         log = open_log(url, clock)
         try:
             found = log.end_offsets()
-            script = ScriptWriter(log, found, "import of these sessions")
-            for done, message in enumerate(_script(moments, log.partitions, digest.hexdigest())):
-                script.put(message)
+            appender = ResumableWriter(log, found, "import of these sessions")
+            for done, message in enumerate(_messages(database, log.partitions, digest.hexdigest())):
+                appender.put(message)
                 if done % PAGE == 0:
                     progress(file.count, 2 * file.count)
-            script.finish(may_go_on=True)
+            appender.finish(may_continue=True)
             progress(2 * file.count, 2 * file.count)
-            return ImportedSessions(len(seen), skipped, script.written, sum(found))
+            return ImportedSessions(len(seen), skipped, appender.written, sum(found))
         finally:
             log.close()
 
 
-def _script(moments: sqlite3.Connection, partitions: int, digest: str) -> Iterator[Message]:
-    first_ms, last_ms = moments.execute(
-        "SELECT coalesce(min(at_ms), 0), coalesce(max(at_ms), 0) FROM moments"
+def _messages(database: sqlite3.Connection, partitions: int, digest: str) -> Iterator[Message]:
+    first_ms, last_ms = database.execute(
+        "SELECT coalesce(min(at_ms), 0), coalesce(max(at_ms), 0) FROM events"
     ).fetchone()
     for number in range(partitions):
         yield _mark(events.ImportStarted, "opening", number, first_ms, digest)
-    for key, value in moments.execute("SELECT key, value FROM moments ORDER BY at_ms, place, step"):
+    for key, value in database.execute("SELECT key, value FROM events ORDER BY at_ms, number, step"):
         yield Message(partition_of(key, partitions), key, value)
     for number in range(partitions):
         yield _mark(events.ImportFinished, "end", number, last_ms, digest)
@@ -183,8 +183,8 @@ def _mark(kind: type[Any], name: str, number: int, at_ms: int, digest: str) -> M
     return Message(number, SUBJECT, value)
 
 
-class _Said(msgspec.Struct):
-    """The text of a message of a session, and when it came."""
+class _Message(msgspec.Struct):
+    """A message of a session, and its time."""
 
     at_ms: int
     event_id: str
@@ -200,27 +200,27 @@ class _Row(msgspec.Struct):
     created_at_ms: int
     last_active_at_ms: int
     suspended_at_ms: int | None
-    parked_ms: int
+    suspended_ms: int = msgspec.field(name="parked_ms")
     policy: dict[str, Any]
     holders: dict[str, int]
     attributes: dict[str, Any]
-    messages: list[_Said]
+    messages: list[_Message]
 
 
-def _steps(row: Mapping[str, Any], seen: set[str], now_ms: int) -> Iterator[tuple[int, bytes]]:
-    """The records that lead to a session, with their times. Raises `InvalidInput` where it is none."""
+def _events_of(fields: Mapping[str, Any], seen: set[str], now_ms: int) -> Iterator[tuple[int, bytes]]:
+    """The records that lead to a session, with their times. Raises `InvalidInput` where the row is not valid."""
     try:
-        given = msgspec.convert(row, _Row)
+        row = msgspec.convert(fields, _Row)
     except msgspec.ValidationError as error:
-        raise InvalidInput(f"it is no session: {error}") from None
-    times = [given.created_at_ms, *(each.at_ms for each in given.messages), given.last_active_at_ms]
-    if given.suspended_at_ms is not None:
-        times.append(given.suspended_at_ms)
-    if times != sorted(times) or times[-1] > now_ms or given.parked_ms < 0:
+        raise InvalidInput(f"it is not a session: {error}") from None
+    times = [row.created_at_ms, *(each.at_ms for each in row.messages), row.last_active_at_ms]
+    if row.suspended_at_ms is not None:
+        times.append(row.suspended_at_ms)
+    if times != sorted(times) or times[-1] > now_ms or row.suspended_ms < 0:
         raise InvalidInput("its times do not follow each other, or lie in the future")
-    if given.key in seen:
+    if row.key in seen:
         raise InvalidInput("another row has the same key")
-    limits = _policy(given.policy)
+    limits = _policy(row.policy)
     count = 0
 
     def event(kind: type[Any], at_ms: int, data: Any, event_id: str | None = None) -> tuple[int, bytes]:
@@ -228,55 +228,55 @@ def _steps(row: Mapping[str, Any], seen: set[str], now_ms: int) -> Iterator[tupl
         count += 1
         made = checked(
             lambda: kind(
-                id=event_id or f"import-{given.session_id}-{count}", source=SOURCE, subject=given.key,
+                id=event_id or f"import-{row.session_id}-{count}", source=SOURCE, subject=row.key,
                 time=iso_from_ms(at_ms), data=data(),
             )
         )  # fmt: skip
         return at_ms, encode(made)
 
-    def touch(at_ms: int, event_id: str | None = None, **fields: Any) -> tuple[int, bytes]:
-        return event(events.Touched, at_ms, lambda: events.TouchedData(session_id=given.session_id, **fields), event_id)
+    def touch(at_ms: int, event_id: str | None = None, **members: Any) -> tuple[int, bytes]:
+        return event(events.Touched, at_ms, lambda: events.TouchedData(session_id=row.session_id, **members), event_id)
 
     def reasoned(kind: type[Any], at_ms: int) -> tuple[int, bytes]:
-        return event(kind, at_ms, lambda: events.ReasonedData(session_id=given.session_id))
+        return event(kind, at_ms, lambda: events.ReasonedData(session_id=row.session_id))
 
     unlimited = Policy(max_hold_ms=limits.max_hold_ms, max_messages=limits.max_messages)
     yield event(
-        events.Created, given.created_at_ms,
-        lambda: events.CreatedData(session_id=given.session_id, policy=unlimited, attributes=given.attributes),
+        events.Created, row.created_at_ms,
+        lambda: events.CreatedData(session_id=row.session_id, policy=unlimited, attributes=row.attributes),
     )  # fmt: skip
-    left_ms, at_ms = given.parked_ms, given.created_at_ms
-    for said in [*given.messages, None]:
-        next_ms = given.last_active_at_ms if said is None else said.at_ms
-        parked_ms = min(left_ms, next_ms - at_ms)
-        if parked_ms:
-            # Where it was suspended in between is not known, only for how long, and that nothing was said then.
+    left_ms, at_ms = row.suspended_ms, row.created_at_ms
+    for message in [*row.messages, None]:
+        next_ms = row.last_active_at_ms if message is None else message.at_ms
+        suspended_ms = min(left_ms, next_ms - at_ms)
+        if suspended_ms:
+            # When it was suspended in between is not known, only for how long, and that no message came then.
             yield reasoned(events.Suspended, at_ms)
-            yield reasoned(events.Resumed, at_ms + parked_ms)
-            left_ms -= parked_ms
-        if said is not None:
-            yield touch(said.at_ms, said.event_id, message=said.value)
+            yield reasoned(events.Resumed, at_ms + suspended_ms)
+            left_ms -= suspended_ms
+        if message is not None:
+            yield touch(message.at_ms, message.event_id, message=message.value)
         at_ms = next_ms
-    yield touch(given.last_active_at_ms, policy=limits)
-    if given.suspended_at_ms is not None:
-        yield reasoned(events.Suspended, given.suspended_at_ms)
-    elif given.holders:
-        yield from _leases(given, limits, event)
-    seen.add(given.key)
+    yield touch(row.last_active_at_ms, policy=limits)
+    if row.suspended_at_ms is not None:
+        yield reasoned(events.Suspended, row.suspended_at_ms)
+    elif row.holders:
+        yield from _leases(row, limits, event)
+    seen.add(row.key)
 
 
-def _policy(given: dict[str, Any]) -> Policy:
+def _policy(fields: dict[str, Any]) -> Policy:
     try:
-        return Policy(**given)
+        return Policy(**fields)
     except (ValidationError, TypeError) as error:
-        raise InvalidInput(f"its policy is none: {error}") from None
+        raise InvalidInput(f"its policy is invalid: {error}") from None
 
 
-def _leases(given: _Row, limits: Policy, event: Any) -> Iterator[tuple[int, bytes]]:
-    """Those who hold it, each until the moment that was promised; as far as the limit allows."""
-    for holder, until_ms in sorted(given.holders.items()):
+def _leases(row: _Row, limits: Policy, event: Any) -> Iterator[tuple[int, bytes]]:
+    """The leases of its holders, each until its end, as far as the limit allows."""
+    for holder, until_ms in sorted(row.holders.items()):
         longest_ms = until_ms if limits.max_hold_ms is None else limits.max_hold_ms
-        at_ms = max(given.last_active_at_ms, until_ms - longest_ms)
+        at_ms = max(row.last_active_at_ms, until_ms - longest_ms)
         if at_ms < until_ms:
-            data = {"session_id": given.session_id, "holder": holder, "lease_ms": until_ms - at_ms}
+            data = {"session_id": row.session_id, "holder": holder, "lease_ms": until_ms - at_ms}
             yield event(events.Held, at_ms, lambda data=data: events.HeldData(**data))

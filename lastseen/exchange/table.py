@@ -1,4 +1,4 @@
-"""What an export holds: its header, its columns, and how a file of either kind is found, continued and read."""
+"""An export's header and columns, and the interfaces for writing, continuing and reading one."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ COLUMNS: dict[Kind, dict[str, Type]] = {
         "policy": "json", "holders": "json", "attributes": "json", "messages": "json",
     },
 }  # fmt: skip
-"""Times are log times in milliseconds; `timestamp_ms` is when the log took a record, `at_ms` the time that counts."""
+"""Times are log times in ms; `timestamp_ms` is the log's own time of a record, `at_ms` the time that counts."""
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What an export is of."""
+    """Which log an export is from, and how far."""
 
     kind: Kind
     log: str
     """The log's identity."""
     ends: tuple[int, ...]
-    """Up to where each partition was read."""
+    """The end of each partition when the export began."""
 
     def as_dict(self) -> dict[str, Any]:
         """The header as plain JSON values."""
@@ -50,30 +50,32 @@ def header_of(path: Path, found: Any) -> Header:
         if kind in COLUMNS and form == FORMAT:
             return Header(kind, str(found["log"]), tuple(map(int, found["ends"])))
     except (TypeError, KeyError, ValueError):
-        raise ExportError(f"{path} is no export of lastseen: give a file that `lastseen export` has made") from None
-    raise ExportError(f"{path} is an export of {kind} in format {form}, which this lastseen does not know: use a newer")
+        raise ExportError(f"{path} is not an export of lastseen: give a file that `lastseen export` has made") from None
+    raise ExportError(
+        f"{path} is an export of {kind} in format {form}, which this version cannot read: use a newer version"
+    )
 
 
 class Writer(Protocol):
-    """An export under way."""
+    """An export in progress."""
 
     header: Header
-    """As it stands in the file: that of the run that began it."""
+    """As it is in the file: that of the run that began it."""
     rows: int
     """Rows that are written already: the next `put` is the row after them."""
     is_finished: bool
-    """Whether an earlier run has come to the end."""
+    """Whether an earlier run has completed it."""
 
     def put(self, row: Row) -> None:
         """Write the next row."""
         ...
 
     def finish(self) -> None:
-        """Say that this was all, and see it to the disk."""
+        """Mark the export as complete, and sync it to the disk."""
         ...
 
     def close(self) -> None:
-        """Let go of the file; what was put is kept, and an export that was not finished can be continued."""
+        """Close the file; written rows are kept, and an unfinished export can be continued."""
         ...
 
 
@@ -90,7 +92,7 @@ class Reader(Protocol):
 
 
 def continued(path: Path, begun: Header, wanted: Header) -> Header:
-    """The header of a file that is to be continued. Raises `ExportError` where it is another export's."""
+    """The header of a file that is continued. Raises `ExportError` where it is another export's."""
     if (begun.kind, begun.log) != (wanted.kind, wanted.log):
         raise ExportError(f"{path} is an export of {begun.kind} of log {begun.log}: give another name, or delete it")
     if len(begun.ends) != len(wanted.ends) or any(a > b for a, b in zip(begun.ends, wanted.ends, strict=True)):

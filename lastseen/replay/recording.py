@@ -1,6 +1,6 @@
 """Recorded chat: the lines of a recording, one JSON object each, and the session key of the person in a line.
 
-A recording is read strictly: what replays must be right to the last line, so the first one that is not in form, or that
+A recording is read strictly: a replay must be right to the last line, so the first line that is malformed, or that
 goes back in time, is refused by its number.
 """
 
@@ -23,7 +23,7 @@ from lastseen.engine.errors import InvalidEvent, InvalidInput, InvalidSetting, s
 from lastseen.engine.events import MAX_KEY_CHARACTERS
 
 SLICE = Path(__file__).parent / "data" / "ubuntu-irc-slice.jsonl.gz"
-"""26 days of real chat, which come with the package (`data/README.md` says from where)."""
+"""26 days of real chat, which come with the package (`data/README.md` has the source)."""
 Action = Literal["message", "join", "leave"]
 MAX_LINE_BYTES = 64 * 1024
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -36,10 +36,10 @@ _to_escape = re.compile("[%:\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class ChatEvent(NamedTuple):
-    """What somebody did in a channel."""
+    """What a person did in a channel."""
 
     line: int
-    """Where it stands in the recording; the first line is 1."""
+    """Its line number in the recording; the first line is 1."""
     at_ms: int
     time: str
     """`at_ms` as RFC 3339, in UTC."""
@@ -63,9 +63,8 @@ _decode = msgspec.json.Decoder(_Line).decode
 def session_key(platform: str, channel: str, user: str) -> str:
     """The key of a person's session in a channel: `irc:#ubuntu:ana`. Two people never share one.
 
-    In each part `%`, `:` and what no key may hold is written `%` and two hexadecimal digits for each byte of its UTF-8.
-    A key that is too long keeps its beginning and ends in `%~` and the SHA-256 of all of it.
-    """
+    In each part `%`, `:` and characters that no key may hold are written as `%` and two hexadecimal digits for each
+    byte of UTF-8. A key that is too long keeps its beginning and ends in `%~` and the SHA-256 of all of it."""
     key = ":".join(_to_escape.sub(_escaped, part) for part in (platform, channel, user))
     if len(key) <= MAX_KEY_CHARACTERS:
         return key
@@ -77,7 +76,7 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def sha256_of_recording(path: Path) -> str:
-    """The SHA-256 of a recording's file as it lies on the disk. Raises `InvalidSetting` where it cannot be read."""
+    """The SHA-256 of a recording's file as it is on the disk. Raises `InvalidSetting` where it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -86,7 +85,7 @@ def sha256_of_recording(path: Path) -> str:
 
 
 def count_lines(path: Path) -> int:
-    """How many lines a recording has. Raises as `read_chat` does, but looks at no line."""
+    """How many lines a recording has. Raises as `read_chat` does, but checks no line."""
     count, end = 0, b"\n"
     with _opened(path) as file:
         while block := file.read(_BLOCK_BYTES):
@@ -98,7 +97,7 @@ def count_lines(path: Path) -> int:
 def read_chat(path: Path) -> Iterator[ChatEvent]:
     """The events of a recording, gzipped or plain, in their order.
 
-    Raises `InvalidSetting` where the file cannot be read, and `InvalidEvent` for a line that is not in form or that is
+    Raises `InvalidSetting` where the file cannot be read, and `InvalidEvent` for a line that is malformed or
     earlier than the line before it.
     """
     keys: dict[tuple[str, str, str], str] = {}
@@ -124,7 +123,7 @@ def _parsed(path: Path, number: int, text: bytes) -> tuple[_Line, int]:
         at_ms = ms_from_iso(line.at)
     except (msgspec.MsgspecError, InvalidInput, ValueError, RecursionError) as error:
         raise InvalidEvent(
-            f"{path}, line {number}: {shown(text.decode('utf-8', 'replace'))} is no chat event ({error}); give"
+            f"{path}, line {number}: {shown(text.decode('utf-8', 'replace'))} is not a chat event ({error}); give"
             " at, platform, channel, user, action (message, join or leave) and size"
         ) from error
     if at_ms < 0:
@@ -133,7 +132,7 @@ def _parsed(path: Path, number: int, text: bytes) -> tuple[_Line, int]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines with their numbers. The last one may do without its line feed."""
+    """The lines with their numbers. The last one may lack its line feed."""
     number = 0
     with _opened(path) as file:
         while text := file.readline(MAX_LINE_BYTES + 1):
@@ -145,7 +144,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[BufferedIOBase]:
-    """The recording's bytes, unpacked. Turns what goes wrong while it is read into typed errors."""
+    """The recording's bytes, unpacked. Turns failures while it is read into typed errors."""
     try:
         with path.open("rb") as file:
             if file.peek(len(_GZIP_MAGIC)).startswith(_GZIP_MAGIC):

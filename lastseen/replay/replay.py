@@ -1,12 +1,12 @@
 """Replay: recorded chat becomes the log of an engine, in the recording's own time.
 
-Theory of operation. The script (`lastseen.script`) of a recording is always the same, byte for byte. So there is one
-way to begin, to resume and to check a replay: write the script from its first line; what the log holds already must be
-the same bytes, and what it does not hold yet is appended. The engine on the log folds what it reads there, and after
-each batch its digest must be the script's.
+Theory of operation. The plan (`replay_plan`) of a recording is always the same, byte for byte. So there is one way to
+begin, to resume and to check a replay: make the plan from its first line; records that the log already holds must be
+the same bytes, and the rest is appended. The engine on the log folds what it reads there, and after each batch its
+digest must be the plan's.
 
 The first record is `import_started`, so the events' own times are log times until `import_finished`. The log's clock
-says the recording's time too: a log's bytes then do not depend on when it was made.
+shows the recording's time too: a log's bytes then do not depend on when it was made.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from lastseen.engine.log import open_log
 from lastseen.engine.log.port import Log, Message, Position
 from lastseen.engine.verdicts import Verdict
 from lastseen.replay.recording import ChatEvent, count_lines, read_chat, sha256_of_recording
-from lastseen.replay.replay_plan import SOURCE, Figures, Script
+from lastseen.replay.replay_plan import SOURCE, Figures, ReplayPlan
 
 BATCH_RECORDS = 2_000
 """Records appended at a time; a batch ends where a line's events end, so a log never holds half a line."""
@@ -41,7 +41,7 @@ DEFAULT_MAX_SESSIONS = 100
 
 
 class HistoryClock(SystemClock):
-    """Says the time of the history that is being imported; never the future."""
+    """A clock that shows the time of the history being imported; never the future."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -54,7 +54,7 @@ class HistoryClock(SystemClock):
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """The figures of a replay, and how this run of it went."""
+    """The figures of a replay, and of this run of it."""
 
     figures: Figures
     found_records: int
@@ -86,12 +86,11 @@ def replay(
     clock: Clock | None = None,
     progress: Progress | None = None,
 ) -> Replayed:
-    """Replay a recording into the log at `url`, or go on where an earlier run of the same replay was cut off.
+    """Replay a recording into the log at `url`, or continue an interrupted run of the same replay.
 
-    With `finish` the import is closed; else the log stays open for import, and reads look at the end of the recording.
-    `progress` is told how many lines are done, and how many there are. Raises `InvalidSetting`, `InvalidEvent` for a
-    line that is not in form, `LogMismatch` where the log holds something else, and the log's errors.
-    """
+    With `finish` the import is closed; else the log stays open for import, and reads use the time of the recording's
+    end. `progress` is called with how many lines are done, and how many there are. Raises `InvalidSetting`,
+    `InvalidEvent` for a malformed line, `LogMismatch` where the log holds something else, and the log's errors."""
     began_s = time.perf_counter()
     idle_ttl_ms = duration_ms("idle_ttl", idle_ttl)
     if isinstance(max_sessions, bool) or not isinstance(max_sessions, int) or max_sessions < 1:
@@ -101,29 +100,29 @@ def replay(
     history_clock = HistoryClock(clock or SystemClock())
     history_clock.at_ms = 2**62
     latest_ms = history_clock.now_ms() + lifecycle.MAX_AHEAD_MS
-    script = Script(sha256_of_recording(recording), idle_ttl_ms, max_sessions, latest_ms)
+    plan = ReplayPlan(sha256_of_recording(recording), idle_ttl_ms, max_sessions, latest_ms)
     history_clock.at_ms = first.at_ms if first is not None else 0
-    opening = script.opening(history_clock.at_ms)
+    opening = plan.opening(history_clock.at_ms)
     log = open_log(url, history_clock)
     try:
-        writer = _Writer(log, history_clock, script, opening)
+        writer = _Writer(log, history_clock, plan, opening)
     except BaseException:
         log.close()
         raise
     with writer.engine:
         if first is not None:
-            _write_all(script, writer, chain([first], chat), lines, progress)
-        if finish or writer.found_records == script.partition.checkpoint + 1:
-            script.finish(history_clock.at_ms)
-            writer.hand_over(history_clock.at_ms)
+            _write_all(plan, writer, chain([first], chat), lines, progress)
+        if finish or writer.found_records == plan.partition.checkpoint + 1:
+            plan.finish(history_clock.at_ms)
+            writer.append(history_clock.at_ms)
         writer.check_end()
-    return Replayed(script.result(), writer.found_records, time.perf_counter() - began_s)
+    return Replayed(plan.result(), writer.found_records, time.perf_counter() - began_s)
 
 
 def delete_replay(url: str) -> list[Path]:
     """Delete the replay at `url`, its snapshot, history and archives, and nothing else; returns what was deleted.
 
-    Makes the folder for a new one. Raises `LogMismatch` where the log is not a replay's, or has been used since.
+    Creates the folder for a new one. Raises `LogMismatch` where the log is not a replay's, or has been used since.
     """
     path = log_path(url)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -145,35 +144,35 @@ def delete_replay(url: str) -> list[Path]:
 
 
 def _write_all(
-    script: Script, writer: _Writer, chat: Iterator[ChatEvent], lines: int, progress: Progress | None
+    plan: ReplayPlan, writer: _Writer, chat: Iterator[ChatEvent], lines: int, progress: Progress | None
 ) -> None:
     for event in chat:
-        script.take(event)
-        if len(script.messages) >= BATCH_RECORDS:
-            writer.hand_over(event.at_ms)
+        plan.take(event)
+        if len(plan.messages) >= BATCH_RECORDS:
+            writer.append(event.at_ms)
             if progress is not None:
                 progress(event.line, lines)
-    writer.hand_over(event.at_ms)
+    writer.append(event.at_ms)
     if progress is not None:
         progress(lines, lines)
 
 
 class _Batch(NamedTuple):
-    """What has been handed to the log."""
+    """Records that were passed to the log."""
 
     appended: Future[list[Position]] | None
     """`None` where the log held all of it already."""
     start: int
     end: int
     digest: str
-    """The script's, at `end`."""
+    """The plan's, at `end`."""
 
 
 class _Writer:
-    """Brings a script to the log: compares what is there, appends what is not."""
+    """Writes a plan to the log: compares the records that are there, appends the others."""
 
-    def __init__(self, log: Log, clock: HistoryClock, script: Script, opening: Message) -> None:
-        self._log, self._clock, self._script = log, clock, script
+    def __init__(self, log: Log, clock: HistoryClock, plan: ReplayPlan, opening: Message) -> None:
+        self._log, self._clock, self._plan = log, clock, plan
         if log.partitions != 1:
             raise LogMismatch(f"the log has {log.partitions} partitions, and a replay needs one of 1: make another")
         (self.found_records,) = log.end_offsets()
@@ -183,20 +182,20 @@ class _Writer:
         else:
             log.append([opening])
         (record,) = log.read(0, 0, 1)
-        # Its log time is the log's business, so the script takes the record as the log has it.
-        script.fold(record)
+        # The log assigns its time, so the plan folds the record as the log has it.
+        plan.fold(record)
         self.engine = Engine(
             log, clock, Settings.of(source=SOURCE, background=False, prune=False, archive_interval=None)
         )
         self._flushed_at = self.found_records
-        self._under_way: _Batch | None = None
-        """While the log writes one batch, the script makes the next."""
+        self._in_flight: _Batch | None = None
+        """While the log writes one batch, the plan makes the next."""
 
-    def hand_over(self, at_ms: int) -> None:
-        """Bring what the script has written to the log; by then the recording's time is `at_ms`."""
+    def append(self, at_ms: int) -> None:
+        """Append what the plan has written; by then the recording's time is `at_ms`."""
         self._finish()
-        messages, self._script.messages = self._script.messages, []
-        end = self._script.partition.checkpoint
+        messages, self._plan.messages = self._plan.messages, []
+        end = self._plan.partition.checkpoint
         start = end - len(messages)
         held = min(max(self.found_records - start, 0), len(messages))
         if held:
@@ -205,11 +204,11 @@ class _Writer:
         if held < len(messages):
             self._clock.at_ms = at_ms
             appended = self._log.append_soon(messages[held:])
-        self._under_way = _Batch(appended, start + held, end, self._script.partition.digest.hex())
+        self._in_flight = _Batch(appended, start + held, end, self._plan.partition.digest.hex())
 
     def _finish(self) -> None:
-        """Wait for the batch under way, fold it, and check what the engine makes of it."""
-        batch, self._under_way = self._under_way, None
+        """Wait for the batch in flight, fold it, and check the engine's digest."""
+        batch, self._in_flight = self._in_flight, None
         if batch is None or batch.end < self.found_records:
             return
         if batch.appended is not None:
@@ -225,23 +224,23 @@ class _Writer:
             self._flushed_at = batch.end
 
     def check_end(self) -> None:
-        """Finish, and raise `LogMismatch` where the log holds more than the script."""
+        """Finish, and raise `LogMismatch` where the log holds more than the plan."""
         self._finish()
         (end,) = self._log.end_offsets()
-        if end != self._script.partition.checkpoint:
-            raise _foreign(f"it goes on after the recording's last record, to offset {end - 1}")
+        if end != self._plan.partition.checkpoint:
+            raise _foreign(f"it continues after the recording's last record, to offset {end - 1}")
 
     def _compare(self, messages: Sequence[Message], start: int) -> None:
-        place = 0
-        while place < len(messages):
-            for record in self._log.read(0, start + place, len(messages) - place):
-                if (record.key, record.value) != messages[place][1:]:
+        done = 0
+        while done < len(messages):
+            for record in self._log.read(0, start + done, len(messages) - done):
+                if (record.key, record.value) != messages[done][1:]:
                     raise _foreign(f"its record at offset {record.offset} is not the one of this replay")
-                place += 1
+                done += 1
 
 
 def _foreign(what: str) -> LogMismatch:
     return LogMismatch(
-        f"the log is not of this replay, of this recording with these options: {what}. Give the recording and options"
-        " that it was made of, or another log; or make it anew (--fresh)"
+        f"the log does not belong to this replay, of this recording with these options: {what}. Give the recording and"
+        " options that it was made from, or another log; or replace it (--fresh)"
     )

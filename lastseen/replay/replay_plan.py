@@ -1,10 +1,10 @@
-"""The script of a replay: the records that a recording becomes, line by line.
+"""The plan of a replay: the records that a recording becomes, line by line.
 
-Each line becomes the events that a gateway would have sent. They are folded into a partition of the script's own as
-they are made, so that the next line is decided on what is live by then. Nothing but the recording and the options
-enters, ids included: the same lines give the same bytes.
+Each line becomes the events that a gateway would have sent. They are folded into a partition of the plan's own as they
+are made, so that the next line is decided on the sessions that are live by then. The plan, ids included, depends on
+nothing but the recording and the options: the same lines give the same bytes.
 
-The text of messages is not in a recording, and their size is no business of a session's: a message is a plain touch.
+The text of messages is not in a recording, and a session does not need their size: a message is a plain touch.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SUBJECT = "lastseen:import"
 
 @dataclass(slots=True)
 class Figures:
-    """What a replay did. The same for the same recording and options, in one run or in many."""
+    """Counts of a replay. They depend on the recording and the options, not on how many runs it took."""
 
     events_read: int = 0
     created: int = 0
@@ -44,7 +44,7 @@ class Figures:
     records: int = 0
     """Records of the log, the marks of the import included."""
     longest_ms: int = 0
-    """The longest life of a session that has ended."""
+    """The longest duration of a session that has ended."""
     digest: str = ""
     """The log's digest, in hexadecimal."""
 
@@ -53,14 +53,14 @@ class Figures:
         return {name: getattr(self, name) for name in self.__slots__} | {"ended": dict(sorted(self.ended.items()))}
 
 
-class Script:
+class ReplayPlan:
     """The records that a recording becomes, line by line."""
 
     def __init__(self, sha256: str, idle_ttl_ms: int, max_sessions: int, latest_ms: int) -> None:
         self.figures = Figures()
         self.partition = Partition(0)
         self.messages: list[Message] = []
-        """What has been written since they were last taken."""
+        """The messages since they were last taken."""
         self._sha256 = sha256
         self._policy = Policy(idle_ttl_ms=idle_ttl_ms)
         self._max_sessions = max_sessions
@@ -69,7 +69,7 @@ class Script:
         self._source = f"{SOURCE}/{sha256}?idle_ttl_ms={idle_ttl_ms}&max_sessions={max_sessions}"
 
     def opening(self, at_ms: int) -> Message:
-        """The first record: it names the recording and the options, so that a replay of others is told apart."""
+        """The first record: it names the recording and the options, so that another replay is recognised."""
         self._check_past(1, at_ms)
         return self._mark(events.ImportStarted, "opening", iso_from_ms(at_ms))
 
@@ -78,7 +78,7 @@ class Script:
         self._write(self._mark(events.ImportFinished, "end", iso_from_ms(at_ms)))
 
     def take(self, chat: ChatEvent) -> None:
-        """Write what one line brings about."""
+        """Write the events of one line."""
         if chat.at_ms > self._latest_ms:
             self._check_past(chat.line, chat.at_ms)
         self._line, self._step = chat.line, 0
@@ -100,7 +100,7 @@ class Script:
         figures.peak_live = max(figures.peak_live, len(live))
 
     def fold(self, record: Record) -> None:
-        """Fold a record. Raises `InvalidEvent` where it takes no effect: a script writes nothing in vain."""
+        """Fold a record. Raises `InvalidEvent` where it takes no effect: every record of a plan does."""
         outcome = self.partition.fold(record)
         if outcome.verdict is not Verdict.APPLIED:
             raise InvalidEvent(
@@ -122,8 +122,8 @@ class Script:
     def _check_past(self, line: int, at_ms: int) -> None:
         if at_ms > self._latest_ms:
             raise InvalidEvent(
-                f"line {line} of the recording: its time {iso_from_ms(at_ms)} is in the future, and only what has"
-                " happened can be imported; set this machine's clock, or mend the recording"
+                f"line {line} of the recording: its time {iso_from_ms(at_ms)} is in the future, and only the past"
+                " can be imported; correct this machine's clock, or the recording"
             )
 
     def _due(self, at_ms: int) -> list[Session]:

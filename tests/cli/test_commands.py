@@ -140,7 +140,7 @@ def test_replay_takes_its_limits(chat: Path) -> None:
 
 def test_replay_fresh_begins_anew(chat: Path) -> None:
     data_of("replay", str(chat))
-    failed("replay", str(chat), "--max-sessions", "2", exit_code=4, says="not of this replay")
+    failed("replay", str(chat), "--max-sessions", "2", exit_code=4, says="does not belong to this replay")
     result = run("replay", str(chat), "--max-sessions", "2", "--fresh")
     assert result.exit_code == 0
     assert "deleted" in result.stderr

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 import lastseen
 from lastseen.cli.exit_codes import EXIT_CODES
 from lastseen.cli.program import app
-from lastseen.copying.copy_plan import LEFT_OUT, CopyScript
+from lastseen.copying.copy_plan import LEFT_OUT, CopyPlan
 from lastseen.engine.log.port import Message
 
 LIVE = 4
@@ -92,13 +92,13 @@ def test_what_came_since_is_told(source: str, target: str) -> None:
 
 
 def test_a_broken_copy_is_named_and_ends_with_1(source: str, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = CopyScript._take
+    real = CopyPlan._take
 
-    def take(self: CopyScript, outcome: Any) -> Message | None:
+    def take(self: CopyPlan, outcome: Any) -> Message | None:
         message = real(self, outcome)
         return None if message is not None and message.key == "key3" else message
 
-    monkeypatch.setattr(CopyScript, "_take", take)
+    monkeypatch.setattr(CopyPlan, "_take", take)
     copied = data_of(source, f"{target}-1", exit_code=1)
     assert copied["ok"] is False
     assert ["session", "key3", "1 live", "0 live"] in [list(each.values()) for each in copied["differences"]]

@@ -18,7 +18,7 @@ from lastseen.bulk.resumable_writer import BATCH_RECORDS
 from lastseen.copying import copy as log_copy
 from lastseen.copying import copy_plan, retimed_event
 from lastseen.copying.copy import Copied, copy_between, copy_log
-from lastseen.copying.copy_plan import CopyScript
+from lastseen.copying.copy_plan import CopyPlan
 from lastseen.embedded.offline import reading
 from lastseen.embedded.settings import Settings
 from lastseen.engine import errors
@@ -252,7 +252,7 @@ def copy_of_another(clock: ManualClock) -> MemoryLog:
 
 
 REFUSED: dict[str, Callable[[ManualClock], MemoryLog]] = {
-    "is no copy": used, "and is no copy": only_in_partition_1, "copy of another log": copy_of_another,
+    "is not a copy": used, "and is not a copy": only_in_partition_1, "copy of another log": copy_of_another,
 }  # fmt: skip
 
 
@@ -261,7 +261,7 @@ def test_a_target_that_holds_anything_else_is_refused_and_left_alone(says: str) 
     clock = ManualClock(NOON_MS + 32 * MINUTE_MS)
     target = REFUSED[says](clock)
     before = everything(target)
-    with pytest.raises(errors.LogMismatch, match=f"{says}.*make a new one"):
+    with pytest.raises(errors.LogMismatch, match=f"{says}.*or a new one"):
         copy_log(busy_log(), target, clock=clock)
     assert everything(target) == before
 
@@ -272,7 +272,7 @@ def test_a_copy_that_has_been_used_is_refused() -> None:
     copy_log(source, target, clock=clock)
     target.append([Message(1, "ana", b"{}")])
     before = everything(target)
-    with pytest.raises(errors.LogMismatch, match="partition 1 goes on after its last record"):
+    with pytest.raises(errors.LogMismatch, match="partition 1 continues after its last record"):
         copy_log(source, target, clock=clock)
     assert everything(target) == before
 
@@ -281,7 +281,7 @@ def test_an_interrupted_copy_that_somebody_wrote_to_is_refused() -> None:
     source, clock = busy_log(), ManualClock(NOON_MS + 32 * MINUTE_MS)
     target = torn(source, 20, clock)
     target.append([Message(0, "ana", b"{}")])
-    with pytest.raises(errors.LogMismatch, match="its record at offset 20 of partition 0 is another"):
+    with pytest.raises(errors.LogMismatch, match="its record at offset 20 of partition 0 differs"):
         copy_log(source, target, clock=clock)
 
 
@@ -296,7 +296,7 @@ class Crowded(MemoryLog):
 
 def test_a_copy_stops_when_somebody_else_writes_to_the_target() -> None:
     clock = ManualClock(NOON_MS + 32 * MINUTE_MS)
-    with pytest.raises(errors.LogMismatch, match="somebody else has written to it meanwhile"):
+    with pytest.raises(errors.LogMismatch, match="another process has written to it meanwhile"):
         copy_log(busy_log(), Crowded(clock, 2), clock=clock)
 
 
@@ -348,9 +348,9 @@ def altered(change: Callable[[Any], None], name: str) -> Patch:
     """The data of one event are not those of the source."""
 
     def apply(patch: pytest.MonkeyPatch) -> None:
-        real = CopyScript._take
+        real = CopyPlan._take
 
-        def take(self: CopyScript, outcome: Any) -> Message | None:
+        def take(self: CopyPlan, outcome: Any) -> Message | None:
             message = real(self, outcome)
             if message is None or b'"key5"' not in message.value or name.encode() not in message.value:
                 return message
@@ -358,7 +358,7 @@ def altered(change: Callable[[Any], None], name: str) -> Patch:
             change(event)
             return message._replace(value=msgspec.json.encode(event))
 
-        patch.setattr(CopyScript, "_take", take)
+        patch.setattr(CopyPlan, "_take", take)
 
     return apply
 
@@ -367,16 +367,16 @@ def dropped(name: str, key: str) -> Patch:
     """One kind of event under one key is not copied."""
 
     def apply(patch: pytest.MonkeyPatch) -> None:
-        real = CopyScript._take
+        real = CopyPlan._take
 
-        def take(self: CopyScript, outcome: Any) -> Message | None:
+        def take(self: CopyPlan, outcome: Any) -> Message | None:
             message = real(self, outcome)
             is_it = (
                 message is not None and f".{name}.".encode() in message.value and f'"{key}"'.encode() in message.value
             )
             return None if is_it else message
 
-        patch.setattr(CopyScript, "_take", take)
+        patch.setattr(CopyPlan, "_take", take)
 
     return apply
 

@@ -1,7 +1,7 @@
 """Moving an old gateway's store into a log: `sessions.json` becomes history, with its own times.
 
 Theory of operation. The records are always the same for the same file and options (`gateway_script`). So there is one
-way to begin, to continue and to repeat an import: write the script; what the log holds already must be the same bytes,
+way to begin, to continue and to repeat an import: write the plan; what the log holds already must be the same bytes,
 and what it does not hold yet is appended. On a log of this machine all of it is one append, which happens or does not.
 On a log that machines share an import that was cut off is continued by starting it again; nobody opens it before.
 Records that came after a finished import are none of its business.
@@ -19,7 +19,7 @@ import msgspec
 
 from lastseen.bulk.ordered_pages import records
 from lastseen.compat.gateway.config import GatewayConfig, policy_of, zone_of
-from lastseen.compat.gateway.script import SOURCE, Script, Skipped, read_store, write_script
+from lastseen.compat.gateway.import_plan import SOURCE, ImportPlan, Skipped, plan_import, read_store
 from lastseen.compat.gateway.transcripts import Transcripts
 from lastseen.engine.clock import Clock, SystemClock
 from lastseen.engine.errors import LogMismatch
@@ -88,7 +88,7 @@ def import_sessions(
     log = open_log(url, clock)
     try:
         says = _says_of(log, {"sha256": sha256, "timezone": timezone or LOCAL}, clock.now_ms())
-        script = write_script(
+        plan = plan_import(
             entries,
             says,
             policy=policy or policy_of(GatewayConfig(sessions_dir=path.parent)),
@@ -97,24 +97,24 @@ def import_sessions(
             zone=zone,
             progress=progress,
         )
-        found, appended = _bring(log, script.messages)
+        found, appended = _bring(log, plan.messages)
     finally:
         log.close()
     return Imported(
         entries=len(entries),
-        imported=len(script.conversations),
-        skipped=script.skipped,
-        transcripts=_transcripts(path.parent, script),
-        records=len(script.messages),
+        imported=len(plan.conversations),
+        skipped=plan.skipped,
+        transcripts=_transcripts(path.parent, plan),
+        records=len(plan.messages),
         appended=appended,
-        later=max(found + appended - len(script.messages), 0),
+        later=max(found + appended - len(plan.messages), 0),
         seconds=time.perf_counter() - began_s,
     )
 
 
-def _transcripts(folder: Path, script: Script) -> int:
+def _transcripts(folder: Path, plan: ImportPlan) -> int:
     transcripts = Transcripts(folder)
-    return sum(map(transcripts.has_any, script.conversations))
+    return sum(map(transcripts.has_any, plan.conversations))
 
 
 class _Payload(msgspec.Struct):

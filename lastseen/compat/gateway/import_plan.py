@@ -42,7 +42,7 @@ class Skipped(NamedTuple):
     why: str
 
 
-class _Moment(NamedTuple):
+class _TimedEvent(NamedTuple):
     """An event in its place: by time, and at one time a beginning before what follows it."""
 
     at_ms: int
@@ -52,7 +52,7 @@ class _Moment(NamedTuple):
 
 
 @dataclass(slots=True)
-class Script:
+class ImportPlan:
     """The records, in their order, and what is not among them."""
 
     messages: list[Message] = field(default_factory=list)
@@ -79,7 +79,7 @@ def read_store(path: Path) -> tuple[dict[str, Any], str]:
     return entries, hashlib.sha256(content).hexdigest()
 
 
-def write_script(
+def plan_import(
     entries: Mapping[str, Any],
     says: Mapping[str, Any],
     *,
@@ -88,37 +88,37 @@ def write_script(
     until_ms: int,
     zone: tzinfo | None,
     progress: Callable[[int, int], None],
-) -> Script:
+) -> ImportPlan:
     """The records that the entries become. The first of each partition says `says`.
 
     Entries with times after `until_ms` are skipped: nobody can import what has not happened.
     """
-    script, moments = Script(), []
+    plan, events_in_order = ImportPlan(), []
     for done, (key, raw) in enumerate(entries.items(), start=1):
         try:
             entry = _read_entry(key, raw, zone, until_ms)
-            moments += _moments(entry, policy)
+            events_in_order += _timed_events(entry, policy)
         except InvalidInput as error:
-            script.skipped.append(Skipped(key, str(error)))
+            plan.skipped.append(Skipped(key, str(error)))
         else:
-            script.conversations.append(entry.session_id)
+            plan.conversations.append(entry.session_id)
         if done % 1_000 == 0 or done == len(entries):
             progress(done, len(entries))
-    moments.sort(key=lambda moment: moment[:3])
+    events_in_order.sort(key=lambda timed: timed[:3])
     folded = [Partition(number) for number in range(partitions)]
-    first_ms, last_ms = (moments[0].at_ms, moments[-1].at_ms) if moments else (0, 0)
+    first_ms, last_ms = (events_in_order[0].at_ms, events_in_order[-1].at_ms) if events_in_order else (0, 0)
     for number in range(partitions):
-        _put(script, folded, Message(number, SUBJECT, _mark(_STARTED, f"import-opening-{number}", first_ms, says)))
-    for moment in moments:
-        value = encode(moment.event)
-        remember(value, moment.event, moment.at_ms)
-        _put(script, folded, Message(partition_of(moment.key, partitions), moment.key, value))
+        _put(plan, folded, Message(number, SUBJECT, _mark(_STARTED, f"import-opening-{number}", first_ms, says)))
+    for timed in events_in_order:
+        value = encode(timed.event)
+        remember(value, timed.event, timed.at_ms)
+        _put(plan, folded, Message(partition_of(timed.key, partitions), timed.key, value))
     for number in range(partitions):
-        _put(script, folded, Message(number, SUBJECT, _mark(_FINISHED, f"import-end-{number}", last_ms, says)))
-    return script
+        _put(plan, folded, Message(number, SUBJECT, _mark(_FINISHED, f"import-end-{number}", last_ms, says)))
+    return plan
 
 
-def _put(script: Script, folded: list[Partition], message: Message) -> None:
+def _put(plan: ImportPlan, folded: list[Partition], message: Message) -> None:
     """Add a record, having seen that it takes effect: an import writes nothing in vain."""
     partition = folded[message.partition]
     outcome = partition.fold(Record(partition.number, partition.checkpoint, _FAR_MS, message.key, message.value))
@@ -126,7 +126,7 @@ def _put(script: Script, folded: list[Partition], message: Message) -> None:
         raise InvalidEvent(
             f"session {shown(message.key)} becomes a record that is void ({outcome.verdict.label}); report this"
         )
-    script.messages.append(message)
+    plan.messages.append(message)
 
 
 def _mark(kind: str, event_id: str, at_ms: int, says: Mapping[str, Any]) -> bytes:
@@ -182,19 +182,19 @@ def _check_platforms(raw: Mapping[str, Any]) -> None:
             raise InvalidEvent(f"unknown platform {shown(name)}: if a plugin's, name it") from None
 
 
-def _moments(entry: SessionEntry, policy: Policy) -> list[_Moment]:
+def _timed_events(entry: SessionEntry, policy: Policy) -> list[_TimedEvent]:
     """The events of one entry. Raises `InvalidInput` where one is out of bounds."""
     key, updated_ms = entry.session_key, ms_of(entry.updated_at)
     created_ms = min(ms_of(entry.created_at), updated_ms)
     name = hashlib.sha256(f"{key}\n{entry.session_id}".encode("utf-8", "surrogatepass")).digest()
     life = base64.urlsafe_b64encode(name)[:22].decode("ascii")
-    found: list[_Moment] = []
+    found: list[_TimedEvent] = []
 
     def add(step: int, at_ms: int, kind: Any, data: Callable[[], Any]) -> None:
         event = checked(
             lambda: kind(id=f"import-{life}-{step}", source=SOURCE, subject=key, time=iso_from_ms(at_ms), data=data())
         )
-        found.append(_Moment(at_ms, step, key, event))
+        found.append(_TimedEvent(at_ms, step, key, event))
 
     attributes = attributes_of(entry) | {"conversation": entry.session_id}
     add(0, created_ms, events.Created,
