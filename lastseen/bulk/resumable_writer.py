@@ -66,7 +66,8 @@ class ResumableWriter:
         ends = self._log.end_offsets()
         if ends != self._next:
             number = next(each for each, end in enumerate(ends) if end != self._next[each])
-            raise foreign(self._what, f"partition {number} continues after its last record, to offset {ends[number] - 1}")
+            last = ends[number] - 1
+            raise foreign(self._what, f"partition {number} continues after its last record, to offset {last}")
 
     def _append(self) -> None:
         self._wait()

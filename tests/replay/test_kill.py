@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KILLS = 8
 CHILD = """
 import json, pathlib, sys
-import lastseen.replay as module
+import lastseen.replay.replay as module
 module.BATCH_RECORDS, module.FLUSH_EVERY_RECORDS = 50, 300
 tell = lambda done, total: print(done, flush=True)
 replayed = module.replay(pathlib.Path(sys.argv[1]), sys.argv[2], max_sessions=30, progress=tell)

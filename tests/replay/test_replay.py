@@ -218,12 +218,12 @@ def test_another_recording_or_other_options_are_refused(
     before = records(url_in(tmp_path))
     if changed:
         small.write_text(small.read_text("utf-8").replace('"size": 0', '"size": 1'), "utf-8")
-    with pytest.raises(LogMismatch, match="not of this replay"):
+    with pytest.raises(LogMismatch, match="does not belong to this replay"):
         replay(small, url_in(tmp_path), **options)
     assert records(url_in(tmp_path)) == before
 
 
-@pytest.mark.parametrize(("intruders", "says"), [(1, "is not the one of this replay"), (2, "goes on after")])
+@pytest.mark.parametrize(("intruders", "says"), [(1, "is not the one of this replay"), (2, "continues after")])
 def test_a_log_that_somebody_else_wrote_to_is_refused_and_not_deleted(
     tmp_path: Path, small: Path, intruders: int, says: str
 ) -> None:
