@@ -1,4 +1,4 @@
-"""What callers give to commands, checked before anything is made of it."""
+"""Checks of the arguments of commands."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lastseen.engine.errors import InvalidEvent, InvalidKey, InvalidSetting, sho
 
 
 def check_wait(wait: str) -> None:
-    """Raise `InvalidSetting` for what is no way to wait."""
+    """Raise `InvalidSetting` for an unknown way to wait."""
     if wait not in ("applied", "appended", "none"):
         raise InvalidSetting(f"wait = {shown(wait)}: give applied, appended or none")
 
@@ -22,7 +22,7 @@ def attributes_of(attributes: object) -> dict[str, Any]:
 
 
 def key_and_id(wanted: object) -> tuple[str, str | None]:
-    """A key, and the id of the very session that is meant, if one is. Raises `InvalidKey`."""
+    """A key, and the id of the session that is meant, if it comes with one. Raises `InvalidKey`."""
     match wanted:
         case str():
             return wanted, None

@@ -1,4 +1,4 @@
-"""Clocks. The clock is read once per call, at the door; everything inside is told the time.
+"""Clocks. The clock is read once per call, where the call enters; everything inside receives the time.
 
 All times are UTC, in whole milliseconds since 1970-01-01 (`..._at_ms`).
 """
@@ -20,7 +20,7 @@ LATEST_MS = (datetime.max.replace(tzinfo=UTC) - EPOCH) // _MILLISECOND
 
 
 class Clock(Protocol):
-    """What the engine asks of a clock."""
+    """The clock that an engine uses."""
 
     def now_ms(self) -> int:
         """The present time in milliseconds since 1970-01-01 UTC."""
@@ -63,7 +63,7 @@ class ManualClock:
         return now_ms
 
     def sleep_until(self, deadline_ms: int, wake: threading.Event, at_most_ms: int) -> None:
-        # `wake` belongs to somebody who cannot notify our condition, hence the short slices of real time.
+        # Whatever sets `wake` cannot notify our condition, hence the short slices of real time.
         give_up = time.monotonic() + at_most_ms / 1000
         with self._turned:
             while not wake.is_set() and self._now_ms < deadline_ms and time.monotonic() < give_up:

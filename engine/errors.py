@@ -128,7 +128,7 @@ class StaleSession(Refused):
 
 
 class SessionSuspended(Refused):
-    """The session is parked: resume it first."""
+    """The session is suspended: resume it first."""
 
 
 class AlreadyDone(Refused):
@@ -218,7 +218,7 @@ class ExportError(LastseenError):
 
 
 class CannotListen(LastseenError):
-    """The service cannot listen where it was told to: another program does, or the address is not this machine's."""
+    """The service cannot listen on its address: another program does, or the address is not this machine's."""
 
 
 class EngineClosed(LastseenError):

@@ -1,9 +1,9 @@
-"""Plain touches that nobody waits for: taken in at once, and handed to the log many at a time.
+"""Plain touches whose callers do not wait for the log: accepted at once, and appended many at a time.
 
-Theory of operation. The first touch goes to the log by itself. Those that come while the log is at work wait here, and
-whoever hears that it is done, a thread of the log's, hands it all of them together: so a lone touch is not delayed, and
-many cost each a fraction. Whatever else is appended goes after what waits here (`send`), so the log has everything in
-the order in which it was asked for. There is no thread and no timer here.
+Theory of operation. The first touch goes to the log by itself. Those that arrive while an append is
+running wait here. The log's thread that completes the append hands it all of them together: so a lone touch is not
+delayed, and each of many costs a fraction. Every other append goes after the touches that wait here (`send`), so the
+log has everything in the order of the calls. There is no thread and no timer here.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from lastseen.engine.identifiers import new_event_ids
 from lastseen.engine.log.port import Log, Message, Position
 
 MAX_WAITING = 20_000
-"""Touches that wait for the log at a time; who brings more waits for room."""
+"""Touches that wait for the log at a time; a caller with one more waits for room."""
 PATIENCE_S = 5.0
-"""How long somebody waits for room, before the log is said to be unavailable."""
+"""How long a caller waits for room before the log counts as unavailable."""
 BATCH = 1_000
 """Touches in one append."""
 _Touch = tuple[int, str, str]
@@ -34,7 +34,7 @@ _logger = logging.getLogger("lastseen")
 
 
 class FireAndForget:
-    """The touches of one engine that nobody waits for. Safe to call from many threads."""
+    """The touches of one engine that are made with `wait="none"`. Safe to call from many threads."""
 
     def __init__(self, log: Log, source: str, clock: Clock) -> None:
         self._log = log
@@ -50,15 +50,15 @@ class FireAndForget:
         self._at_gate = 0
 
     def add(self, partition: int, key: str, session_id: str) -> None:
-        """Take in a touch that may be made.
+        """Accept a touch that the view allows.
 
-        Raises the log's error where it takes nothing now, and `LogUnavailable` where it took nothing for some time.
+        Raises the log's error if it refuses the touch, and `LogUnavailable` if it has accepted none for some time.
         """
         waiting = self._waiting
         if len(waiting) >= MAX_WAITING:
             self._await_room(key)
         waiting.append((partition, key, session_id))
-        # First added, then looked; `_sent` does it the other way round. So one of the two sees to it.
+        # First add, then look; `_sent` looks first. So one of the two sends it.
         if not self._under_way:
             refusal = self._send_unless_sending()
             if refusal is not None:
@@ -74,7 +74,7 @@ class FireAndForget:
     def _send_unless_sending(self) -> LastseenError | None:
         """Hand the log what waits, unless it is at work; returns why it has not taken all, if so."""
         refusal = None
-        # Who finds the lock taken leaves: its holder looks again here, or has an append under way that does.
+        # If the lock is taken, leave: its holder looks again here, or has an append under way that does.
         while self._waiting and not self._under_way and self._sending.acquire(blocking=False):
             try:
                 refusal = self._send_all() or refusal
@@ -129,9 +129,9 @@ class FireAndForget:
         if not has_room:
             raise LogUnavailable(
                 f"session key {shown(key)}: {MAX_WAITING} touches wait for the log, which has taken none for"
-                f" {PATIENCE_S:g} s; this one was not written. See what keeps the log, and try again"
+                f" {PATIENCE_S:g} s; this one was not written. See what blocks the log, and try again"
             )
 
 
 def _report(error: BaseException) -> None:
-    _logger.warning("touches that nobody waited for were not logged: %s", error)
+    _logger.warning("touches with wait='none' were not logged: %s", error)

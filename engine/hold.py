@@ -21,7 +21,7 @@ class Hold:
     """Keeps a session held while its block runs. Made by `Commands.hold`.
 
     A thread renews the lease when a third of it is over. If a renewal is refused, because the session ended say, the
-    block goes on, and `lost` tells why.
+    block continues, and `lost` holds the reason.
     """
 
     def __init__(

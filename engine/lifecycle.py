@@ -86,7 +86,7 @@ def _release(session: Session, event: Any, at_ms: int) -> None:
 
 
 def owner_in(attributes: Mapping[str, Any]) -> str | None:
-    """The owner that attributes name: text of 1 to 512 characters, else nobody."""
+    """The owner that attributes name: text of 1 to 512 characters, else `None`."""
     owner = attributes.get("owner")
     return owner if isinstance(owner, str) and 0 < len(owner) <= events.MAX_KEY_CHARACTERS else None
 
@@ -166,7 +166,7 @@ RULES: Mapping[type[Any], Rule] = {
     events.Touched: Rule(
         "touched", ACTIVE, Verdict.SUSPENDED, _touch, "last activity; patch, message, policy", is_activity=True
     ),
-    events.Suspended: Rule("suspended", SUSPENDED, Verdict.ALREADY, _suspend, "parked; holds dropped"),
+    events.Suspended: Rule("suspended", SUSPENDED, Verdict.ALREADY, _suspend, "suspended; holds dropped"),
     events.Resumed: Rule("resumed", Verdict.ALREADY, ACTIVE, _resume, "counts as activity", is_activity=True),
     events.Held: Rule(
         "held", ACTIVE, Verdict.SUSPENDED, _hold, "lease until log time + min(lease_ms, max_hold_ms)", guards=(_full,)
@@ -279,7 +279,7 @@ def touch_plainly(session: Session, event: events.Touched, at_ms: int, offset: i
         return False
     policy = session.policy
     last_active_at_ms = session.last_active_at_ms
-    # Both are bounds on the deadline from below: precision, leases and parked time only add to it.
+    # Both are bounds on the deadline from below: precision, leases and time spent suspended only add to it.
     if policy.idle_ttl_ms is not None and at_ms >= last_active_at_ms + policy.idle_ttl_ms:
         return False
     if policy.max_age_ms is not None and at_ms >= session.created_at_ms + policy.max_age_ms:

@@ -1,4 +1,4 @@
-"""Events that this process makes itself, of parts that it knows to be valid: touches without a load, and expiries.
+"""Events that this process makes itself, from parts that it knows to be valid: plain touches, and expiries.
 
 They are written without being validated, and remembered until they come back from the log: `engine.codec.decode` then
 finds the event instead of parsing it. That changes no result, for the bytes are compared and the event is the one that

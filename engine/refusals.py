@@ -1,4 +1,4 @@
-"""From verdicts to errors: what a caller is told when the fold voids, or would void, its record."""
+"""From verdicts to errors: what a command raises when the fold voids, or would void, its record."""
 
 from __future__ import annotations
 

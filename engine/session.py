@@ -60,7 +60,7 @@ _TIME_BIAS_MS = 1 << 50
 
 
 def pack_beginning(at_ms: int, offset: int) -> int:
-    """A log time and an offset in one integer. Two would take 32 bytes more, and a million sessions keep theirs."""
+    """A log time and an offset in one integer: two would take 32 bytes more, and a million sessions keep theirs."""
     return offset << _TIME_BITS | at_ms + _TIME_BIAS_MS
 
 
@@ -124,7 +124,7 @@ class Session(msgspec.Struct, gc=False):
         return None if due is None else self.reason_at(due)
 
     def reason_at(self, due_ms: int) -> str:
-        """The same for whoever has the deadline already."""
+        """The same for a deadline that is known already."""
         if self.suspended_at_ms is not None:
             return "suspend_ttl"
         policy = self.policy

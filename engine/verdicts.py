@@ -10,7 +10,7 @@ class Verdict(enum.IntEnum):
 
     APPLIED = 0
     MALFORMED = 1
-    """No CloudEvent of ours: not JSON, a field missing or out of bounds, or a subject that is not the record's key."""
+    """Not a valid event: not JSON, a field missing or out of bounds, or a subject that is not the record's key."""
     UNKNOWN_TYPE = 2
     """A CloudEvent, but of a type that this log does not know."""
     CLOCK_SKEW = 3

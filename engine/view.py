@@ -1,4 +1,4 @@
-"""What deciding asks of the view and of the fold: the ports through which `engine` sees `projections`."""
+"""What the loop needs of the view and of the fold: the ports through which `engine` sees `projections`."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Fold(Protocol):
         ...
 
     def forget(self, event_id: str) -> None:
-        """Nobody waits for this event any more."""
+        """Stop waiting for this event."""
         ...
 
     def catch_up(self, to: Position | None = None) -> int:

@@ -177,7 +177,7 @@ def _whole(call: Callable[[], _R]) -> _R:
     """The result of a call, with the attributes of the sessions in it, as they would be fetched from the disk."""
     result = call()
     sessions = result.sessions if isinstance(result, Page) else result if isinstance(result, list) else [result]
-    with suppress(LastseenError):  # the call stands; who asks for them is told why they cannot be read
+    with suppress(LastseenError):  # the call stands; reading them raises why they cannot be read
         for session in sessions:
             if isinstance(session, SessionView):
                 _ = session.attributes
@@ -206,6 +206,6 @@ async def open_async(
 
 
 def _shut_down_unclaimed(opening: Future[Engine]) -> None:
-    """Nobody waits for this engine any more."""
+    """Shut down an engine whose opener was cancelled."""
     if not opening.cancelled() and opening.exception() is None:
         opening.result().shutdown()

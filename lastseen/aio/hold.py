@@ -23,7 +23,7 @@ class AsyncHold:
     """Keeps a session held while its block runs; the twin of `engine.hold.Hold`.
 
     A task renews the lease when a third of it is over. If a renewal is refused, because the session ended say, the
-    block goes on, and `lost` tells why. Whoever is cancelled while the lease is being taken holds nothing.
+    block continues, and `lost` holds the reason. A task that is cancelled while it takes the lease holds nothing.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class AsyncHold:
 
 
 def _finish(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    """A task that is seen through when nobody waits for it any more."""
+    """A task that runs to its end even if its waiter is cancelled."""
     task = asyncio.create_task(work)
     _unfinished.add(task)
     task.add_done_callback(_unfinished.discard)

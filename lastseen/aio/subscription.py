@@ -15,11 +15,11 @@ from lastseen.projections.facts import Fact
 from lastseen.projections.subscriptions import Subscription
 
 AHEAD = 1_000
-"""Facts brought into the loop before somebody has asked for them; the others wait in the subscription."""
+"""Facts brought into the loop ahead of `__anext__`; the others wait in the subscription."""
 
 
 class AsyncSubscription(AsyncIterator[Fact]):
-    """Facts from now on. Iterate over it; `close` it, or use it as a context manager, when you have heard enough.
+    """Facts from now on. Iterate over it; `close` it, or use it as a context manager, when you need no more.
 
     Ends when the engine shuts down. Raises `LastseenError` if the listener fell so far behind that facts were dropped.
     A call of `__anext__` that is cancelled loses nothing: the next one gets the fact.
@@ -31,7 +31,7 @@ class AsyncSubscription(AsyncIterator[Fact]):
         self._room = threading.Semaphore(AHEAD)
         self._is_over = False
         is_closed = threading.Event()
-        # Who is dropped without being closed ends as well: the thread knows the subscription, and not this.
+        # One that is collected without being closed ends as well: the thread references the subscription, and not this.
         self._detach = weakref.finalize(self, _detach, subscription, self._room, is_closed)
         threading.Thread(
             target=_bring,
@@ -56,7 +56,7 @@ class AsyncSubscription(AsyncIterator[Fact]):
         """Stop listening."""
         self._is_over = True
         self._detach()
-        self._arrived.put_nowait(None)  # for whoever is waiting
+        self._arrived.put_nowait(None)  # wakes a task that waits in `__anext__`
 
     async def __aenter__(self) -> Self:
         return self
@@ -81,7 +81,7 @@ def _bring(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     """Bring facts into the loop, as long as there is room, until there are no more."""
-    with suppress(RuntimeError):  # the loop is closed: nobody listens any more
+    with suppress(RuntimeError):  # the loop is closed
         item: Fact | LastseenError | None = None
         while True:
             try:

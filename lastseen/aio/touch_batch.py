@@ -32,7 +32,7 @@ BATCH = 2_000
 
 _Result = SessionView | BaseException
 _Wanted = tuple[str, str | None]
-"""A key, and the id of the very session that is meant, if one is."""
+"""A key, and the id of the session that is meant, if it comes with one."""
 _Waiter = tuple[_Wanted, "asyncio.Future[SessionView]"]
 
 
@@ -104,7 +104,7 @@ class TouchBatch:
                 wanted.append(waiter)
         if not wanted:
             self._is_busy = False
-            self._tell_if_idle()
+            self._signal_if_idle()
             return
         self._under_way += len(wanted)
         self._worker.submit(self._run, wanted)
@@ -127,9 +127,9 @@ class TouchBatch:
 
     def _arrived(self, count: int) -> None:
         self._under_way -= count
-        self._tell_if_idle()
+        self._signal_if_idle()
 
-    def _tell_if_idle(self) -> None:
+    def _signal_if_idle(self) -> None:
         if self._idle is not None and not self.waiting and not self._is_busy:
             if not self._idle.done():
                 self._idle.set_result(None)
@@ -140,7 +140,7 @@ class TouchBatch:
     def _run(self, batch: Sequence[_Waiter]) -> None:
         results = self._touch_all([wanted for wanted, _ in batch])
         assert self._loop is not None
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed: there is no waiter left
             self._loop.call_soon_threadsafe(self._settle, batch, results)
 
     def _touch_all(self, wanted: list[_Wanted]) -> list[_Result]:
@@ -176,8 +176,8 @@ class TouchBatch:
 
 
 def _fetch(session: SessionView) -> None:
-    """Bring the attributes into memory here, so that nobody waits for the disk in the event loop."""
-    with suppress(LastseenError):  # the touch stands; who asks for them is told why they cannot be read
+    """Bring the attributes into memory here, so that reading them does not block the event loop."""
+    with suppress(LastseenError):  # the touch stands; reading them raises why they cannot be read
         _ = session.attributes
 
 
@@ -189,6 +189,6 @@ def _again(error: LastseenError) -> LastseenError:
 
 
 def _unknown(error: BaseException) -> OutcomeUnknown:
-    unknown = OutcomeUnknown(f"the touch was broken off ({error!r}), and may or may not be in the log")
+    unknown = OutcomeUnknown(f"the touch was interrupted ({error!r}), and may or may not be in the log")
     unknown.__cause__ = error
     return unknown

@@ -36,10 +36,10 @@ from lastseen.projections.snapshot_file import SnapshotFile
 from lastseen.projections.snapshot_rows import Damaged
 from lastseen.projections.statistics import Statistics
 
-MOST_NAMED = 5
-"""Differences of one kind that are named; of the rest only the number is told."""
+MAX_LISTED = 5
+"""Differences of one kind that are listed in full; the rest are counted."""
 PAGE = 10_000
-Unlike = tuple[str, Any, Any]
+Difference = tuple[str, Any, Any]
 """What differs, and how it is by the log and by the snapshot."""
 PROGRESS_EVERY = 4_096
 
@@ -63,7 +63,7 @@ class Rebuilt:
 def rebuild(url: str, progress: Progress | None = None) -> Rebuilt:
     """Fold the log at `url` from its beginning and compare with its snapshot, continued from the log.
 
-    `progress` is told how many records are folded. Raises the log's errors.
+    `progress` is called with how many records are folded. Raises the log's errors.
     """
     log = existing_log_path(url)
     with TemporaryDirectory(prefix="lastseen-") as one, TemporaryDirectory(prefix="lastseen-") as other:
@@ -111,13 +111,13 @@ def _differences(refolded: Engine, continued: Engine) -> Iterator[str]:
     for number in wanted:
         if wanted[number] != found[number]:
             yield f"partition {number}: the refold is at {wanted[number]}, the snapshot continued at {found[number]}"
-    yield from _named("session", _unlike_sessions(refolded, continued))
+    yield from _named("session", _session_differences(refolded, continued))
     counted, kept = ({**each.statistics(), "bodies": None, "pruner": None} for each in (refolded, continued))
     unlike = ((name, counted.get(name), kept.get(name)) for name in sorted(counted.keys() | kept.keys()))
     yield from _named("statistic", (each for each in unlike if each[1] != each[2]))
 
 
-def _unlike_sessions(refolded: Engine, continued: Engine) -> Iterator[Unlike]:
+def _session_differences(refolded: Engine, continued: Engine) -> Iterator[Difference]:
     """Sessions that are live in both and not the same, or live in one only: one after the other, as bodies may be more
     than memory holds."""
     for key in _keys(refolded):
@@ -147,11 +147,11 @@ def _contents(engine: Engine, key: str) -> dict[str, Any] | None:
     return {**session.as_dict(), "messages": [message[:] for message in engine.messages(key)]}
 
 
-def _named(kind: str, unlike: Iterable[Unlike]) -> Iterator[str]:
+def _named(kind: str, unlike: Iterable[Difference]) -> Iterator[str]:
     """Sentences on what is not the same, the first ones in full."""
     others = 0
     for count, (name, one, other) in enumerate(unlike):
-        if count >= MOST_NAMED:
+        if count >= MAX_LISTED:
             others += 1
             continue
         if isinstance(one, dict) and isinstance(other, dict):

@@ -19,9 +19,9 @@ FOLLOW_EVERY_S = 0.025
 """How often the log is asked for records that other processes wrote."""
 LONGEST_SLEEP_MS = 60_000
 PUBLISH_EVERY_S = 0.025
-"""How often others are told what took effect, all of it at once."""
-CROWD_S = 0.01
-"""How long more may live than are to, so that evictions share a flush of the disk."""
+"""How often facts are published, all that there are at once."""
+EVICTION_DELAY_S = 0.01
+"""How long the pruner waits when more sessions live than may, so that evictions share a flush of the disk."""
 RETRY_S = 1.0
 _logger = logging.getLogger("lastseen")
 
@@ -42,9 +42,9 @@ class BackgroundThreads:
         self._max_sessions = max_sessions
         self._clock = clock
         self._stop = threading.Event()
-        self._sooner = threading.Event()
+        self._prune_now = threading.Event()
         """Set when there is work before the pruner means to wake up, and when all is to stop."""
-        self._heavier = threading.Event()
+        self._flush_now = threading.Event()
         """Set when there is much to flush before the next flush is meant to be, and when all is to stop."""
         self._sleeping_until_ms: int | None = None
         self._is_pruning = False
@@ -54,32 +54,32 @@ class BackgroundThreads:
 
     def follow(self, partition: Partition, _: Sequence[Outcome]) -> None:
         """Wake the pruner if there is work before it means to wake up (`follower.Projection`)."""
-        if not self._is_pruning or self._sooner.is_set() or partition.number not in self._owned():
+        if not self._is_pruning or self._prune_now.is_set() or partition.number not in self._owned():
             return
         next_ms = partition.deadlines.next_ms()
         is_sooner = next_ms is not None and (self._sleeping_until_ms is None or next_ms < self._sleeping_until_ms)
-        if is_sooner or self._is_crowded():
-            self._sooner.set()
+        if is_sooner or self._has_too_many():
+            self._prune_now.set()
 
-    def _is_crowded(self) -> bool:
+    def _has_too_many(self) -> bool:
         return self._max_sessions is not None and self._view.count() > self._max_sessions
 
     def wake_pruner(self) -> None:
         """Wake the pruner: what it has to do may be something else now."""
-        self._sooner.set()
+        self._prune_now.set()
 
     def request_flush(self) -> None:
         """Flush now: what waits for it takes much memory."""
-        if not self._heavier.is_set():
-            self._heavier.set()
+        if not self._flush_now.is_set():
+            self._flush_now.set()
 
     def take_flush_request(self) -> bool:
         """Whether a flush was requested since the last one began, or since this was asked: the caller flushes."""
-        hurried = self._heavier.is_set()
-        self._heavier.clear()
-        if self._stop.is_set():  # this bell rings for the end too
-            self._heavier.set()
-        return hurried
+        is_requested = self._flush_now.is_set()
+        self._flush_now.clear()
+        if self._stop.is_set():  # it is set at the end too
+            self._flush_now.set()
+        return is_requested
 
     def start(
         self,
@@ -93,7 +93,7 @@ class BackgroundThreads:
     ) -> None:
         """Start the threads; `prune` returns how many sessions it announced."""
         self._start("follow", lambda: self._every(follow_every_s, "follow", follow))
-        self._start("flush", lambda: self._every(flush_every_s, "flush", flush, self._heavier))
+        self._start("flush", lambda: self._every(flush_every_s, "flush", flush, self._flush_now))
         if publish is not None:
             self._start("publish", lambda: self._every(PUBLISH_EVERY_S, "publish", publish))
         if prune is not None:
@@ -120,21 +120,21 @@ class BackgroundThreads:
 
     def _prune_when_due(self, prune: Callable[[], int]) -> None:
         while True:
-            # First the bell, then the look: what comes in between rings it again.
+            # Clear the event first, then look: what arrives in between sets it again.
             self._sleeping_until_ms = None
-            self._sooner.clear()
+            self._prune_now.clear()
             if self._stop.is_set():
                 return
             now_ms = self._clock.now_ms()
             next_ms = self._view.next_deadline(self._owned())
             self._sleeping_until_ms = next_ms
-            if not self._is_crowded() and (next_ms is None or next_ms > now_ms):
+            if not self._has_too_many() and (next_ms is None or next_ms > now_ms):
                 until_ms = now_ms + LONGEST_SLEEP_MS if next_ms is None else next_ms
-                self._clock.sleep_until(until_ms, self._sooner, LONGEST_SLEEP_MS)
+                self._clock.sleep_until(until_ms, self._prune_now, LONGEST_SLEEP_MS)
                 continue
-            is_only_crowded = next_ms is None or next_ms > now_ms
+            is_only_eviction = next_ms is None or next_ms > now_ms
             # What is too many in a moment's time is evicted with them: one append instead of one each.
-            if is_only_crowded and self._stop.wait(CROWD_S):
+            if is_only_eviction and self._stop.wait(EVICTION_DELAY_S):
                 return
             announced = self._try("prune", prune)
             if not announced and self._view.next_deadline(self._owned()) == next_ms:
@@ -145,7 +145,7 @@ class BackgroundThreads:
         try:
             done = work()
         except Exception as error:
-            typed = error if isinstance(error, LastseenError) else _unforeseen(name, error)
+            typed = error if isinstance(error, LastseenError) else _unexpected(name, error)
             if name not in self.failures:
                 _logger.warning("%s failed and is tried again: %s", name, error, exc_info=typed is not error)
             self.failures[name] = typed
@@ -154,21 +154,21 @@ class BackgroundThreads:
             _logger.info("%s works again", name)
         return done
 
-    def _call_off(self) -> None:
+    def _signal_stop(self) -> None:
         self._stop.set()
-        self._sooner.set()
-        self._heavier.set()
+        self._prune_now.set()
+        self._flush_now.set()
 
     def stop(self) -> None:
         """Stop the threads, and wait until they have stopped."""
-        self._call_off()
+        self._signal_stop()
         for thread in self._threads:
             thread.join()
         self._threads.clear()
 
 
-def _unforeseen(name: str, error: Exception) -> LastseenError:
-    """The typed error in the place of one that nobody thought of."""
+def _unexpected(name: str, error: Exception) -> LastseenError:
+    """The typed error for one that was not expected."""
     typed = LastseenError(f"{name} failed: {error!r}; it is tried again, and is worth a report with the log's lines")
     typed.__cause__ = error
     return typed

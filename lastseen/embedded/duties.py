@@ -1,6 +1,6 @@
-"""An engine's share in a log that several machines share: its duties, and what it tells others.
+"""The duties of an engine on a log that several machines share: expiries to announce, facts to publish.
 
-On any other log there is nothing to share: the engine owns every partition, and nobody is told.
+On any other log the engine owns every partition, and publishes nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _logger = logging.getLogger("lastseen")
 
 
 class EngineDuties:
-    """What one engine has to do with the others on its log."""
+    """The duties of one engine, divided with the others on its log."""
 
     def __init__(self, log: Log, settings: Settings, view: LiveView, outbox: Outbox | None) -> None:
         self._log = log if isinstance(log, SharedLog) else None
@@ -65,8 +65,8 @@ class EngineDuties:
         return self.owned() & self._view.served
 
     def announced_by_us(self) -> frozenset[int]:
-        """The partitions for which we may announce expiries: those that we own, or all, if we take no share and are
-        asked all the same."""
+        """The partitions for which this engine may announce expiries: those that it owns, or all, if it takes no
+        part in the group and its caller prunes."""
         return self._all if self._log is None or self._membership is None else self.owned()
 
     def owner_of(self, partition: int) -> str | None:
@@ -77,22 +77,22 @@ class EngineDuties:
 
     @property
     def waits(self) -> bool:
-        """Whether the log tells when there is something to read."""
+        """Whether the log signals that there is something to read."""
         return self._log is not None
 
     def follow(self, follower: Follower) -> None:
-        """Fold what others have written; where the log tells of that, wait for it for a moment. Raises `LogError`."""
+        """Fold what others have written; where the log signals that, wait for it briefly. Raises `LogError`."""
         if self._log is None:
             follower.catch_up()
             return
         present = self._view.present
         folded = [partition.checkpoint for partition in self._view.partitions]
-        # Of what is not held nobody here knows how far it goes.
+        # How far partitions go that are not held here is unknown.
         ends = self._ends if len(present) < len(folded) else folded
         try:
             known = self._log.await_growth(ends, WAIT_S)
         except LogMismatch:
-            # Whoever reads on learns it: from then on nothing is shown that may be of a log that is no more.
+            # Reading on stops the follower: from then on no state is shown that may be of a log that is gone.
             for number in present:
                 follower.catch_up(Position(number, folded[number]))
             raise
@@ -107,11 +107,11 @@ class EngineDuties:
 
     @property
     def publishes(self) -> bool:
-        """Whether there is anybody to tell."""
+        """Whether this engine publishes facts."""
         return self._publisher is not None
 
     def publish(self) -> int:
-        """Tell others what took effect; returns how many facts. Raises `LogError`."""
+        """Publish what took effect; returns how many facts. Raises `LogError`."""
         with self._publishing:
             return 0 if self._publisher is None else self._publisher.run()
 

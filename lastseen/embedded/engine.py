@@ -152,7 +152,7 @@ class Engine(Commands):
     def unused_since(self, before_ms: float, prefix: str = "") -> Sequence[Unused]:
         """The active sessions under a prefix that were last used before a time, least recently used first.
 
-        Costs a look at every session that is so old, and at none that was used since. Those that are due are told too.
+        Costs a look at every session that is so old, and at none that was used since. Those that are due are included.
         """
         self._check_open()
         return self._views.unused_since(before_ms, prefix)
@@ -365,7 +365,7 @@ class Engine(Commands):
     # ── the end ──
 
     def shutdown(self) -> None:
-        """Stop the threads, flush, and let go of the log. May be called again; nothing acknowledged is lost."""
+        """Stop the threads, flush, and close the log. May be called again; nothing acknowledged is lost."""
         with self._closing:
             if self._is_closed:
                 return
@@ -385,7 +385,7 @@ class Engine(Commands):
     def _check_open(self) -> None:
         if self._is_closed:
             raise EngineClosed("the engine has shut down: open another with `open_engine`")
-        # A command that cannot be folded must not be appended either, nor a view be shown that is known to be wrong.
+        # A command that cannot be folded must not be appended, nor may a view be shown that is known to be wrong.
         self._follower.check()
 
     def __enter__(self) -> Self:

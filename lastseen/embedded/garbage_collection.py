@@ -1,4 +1,4 @@
-"""Python's garbage collector, told that the process exists for the engine.
+"""Settings of Python's garbage collector for a process that exists for the engine.
 
 An engine makes nothing that only the collector can free: sessions, records and views are in no reference cycle. What is
 left for it is what libraries leave behind, and that can wait a little longer. (docs/decisions/0004-deadlines.md has the
@@ -15,9 +15,9 @@ of 700 the youngest are looked at several times in each batch of touches, and al
 
 
 def freeze_after_start() -> None:
-    """Take all that is in memory now out of the collector's sight, and have it look less often; for good."""
+    """Call `gc.freeze`, and raise the collector's thresholds; permanently."""
     gc.collect()
     gc.freeze()
     now = gc.get_threshold()
-    if now[0]:  # whoever has switched it off has done more
+    if now[0]:  # a collector that is switched off stays off
         gc.set_threshold(*(max(pair) for pair in zip(now, THRESHOLDS, strict=True)))

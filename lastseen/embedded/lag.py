@@ -1,7 +1,7 @@
 """How far what is folded lies behind the log, and how far the log's clock is from this machine's.
 
-Looked at from time to time: once a second by the engine's upkeep, and whenever somebody asks. Between two looks
-nothing is counted, so that a touch pays nothing for it; the answers are as exact as the looks are frequent.
+Sampled once a second by the engine's background thread, and on each request. Nothing is counted between two samples,
+so a touch pays nothing for it; the answers are as exact as the samples are frequent.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class LogWatch:
     """Watches the partitions that are present. Safe to call from many threads."""
 
     def __init__(self, log: Log, present: Callable[[], Sequence[Partition]]) -> None:
-        # Where the log knows its ends without asking a broker, nobody asks one.
+        # Where the log knows its ends without asking a broker, no broker is asked.
         self._ends: Callable[[], list[int]] = getattr(log, "known_ends", log.end_offsets)
         self._present = present
         self._lock = threading.Lock()
@@ -49,7 +49,7 @@ class LogWatch:
             return self._look(now_ms)
 
     def sample(self, now_ms: int) -> None:
-        """Look, for what later looks will make of it; a log that does not answer is somebody else's news."""
+        """Look, for what later looks will make of it; errors of the log are reported elsewhere."""
         try:
             self.look(now_ms)
         except LastseenError:

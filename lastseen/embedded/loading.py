@@ -31,7 +31,7 @@ class State:
     snapshot: Snapshot
     history: History
     outbox: Outbox | None
-    """What others are still to be told; `None` where nobody is told."""
+    """What is still to be published; `None` where nothing is published."""
     notes: list[str]
     """Sentences on what was damaged or missing, and what was used in its place."""
 
@@ -55,14 +55,14 @@ def holds_owned(log: Log, settings: Settings) -> bool:
 
 def load(log: Log, settings: Settings) -> State:
     """The state to begin with. Raises `SnapshotError` and `LogMismatch`."""
-    tells = settings.facts and isinstance(log, SharedLog)
+    publishes = settings.facts and isinstance(log, SharedLog)
     snapshot_path, history_path = places(log, settings)
     history = History(history_path, log.identity)
 
     def open_state() -> State:
         partitions = [Partition(number) for number in range(log.partitions)]
         statistics = Statistics(log.partitions)
-        outbox = Outbox(log.partitions, f"/lastseen/{log.identity}") if tells else None
+        outbox = Outbox(log.partitions, f"/lastseen/{log.identity}") if publishes else None
         file = SnapshotFile(snapshot_path, log.identity, log.partitions)
         snapshot = Snapshot(file, log.partitions, outbox)
         try:

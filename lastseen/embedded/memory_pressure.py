@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import cast
 
 PRESSURE_THRESHOLD = 0.8
-"""The share of the limit above which memory is let go of (DESIGN section 6)."""
+"""The share of the limit above which memory is freed (DESIGN section 6)."""
 _CGROUP = Path("/sys/fs/cgroup")
 _OWN_CGROUPS = Path("/proc/self/cgroup")
 
@@ -29,10 +29,10 @@ class MemoryPressure:
 
 
 def trim_heap() -> None:
-    """Hand back to the system what the process holds and does not use (glibc; elsewhere nothing happens).
+    """Return memory that the process does not use to the system (glibc; elsewhere nothing happens).
 
-    An allocator keeps what was freed for the next who asks. Unless it is told, memory that was let go of under pressure
-    would count as resident for ever after, and pressure would never end.
+    An allocator keeps freed memory for the next allocation. Without this call, memory that was freed under pressure
+    would count as resident permanently, and pressure would never end.
     """
     if _trim is not None:
         _trim(0)

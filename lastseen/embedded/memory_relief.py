@@ -27,7 +27,7 @@ class MemoryRelief:
     def step_bytes(self, max_body_bytes: int) -> int:
         """After how many bytes of new bodies there is a flush and a look, though it is not time yet.
 
-        From the share above which memory is let go of it is a fifth of the limit to being killed: six such steps.
+        Between the share above which memory is freed and the limit lies a fifth of the limit: six such steps.
         """
         limit_bytes = self.pressure.limit_bytes or max_body_bytes
         return max(min(limit_bytes // _STEPS, max_body_bytes // 2), _SMALLEST_STEP_BYTES)

@@ -19,7 +19,7 @@ class MeteredLog:
     def __init__(self, log: Log) -> None:
         self.log = log
         self.durations = Durations()
-        """Of appends that somebody waited for, however many events they held."""
+        """Of appends with a waiting caller, however many events they held."""
         self.appended = 0
         """Events that the log has acknowledged."""
         self.failures: Counter[str] = Counter()

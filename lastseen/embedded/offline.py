@@ -43,7 +43,7 @@ def existing_log_path(url: str) -> Path:
 
 
 def snapshot_path(log: Path) -> Path:
-    """Where the snapshot of a log is, unless its engine was told otherwise."""
+    """Where the snapshot of a log is, unless its engine has another setting."""
     return log.with_name(f"{log.name}.snapshot")
 
 
@@ -71,7 +71,7 @@ def copy_database(source: Path, target: Path) -> None:
         closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as old,
         closing(sqlite3.connect(target)) as new,
     ):
-        # Nobody needs the copy after a power loss.
+        # The copy need not survive a power loss.
         new.execute("PRAGMA synchronous = OFF")
         old.backup(new)
 

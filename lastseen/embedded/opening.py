@@ -1,4 +1,4 @@
-"""`open_engine`: the door of the library."""
+"""`open_engine`: where the library is entered."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def open_engine(
 ) -> Engine:
     """Open an engine on a log: `sqlite:///path` (made if it is not there), `memory://`, or `kafka://host:9092/topic`.
 
-    `settings` are those of `lastseen.Settings`. `clock` is for tests. `progress` is told how far the log is read.
+    `settings` are those of `lastseen.Settings`. `clock` is for tests. `progress` is called while the log is read.
     Raises errors of `lastseen.errors`.
     """
     chosen = Settings.of(**settings)

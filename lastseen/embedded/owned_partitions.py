@@ -85,7 +85,7 @@ class OwnedPartitions:
                 self._flush_if_heavy()
 
     def _drop(self, number: int) -> None:
-        # First nobody is answered any more; then what is known is kept; then it goes.
+        # First stop answering for it; then save what is known; then drop it.
         self._view.served -= {number}
         try:
             self._flush()

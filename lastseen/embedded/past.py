@@ -88,8 +88,8 @@ class PastReads:
     def facts_between(self, partition: int, from_offset: int, to_offset: int) -> Iterator[Fact]:
         """The facts of a partition's records from one offset up to, not including, another, in their order.
 
-        They are made again from log and history, and are those that subscribers heard. Raises `LogMismatch` where the
-        log does not go back so far, and `SnapshotError`.
+        They are made again from log and history, and are those that subscribers received. Raises `LogMismatch` where
+        the log does not go back so far, and `SnapshotError`.
         """
         self._check_open()
         self._history.flush(self._view.present_partitions(), self._view.lock)
@@ -98,8 +98,8 @@ class PastReads:
     def refold(self, progress: Callable[[int, int], None] | None = None) -> Sequence[str]:
         """Fold the log anew, and compare with what this engine folded; returns sentences on what differs.
 
-        Reads the whole log, and takes the memory of another live view meanwhile. `progress` is told how many records
-        are folded and how many there are. Raises `LogError`.
+        Reads the whole log, and takes the memory of another live view meanwhile. `progress` is called with how many
+        records are folded and how many there are. Raises `LogError`.
         """
         self._check_open()
         with self._view.lock:

@@ -89,7 +89,7 @@ class Settings:
     max_memory_bytes: int | None = None
     """The process's memory limit; `None` takes the cgroup's, or the machine's. Above 80% of it bodies leave memory."""
     evict_on_pressure: bool = False
-    """Whether sessions, least recently used first, end for `memory` when letting go of bodies does not help."""
+    """Whether sessions, least recently used first, end for `memory` when dropping bodies from memory does not help."""
     snapshot: str | None = None
     """Where the snapshot is; `None` puts it beside an SQLite log, and in memory for a memory log."""
     snapshot_interval: int | str = "1s"
@@ -99,10 +99,9 @@ class Settings:
     source: str = "/lastseen"
     """The name under which this service writes events."""
     freeze: bool = False
-    """Whether all that is in memory once the engine has started is kept out of the garbage collector's sight
-    (`gc.freeze`), and the collector told to look less often: at a million sessions every full collection takes 0.1 s,
-    and finds nothing. It is meant for a process that exists for the engine: it concerns everything in the process, and
-    is not taken back."""
+    """Whether to call `gc.freeze` once the engine has started, and to raise the garbage collector's thresholds: at a
+    million sessions every full collection takes 0.1 s, and finds nothing. It is meant for a process that exists for the
+    engine: it concerns everything in the process, and is not undone."""
     background: bool = True
     """Whether threads follow, prune and flush; without them the caller does, with `refresh`, `prune` and `flush`."""
     prune: bool = True
@@ -111,14 +110,14 @@ class Settings:
     """Whether this engine holds every partition of such a log, or only those that it owns, and refers to the owners of
     the others."""
     facts: bool = True
-    """Whether this engine tells others what took effect, in the topics beside a log that several machines share."""
+    """Whether this engine publishes what took effect, in the topics beside a log that several machines share."""
     group: str | None = None
     """The group that divides the owner's duties on such a log; `None` names it after the log."""
     member: str | None = None
     """This engine's lasting name in the group: with one, a restart within 10 s moves no duties, and a shutdown hands
     none over before that time; without one, they move at once."""
     address: str | None = None
-    """Where others reach this engine; told to those who ask who owns a partition."""
+    """Where others reach this engine: the answer to who owns a partition."""
     partitions: int | None = None
     """The number of partitions of a log that is made; `None` takes the log's own, or 1."""
 

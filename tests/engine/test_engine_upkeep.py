@@ -67,7 +67,7 @@ def test_too_many_sessions_wake_the_pruner_though_nothing_is_due(stage: Stage) -
 def test_sessions_that_are_too_many_within_a_moment_are_evicted_together(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(background, "CROWD_S", 0.5)
+    monkeypatch.setattr(background, "EVICTION_DELAY_S", 0.5)
     engine = stage.open(background=True, idle_ttl=None, max_sessions=3)
     began_s = monotonic()
     for number in range(40):
@@ -79,12 +79,12 @@ def test_sessions_that_are_too_many_within_a_moment_are_evicted_together(
 
 
 def test_a_shutdown_does_not_wait_for_the_moment_to_be_over(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background, "CROWD_S", 20 * PATIENCE_S)
+    monkeypatch.setattr(background, "EVICTION_DELAY_S", 20 * PATIENCE_S)
     engine = stage.open(background=True, idle_ttl=None, max_sessions=1)
     lies_down, wait = threading.Event(), engine._background._stop.wait
 
     def told(seconds: float) -> bool:
-        if seconds == background.CROWD_S:
+        if seconds == background.EVICTION_DELAY_S:
             lies_down.set()
         return wait(seconds)
 
@@ -150,7 +150,7 @@ def test_a_shutdown_is_heard_whenever_it_comes(moment: str) -> None:
     clock = Bell()
     background = BackgroundThreads(LiveView([Partition(0)], None, threading.Lock()), clock)  # type: ignore[arg-type]
 
-    setattr(clock, moment, [background._call_off])
+    setattr(clock, moment, [background._signal_stop])
     began = monotonic()
     background.start(follow=lambda: None, flush=lambda: None, flush_every_s=PATIENCE_S, prune=lambda: 0)
     for thread in background._threads:
@@ -163,9 +163,9 @@ def test_whoever_takes_the_flush_s_bell_leaves_it_the_shutdown() -> None:
     background = BackgroundThreads(LiveView([Partition(0)], None, threading.Lock()), ManualClock(T0))  # type: ignore[arg-type]
     background.request_flush()
     assert [background.take_flush_request(), background.take_flush_request()] == [True, False]
-    background._call_off()
+    background._signal_stop()
     assert background.take_flush_request()
-    assert background._heavier.is_set(), "a flush that is about to sleep would sleep through the shutdown"
+    assert background._flush_now.is_set(), "a flush that is about to sleep would sleep through the shutdown"
 
 
 def test_a_deadline_that_is_filed_while_the_pruner_lies_down_wakes_it(stage: Stage) -> None:
