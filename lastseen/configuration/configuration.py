@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lastseen.configuration.profiles import DEFAULT_PROFILE, PROFILES
-from lastseen.configuration.service_settings import ServiceSettings, nearest
+from lastseen.configuration.service_settings import ServiceSettings
 from lastseen.configuration.sources import Source, SourcedValue, environment_source, file_source, flag_source
+from lastseen.embedded.setting_checks import listed, nearest
 from lastseen.embedded.settings import Settings
 from lastseen.engine.errors import InvalidInput, InvalidSetting, shown
 
@@ -100,7 +101,7 @@ def configure(
     }
     faults += _invalid_values(values)
     if faults:
-        raise InvalidSetting(_joined(faults))
+        raise InvalidSetting(listed(faults))
     service = ServiceSettings.of(**_values_of(ServiceSettings, values))
     return Configuration(profile, values, service, _engine_settings(values, service.roles))
 
@@ -157,9 +158,3 @@ def _invalid_values(values: Mapping[str, SourcedValue]) -> list[str]:
 def _engine_settings(values: Mapping[str, SourcedValue], roles: tuple[str, ...]) -> dict[str, Any]:
     settings = _values_of(Settings, values) | {"prune": "pruner" in roles, "facts": "facts" in roles}
     return settings if "snapshot" in roles else settings | {"snapshot": IN_MEMORY}
-
-
-def _joined(faults: list[str]) -> str:
-    if len(faults) == 1:
-        return faults[0]
-    return "\n  ".join([f"{len(faults)} settings are wrong:", *faults])

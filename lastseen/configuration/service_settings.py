@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from difflib import get_close_matches
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
+from lastseen.embedded.setting_checks import (
+    Check,
+    check_bool,
+    check_settings,
+    each_matching,
+    matching,
+    nearest,
+    one_of,
+    optional,
+    path,
+    whole,
+)
 from lastseen.embedded.settings import duration_ms
 from lastseen.engine.errors import InvalidSetting, shown
 from lastseen.engine.log.urls import split_url
@@ -78,21 +89,10 @@ class ServiceSettings:
     @classmethod
     def of(cls, **given: Any) -> ServiceSettings:
         """Settings from keyword arguments; raises `InvalidSetting` for those that do not exist or are out of range."""
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(given) - known)
-        if unknown:
-            raise InvalidSetting(f"unknown setting {', '.join(unknown)}: the settings are {', '.join(sorted(known))}")
-        for name, value in given.items():
-            _CHECKS[name](name, value)
+        check_settings(_CHECKS, given)
         for name in {"roles", "allowed_hosts", "allowed_origins"} & set(given):
             given[name] = tuple(given[name])
         return cls(**given)
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """`; did you mean …?`, where one of the known names is much like `name`; else nothing."""
-    found = get_close_matches(name, known, 1, 0.6)
-    return f"; did you mean {found[0]}?" if found else ""
 
 
 def _check_log(name: str, value: object) -> None:
@@ -106,25 +106,6 @@ def _check_log(name: str, value: object) -> None:
         # Not shown: there may be a password in what was meant for another kind of log.
         scheme = "" if parts is None else f" {shown(parts.scheme)} is none of theirs."
         raise InvalidSetting(f"{name}: give memory://, sqlite:///path/to/file.db or kafka://host:9092/topic.{scheme}")
-
-
-def _check_host(name: str, value: object) -> None:
-    if not isinstance(value, str) or not _host_name.fullmatch(value):
-        raise InvalidSetting(
-            f"{name} = {shown(value)}: give an address such as 127.0.0.1, ::1 or 0.0.0.0, or a host's name"
-        )
-
-
-def _check_hosts(name: str, value: Any) -> None:
-    is_list = isinstance(value, tuple | list)
-    if not is_list or not all(isinstance(each, str) and _host_name.fullmatch(each) for each in value):
-        raise InvalidSetting(f"{name} = {shown(value)}: give names of hosts, such as sessions.example.org")
-
-
-def _check_origins(name: str, value: Any) -> None:
-    is_list = isinstance(value, tuple | list)
-    if not is_list or not all(isinstance(each, str) and _origin.fullmatch(each) for each in value):
-        raise InvalidSetting(f"{name} = {shown(value)}: give origins, such as https://console.example.org")
 
 
 def _check_roles(name: str, value: Any) -> None:
@@ -143,65 +124,31 @@ def _check_token_file(name: str, value: object) -> None:
         raise InvalidSetting(
             f"{name}: this is a token, not a file: give the path that `lastseen token create` wrote to"
         )
-    _check_file(name, value)
+    path()(name, value)
 
 
-def _check_file(name: str, value: object) -> None:
-    if value is not None and (not isinstance(value, str) or not value):
-        raise InvalidSetting(f"{name} = {shown(value)}: give the path of a file")
-
-
-def _check_duration(name: str, value: object) -> None:
-    duration_ms(name, value)
-
-
-def _check_bool(name: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise InvalidSetting(f"{name} = {shown(value)}: give True or False")
-
-
-def _optional(check: Callable[[str, object], None]) -> Callable[[str, object], None]:
-    return lambda name, value: None if value is None else check(name, value)
-
-
-def _whole(least: int, most: int) -> Callable[[str, object], None]:
-    def check(name: str, value: object) -> None:
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise InvalidSetting(f"{name} = {shown(value)}: give a whole number from {least} to {most}")
-
-    return check
-
-
-def _one_of(choices: tuple[str, ...]) -> Callable[[str, object], None]:
-    def check(name: str, value: object) -> None:
-        if value not in choices:
-            hint = nearest(value, choices) if isinstance(value, str) else ""
-            raise InvalidSetting(f"{name} = {shown(value)}: give {', '.join(choices[:-1])} or {choices[-1]}{hint}")
-
-    return check
-
-
-_CHECKS: dict[str, Callable[[str, object], None]] = {
+_CHECKS: Mapping[str, Check] = {
     "log": _check_log,
-    "host": _check_host,
-    "port": _whole(0, 65_535),
+    "host": matching(_host_name, "an address such as 127.0.0.1, ::1 or 0.0.0.0, or a host's name"),
+    "port": whole(0, 65_535),
     "roles": _check_roles,
-    "token_file": _check_token_file,
-    "tls_cert_file": _check_file,
-    "tls_key_file": _check_file,
-    "allowed_hosts": _check_hosts,
-    "allowed_origins": _check_origins,
-    "max_request_bytes": _whole(1024, 1 << 30),
-    "max_requests": _whole(1, 100_000),
-    "max_streams": _whole(1, 100_000),
-    "request_timeout": _check_duration,
-    "requests_per_s": _optional(_whole(1, 1_000_000)),
-    "burst": _whole(1, 1_000_000),
-    "access_log": _check_bool,
-    "open_metrics": _check_bool,
-    "drain_time": _optional(_check_duration),
-    "shutdown_timeout": _check_duration,
-    "log_level": _one_of(LEVELS),
-    "log_format": _one_of(FORMATS),
-    "statistics_interval": _optional(_check_duration),
+    "token_file": optional(_check_token_file),
+    "tls_cert_file": optional(path()),
+    "tls_key_file": optional(path()),
+    "allowed_hosts": each_matching(_host_name, "names of hosts, such as sessions.example.org"),
+    "allowed_origins": each_matching(_origin, "origins, such as https://console.example.org"),
+    "max_request_bytes": whole(1024, 1 << 30),
+    "max_requests": whole(1, 100_000),
+    "max_streams": whole(1, 100_000),
+    "request_timeout": duration_ms,
+    "requests_per_s": optional(whole(1, 1_000_000)),
+    "burst": whole(1, 1_000_000),
+    "access_log": check_bool,
+    "open_metrics": check_bool,
+    "drain_time": optional(duration_ms),
+    "shutdown_timeout": duration_ms,
+    "log_level": one_of(*LEVELS),
+    "log_format": one_of(*FORMATS),
+    "statistics_interval": optional(duration_ms),
 }
+"""The check of every setting."""

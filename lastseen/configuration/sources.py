@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lastseen.configuration.service_settings import nearest
+from lastseen.embedded.setting_checks import nearest
 from lastseen.engine.errors import shown
 
 PREFIX = "LASTSEEN_"

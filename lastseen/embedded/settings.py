@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from lastseen.embedded.setting_checks import Check, check_bool, check_settings, matching, one_of, optional, path, whole
 from lastseen.engine.errors import InvalidPolicy, InvalidSetting, shown
 from lastseen.engine.log.port import MAX_PARTITIONS
 from lastseen.engine.session import HOUR_MS, MAX_LIMIT_MS, Policy
@@ -124,38 +126,8 @@ class Settings:
     @classmethod
     def of(cls, **given: Any) -> Settings:
         """Settings from keyword arguments; raises `InvalidSetting` for those that do not exist or are out of range."""
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(given) - known)
-        if unknown:
-            raise InvalidSetting(f"unknown setting {', '.join(unknown)}: the settings are {', '.join(sorted(known))}")
-        settings = cls(**given)
-        settings.default_policy()
-        duration_ms("snapshot_interval", settings.snapshot_interval)
-        if settings.archive_interval is not None:
-            duration_ms("archive_interval", settings.archive_interval)
-        for name in ("max_sessions", "max_body_bytes", "max_memory_bytes", "partitions"):
-            value, most = getattr(settings, name), MAX_PARTITIONS if name == "partitions" else MAX_LIMIT_MS
-            is_whole = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
-            if not is_whole and (value is not None or name == "max_body_bytes"):
-                raise InvalidSetting(f"{name} = {shown(value)}: give a whole number from 1 to {most}")
-        for name in ("evict_on_pressure", "freeze", "background", "prune", "facts"):
-            if not isinstance(getattr(settings, name), bool):
-                raise InvalidSetting(f"{name} = {shown(getattr(settings, name))}: give True or False")
-        if settings.snapshot is not None and (not isinstance(settings.snapshot, str) or not settings.snapshot):
-            raise InvalidSetting(f"snapshot = {shown(settings.snapshot)}: give the path of a file, or :memory:")
-        if settings.view not in ("all", "owned"):
-            raise InvalidSetting(f"view = {shown(settings.view)}: give all or owned")
-        for name in ("group", "member", "address"):
-            value = getattr(settings, name)
-            if value is not None and (not isinstance(value, str) or not _name.fullmatch(value)):
-                raise InvalidSetting(
-                    f"{name} = {shown(value)}: give 1 to 200 of the characters A-Z a-z 0-9 . _ - : / [ ]"
-                )
-        if not isinstance(settings.source, str) or not _source.fullmatch(settings.source):
-            raise InvalidSetting(
-                f"source = {shown(settings.source)}: give text of 1 to 256 characters without control characters"
-            )
-        return settings
+        check_settings(_CHECKS, given)
+        return cls(**given)
 
     def default_policy(self) -> Policy:
         """The policy of sessions that are created without one of their own."""
@@ -167,3 +139,33 @@ class Settings:
             max_hold=self.max_hold,
             max_messages=self.max_messages,
         )
+
+
+def _check_limit(name: str, value: Any) -> None:
+    policy(**{name: value})
+
+
+_check_name: Check = optional(matching(_name, "1 to 200 of the characters A-Z a-z 0-9 . _ - : / [ ]"))
+_CHECKS: Mapping[str, Check] = {
+    **dict.fromkeys(
+        ("idle_ttl", "max_age", "suspend_ttl", "touch_precision", "max_hold", "max_messages"), _check_limit
+    ),
+    "max_sessions": optional(whole(1, MAX_LIMIT_MS)),
+    "max_body_bytes": whole(1, MAX_LIMIT_MS),
+    "max_memory_bytes": optional(whole(1, MAX_LIMIT_MS)),
+    "evict_on_pressure": check_bool,
+    "snapshot": optional(path("the path of a file, or :memory:")),
+    "snapshot_interval": duration_ms,
+    "archive_interval": optional(duration_ms),
+    "source": matching(_source, "text of 1 to 256 characters without control characters"),
+    "freeze": check_bool,
+    "background": check_bool,
+    "prune": check_bool,
+    "view": one_of("all", "owned"),
+    "facts": check_bool,
+    "group": _check_name,
+    "member": _check_name,
+    "address": _check_name,
+    "partitions": optional(whole(1, MAX_PARTITIONS)),
+}
+"""The check of every setting."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ from typer.testing import CliRunner, Result
 from lastseen.cli.program import app
 from lastseen.configuration.configuration import IN_MEMORY, SETTINGS, Configuration, configure, shown_value
 from lastseen.configuration.profiles import PROFILES
+from lastseen.configuration.service_settings import ServiceSettings
 from lastseen.configuration.sources import SourcedValue
 from lastseen.docs.configuration_page import configuration_page, explanations
-from lastseen.engine.errors import InvalidSetting
+from lastseen.embedded.settings import Settings
+from lastseen.engine.errors import InvalidInput, InvalidSetting
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -280,3 +283,23 @@ def test_a_file_may_say_every_setting(folder: Path) -> None:
     assert set(tomllib.loads("".join(lines))) == {"profile", *SETTINGS}
     again = configure(config="all.toml", environment={})
     assert all(given.origin.startswith("all.toml:") for given in again.values.values())
+
+
+def test_an_engine_names_all_that_is_wrong_at_once() -> None:
+    with pytest.raises(InvalidSetting) as raised:
+        Settings.of(idle_ttl="soon", max_sessions=0, view="some")
+    assert str(raised.value).splitlines() == [
+        "3 settings are wrong:",
+        "  idle_ttl = 'soon': give milliseconds, or a duration such as 90s, 30m, 4h or 90d",
+        "  max_sessions = 0: give a whole number from 1 to 9007199254740991",
+        "  view = 'some': give all or owned",
+    ]
+
+
+@pytest.mark.parametrize("definition", [Settings, ServiceSettings])
+def test_every_setting_has_one_check_and_its_default_passes(definition: type[Settings] | type[ServiceSettings]) -> None:
+    defaults = {field.name: field.default for field in fields(definition)}
+    assert definition.of(**defaults) == definition()
+    for name in defaults:
+        with pytest.raises(InvalidInput, match=name):
+            definition.of(**{name: object()})
