@@ -1,4 +1,4 @@
-"""A caller, and what it may do: as the guard has established it, never as a request claims."""
+"""A caller and its rights, as the guard has authenticated it, never as a request claims."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ class Scope(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """A caller, as the guard has recognised it."""
+    """An authenticated caller."""
 
     name: str
     """The name of its token, for log lines; never the token itself."""
     scopes: frozenset[Scope]
     prefix: str = ""
-    """All it may see or affect: the sessions whose keys begin so."""
+    """It may read and change only sessions whose keys begin with this text."""
     seed: bytes = field(default=b"", repr=False, compare=False)
-    """What every instance knows of this caller, and nobody else can guess; empty where there are no tokens."""
+    """A secret of this caller that every instance knows; empty if there are no tokens."""
 
     def may(self, scope: Scope) -> bool:
-        """Whether it may do what needs `scope`."""
+        """Whether it has `scope`."""
         return scope in self.scopes or Scope.ADMIN in self.scopes
 
     def covers(self, key: str) -> bool:
-        """Whether a key is within what it may see or affect."""
+        """Whether it may read and change sessions under a key."""
         return key.startswith(self.prefix)
 
 
 ANONYMOUS = Caller("anyone", frozenset(Scope))
-"""Who calls a service that has no tokens; it listens on the loopback only."""
+"""The caller of a service without tokens, which listens on the loopback only."""

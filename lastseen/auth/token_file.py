@@ -50,7 +50,7 @@ class TokenFile:
                 content = file.read(MAX_FILE_BYTES + 1)
         except OSError as error:
             raise InvalidSetting(
-                f"the token file {shown(str(self.path), 200)} cannot be read ({error.strerror}): name another, mend its"
+                f"the token file {shown(str(self.path), 200)} cannot be read ({error.strerror}): name another, fix its"
                 " permissions, or make one with `lastseen token create`"
             ) from None
         return self._parsed(content)
@@ -58,7 +58,7 @@ class TokenFile:
     def create(
         self, name: str, scopes: Iterable[str], prefix: str, now_ms: int, expires_in_ms: int | None = None
     ) -> tuple[str, Token]:
-        """Make a token and keep it; the file too, if there is none. Returns what its bearer sends, told only here."""
+        """Create a token, and the file if there is none. Returns the secret, stored nowhere, and its record."""
         with self._locked():
             tokens = self._read_if_there()
             if any(token.name == name for token in tokens):
@@ -73,7 +73,7 @@ class TokenFile:
         return secret, token
 
     def revoke(self, name: str) -> Token:
-        """Forget a token: who sends it is refused from then on. Raises `InvalidSetting` if there is none so named."""
+        """Delete a token: requests with it are refused from then on. Raises `InvalidSetting` for an unknown name."""
         with self._locked():
             tokens = self.read()
             found = next((token for token in tokens if token.name == name), None)
@@ -97,7 +97,7 @@ class TokenFile:
         if sys.platform != "win32" and found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise InvalidSetting(
                 f"the token file {shown(str(self.path), 200)} can be written by others, who could let themselves in:"
-                f" take that right away, chmod 600, and look with `lastseen token list` whether you know every token"
+                f" remove that permission with chmod 600, and check that you know every token of `lastseen token list`"
             )
 
     def _parsed(self, content: bytes) -> list[Token]:
@@ -108,7 +108,7 @@ class TokenFile:
         except (msgspec.DecodeError, InvalidInput, ValueError) as error:
             raise InvalidSetting(
                 f"the token file {shown(str(self.path), 200)} is damaged ({error}): put a copy back, or remove it and"
-                " make new tokens with `lastseen token create`; until then nobody is let in"
+                " make new tokens with `lastseen token create`; until then every request is refused"
             ) from None
 
     def _read_if_there(self) -> list[Token]:

@@ -1,6 +1,6 @@
-"""Tokens of the HTTP door: made here, kept as digests in one file, recognised without telling which was nearly right.
+"""Tokens of the HTTP service: created here, stored as digests in one file, and compared in constant time.
 
-A token is 256 random bits, so its SHA-256 needs no salt and no stretching: nobody can try that many. The file is
+A token is 256 random bits, so its SHA-256 needs neither a salt nor a slow hash: they cannot all be tried. The file is
 replaced whole, so a reader sees the old or the new one; writers take turns by a lock beside it.
 """
 
@@ -29,7 +29,7 @@ _name_form = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What is kept of a token. The token itself is told once, to whoever has it made."""
+    """The stored record of a token. The token itself is printed once, when it is created."""
 
     name: str
     sha256: bytes
@@ -47,14 +47,14 @@ class Token:
 def new_token(
     name: str, scopes: Iterable[str], prefix: str, now_ms: int, expires_in_ms: int | None
 ) -> tuple[str, Token]:
-    """A fresh token: what its bearer sends, and what is kept of it. Raises `InvalidSetting`."""
+    """A new token: the secret that its bearer sends, and its record. Raises `InvalidSetting`."""
     secret = SECRET_PREFIX + base64.urlsafe_b64encode(secrets.token_bytes(SECRET_BYTES)).rstrip(b"=").decode("ascii")
     expires_at_ms = None if expires_in_ms is None else now_ms + expires_in_ms
     return secret, checked_token(name, digest(secret), scopes, prefix, now_ms, expires_at_ms)
 
 
 def digest(secret: str) -> bytes:
-    """What is kept of a token."""
+    """The stored digest of a token."""
     return hashlib.sha256(secret.encode("ascii")).digest()
 
 
@@ -70,7 +70,7 @@ def checked_token(
             known.append(Scope(scope))
         except ValueError:
             raise InvalidSetting(
-                f"token {name}: scope {shown(scope)} is none; give one or more of {', '.join(Scope)}"
+                f"token {name}: scope {shown(scope)} is unknown; give one or more of {', '.join(Scope)}"
             ) from None
     if not known:
         raise InvalidSetting(f"token {name} has no scope: give one or more of {', '.join(Scope)}")
@@ -104,7 +104,7 @@ class Keyring:
     def __init__(self, tokens: Sequence[Token]) -> None:
         self._key = os.urandom(32)
         self._tokens = {self._lookup_key(token.sha256): (token, _caller(token)) for token in tokens}
-        dummy = Token("nobody", os.urandom(32), frozenset(), "", 0, 0)
+        dummy = Token("none", os.urandom(32), frozenset(), "", 0, 0)
         self._dummy = (dummy, _caller(dummy))
 
     def _lookup_key(self, sha256: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""How a command ends: the exit codes, and what is said when it fails."""
+"""The exit codes, and the messages of commands that fail."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ OK, FINDINGS, INVALID, REFUSED, UNAVAILABLE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2,
 EXIT_CODES = {
     OK: "done; what was checked is right",
     FINDINGS: "`rebuild` or `log copy` found a difference, `verify`, `doctor` or `topics check` a fault",
-    INVALID: "wrong usage, or input that is not in form; nothing was written",
-    REFUSED: "nothing is there under this key, or the session's state or the clock forbids it",
-    UNAVAILABLE: "the log or the snapshot is missing, locked, damaged, or another one than was meant; or the"
-    " address to listen on is taken",
-    INTERRUPTED: "interrupted with Ctrl-C; a replay or a copy goes on where it was when it is started again",
-    BROKEN_PIPE: "whoever read the output has gone away",
+    INVALID: "wrong usage or malformed input; nothing was written",
+    REFUSED: "there is nothing under this key, or the session's state or the clock forbids it",
+    UNAVAILABLE: "the log or the snapshot is missing, locked, damaged, or not the one that was expected; or the"
+    " address to listen on is in use",
+    INTERRUPTED: "interrupted with Ctrl-C; a replay or a copy continues when it is started again",
+    BROKEN_PIPE: "the reader of the output has closed the pipe",
 }
 """What each exit code means."""
 

@@ -13,7 +13,7 @@ from lastseen.cli.printing import ESCAPED_CONTROLS, put_values, say
 from lastseen.cli.progress import progress_bar
 
 MAX_SHOWN_SKIPPED = 20
-"""Skipped rows that are told by name; JSON has all."""
+"""Skipped rows that are listed; JSON has all."""
 File = Annotated[
     Path, typer.Argument(metavar="FILE", help="Ends in .jsonl (JSON Lines), or .parquet (a folder of Parquet files).")
 ]
@@ -29,7 +29,7 @@ def export() -> None:
 def export_history(file: File, log: LogUrl = DEFAULT_LOG, output: Output = OutputFormat.TABLE) -> None:
     """Write every record of a log with its verdict.
 
-    The log may be in use. Interrupted, it goes on where it was when it is started again.
+    The log may be in use. Run it again after an interruption to continue.
     """
     from lastseen.exchange import history
 
@@ -45,7 +45,7 @@ def export_history(file: File, log: LogUrl = DEFAULT_LOG, output: Output = Outpu
 def export_sessions(file: File, log: LogUrl = DEFAULT_LOG, output: Output = OutputFormat.TABLE) -> None:
     """Write the sessions that live now, with their attributes and messages.
 
-    The log may be in use. Interrupted, it goes on where it was if the log is where it was, and begins anew otherwise.
+    The log may be in use. After an interruption it continues if the log has not changed, and starts over otherwise.
     """
     from lastseen.exchange import sessions
 
@@ -55,10 +55,10 @@ def export_sessions(file: File, log: LogUrl = DEFAULT_LOG, output: Output = Outp
 
 
 def import_history(file: File, log: LogUrl = DEFAULT_LOG, output: Output = OutputFormat.TABLE) -> None:
-    """Bring an exported history into an empty log, with its times, and verify what came of it.
+    """Import an exported history into an empty log, with its times, and verify the result.
 
-    It becomes what `lastseen log copy` makes of the log itself, in any number of partitions. Interrupted, it goes on
-    where it was when it is started again.
+    The result equals that of `lastseen log copy`, in any number of partitions. Run it again after an interruption to
+    continue.
     """
     from lastseen.exchange import history
 
@@ -79,9 +79,10 @@ def import_history(file: File, log: LogUrl = DEFAULT_LOG, output: Output = Outpu
 
 
 def import_sessions(file: File, log: LogUrl = DEFAULT_LOG, output: Output = OutputFormat.TABLE) -> None:
-    """Bring exported sessions into an empty log, with their times.
+    """Import exported sessions into an empty log, with their times.
 
-    Rows that are no sound sessions are skipped, and told. Started again it appends what is missing, and nothing twice.
+    Rows that are not valid sessions are skipped and listed. Run it again to append what is missing: nothing is
+    appended twice.
     """
     from lastseen.exchange import sessions
 

@@ -1,4 +1,4 @@
-"""`lastseen import`: what other systems have, brought into a log."""
+"""`lastseen import`: sessions of other systems, imported into a log."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from lastseen.compat.gateway.importing import Imported
 
 MAX_SHOWN_SKIPPED = 20
-"""Skipped entries that are told by name; JSON has all."""
-app = typer.Typer(help="Bring in what another system has.", no_args_is_help=True, rich_markup_mode=None)
+"""Skipped entries that are listed; JSON has all."""
+app = typer.Typer(help="Import sessions from another system.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()
 def import_() -> None:
-    """Bring in what another system has."""
+    """Import sessions from another system."""
 
 
 @app.command()
@@ -31,7 +31,8 @@ def gateway(
     timezone: Annotated[
         str | None,
         typer.Option(
-            metavar="ZONE", help="Where the gateway ran, such as Europe/Berlin: it wrote local time. Else: as here."
+            metavar="ZONE",
+            help="The gateway's time zone, such as Europe/Berlin (it wrote local time). Default: this machine's.",
         ),
     ] = None,
     platform: Annotated[
@@ -40,10 +41,10 @@ def gateway(
     ] = None,
     output: Output = OutputFormat.TABLE,
 ) -> None:
-    """Bring a gateway's session store into an empty log, with its own times.
+    """Import a gateway's session store into an empty log, with its own times.
 
-    Entries that are not in form, of unknown platforms, or from the future are skipped, and told; each of the others is
-    brought over whole. Started again it appends what is missing, and nothing twice. Transcripts stay where they are.
+    Entries that are malformed, of unknown platforms, or from the future are skipped and listed; the others are imported
+    completely. Run it again to append what is missing: nothing is appended twice. Transcripts stay where they are.
     """
     from lastseen.compat.gateway.importing import import_sessions
     from lastseen.compat.gateway.platform import Platform

@@ -33,23 +33,23 @@ def copy(
         typer.Argument(
             metavar="TO",
             help="Where to: an empty log, or one in which this copy was interrupted. A file that is made gets as many"
-            " partitions as FROM has, or ?partitions=N; memory:// only shows what would come of it.",
+            " partitions as FROM has, or ?partitions=N; memory:// is a dry run.",
         ),
     ],
     leave_open: Annotated[
         bool,
         typer.Option(
-            "--leave-open", help="Leave the copy open for import: reads look at it as at the end of the history."
+            "--leave-open", help="Leave the copy open for import: reads show it as of the end of the history."
         ),
     ] = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Copy the history of a log into another, with its times, and verify the copy.
 
-    FROM may be in use; what it takes after the start is not copied, so stop its writers first if that is to be all.
+    FROM may be in use; what is written after the start is not copied, so stop its writers first for a complete copy.
     Each event keeps its id, its source and what it says; its time becomes its log time, and what the producer said of
     that is kept as senttime. Then the copy is read back, and everything that is live or has ended must be the same.
-    Interrupted, it goes on where it was when it is started again.
+    Run it again after an interruption to continue.
     """
     from lastseen.copying.copy import copy_between
 

@@ -13,11 +13,11 @@ from lastseen.cli.options import OutputFormat
 
 WIDEST = 100_000
 ESCAPED_CONTROLS = str.maketrans({code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))})
-"""Keys and attributes come from strangers: no byte of theirs may steer a terminal."""
+"""Keys and attributes are untrusted: none of their bytes may control a terminal."""
 
 
 def say(message: str) -> None:
-    """A message to whoever runs the command, on stderr."""
+    """Print a message on stderr."""
     typer.echo(message, err=True)
 
 

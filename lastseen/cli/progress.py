@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 MIN_TOTAL = 10_000
-"""What is done in a moment needs no progress."""
+"""Fewer are done too quickly to show progress."""
 
 
 @contextmanager
 def progress_bar(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """A function that is told how many are done, and how many there are."""
+    """Yields a function that takes how many are done, and how many there are."""
     if not sys.stderr.isatty():
         yield _lines(what, unit)
         return

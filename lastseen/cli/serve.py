@@ -24,7 +24,7 @@ _ADDRESSES = {
     "/readyz": "health",
     "/openapi.json": "the API, described",
 }
-"""What a newcomer may want to look at."""
+"""The addresses that `lastseen dev` prints."""
 
 
 def serve(
@@ -36,9 +36,9 @@ def serve(
     ] = None,
     host: Annotated[
         str | None,
-        typer.Option("--host", metavar="ADDRESS", help="Where to listen; one that others reach needs --token-file."),
+        typer.Option("--host", metavar="ADDRESS", help="The address to listen on; needs --token-file unless loopback."),
     ] = None,
-    port: Annotated[str | None, typer.Option("--port", metavar="N", help="The port; 0 takes one that is free.")] = None,
+    port: Annotated[str | None, typer.Option("--port", metavar="N", help="The port; 0 picks a free one.")] = None,
     roles: Annotated[
         str | None,
         typer.Option("--roles", metavar="ROLES", help="What this process does: api,view,snapshot,pruner,facts."),
@@ -66,12 +66,12 @@ def serve(
     config: ConfigFile = None,
     assignments: Assignments = None,
 ) -> None:  # fmt: skip
-    """Run the service until it is told to stop, by SIGTERM or Ctrl-C.
+    """Run the service until SIGTERM or Ctrl-C.
 
-    It listens on 127.0.0.1:8321 and does everything unless told otherwise. Every setting may also be in the environment
-    (LASTSEEN_PORT=8400), in a TOML file, or in a profile: see docs/configuration.md, and `lastseen config show`. Told
-    to stop, it takes no more callers, lets requests in flight end, flushes the snapshot and hands its partitions over;
-    told a second time, it waits for no one. Either way nothing that was acknowledged is lost, and the exit code is 0.
+    By default it listens on 127.0.0.1:8321 and has every role. Settings may also be in the environment
+    (LASTSEEN_PORT=8400), in a TOML file, or in a profile: see docs/configuration.md, and `lastseen config show`. On the
+    first signal it accepts no more requests, finishes those in flight, flushes the snapshot and hands over its
+    partitions; on the second it stops waiting. Either way nothing acknowledged is lost, and the exit code is 0.
     """
     from lastseen.configuration.configuration import configure
 
@@ -84,30 +84,28 @@ def serve(
 
 
 def dev(
-    port: Annotated[str | None, typer.Option("--port", metavar="N", help="The port; 0 takes one that is free.")] = None,
+    port: Annotated[str | None, typer.Option("--port", metavar="N", help="The port; 0 picks a free one.")] = None,
     ephemeral: Annotated[
-        bool, typer.Option("--ephemeral", help=f"Keep nothing: no {DEV_LOG} in this folder, all is in memory.")
+        bool, typer.Option("--ephemeral", help=f"Keep everything in memory: no {DEV_LOG} in this folder.")
     ] = False,
-    demo: Annotated[
-        bool, typer.Option("--demo", help="Play recorded chat, so that there are sessions that live and end.")
-    ] = False,
+    demo: Annotated[bool, typer.Option("--demo", help="Play recorded chat, so that sessions begin and end.")] = False,
     speed: Annotated[
-        float, typer.Option("--speed", metavar="X", min=1, max=100_000, help="How many times as fast as it was.")
+        float, typer.Option("--speed", metavar="X", min=1, max=100_000, help="The playback speed, as a factor.")
     ] = 60,
     config: ConfigFile = None,
     assignments: Assignments = None,
 ) -> None:
-    """Try it out: the service on 127.0.0.1:8321, with a log in this folder, and no tokens.
+    """Try it out: run the service on 127.0.0.1:8321, with a log in this folder and without tokens.
 
-    It keeps its log in lastseen-dev.db, so that the next start goes on with it. With --demo, people of a chat channel
-    of 2006 come, talk and leave once more; at 60 times the speed, whoever is silent for half a minute has idled out.
+    Its log is lastseen-dev.db, and the next start continues with it. With --demo, people of a chat channel
+    of 2006 join, talk and leave again; at 60 times the speed, a session idles out after half a minute of silence.
     """
     from lastseen.configuration.configuration import configure
     from lastseen.configuration.sources import SourcedValue
 
     own = "lastseen dev"
     log = "memory://" if ephemeral else f"sqlite:///{DEV_LOG}"
-    # Whatever the environment or a file of this folder say of production, this command keeps to itself.
+    # Settings for production in the environment or in a file must not affect this command.
     fixed = {"log": log, "host": "127.0.0.1", "roles": ("api", "view", "snapshot", "pruner", "facts"), "view": "all"}
     nothing = dict.fromkeys(("token_file", "snapshot", "group", "member", "address", "partitions"))
     configuration = configure(
@@ -143,7 +141,7 @@ def _run(configuration: Configuration, **more: Any) -> None:
 
 @contextmanager
 def _errors_as_json() -> Iterator[None]:
-    """Whoever reads JSON lines is told in one, too, why the service could not go on."""
+    """Log the error that ends the service as a JSON line, for the programs that read the log."""
     import logging
 
     from lastseen.engine.errors import LastseenError

@@ -41,7 +41,7 @@ def address_of(text: object, scheme: str | None = None) -> Address:
         port = _SCHEMES[parts.scheme] if parts.port is None else parts.port
         return Address(parts.scheme, parts.hostname or "", port, parts.path.rstrip("/"))
     except ValueError:
-        # What is shown must not be somebody's password.
+        # The message must not contain a password.
         seen = text if not isinstance(text, str) or "@" not in text else "an address with credentials in it"
         raise InvalidSetting(
             f"address = {shown(seen)}: give http or https, a host and a port, such as http://127.0.0.1:8321; a token"

@@ -129,9 +129,9 @@ class AsyncClient(ServiceClient):
         self, last_event_id: str | None = None, *, prefix: str = "", kinds: tuple[str, ...] = (),
         patience_s: float = PATIENCE_S,
     ) -> AsyncEventStream:  # fmt: skip
-        """Facts as they happen: an async iterator that connects again by itself, without a gap or a repeat.
+        """Facts as they happen: an async iterator that reconnects by itself, without gaps or duplicates.
 
-        From now on, or behind the fact that had `last_event_id`; `"0"` is the beginning of the log. Raises
+        From now on, or after the fact with the id `last_event_id`; `"0"` is the beginning of the log. Raises
         `LogUnavailable` after `patience_s` without a connection.
         """
         return AsyncEventStream(self, self._stream_position(last_event_id, prefix, kinds, patience_s))
@@ -181,7 +181,7 @@ class AsyncClient(ServiceClient):
 
 
 class AsyncEventStream(AsyncIterator[Fact]):
-    """Facts of a service. Iterate over it; `close` it, or use it as a context manager, when you have heard enough."""
+    """Facts of a service. Iterate over it; `close` it, or use it as a context manager, when you are done."""
 
     def __init__(self, client: AsyncClient, position: StreamPosition) -> None:
         self._client = client
@@ -190,14 +190,14 @@ class AsyncEventStream(AsyncIterator[Fact]):
 
     @property
     def last_event_id(self) -> str | None:
-        """The id of the fact that was told last: give it to `events` to go on behind that."""
+        """The id of the last fact: give it to `events` to continue after it."""
         return self._position.reader.last_event_id
 
     async def __anext__(self) -> Fact:
         try:
             return await anext(self._facts)
         except asyncio.CancelledError:
-            # That ended the connection. The next call opens another, behind what was told: nothing is missed.
+            # The cancellation closed the connection. The next call opens another: nothing is missed.
             self._position.reader.connection_lost()
             self._facts = self._listen()
             raise

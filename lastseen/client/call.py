@@ -1,6 +1,6 @@
-"""One call of a client, without any I/O: what is sent, what the answer means, and whether it may be sent twice.
+"""One call of a client, without any I/O: the request, the meaning of the response, and whether it may be sent twice.
 
-When an answer does not come, nobody knows whether the service has acted. A call is then sent again only where that is
+Without a response it is unknown whether the service has acted. A call is then sent again only if that is
 harmless:
 
 - reads, `open`, plain touches, leases: twice is as good as once;
@@ -8,7 +8,7 @@ harmless:
 - `close`, `suspend`, `resume`, `update` and touches with attributes or limits: only if `session_id` pins them, since
   another session may live under the key by then. What says that it is done already (ended, suspended, …) is then
   success;
-- `rotate`, pinned: it cannot happen twice, but if the session is gone it may have been somebody else: `OutcomeUnknown`;
+- `rotate`, pinned: it cannot happen twice, but another caller may have ended the session: `OutcomeUnknown`;
 - a message would be stored twice, so a touch that carries one is never repeated.
 """
 
@@ -55,7 +55,7 @@ class Call(Generic[R]):
     content: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     is_repeatable: bool = False
-    """Whether it may be sent again when nobody knows if it was heard."""
+    """Whether it may be sent again when its outcome is unknown."""
     is_read: bool = False
     """Whether it changes nothing."""
     waits_for_position: bool = False
@@ -69,7 +69,7 @@ class Call(Generic[R]):
     follow: Callable[[R], Call[R] | None] | None = None
     """The call that a result leads to; its result is the result. It has a time of its own."""
     unclear_errors: Errors = ()
-    """After an unknown outcome, refusals that may be our own doing or somebody else's."""
+    """After an unknown outcome: refusals that an earlier try of this call, or another caller, may have caused."""
 
 
 def body(request: msgspec.Struct) -> bytes:

@@ -142,9 +142,9 @@ class Client(ServiceClient):
         self, last_event_id: str | None = None, *, prefix: str = "", kinds: tuple[str, ...] = (),
         patience_s: float = PATIENCE_S,
     ) -> EventStream:  # fmt: skip
-        """Facts as they happen: an iterator that connects again by itself, without a gap or a repeat.
+        """Facts as they happen: an iterator that reconnects by itself, without gaps or duplicates.
 
-        From now on, or behind the fact that had `last_event_id`; `"0"` is the beginning of the log. Raises
+        From now on, or after the fact with the id `last_event_id`; `"0"` is the beginning of the log. Raises
         `LogUnavailable` after `patience_s` without a connection.
         """
         return EventStream(self, self._stream_position(last_event_id, prefix, kinds, patience_s))
@@ -198,7 +198,7 @@ class Client(ServiceClient):
 
 
 class EventStream(Iterator[Fact]):
-    """Facts of a service. Iterate over it; `close` it, or use it as a context manager, when you have heard enough."""
+    """Facts of a service. Iterate over it; `close` it, or use it as a context manager, when you are done."""
 
     def __init__(self, client: Client, position: StreamPosition) -> None:
         self._client = client
@@ -207,7 +207,7 @@ class EventStream(Iterator[Fact]):
 
     @property
     def last_event_id(self) -> str | None:
-        """The id of the fact that was told last: give it to `events` to go on behind that."""
+        """The id of the last fact: give it to `events` to continue after it."""
         return self._position.reader.last_event_id
 
     def __next__(self) -> Fact:

@@ -139,7 +139,7 @@ def touch_many(keys: Iterable[str], *, wait: Wait = "applied") -> Call[Sequence[
 def suspend(
     key: str, *, reason: str | None = None, session_id: str | None = None, if_version: int | None = None
 ) -> Call[Session]:
-    """Park the session: it neither idles out nor is evicted until it is resumed or its `suspend_ttl_ms` is over."""
+    """Suspend the session: it neither idles out nor is evicted until it is resumed or its `suspend_ttl_ms` is over."""
     return _change_state("suspend", key, reason, session_id, if_version)
 
 
@@ -258,7 +258,7 @@ def statistics() -> Call[dict[str, Any]]:
     return Call("GET", STATISTICS, responses.plain_object, is_read=True, is_repeatable=True)
 
 
-# ── upkeep ──
+# ── maintenance ──
 
 
 def prune(*, dry_run: bool = False) -> Call[PrunePlan]:
@@ -272,7 +272,7 @@ def prune(*, dry_run: bool = False) -> Call[PrunePlan]:
 def _apply_plan(plan: PrunePlan) -> Call[PrunePlan] | None:
     if not plan.due:
         return None
-    # The service carries a plan out once. Where nobody knows whether it has, nobody is to be told another plan's end.
+    # The service executes a plan once, so this call is not repeatable: a second one would be refused.
     return Call("POST", PRUNE, responses.plan, content=body(PruneRequest(plan.plan)))
 
 

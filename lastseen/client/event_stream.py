@@ -1,7 +1,7 @@
 """Server-sent events, as a client reads them: bytes into facts, and when to connect again. No I/O.
 
-An event counts once its blank line is there: half an event, cut off with its connection, is neither told nor
-remembered. So the next connection goes on right behind the last whole one, without a gap or a repeat.
+An event is complete with its blank line: half an event, cut off with its connection, is neither returned nor
+remembered. So the next connection continues right after the last complete event, without gaps or duplicates.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lastseen.engine.errors import LogUnavailable
 from lastseen.projections.facts import Fact, FactId
 
 READ_TIMEOUT_S = 30.0
-"""A service says every 10 s that it lives: one that is silent for so long is gone."""
+"""A service sends a heartbeat every 10 s: after this long without any the connection is lost."""
 PATIENCE_S = 60.0
 MAX_EVENT_BYTES = 1_048_576
 MEDIA_TYPE = "text/event-stream"
@@ -32,7 +32,7 @@ class EventReader:
 
     def __init__(self, last_event_id: str | None) -> None:
         self.last_event_id = last_event_id
-        """The id of the fact that was told last: what to go on behind."""
+        """The id of the last fact: the next connection continues after it."""
         self.retry_s = 1.0
         """When to connect again, as the service wishes."""
         self._begin()
@@ -60,8 +60,8 @@ class EventReader:
             if line:
                 self._take(line)
                 continue
-            told, self._lines, self._size = b"\n".join(self._lines), [], 0
-            fact = _fact(told) if told else None
+            content, self._lines, self._size = b"\n".join(self._lines), [], 0
+            fact = _fact(content) if content else None
             if self._id is not None:
                 self.last_event_id, self._id = self._id, None
             if fact is not None:
@@ -116,9 +116,9 @@ class StreamPosition:
 
     def headers(self) -> dict[str, str]:
         """The headers of the next connection."""
-        told = self.connection.headers(f"{MEDIA_TYPE}, application/problem+json")
+        headers = self.connection.headers(f"{MEDIA_TYPE}, application/problem+json")
         last = self.reader.last_event_id
-        return told if last is None else {**told, "Last-Event-ID": last}
+        return headers if last is None else {**headers, "Last-Event-ID": last}
 
     def connected(self) -> None:
         """Bytes have come: the service is there."""

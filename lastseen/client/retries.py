@@ -1,7 +1,7 @@
-"""How a client gets an answer: tries, pauses and moves to other instances, as a generator that does no I/O.
+"""How a client gets a response: tries, pauses and redirects to other instances, as a generator that does no I/O.
 
-It yields what to do, `Send` or `Pause`, and is sent what came of it; `Client` and `AsyncClient` do the doing. All of a
-call, its pauses included, is over after the client's timeout.
+It yields the next step, `Send` or `Pause`, and receives its outcome; `Client` and `AsyncClient` execute the steps. A
+call, its pauses included, takes no longer than the client's timeout.
 """
 
 from __future__ import annotations
@@ -92,14 +92,14 @@ class Connection:
 
     def headers(self, accept: str = "application/json, application/problem+json") -> dict[str, str]:
         """The headers of every request."""
-        told = {"Accept": accept}
-        return told if self.token is None else {**told, "Authorization": f"Bearer {self.token}"}
+        headers = {"Accept": accept}
+        return headers if self.token is None else {**headers, "Authorization": f"Bearer {self.token}"}
 
 
 def pause_s(connection: Connection, tries: int, retry_after: str | None) -> float:
     """How long to wait before the next try: twice as long each time, at random, and what the service asks for."""
     pause = min(FIRST_PAUSE_S * (1 << min(tries - 1, 10)), MAX_PAUSE_S) * (0.5 + connection.jitter() / 2)
-    # Those who were sent away together must not come back together.
+    # Clients that were turned away together must not come back together.
     return max(pause, _retry_after_s(retry_after) * (1 + connection.jitter() / 4))
 
 
@@ -152,7 +152,7 @@ def attempt_steps(call: Call[R], connection: Connection) -> AttemptSteps[R]:
 
 
 class Attempt(Generic[R]):
-    """A call as it goes, for whoever does what it asks for: do `step`, and `go_on` with what came of it."""
+    """A call in progress: the client executes `step`, and calls `proceed` with its outcome."""
 
     def __init__(self, call: Call[R], connection: Connection) -> None:
         """Raises what `attempt_steps` raises, as does `proceed`."""
@@ -185,7 +185,7 @@ class _Outcome(NamedTuple):
 def _judge(call: Call[R], connection: Connection, address: Address, response: Response | NoResponse) -> _Outcome:
     if isinstance(response, NoResponse):
         return _Outcome(
-            error=LogUnavailable(f"the service at {address} gave no answer: {response.why}"),
+            error=LogUnavailable(f"the service at {address} did not respond: {response.why}"),
             may_have_acted=response.may_have_acted,
             retries=True,
         )

@@ -112,7 +112,7 @@ def no_response_from(error: httpx.HTTPError | TimeoutError) -> NoResponse:
 
 
 def holder_name(holder: str | None) -> str:
-    """The name of whoever holds a session; one of its own, if none is given."""
+    """The name of the holder of a session; a generated one, if none is given."""
     return holder or f"client#{new_session_id()[:8]}"
 
 

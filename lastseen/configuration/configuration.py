@@ -151,7 +151,9 @@ def _invalid_values(values: Mapping[str, SourcedValue]) -> list[str]:
     if "snapshot" not in roles and snapshot.value not in (None, IN_MEMORY):
         faults.append(f"{snapshot.origin}: snapshot names a file, and the roles ({origin}) leave snapshot out")
     if "api" not in roles and str(values["log"].value).startswith("memory:"):
-        faults.append(f"{origin}: roles: without api nobody can write to memory://; give a log that others share")
+        faults.append(
+            f"{origin}: roles: without api no event can reach memory://; give a log that other processes share"
+        )
     return faults
 
 

@@ -29,7 +29,7 @@ the partitions it owns, and publish what took effect in the topics beside a log 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("json", "lines")
 TOKEN_PREFIX = "ls_"
-"""What a token begins with: so one is told from the name of a file, and not shown."""
+"""The beginning of every token: a token that is given in place of a file is not shown."""
 _SCHEMES = ("sqlite", "kafka", "memory")
 _host_name = re.compile(r"[A-Za-z0-9._:\[\]%-]{1,253}")
 _origin = re.compile(r"https?://[A-Za-z0-9.\[\]:-]{1,253}/?")
@@ -42,49 +42,49 @@ class ServiceSettings:
     log: str = "sqlite:///lastseen.db"
     """The log: `sqlite:///relative.db`, `sqlite:////absolute.db`, `kafka://host:9092/topic`, or `memory://`."""
     host: str = "127.0.0.1"
-    """The address to listen on; one that others reach needs a token file."""
+    """The address to listen on; one that other machines reach needs a token file."""
     port: int = 8321
-    """The port to listen on; 0 takes one that is free."""
+    """The port to listen on; 0 picks a free one."""
     roles: tuple[str, ...] = ROLES
-    """What this process does: `api` answers over HTTP, `view` holds who is live (all others need it), `snapshot` keeps
-    that on disk, `pruner` announces what is due, `facts` tells others in the topics beside a log on Kafka."""
+    """What this process does: `api` answers over HTTP, `view` holds the live sessions (all others need it),
+    `snapshot` keeps them on disk, `pruner` announces expiries, `facts` publishes to topics beside a log on Kafka."""
     token_file: str | None = None
-    """The file of the tokens that callers must have; it holds their hashes only."""
+    """The file of tokens that callers must present; it holds only their hashes."""
     tls_cert_file: str | None = None
-    """The PEM file of a certificate and those that it rests on: with it the service speaks TLS itself."""
+    """The PEM file of a certificate and its chain: with it the service itself speaks TLS."""
     tls_key_file: str | None = None
     """The PEM file of its key, without a password; not needed if the key is in the same file."""
     allowed_hosts: tuple[str, ...] = ()
     """The names by which callers may address this service, beside those of the loopback."""
     allowed_origins: tuple[str, ...] = ()
-    """The web pages elsewhere that may use this service, such as `https://console.example.org`."""
+    """The origins of other web pages that may use this service, such as `https://console.example.org`."""
     max_request_bytes: int = 8 << 20
     """The largest body of a request."""
     max_requests: int = 256
-    """How many requests are worked on at once; more are turned away with 503, to be tried again."""
+    """The most requests in progress at once; others get 503 and may try again."""
     max_streams: int = 256
-    """How many event streams are open at once."""
+    """The most event streams open at once."""
     request_timeout: int | str = "30s"
-    """How long an answer may take; event streams last as long as they like."""
+    """How long a response may take; event streams are not limited."""
     requests_per_s: int | None = None
-    """How many requests a second each token may make in the long run; more get 429."""
+    """The sustained rate of requests per second for each token; others get 429."""
     burst: int = 200
-    """How many it may make at once, after it was quiet."""
+    """The most requests that a token may make at once after an idle period."""
     access_log: bool = False
-    """Whether each request is a log line, with its route, status, duration and the name of its token."""
+    """Whether each request is logged, with its route, status, duration and the name of its token."""
     open_metrics: bool = False
-    """Whether `/metrics` is answered without a token."""
+    """Whether `/metrics` needs no token."""
     drain_time: int | str | None = None
-    """How long the service still answers once it is told to stop, while `/readyz` says that it is leaving."""
+    """How long the service still answers after the signal to stop, while `/readyz` reports that it is shutting down."""
     shutdown_timeout: int | str = "20s"
-    """How long requests in flight may take to end after that; the engine has as long again for its own end, if the log
-    does not answer."""
+    """How long requests in flight may take after that; the engine has as long again for its shutdown if the log does
+    not answer."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least important log lines that are written."""
+    """The lowest level of log lines that is written."""
     log_format: Literal["json", "lines"] = "json"
     """How log lines are written: JSON for programs, or lines for people."""
     statistics_interval: int | str | None = "1m"
-    """How often the figures are logged."""
+    """How often statistics are logged."""
 
     @classmethod
     def of(cls, **given: Any) -> ServiceSettings:

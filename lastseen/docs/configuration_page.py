@@ -44,7 +44,7 @@ _ROLES = """
 
 One process does everything unless `roles` says otherwise. All roles need `view`. A process without `api` does not
 listen; one without `snapshot` folds the log from its beginning when it starts; where no process has `pruner`, sessions
-that are due are not shown, but nobody announces their end. `facts` matters only for a log on Kafka.
+that are due are not shown, but their end is not announced. `facts` matters only for a log on Kafka.
 """
 
 

@@ -26,7 +26,7 @@ should be asked, else 503; with `?verbose` it says of each check how it stands, 
 
 | check | fails when | the instance is then |
 |---|---|---|
-| `shutdown` | the service was told to stop | not ready |
+| `shutdown` | the service received a signal to stop | not ready |
 | `fold` | it has stopped for good: the log is another one, has lost records, or a batch was interrupted | not ready |
 | `log` | the log does not answer | not ready |
 | `follower` | the view is more than {MOST_LAG_MS // 1000} s behind the log, or holds no partition yet | not ready |

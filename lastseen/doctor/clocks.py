@@ -43,7 +43,7 @@ def _log_clock(newest_ms: int, now_ms: int) -> Finding:
     how = error if ahead_ms > AHEAD_MS else warning
     return how(
         "clocks", f"the newest record is {ahead_ms / 1000:,.0f} s ahead of this machine's clock",
-        "mend the time synchronisation of this machine, or of the log's: an event more than 10 min behind is void",
+        "fix the time synchronisation of this machine, or of the log's: an event more than 10 min behind is void",
     )  # fmt: skip
 
 
@@ -55,7 +55,7 @@ def _producers(offsets: dict[str, int]) -> Finding:
     says = ", ".join(f"{source} by {off_ms / 1000:+,.0f} s" for source, off_ms in sorted(wrong.items()))
     return (error if is_void else warning)(
         "producers", f"the clocks of services differ from the log's: {says}",
-        "mend the time synchronisation where they run; 60 s ahead or 10 min behind, their events are void",
+        "fix the time synchronisation where they run; 60 s ahead or 10 min behind, their events are void",
     )  # fmt: skip
 
 

@@ -13,9 +13,9 @@ class Severity(enum.StrEnum):
 
     OK = "ok"
     NOTE = "note"
-    """Nothing is wrong; somebody may have meant it otherwise."""
+    """Nothing is wrong; it may not be what was intended."""
     WARNING = "warning"
-    """It works, and will not for ever, or not as well as it could."""
+    """It works, but will not permanently, or not as well as it could."""
     ERROR = "error"
     """It does not work, or something would be lost."""
 
@@ -31,7 +31,7 @@ class Finding(NamedTuple):
 
 
 class ReadOnlyLog(Protocol):
-    """A log, as somebody sees it who only reads."""
+    """A log that is only read."""
 
     @property
     def identity(self) -> str:

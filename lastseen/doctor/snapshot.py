@@ -109,7 +109,7 @@ def _digests(log: ReadOnlyLog, stored: Mapping[int, PartitionRow]) -> Finding:
     try:
         differing = [number for number, row in stored.items() if _fold(log, number, row.checkpoint) != row.digest]
     except LogError as failure:
-        return warning("digest", f"not compared: {failure}", "mend what it says, and ask again")
+        return warning("digest", f"not compared: {failure}", "fix what it says, and run this again")
     if differing:
         return error(
             "digest", f"partition {differing[0]}: the snapshot's digest is not the log's",

@@ -21,8 +21,8 @@ LARGE_WAL_BYTES = 256 * 1024 * 1024
 def connect_read_only(path: Path) -> sqlite3.Connection:
     """A connection to an SQLite file that changes nothing. Raises `sqlite3.Error`.
 
-    One that merely reads makes side files where the database is in WAL mode; while nobody has it open there are none,
-    and nothing that could change.
+    A plain read-only connection creates side files if the database is in WAL mode. Without side files no other process
+    has it open, and nothing can change.
     """
     how = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "mode=ro&immutable=1"
     return sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=5)
@@ -73,7 +73,7 @@ def opened_file(path: Path) -> Iterator[tuple[SqliteLogFile, list[Finding]]]:
 def _rights(path: Path) -> Finding:
     for place, right in ((path, os.R_OK | os.W_OK), (path.parent, os.W_OK | os.X_OK)):
         if not os.access(place, right):
-            return error("rights", f"this user cannot write to {place}", "mend its owner or its permissions")
+            return error("rights", f"this user cannot write to {place}", "fix its owner or its permissions")
     return ok("rights", "this user can write to the log and its folder")
 
 

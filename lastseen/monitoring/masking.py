@@ -1,4 +1,4 @@
-"""Session keys and ids in log lines: told apart, not told."""
+"""Session keys and ids in log lines: distinguishable, but not readable."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class EngineCollector(Collector):
         yield counter("appended_events", "Events of this instance that the log has acknowledged", log.appended)
         yield counters("append_failures", "Appends that failed", "error", log.failures, APPEND_ERRORS)
         yield histogram(
-            "append_duration_seconds", "How long appends took that somebody waited for, each of one or many events",
+            "append_duration_seconds", "Duration of appends that a caller waited for, each of one or more events",
             log.durations,
         )  # fmt: skip
 
@@ -81,24 +81,24 @@ class EngineCollector(Collector):
             records, seconds = nan, nan
         skew_ms = self._engine.meters.watch.skew_ms
         yield gauge("follower_lag_records", "Records in the log that are not folded yet", records)
-        yield gauge("follower_lag_seconds", "For how long the first of them has waited", seconds)
+        yield gauge("follower_lag_seconds", "How long the oldest of them has waited", seconds)
         yield gauge(
-            "log_clock_skew_seconds", "The log's clock less this machine's, as far as it is certain",
+            "log_clock_skew_seconds", "Difference between the log's clock and this machine's, as far as it is certain",
             nan if skew_ms is None else skew_ms / 1000,
         )  # fmt: skip
 
     def _snapshot(self) -> Iterator[Metric]:
         state = self._engine.snapshot_state()
-        yield gauge("snapshot_age_seconds", "For how long the snapshot has lagged behind", state.age_ms / 1000)
-        yield gauge("snapshot_size_bytes", "What the snapshot takes on the disk", state.size_bytes)
+        yield gauge("snapshot_age_seconds", "How long the snapshot has lagged behind", state.age_ms / 1000)
+        yield gauge("snapshot_size_bytes", "Size of the snapshot on disk", state.size_bytes)
         yield gauge("snapshot_unsaved_sessions", "Sessions that have changed since the last flush", state.unsaved)
         flushes = self._engine.meters.flushes
-        yield histogram("snapshot_flush_duration_seconds", "How long flushes of the snapshot took", flushes)
+        yield histogram("snapshot_flush_duration_seconds", "Duration of flushes of the snapshot", flushes)
 
     def _standing(self) -> Iterator[Metric]:
         failing = dict.fromkeys(self._engine.health(), 1)
-        yield gauges("background_failing", "1 while this part of the upkeep fails", "task", failing, THREADS)
-        yield gauge("engine_usable", "0 once the engine has stopped for good", int(self._engine.obstacle() is None))
+        yield gauges("background_failing", "1 while this background task fails", "task", failing, THREADS)
+        yield gauge("engine_usable", "0 once the engine has stopped permanently", int(self._engine.obstacle() is None))
         partitions = {"held": len(self._engine.held()), "owned": len(self._engine.owned())}
         yield gauges("partitions", "Partitions that are held or owned here", "share", partitions, ())
         yield gauge("memory_used_ratio", "Resident memory over its limit", self._engine.memory_share())
@@ -109,7 +109,7 @@ def _sessions(report: Mapping[str, Any], now_ms: int) -> Iterator[Metric]:
     yield counter("sessions_created", "Sessions that began", report["created"])
     yield counters("sessions_ended", "Sessions that ended", "reason", report["ended"], END_REASONS)
     yield counters("records_applied", "Records that took effect", "event", report["applied"], EVENTS)
-    yield counters("records_void", "Records that took none", "reason", report["void"], VOID_REASONS)
+    yield counters("records_void", "Records that had no effect", "reason", report["void"], VOID_REASONS)
     for name in ("oldest", "newest"):
         created_at_ms = report[f"{name}_created_at_ms"]
         age_s = nan if created_at_ms is None else (now_ms - created_at_ms) / 1000
@@ -122,22 +122,22 @@ def _expiries(report: Mapping[str, Any], classes: Iterable[int]) -> Iterator[Met
         count += expired
         buckets.append((str(bound_ms / 1000), count))
     yield HistogramMetricFamily(
-        "lastseen_expiry_lag_seconds", "By how much ends by a limit came later than their deadlines",
+        "lastseen_expiry_lag_seconds", "Delay of expiries after their deadlines",
         buckets=[*buckets, ("+Inf", report["expiries"])], sum_value=report["expiry_lag_ms_total"] / 1000,
     )  # fmt: skip
 
 
 def _pruner(report: Mapping[str, Any]) -> Iterator[Metric]:
     yield counter("pruner_runs", "Passes of this instance's pruner", report["runs"])
-    yield counter("pruner_announced", "Expiries that it has announced", report["announced"])
-    yield counters("pruner_skipped", "Sessions that a pass went past", "guard", report["spared"], GUARDS)
+    yield counter("pruner_announced", "Expiries that this pruner announced", report["announced"])
+    yield counters("pruner_skipped", "Sessions that a pass spared", "guard", report["spared"], GUARDS)
 
 
 def _bodies(report: Mapping[str, Any]) -> Iterator[Metric]:
     yield gauge("body_cache_bytes", "Memory for attributes and messages", report["bytes"])
     yield counter("body_cache_hits", "Bodies that were found in memory", report["hits"])
     yield counter("body_cache_misses", "Bodies that were read from the snapshot", report["misses"])
-    yield counters("body_cache_evictions", "Bodies that left memory", "cause", report["evictions"], CAUSES)
+    yield counters("body_cache_evictions", "Bodies that were evicted from memory", "cause", report["evictions"], CAUSES)
 
 
 def counter(name: str, says: str, value: float) -> Metric:

@@ -11,7 +11,7 @@ from lastseen.engine.errors import LastseenError
 def statistics_line(engine: Engine) -> dict[str, Any]:
     """An engine's figures, flat, for one log line. Ages in whole seconds; `None` where no session lives.
 
-    Never names a session or a key. Raises nothing: what cannot be told is `None`.
+    Never names a session or a key. Raises nothing: what is unknown is `None`.
     """
     report = engine.statistics()
     now_ms = engine.now_ms()

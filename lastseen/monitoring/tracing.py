@@ -41,7 +41,7 @@ def _traced(tracer: Any, name: str, command: Callable[..., Any]) -> Callable[...
 
     @functools.wraps(command)
     def traced(*args: Any, **kwargs: Any) -> Any:
-        # What an error says may hold a key: only its kind is told.
+        # The message of an error may contain a key: only its class is recorded.
         with tracer.start_as_current_span(name, record_exception=False, set_status_on_exception=False) as span:
             try:
                 return command(*args, **kwargs)

@@ -51,7 +51,7 @@ def _play(engine: Engine, recording: Path, speed: float, ended: threading.Event)
                 return
             if ended.is_set():
                 return
-            with suppress(Refused):  # it ended in between: whoever it is comes back with the next line
+            with suppress(Refused):  # it ended in between: the next line opens another
                 _act(engine, chat, policy)
     except LastseenError as error:
         _logger.warning("the demonstration ends: %s", error)
@@ -67,7 +67,7 @@ def idle_ms(speed: float) -> int:
 def paced(
     recording: Iterator[ChatEvent], speed: float, steady_s: Callable[[], float] = time.monotonic
 ) -> Iterator[tuple[ChatEvent, float]]:
-    """Each line, and how many seconds to wait for its moment. Silence is cut short once everybody has idled out."""
+    """Each line, and how many seconds to wait for its time. Silence is cut short once every session has idled out."""
     longest_s = idle_ms(speed) / 1000 * 1.2
     began_s = steady_s()
     played_s = 0.0

@@ -1,8 +1,8 @@
-"""The end that comes anyway: a service that was told to stop does not wait for ever for a log that does not answer.
+"""A deadline for shutdown: a stopping service does not wait without limit for a log that does not answer.
 
-Handing partitions over and telling others the last facts need the log. Where it is out of reach, its client tries for
-a minute or more. Nothing depends on that: what was acknowledged is in the log, the next owner tells what was not told,
-and a start after a sudden end is a start like any other. So after a while the process just ends.
+Handing over partitions and publishing the last facts need the log. If it is out of reach, its client tries for a
+minute or more. Nothing depends on that: what was acknowledged is in the log, the next owner publishes the remaining
+facts, and a start after a sudden exit is a start like any other. So at the deadline the process exits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from lastseen.service.signals import StopSignals
 
 SECOND_SIGNAL_S = 5.0
-"""How long the end may take once the service was told a second time."""
+"""How long shutdown may take after the second signal."""
 EXIT_CODE = 4
 """As for any command to which the log is out of reach."""
 _POLL_INTERVAL_S = 0.1
@@ -24,7 +24,7 @@ _logger = logging.getLogger("lastseen.service")
 
 
 class ExitDeadline:
-    """Ends the process if its end takes too long."""
+    """Exits the process if shutdown takes too long."""
 
     def __init__(self, stop: StopSignals, timeout_s: float, end: Callable[[int], object] = os._exit) -> None:
         self._stop = stop

@@ -1,4 +1,4 @@
-"""Where a service listens: the socket, made before anything else, so that a port that is taken is told at once."""
+"""The socket of a service, bound before anything else, so that a port in use is reported at once."""
 
 from __future__ import annotations
 

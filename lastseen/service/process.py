@@ -3,7 +3,7 @@
 It begins with what can go wrong at once (tokens, address), opens the engine, which reads the log as far as it goes, and
 only then takes callers. It ends the other way round: no more callers, those in flight get their answers, streams end,
 the snapshot is flushed, the partitions are handed over. What was acknowledged is in the log already, so that none of
-this can lose it; being told to stop a second time only cuts the waiting short, and so does a log out of reach.
+this can lose it; a second signal to stop only cuts the waiting short, and so does a log out of reach.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lastseen.service.tls import check_tls
 
 _logger = logging.getLogger("lastseen.service")
 POLL_INTERVAL_S = 0.1
-"""How often a process that does not listen looks whether it was told to stop."""
+"""How often a process that does not listen checks for a signal to stop."""
 
 
 Companion = Callable[[Engine], AbstractContextManager[object]]
@@ -39,9 +39,9 @@ def serve(
     ready: Callable[[str | None], None] = lambda _: None,
     companions: Sequence[Companion] = (),
 ) -> None:
-    """Run the service until it is told to stop by SIGTERM, SIGINT or SIGHUP. In the main thread only.
+    """Run the service until SIGTERM, SIGINT or SIGHUP. In the main thread only.
 
-    `ready` is told the address when it takes callers (`http://127.0.0.1:8321`; `None` if it does not listen).
+    `ready` receives the address once requests are accepted (`http://127.0.0.1:8321`; `None` if it does not listen).
     Raises `CannotListen`, `InvalidSetting`, and what `open_engine` raises.
     """
     settings = configuration.service
@@ -59,7 +59,7 @@ def serve(
             with stop.starting():
                 engine = stack.enter_context(_opened(configuration))
         except Stopped:
-            _logger.info("told to stop while starting")
+            _logger.info("stopped while starting")
             return
         if settings.token_file is not None:
             from lastseen.auth.token_file import TokenFile
@@ -115,7 +115,9 @@ def _warn(configuration: Configuration) -> None:
         if not is_loopback(settings.host):
             _logger.warning("no TLS: tokens are readable on the network, unless something before the service does it")
     if configuration.value("view") == "owned" and configuration.value("address") is None and "api" in settings.roles:
-        _logger.warning("view = owned without an address: callers are not told who has the sessions not held here")
+        _logger.warning(
+            "view = owned without an address: responses do not name the owner of sessions that are not held here"
+        )
 
 
 def check_serving() -> None:

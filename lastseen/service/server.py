@@ -32,7 +32,7 @@ IDLE_CONNECTION_S = 75
 """How long a connection may stay open between two requests: longer than a load balancer keeps it."""
 POLL_INTERVAL_S = 0.05
 LIFESPAN_SHUTDOWN_S = 2.0
-"""How long the application may take to end once nobody is waited for."""
+"""How long the application may take to end after the last request."""
 
 
 def run_server(
@@ -43,7 +43,7 @@ def run_server(
     ready: Callable[[], None],
     stopping: Callable[[], None],
 ) -> None:
-    """Answer on a socket until the service is told to stop, and all answers are given.
+    """Serve requests on a socket until the signal to stop, and finish those in flight.
 
     `ready` is called when requests are answered, `stopping` when no more are taken.
     """
@@ -67,8 +67,8 @@ def application(engine: Engine, guard: Guard, stop: StopSignals) -> FastAPI:
 
 
 def guard_of(settings: ServiceSettings) -> Guard:
-    """What stands before the routes. Raises `InvalidSetting` where the service would be open to anybody, or the token
-    file is no good."""
+    """What stands before the routes. Raises `InvalidSetting` if the service would be open without tokens, or the token
+    file is invalid."""
     return guard(
         host=settings.host,
         token_file=settings.token_file,
@@ -131,12 +131,12 @@ class _Server(uvicorn.Server):
         self._ready, self._stopping = ready, stopping
 
     def notify(self, count: int) -> None:
-        """The service was told to stop, for the `count`-th time. Called in a signal's handler: sets flags only."""
+        """Record the `count`-th signal to stop. Called in a signal handler: sets flags only."""
         self._signals, self._signalled_s = count, self._signalled_s or time.monotonic()
         self.force_exit = count > 1
 
     async def on_tick(self, counter: int) -> bool:
-        """Whether to take no more callers. Told to stop, it is not ready any more, and still answers for a while."""
+        """Whether to accept no more requests. After a signal the service still answers for a while."""
         if self._signals and (self.force_exit or time.monotonic() >= self._signalled_s + self._drain_s):
             self.should_exit = True
         return await super().on_tick(counter)
@@ -152,11 +152,11 @@ class _Server(uvicorn.Server):
         self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take no more callers, end the streams, and wait for the answers that are due, but not for ever."""
+        """Accept no more requests, end the streams, and wait for requests in flight, up to the deadline."""
         self._stopping()
         _logger.info("stopping", extra={"connections": len(self.server_state.connections)})
         waiting = asyncio.get_running_loop().create_task(self._abort_connections())
-        # It runs once nobody can come in any more: uvicorn stops listening before it first waits.
+        # It runs once no connection is accepted any more: uvicorn stops listening before it first waits.
         asyncio.get_running_loop().call_soon(worker_threads_of(self._app).stop_streams)
         await super().shutdown(sockets)
         waiting.cancel()
@@ -165,7 +165,7 @@ class _Server(uvicorn.Server):
                 await asyncio.wait_for(self.lifespan.shutdown(), LIFESPAN_SHUTDOWN_S)
 
     async def _abort_connections(self) -> None:
-        """Once patience is over, or the service was told to stop again, wait for no caller any more."""
+        """Abort the remaining connections at the deadline, or after the second signal."""
         deadline_s = time.monotonic() + self._timeout_s
         while not self.force_exit and time.monotonic() < deadline_s:
             await asyncio.sleep(POLL_INTERVAL_S)
@@ -173,7 +173,7 @@ class _Server(uvicorn.Server):
         connections = list(self.server_state.connections)
         if connections:
             _logger.warning("hung up on callers", extra={"connections": len(connections)})
-            # What is cut off now would be told as an error of the application, with all its steps.
+            # uvicorn would log each aborted request as an error of the application, with a traceback.
             logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         for connection in connections:
             connection.transport.abort()

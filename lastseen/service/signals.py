@@ -1,4 +1,4 @@
-"""Being told to stop: SIGTERM, SIGINT and SIGHUP, once or repeatedly.
+"""The signals to stop: SIGTERM, SIGINT and SIGHUP, once or repeatedly.
 
 A handler takes no lock: it runs in the main thread between any two steps of it, so a lock that it wants may be held by
 the very code that it has interrupted. It counts, and sets flags.
@@ -17,11 +17,11 @@ SIGNALS: tuple[signal.Signals, ...] = tuple(getattr(signal, name) for name in NA
 
 
 class Stopped(BaseException):
-    """The process was told to stop while it was starting. Nothing waits for it yet, so it just ends."""
+    """A signal arrived while the process was starting. No request depends on it yet, so it exits."""
 
 
 class StopSignals:
-    """How often this process has been told to stop."""
+    """Counts the signals to stop."""
 
     def __init__(self) -> None:
         self.count = 0

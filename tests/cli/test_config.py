@@ -232,7 +232,7 @@ def test_roles_become_duties_of_the_engine() -> None:
     [
         ({"roles": "api,snapshot"}, "LASTSEEN_ROLES: roles = api,snapshot: every other role needs view"),
         ({"roles": "api,view", "snapshot": "a.db"}, "LASTSEEN_SNAPSHOT: snapshot names a file, and the roles"),
-        ({"roles": "view,pruner", "log": "memory://"}, "without api nobody can write to memory://"),
+        ({"roles": "view,pruner", "log": "memory://"}, "without api no event can reach memory://"),
     ],
 )
 def test_roles_that_make_no_sense_are_refused(given: dict[str, str], says: str) -> None:

@@ -306,7 +306,7 @@ def test_a_log_that_cannot_be_written_to(log: Path, monkeypatch: pytest.MonkeyPa
     found = findings(log, exit_code=1)
     assert found["rights"] == {
         "check": "rights", "severity": "error", "says": f"this user cannot write to {log.parent}",
-        "next_step": "mend its owner or its permissions",
+        "next_step": "fix its owner or its permissions",
     }  # fmt: skip
 
 

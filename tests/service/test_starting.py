@@ -105,7 +105,7 @@ def test_a_log_out_of_reach_is_told_and_a_signal_ends_the_attempt(tmp_path: Path
             silent.accept()[0].close()  # by now it tries to open the log
             service.tell()
             assert service.exit_code(10) == 0
-            assert service.lines()[-1]["event"] == "told to stop while starting"
+            assert service.lines()[-1]["event"] == "stopped while starting"
 
 
 def test_another_address_than_this_machine_s(tmp_path: Path) -> None:
