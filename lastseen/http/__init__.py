@@ -1,1 +1,1 @@
-"""The service's HTTP door."""
+"""The service's HTTP interface."""

@@ -25,7 +25,7 @@ _DETAILS = {
     404: "there is nothing at this path: see /openapi.json for what there is",
     405: "this path does not take this method: the header Allow names those that it takes",
 }
-_UNEXPECTED = Problem(500, "failed", "something went wrong here, and the service's log says what")
+_UNEXPECTED = Problem(500, "failed", "an unexpected error: the service's log describes it")
 
 
 def with_problem_responses(handler: Handler) -> Handler:
@@ -42,7 +42,7 @@ def with_problem_responses(handler: Handler) -> Handler:
         except HTTPException:
             raise
         except Exception:
-            # What it was may hold anything, a caller's secrets included: it goes into our log, not into the answer.
+            # The error may contain anything, a caller's secrets included: it goes into the log, not into the response.
             _logger.exception("a request failed unexpectedly")
             return of_problem(_UNEXPECTED)
 

@@ -1,7 +1,7 @@
 """From one subscription of the engine to many listeners in the event loop.
 
-A listener that falls behind, or that joins late, is not told what it missed from here: it is told *that* it missed
-something, and makes it good from the log (`Engine.facts_between`). So memory is bounded, and nothing is lost.
+A listener that falls behind, or that joins late, is flagged as having missed facts, and reads the gap from the log
+(`Engine.facts_between`). So memory is bounded, and nothing is lost.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from lastseen.projections.subscriptions import Subscription
 
 T = TypeVar("T")
 MAX_QUEUED = 2_000
-"""Facts that may wait for one listener."""
+"""The most facts that wait for one listener."""
 MAX_GATHERED = 500
-"""Facts handed to the event loop at a time."""
+"""The most facts handed to the event loop at a time."""
 
 
 class EncodedFact:
-    """A fact, encoded once for all who listen, and only if somebody does."""
+    """A fact, encoded once for all listeners, and only if there are any."""
 
     __slots__ = ("_bytes", "_source", "fact")
 
@@ -55,7 +55,7 @@ class Listener:
         self._news = asyncio.Event()
 
     def offer(self, facts: list[EncodedFact]) -> None:
-        """Take facts; where there is no room, take note that some were missed."""
+        """Queue facts; if there is no room, flag that some were missed."""
         if len(self.waiting) + len(facts) > MAX_QUEUED:
             self.waiting.clear()
             self.has_missed = True
@@ -75,7 +75,7 @@ class Listener:
         self._news.set()
 
     def catch_up(self) -> None:
-        """What comes from now on is kept again; what was missed before, the listener fetches from the log."""
+        """Queue facts again; the listener reads those that it missed from the log."""
         self.has_missed = False
 
     async def wait(self, timeout_s: float) -> bool:
@@ -93,7 +93,7 @@ class Fanout:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.source = f"/lastseen/{engine.log_identity}"
-        """The source that facts name, whoever tells them."""
+        """The source that facts name, the same on every instance."""
         self._listeners: set[Listener] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._subscription: Subscription | None = None
@@ -103,7 +103,7 @@ class Fanout:
         return len(self._listeners)
 
     def join(self) -> Listener:
-        """A new listener: it hears of every record that is folded from now on. Raises `EngineClosed`."""
+        """Add a listener: it receives the facts of every record that is folded from now on. Raises `EngineClosed`."""
         if self._is_stopped:
             raise EngineClosed("this service is shutting down: listen to another instance, or try again in a moment")
         self._loop = asyncio.get_running_loop()
@@ -121,7 +121,7 @@ class Fanout:
         thread.start()
 
     def leave(self, listener: Listener) -> None:
-        """Hand it nothing more. Without listeners nothing is heard, and the engine has nothing to tell."""
+        """Remove it. Without listeners the subscription ends, and the engine publishes nothing here."""
         self._listeners.discard(listener)
         if not self._listeners and self._subscription is not None:
             self._subscription.close()
@@ -149,7 +149,7 @@ class Fanout:
                     facts.append(EncodedFact(fact, self.source))
                     fact = subscription.get(0) if len(facts) < MAX_GATHERED else None
             except LastseenError:
-                # We fell behind. What was dropped, each listener fetches; what comes now we want to hear again.
+                # The subscription fell behind: each listener reads the gap from the log, a new subscription the rest.
                 self._call_in_loop(self._resubscribe, subscription)
                 return
             if not facts:
@@ -162,7 +162,7 @@ class Fanout:
         assert self._loop is not None
         try:
             self._loop.call_soon_threadsafe(function, argument)
-        except RuntimeError:  # the loop has ended: nobody listens any more
+        except RuntimeError:  # the loop has ended, and with it every listener
             return False
         return True
 

@@ -74,7 +74,7 @@ class Idempotency:
         if is_first:
             remembered.task = asyncio.ensure_future(_started(execute, self._session_id(caller, key)))
         assert remembered.task is not None
-        # Whoever goes away leaves the work to those who wait, and its answer to the next who asks.
+        # A caller that disconnects leaves the work to those that wait, and its response to the next retry.
         response = await asyncio.shield(remembered.task)
         return response if is_first else _replayed(response)
 

@@ -26,7 +26,7 @@ class RawKeyPaths:
         if scope["type"] == "http":
             raw: bytes | None = scope.get("raw_path")
             if raw is not None and _RAW in raw:
-                # In place: whoever logs the request finds the route in this very scope.
+                # In place: the access log reads the route from this same scope.
                 scope["path"] = raw.decode("latin-1")
         await self._app(scope, receive, send)
 

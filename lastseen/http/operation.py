@@ -71,7 +71,7 @@ class Operation:
     """Its `operationId`."""
     handler: Handler
     scope: Scope | None
-    """What a caller's token must allow; `None`: anybody may."""
+    """The scope that a caller's token needs; `None`: no token is needed."""
     summary: str
     responses: Mapping[int, Success]
     description: str = ""
@@ -81,7 +81,7 @@ class Operation:
     needs_body: bool = False
     query: type[msgspec.Struct] | None = None
     headers: tuple[str, ...] = ()
-    """Request headers that it heeds, besides those that all do; keys of `REQUEST_HEADERS`."""
+    """Request headers that it takes, besides those of every operation; keys of `REQUEST_HEADERS`."""
     problems: tuple[int, ...] = ()
     """More statuses of problems, beside `EVERYWHERE`."""
     links: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
@@ -100,14 +100,14 @@ REQUEST_HEADERS: Mapping[str, dict[str, Any]] = {
     },
     "Idempotency-Key": {
         "description": "Makes a retry safe: requests of one caller with the same key and body have one effect and one"
-        " answer. This instance remembers answers for a day, the last 10,000 of them. Of what it has not seen itself it"
-        " knows the session that was created, from the log: no instance creates a second one for the same key, and"
-        " where that one has ended, the answer is 410.",
+        " response. This instance remembers the last 10,000 responses for a day. Other instances know from the log"
+        " which session was created: none creates a second one for the same key, and once that one has ended, the"
+        " response is 410.",
         "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
         "example": "0f5c2a3e-8a52-4d4b-9a6b-0d4f6c1d2e3f",
     },
     "Last-Event-ID": {
-        "description": "Go on after this event; what an `EventSource` sends when it connects again.",
+        "description": "Continue after this event; an `EventSource` sends it when it reconnects.",
         "schema": {"type": "string", "pattern": "^[!-~]{1,20000}$"},
     },
 }

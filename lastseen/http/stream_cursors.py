@@ -14,7 +14,7 @@ from lastseen.api.problems import Problem
 from lastseen.projections.facts import FactId
 
 BEGINNING = "0"
-"""The id from which everything is told that the log holds."""
+"""The id of the beginning of the log."""
 _form = re.compile(r"([0-9a-f]{8}):([0-9+,]+)")
 _part = re.compile(r"([0-9]{1,18})(?:\+([0-9]))?")
 
@@ -54,11 +54,11 @@ class StreamCursor:
 
     @property
     def id(self) -> str:
-        """The id of the event that was told last."""
+        """The id of the last event."""
         return f"{self._fingerprint}:{','.join(self._texts)}"
 
     def offset(self, partition: int) -> int:
-        """The first offset whose facts have not all been told."""
+        """The first offset whose facts were not all sent."""
         return self._next[partition][0]
 
     def advance_past(self, fact_id: FactId) -> bool:

@@ -1,7 +1,7 @@
-"""What a tenant is told when a command of its was pinned to a session that does not live under the key.
+"""The error of a tenant's command that was pinned to a session which does not live under the key.
 
-The engine knows an ended session by its id alone. A tenant that named the id of somebody else's would learn from the
-answer whether that one has ended; so for callers with a prefix only the sessions of the key itself count.
+The engine knows an ended session by its id alone. A tenant that named the id of another tenant's session would learn
+from the response whether that one has ended; so for callers with a prefix only the sessions of the key itself count.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class _Pinned(msgspec.Struct):
 
 
 async def refusal_for(request: Request, error: LastseenError) -> LastseenError:
-    """The error that the caller of a request may be told in place of `error`: mostly itself.
+    """The error that the caller of a request may see in place of `error`: usually `error` itself.
 
     All errors that may depend on the id take the same way, so that the time does not tell either.
     """

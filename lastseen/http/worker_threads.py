@@ -41,7 +41,7 @@ class WorkerThreads:
         self._closers: list[Callable[[], Awaitable[None] | None]] = []
 
     async def call(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do blocking work in a thread. What was begun is seen through, even if nobody waits for it any more."""
+        """Do blocking work in a thread. Work that has begun is completed, even if its caller is gone."""
         if self._limiter is None:
             self._limiter = anyio.CapacityLimiter(COMMAND_THREADS)
         queued_s = began_s = perf_counter()
@@ -82,7 +82,7 @@ class WorkerThreads:
             self._waiting -= 1
 
     def stop_streams(self) -> None:
-        """Have every stream end soon, in good order. May be called from any thread, and before the server stops.
+        """End every stream. May be called from any thread, and before the server stops.
 
         A server that waits for open requests would otherwise wait for streams, which never end by themselves.
         """

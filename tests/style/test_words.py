@@ -70,7 +70,6 @@ NOT_YET_CLEAN: tuple[str, ...] = (
     "lastseen/compat",
     "lastseen/emitter",
     "lastseen/exchange",
-    "lastseen/http",
     "projections/as_of.py",
     "projections/bodies.py",
     "projections/deadlines.py",

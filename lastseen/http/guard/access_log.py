@@ -1,4 +1,4 @@
-"""One line for each request: what was asked for, by whom, and how it ended. Nothing that a caller made up is in it raw.
+"""One line for each request: method, route, caller and status. No raw text of a caller is in it.
 
 The route's template stands there instead of the path, since a path holds session keys; there is no query, no address.
 """
@@ -29,6 +29,6 @@ def access_line(scope: Mapping[str, Any], status: int, seconds: float, caller: s
 
 
 def write_json(line: Mapping[str, Any]) -> None:
-    """Log a line as one JSON value, in ASCII without control characters: nobody can forge another line with it."""
+    """Log a line as one JSON value, in ASCII without control characters: no content of a request can forge a line."""
     if _logger.isEnabledFor(logging.INFO):
         _logger.info("%s", json.dumps(line))

@@ -19,7 +19,7 @@ CLOSE = {"Connection": "close"}
 
 
 class ClientDisconnected(Exception):
-    """The caller has hung up in the middle of its request: there is nobody to answer."""
+    """The caller has disconnected in the middle of its request: no response can be sent."""
 
 
 def is_too_deep(body: bytes, max_depth: int) -> bool:
@@ -57,7 +57,7 @@ class BodyReader:
     async def read(self, receive: Receive, declared_bytes: int | None) -> bytes:
         """The whole body of a request. Raises `Problem` 408, 413, 422 or 503, and `ClientGone`.
 
-        What was read counts as held until it is given to `release`.
+        The body counts as held until it is passed to `release`.
         """
         limits = self._limits
         if declared_bytes is not None and declared_bytes > limits.max_body_bytes:
@@ -103,7 +103,7 @@ class BodyReader:
             raise
 
     def release(self, body: bytes) -> None:
-        """The request is over, and its body let go of."""
+        """The request is over: its body counts as held no longer."""
         self.held_bytes -= len(body)
 
     def _too_large(self) -> Problem:

@@ -33,7 +33,7 @@ class ConcurrencyLimit:
         """Take a place for as long as the context lasts. Raises `Problem` 503 at once where there is none."""
         prefix, name, adaptive = caller.prefix, caller.name, self._adaptive
         with_token, of_tenant = self._used_by_token.get(name, 0), self._used_by_prefix.get(prefix, 0)
-        # Where there are no tokens, all have one name, and nobody is the first.
+        # Without tokens all callers share one name, and none is the first.
         is_first = with_token == 0 and caller is not ANONYMOUS
         slots = self._slots if is_first or adaptive is None else adaptive.limit
         share = (slots + 1) // 2

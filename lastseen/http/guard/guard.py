@@ -1,4 +1,4 @@
-"""The guard before the routes: who is calling, from where, how much of it, and how long.
+"""The guard before the routes: it authenticates callers and enforces the limits on requests.
 
 One piece of plain ASGI middleware, since every request passes it. What it refuses it refuses before the body is read,
 cheapest first: host and page, size of the head, token, rate, load. Tokens are taken from the `Authorization` field and
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 __all__ = ["OPEN_PATHS", "UNAUTHENTICATED", "Guard", "allowed_hosts", "check_exposure", "guard"]
 
-UNAUTHENTICATED = Caller("nobody", frozenset())
-"""Who asks for what everybody may see. It may do nothing else."""
+UNAUTHENTICATED = Caller("unauthenticated", frozenset())
+"""The caller of a path that needs no token. It has no scope."""
 OPEN_PATHS = frozenset(["/livez", "/readyz"])
-"""What probes ask for, who have no token. They are answered under load too."""
+"""The paths of probes, which have no token. They are answered under load too."""
 OPEN_FOLDERS = (TYPES,)
 STREAM_PATHS = frozenset([EVENT_STREAM])
 SMALL_BODY_BYTES = 65_536
@@ -47,15 +47,15 @@ _logger = logging.getLogger("lastseen.http")
 
 
 class Tokens(Protocol):
-    """Knows callers by their tokens."""
+    """Authenticates callers by their tokens."""
 
     def caller(self, secret: bytes) -> Caller | None:
-        """Who sends this token; `None` if nobody who may. Raises `Problem`."""
+        """The caller that a token authenticates; `None` for an invalid token. Raises `Problem`."""
         ...
 
 
 class Guard:
-    """Middleware that lets in who may, as far as the limits allow, and sets `scope["state"]["caller"]`."""
+    """Middleware that authenticates requests, enforces the limits, and sets `scope["state"]["caller"]`."""
 
     def __init__(
         self,
@@ -83,12 +83,12 @@ class Guard:
 
     @property
     def requests(self) -> int:
-        """How many are worked on."""
+        """The number of requests in progress."""
         return self._requests.in_use
 
     @property
     def streams(self) -> int:
-        """How many event streams are open."""
+        """The number of open event streams."""
         return self._streams.in_use
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,7 +97,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         if scope["type"] != "http":
-            await send({"type": "websocket.close", "code": 1008})  # no such door here
+            await send({"type": "websocket.close", "code": 1008})  # WebSockets are not served
             return
         began_s = time.monotonic()
         response = GuardedResponse(scope, send)
@@ -120,11 +120,11 @@ class Guard:
                 if scope["path"] in self._stream_paths:
                     await self._serve_stream(scope, receive, response, self._token_check(head, caller))
                 else:
-                    with self._requests.slot(caller):  # until the work is done, whoever waits for it
+                    with self._requests.slot(caller):  # until the work is done, even if the caller is gone
                         await self._serve(scope, receive, response, size)
         except Problem as problem:
             if size is None or size > SMALL_BODY_BYTES:
-                problem.headers.update(CLOSE)  # nobody reads the rest of it
+                problem.headers.update(CLOSE)  # the rest of it is not read
             await response.refuse(problem)
         except ClientDisconnected:
             pass

@@ -1,8 +1,8 @@
 """One request and its answer, as the guard sees them: what was sent, and what happens when it takes too long.
 
 The work on a request is never cancelled for being slow: an append may be under way, and an answer that said otherwise
-would lie. The caller is told that it takes too long, and what comes of it is not known; the work goes on to its end,
-and counts against the limit on requests until then.
+would be wrong. The caller gets a time-out, which says that the outcome is unknown; the work continues to its end, and
+counts against the limit on requests until then.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class TokenRevoked(Exception):
-    """The token of an open stream was revoked, or has expired: nothing more is told."""
+    """The token of an open stream was revoked, or has expired: the stream ends."""
 
 
 _READS = frozenset(["GET", "HEAD", "OPTIONS"])
@@ -58,7 +58,7 @@ class GuardedResponse:
     async def send(self, message: Message) -> None:
         """Send a message of the application."""
         if self._is_finished:
-            return  # the caller was told that it took too long
+            return  # the caller got a time-out
         if message["type"] == "http.response.start":
             message = self._with_security_headers(message)
         elif self.is_token_valid is not None and not self.is_token_valid():
@@ -95,7 +95,7 @@ class GuardedResponse:
 
     @property
     def timed_out(self) -> bool:
-        """Whether the caller was told that the answer takes too long."""
+        """Whether the caller got a time-out."""
         return self._timeout_response is not None
 
     @property

@@ -1,4 +1,4 @@
-"""A head of a request that never ends: the parser under uvicorn would collect it for ever, in memory and in time.
+"""A head of a request that never ends: the parser under uvicorn would collect it without limit, in memory and in time.
 
 The guard's own check comes too late for that, since the application is asked when the head is complete.
 """

@@ -12,7 +12,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Bounds of the HTTP door. Raises `InvalidSetting` for what is no positive number; `None` means no limit."""
+    """The limits on requests. Raises `InvalidSetting` for what is no positive number; `None` means no limit."""
 
     max_body_bytes: int = 8 * MIB
     """The largest body of a request: 10,000 touches of the longest keys take less."""
@@ -31,9 +31,9 @@ class Limits:
     request_s: float = 30.0
     """How long an answer may take, to begin and to be taken by the caller. Event streams last as long as they like."""
     max_requests: int = 256
-    """How many requests are worked on at once; more are turned away, since waiting would only make all of them slow."""
+    """The most requests in progress at once; others are refused, since queueing would only slow down all of them."""
     max_streams: int = 256
-    """How many event streams are open at once."""
+    """The most event streams open at once."""
     requests_per_s: float | None = None
     """How many requests a second each token may make in the long run; each 16 KiB of body count as one more."""
     burst: int = 200

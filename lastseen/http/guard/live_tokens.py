@@ -18,9 +18,9 @@ CHECK_INTERVAL_S = 1.0
 
 
 class LiveTokens:
-    """Recognises callers by the tokens in a file. Raises `InvalidSetting` if the file is no good at the start.
+    """Authenticates callers by the tokens in a file. Raises `InvalidSetting` if the file is invalid at the start.
 
-    If it becomes so later, nobody is let in until it is mended: who was to be revoked by the change is not known.
+    If it becomes invalid later, every request is refused until it is fixed: which tokens it would revoke is unknown.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class LiveTokens:
         self._next_check_s = steady_s() + CHECK_INTERVAL_S
 
     def caller(self, secret: bytes) -> Caller | None:
-        """Who sends this token; `None` if nobody who may. Raises `Problem` 503 while the file is no good."""
+        """The caller of a token; `None` for an invalid one. Raises `Problem` 503 while the file is invalid."""
         now_s = self._steady_s()
         if now_s >= self._next_check_s:
             self._next_check_s = now_s + CHECK_INTERVAL_S
@@ -44,7 +44,7 @@ class LiveTokens:
             raise Problem(
                 503,
                 "tokens-unreadable",
-                "the service cannot read its tokens, and lets nobody in: its log says why",
+                "the service cannot read its tokens and refuses every request: its log says why",
                 headers={"Retry-After": "5"},
             )
         return self._keyring.find(secret, self._clock.now_ms())
@@ -57,9 +57,9 @@ class LiveTokens:
             self._keyring = Keyring(self._file.read())
         except InvalidSetting as error:
             if self._keyring is not None or version != self._version:
-                # Said once, and again when the file has changed and is no good still.
-                _logger.error("nobody is let in: %s", error)
+                # Logged once, and again if the file has changed and is still invalid.
+                _logger.error("every request is refused: %s", error)
             self._keyring = None
         else:
-            _logger.info("the tokens have changed, and are read anew")
+            _logger.info("the tokens have changed and were read again")
         self._version = version

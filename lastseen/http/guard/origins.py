@@ -41,7 +41,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_exposure(host: str, has_tokens: bool) -> None:
-    """Raise `InvalidSetting` for a service that would let in anybody who can reach it from another machine."""
+    """Raise `InvalidSetting` for a service that other machines could use without a token."""
     if not has_tokens and not is_loopback(host):
         raise InvalidSetting(
             f"host = {shown(host)} can be reached from other machines, and the service has no tokens: make one with"
@@ -80,7 +80,7 @@ class Origins:
         self._origins = frozenset(origin.rstrip("/").lower().encode("latin-1") for origin in origins)
 
     def check(self, host: bytes | None, origin: bytes | None) -> Fields:
-        """The header fields by which a foreign page that may read the answer is told so. Raises `Problem`."""
+        """The header fields that let an allowed page of another origin read the response. Raises `Problem`."""
         if host is None or (self._hosts is not None and host_of(host) not in self._hosts):
             raise Problem(
                 400,
@@ -97,5 +97,5 @@ class Origins:
 
     @staticmethod
     def preflight() -> Fields:
-        """What else a page is told that asks beforehand."""
+        """The further header fields of a preflight response."""
         return _PREFLIGHT

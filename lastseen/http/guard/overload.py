@@ -1,7 +1,7 @@
 """How many requests to let in while the service has more to do than it can.
 
 With as many under way as there are places, each waits for all the others. A burst may: it is soon over. A load that
-stays may not, since then everybody would wait so long for ever, and no more would be done. What tells them apart is how
+stays may not, since then every request would wait that long, and no more would be done. What distinguishes them is how
 late the event loop is at what it has to do, and how long commands wait for a thread. Where that has been too long for a
 while, fewer requests are let in; where it is not any more, more are, step by step. An event loop that only waits for a
 slow log is not late.
@@ -38,13 +38,13 @@ class Lateness:
         self.is_late = False
 
     def record(self, waited_s: float) -> None:
-        """Somebody waited so long."""
+        """Record how long something waited."""
         self._average_s += WEIGHT * (waited_s - self._average_s)
         self._is_fresh = True
         self.is_late = self._average_s > (self._calm_s if self.is_late else self._late_s)
 
     def tick(self) -> None:
-        """Called from time to time: where nobody has waited meanwhile, nothing is late."""
+        """Called at intervals: if nothing was recorded since the last call, nothing is late."""
         if not self._is_fresh:
             self.record(0.0)
         self._is_fresh = False
@@ -83,7 +83,7 @@ class AdaptiveLimit:
 
 
 current_limit: ContextVar[AdaptiveLimit | None] = ContextVar("current_limit", default=None)
-"""Who wants to hear how long the request that is worked on waits for a thread."""
+"""The limit that learns how long the current request waits for a thread."""
 
 
 class LoopMonitor:

@@ -58,11 +58,11 @@ class Activity:
         return responses.of_value({"accepted": True}, 202) if touched is None else await self._response(touched)
 
     async def suspend(self, request: Request) -> Response:
-        """Park."""
+        """Suspend."""
         return await self._with_reason(request, self._engine.suspend)
 
     async def resume(self, request: Request) -> Response:
-        """Take up again."""
+        """Resume."""
         return await self._with_reason(request, self._engine.resume)
 
     async def _with_reason(self, request: Request, command: Callable[..., SessionView]) -> Response:
@@ -79,7 +79,7 @@ class Activity:
         return await self._response(session)
 
     async def release(self, request: Request) -> Response:
-        """Give a lease up."""
+        """Release a lease."""
         key, body = await self._key_and_body(request, Scope.TOUCH, ReleaseRequest)
         return await self._response(await self._workers.call(self._engine.release, key, body.holder, body.session_id))
 
@@ -135,18 +135,18 @@ def operations(workers: WorkerThreads) -> list[Operation]:
     return [
         Operation(
             "POST", path("touch"), "touchSession", handlers.touch, Scope.TOUCH, "Report activity",
-            {**changed, 202: Success("It is on its way; nobody has waited for what becomes of it.", Accepted)},
+            {**changed, 202: Success("It was accepted; the response does not wait for its outcome.", Accepted)},
             "The idle clock restarts. With `wait=appended` the answer comes once the log has it, with `wait=none` at"
             " once.", body=TouchRequest, body_example={"message": {"role": "user", "text": "hello"}},
             query=queries.TouchQuery, headers=versioned, problems=refused, tag="activity",
         ),
         Operation(
-            "POST", path("suspend"), "suspendSession", handlers.suspend, Scope.MANAGE, "Park a session", changed,
+            "POST", path("suspend"), "suspendSession", handlers.suspend, Scope.MANAGE, "Suspend a session", changed,
             "It neither idles out nor is evicted until it is resumed, or its `suspend_ttl_ms` is over.",
             body=ReasonRequest, headers=versioned, problems=refused, tag="activity",
         ),
         Operation(
-            "POST", path("resume"), "resumeSession", handlers.resume, Scope.MANAGE, "Take a parked session up again",
+            "POST", path("resume"), "resumeSession", handlers.resume, Scope.MANAGE, "Resume a suspended session",
             changed, "Counts as activity.", body=ReasonRequest, headers=versioned, problems=refused, tag="activity",
         ),
         Operation(
@@ -156,7 +156,7 @@ def operations(workers: WorkerThreads) -> list[Operation]:
             problems=refused, tag="activity",
         ),
         Operation(
-            "POST", path("release"), "releaseSession", handlers.release, Scope.TOUCH, "Give a lease up", changed,
+            "POST", path("release"), "releaseSession", handlers.release, Scope.TOUCH, "Release a lease", changed,
             body=ReleaseRequest, needs_body=True, body_example={"holder": "summariser-7"}, problems=refused,
             tag="activity",
         ),

@@ -1,4 +1,4 @@
-"""`/livez` and `/readyz`: whether the process answers, and whether this instance should be asked.
+"""`/livez` and `/readyz`: whether the process answers, and whether this instance is ready for requests.
 
 The log may take long to answer, or never: it is asked in a thread, one question at a time, and a probe waits for the
 answer only so long. Probes that come together share an answer.
@@ -30,15 +30,15 @@ class Readiness:
     def __init__(self, engine: Engine, is_leaving: Callable[[], bool]) -> None:
         self._engine = engine
         self._is_leaving = is_leaving
-        self._asking: asyncio.Task[list[Check]] | None = None
+        self._checking: asyncio.Task[list[Check]] | None = None
 
     async def found(self, patience_s: float = PATIENCE_S) -> list[Check]:
         """What the checks say; that they take too long, if so."""
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask())
+        if self._checking is None or self._checking.done():
+            self._checking = asyncio.create_task(self._ask())
         try:
             # Shielded: the next probe may get the answer that this one does not wait for.
-            return await asyncio.wait_for(asyncio.shield(self._asking), patience_s)
+            return await asyncio.wait_for(asyncio.shield(self._checking), patience_s)
         except TimeoutError:
             return [_SLOW]
 

@@ -1,7 +1,7 @@
 """`/metrics`: the engine's figures, those of the requests, and those of the process, for Prometheus.
 
 Requests are counted by method, route template and status. A path is never a label, since it holds a session key; what
-fits no route, and a method that nobody defined, share one value each.
+fits no route, and an unknown method, share one value each.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ class RequestMetrics(Collector):
         self._responses: Counter[tuple[str, str, int]] = Counter()
         self._durations: dict[tuple[str, str], Durations] = {}
         self.in_progress = 0
-        """Requests that are not answered yet, event streams included."""
+        """Requests in progress, event streams included."""
 
     def with_metrics(self, guard: Callable[[ASGIApp], ASGIApp]) -> Callable[[ASGIApp], ASGIApp]:
         """`guard`, with every request counted, those that it refuses too: give it to `application.build`."""
         return lambda app: MeteredRequests(guard(app), self)
 
     def count(self, method: str, route: str, status: int, elapsed_ns: int | None) -> None:
-        """Count one answer; without a duration, one that lasts as long as somebody listens."""
+        """Count one response; without a duration, an event stream."""
         method = method if method in METHODS else OTHER
         self._responses[method, route, status] += 1
         if elapsed_ns is not None:
@@ -60,21 +60,19 @@ class RequestMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """The figures as they are now."""
         responses = CounterMetricFamily(
-            "lastseen_http_requests", "Requests that were answered", labels=["method", "route", "status"]
+            "lastseen_http_requests", "Requests that got a response", labels=["method", "route", "status"]
         )
         for (method, route, status), count in list(self._responses.items()):
             responses.add_metric([method, route, str(status)], count)
         yield responses
         durations = HistogramMetricFamily(
-            "lastseen_http_request_duration_seconds", "How long answers took, event streams left out",
+            "lastseen_http_request_duration_seconds", "Duration of requests, without event streams",
             labels=["method", "route"],
         )  # fmt: skip
         for labels, each in list(self._durations.items()):
             durations.add_metric(labels, each.buckets(FIRST_BUCKET, BUCKET_STEP), each.total_ns / 1e9)
         yield durations
-        yield GaugeMetricFamily(
-            "lastseen_http_requests_under_way", "Requests that are not answered yet", self.in_progress
-        )
+        yield GaugeMetricFamily("lastseen_http_requests_under_way", "Requests in progress", self.in_progress)
 
 
 class MeteredRequests:
@@ -111,7 +109,7 @@ class MeteredRequests:
 def router(engine: Engine, requests: RequestMetrics | None = None) -> APIRouter:
     """The route `/metrics`, for `application.build`. `requests` adds what its `metered` guard counts.
 
-    With tokens it needs one of scope `read` that is for all keys, unless the guard lets everybody see it.
+    With tokens it needs one of scope `read` that is for all keys, unless the guard opens the path.
     """
     registry = CollectorRegistry()
     registry.register(EngineCollector(engine))

@@ -74,7 +74,7 @@ class OperationRunner:
         except Exception:
             _logger.exception("an operation failed unexpectedly")
             operation.error = service_responses.Failure(
-                "Unexpected", "something went wrong, and the service's log says what"
+                "Unexpected", "an unexpected error: the service's log describes it"
             )
             operation.status = "failed"
         operation.ended_at_ms = _now_ms()
@@ -118,12 +118,12 @@ def operations(runner: OperationRunner) -> list[Operation]:
     """The operations."""
     return [
         Operation(
-            "GET", PATH, "listOperations", runner.list, Scope.ADMIN, "Long work of this instance",
+            "GET", PATH, "listOperations", runner.list, Scope.ADMIN, "Operations of this instance",
             {200: Success("Newest first.", service_responses.LongOperations)}, tag="service", query=queries.EmptyQuery,
         ),
         Operation(
-            "GET", f"{PATH}/{{id}}", "getOperation", runner.get, Scope.ADMIN, "One piece of long work",
-            {200: Success("How far it is, or what came of it.", service_responses.LongOperation)}, tag="service",
+            "GET", f"{PATH}/{{id}}", "getOperation", runner.get, Scope.ADMIN, "One operation",
+            {200: Success("Its progress, or its result.", service_responses.LongOperation)}, tag="service",
             problems=(404,),
             query=queries.EmptyQuery,
         ),

@@ -28,14 +28,14 @@ from lastseen.projections.pruner import Due, Plan
 MAX_ROWS = 10_000
 """Sessions that one plan ends at most, soonest due first; the next plan has the rest."""
 MAX_SPARED = 1_000
-"""Sessions that are named as spared; their number is told whatever it is."""
+"""The most spared sessions that are listed; their total is always given."""
 MAX_STORED_PLANS = 16
 STORE_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class _StoredPlan:
-    """A plan that somebody may apply."""
+    """A plan that can be applied."""
 
     caller: str
     stored_s: float

@@ -29,7 +29,7 @@ from lastseen.projections.history import SessionSpan
 from lastseen.projections.live_view import Page
 
 MAX_OPEN_ATTEMPTS = 4
-"""How often opening looks again: between look and creation somebody else may create, and end, a session."""
+"""How often opening looks again: between the look and the creation another caller may create, and end, a session."""
 
 
 def policy_of(limits: Limits | None) -> Policy | None:

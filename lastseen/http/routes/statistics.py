@@ -26,7 +26,7 @@ _THREADS: dict[service_responses.ProjectionName, str] = {
     "pruner": "prune",
     "facts": "publish",
 }
-"""Projection → the thread of the engine's upkeep on which its failures are noted."""
+"""Projection → the engine's background task that records its failures."""
 
 
 def for_all_keys(caller: Caller) -> None:

@@ -78,7 +78,7 @@ class Stream:
                     # Facts that the filter kept back have moved the place too: who connects again need not hear them.
                     yield b": here\nid: %s\n\n" % self._cursor.id.encode()
         except LastseenError as error:
-            # The client connects again, and is told what is wrong if it still is.
+            # The client reconnects, and gets the error if it persists.
             _logger.warning("a stream was broken off: %s", error)
         finally:
             self._fanout.leave(listener)
@@ -156,7 +156,7 @@ class Streams:
         stream = Stream(self._workers, self._fanout, cursor, prefix, kinds)
         if event_id:
             await stream.check()
-        # Who only wants the head is told nothing, and does not join those who listen.
+        # HEAD gets no facts, and adds no listener.
         events: AsyncIterator[bytes] | tuple[()] = () if request.method == HEAD else stream.events()
         return EventSourceResponse(events, headers={"Cache-Control": "no-cache, no-store", "X-Accel-Buffering": "no"})
 

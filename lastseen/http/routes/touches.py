@@ -80,7 +80,7 @@ def operations(workers: WorkerThreads) -> list[Operation]:
             "POST", TOUCHES, "touchSessions", handlers.touch, Scope.TOUCH, "Report activity of many sessions",
             {
                 200: Success("A result for each key, in their order.", TouchResults, ("Position",)),
-                202: Success("The same for `wait` = `appended` or `none`: refusals are told, the rest is on its way.",
+                202: Success("The same for `wait` = `appended` or `none`: refusals are known, the rest is on its way.",
                             TouchResults),
             },
             "One append for all. A key that is refused does not keep the others from being touched.",
