@@ -129,7 +129,7 @@ faults: setup ## make ready what the tests break things with: libfaketime
 soak: setup ## a steady load, and whether all stays flat (MINUTES=30 LOAD=0.5 KAFKA=1)
 	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),10) --load $(or $(LOAD),0.5) $(if $(KAFKA),--kafka)
 
-fuzz: setup ## bad input for every door (INPUTS=100000 SEED=7)
+fuzz: setup ## bad input for every interface (INPUTS=100000 SEED=7)
 	$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),100000) $(if $(SEED),--seed $(SEED))
 
 bench-setup: $(BENCH_STAMP) ## create .venv-bench: the runtime's pins, and the peers that it is measured beside

@@ -24,11 +24,11 @@ NOTES = """
   second as by default, and what these have not written when its turn of one second ends is written then: all of it
   counts as the engine's time.
 - *Bare sqlite3* commits rows of the same size into a table of the same schema (WAL, FULL) and does nothing else: it
-  knows no session, checks nothing, and answers nobody. *Bare file* is the same bytes and `fdatasync`. They are floors.
+  knows no session, checks nothing, and answers no one. *Bare file* is the same bytes and `fdatasync`. They are floors.
   For them 64 callers are batches of 64: what could be gathered from 64 callers at most.
 - The *tables*, *redis* and *diskcache* overwrite what they knew: none keeps a log, so none can say later what happened,
   and none refuses a touch of a session that is due. *eventsourcing* keeps a log. *Quix Streams*
-  (3.28.1, in an environment of its own) keeps none without Kafka, and does not wait for the disk; nobody but us would
+  (3.28.1, in an environment of its own) keeps none without Kafka, and does not wait for the disk; no user would
   set it to.
 - All touch the same 10,000 live sessions in the same shuffled order. 64 callers are threads of one Python process, each
   of which waits for its own answer; redis and PostgreSQL have a process of their own beside it, on the other core.
@@ -61,7 +61,7 @@ FLUSHED_EVERY_S = 1.0
 
 @contextmanager
 def engine(folder: Path, keys: Sequence[str]) -> Iterator[list[Subject]]:
-    """The engine on an SQLite log, its upkeep running, as the production profile has it."""
+    """The engine on an SQLite log, its background threads running, as the production profile has it."""
     url = f"sqlite:///{folder / 'log.db'}"
     with lastseen.open_engine(url, freeze=True) as opened:
         _open_all(opened, keys)

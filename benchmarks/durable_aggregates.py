@@ -1,7 +1,7 @@
 """Sessions as aggregates of the library `eventsourcing`, on SQLite: the same idea as ours, in its usual form.
 
-A touch is an event of the aggregate, so there is a log, and an aggregate's past can be told; who is due is not known.
-"""
+A touch is an event of the aggregate, so there is a log, and an aggregate has a history; which sessions are due is not
+known."""
 
 from __future__ import annotations
 

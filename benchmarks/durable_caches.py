@@ -92,13 +92,13 @@ def _redis(folder: Path, keys: Sequence[str], appendonly: str, name: str, loses:
                 None,
                 in_batches(first.touch_many, keys, CALLERS),
                 None,
-                "no callers: one who has 64 touches at hand",
+                "no callers: one that has 64 touches ready",
             ),
         ]
 
 
 class DiskCacheSessions:
-    """Sessions in diskcache, each commit flushed; it is told neither to evict nor to cull."""
+    """Sessions in diskcache, each commit flushed; it neither evicts nor culls."""
 
     def __init__(self, folder: Path, shards: int = 1) -> None:
         import diskcache

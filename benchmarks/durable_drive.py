@@ -30,7 +30,7 @@ Rate = Callable[[float], float]
 
 
 def keys_of(sessions: int) -> list[str]:
-    """The keys of so many sessions, shuffled: nobody's index gets them in order."""
+    """The keys of so many sessions, shuffled: no index gets them in order."""
     keys = [key_of(number) for number in range(sessions)]
     random.Random(6).shuffle(keys)
     return keys

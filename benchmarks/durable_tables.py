@@ -1,6 +1,6 @@
 """A plain table of sessions with an index on the last access, as services keep it: in SQLite, and in PostgreSQL.
 
-A touch is an `UPDATE` of one row. There is no log: afterwards nobody can say what happened.
+A touch is an `UPDATE` of one row. There is no log: afterwards there is no record of what happened.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from benchmarks.servers import postgres_server
 if TYPE_CHECKING:
     import psycopg
 
-BODY = '{"platform": "discord", "user_name": "somebody", "title": "a conversation", "tokens": 1234}'
+BODY = '{"platform": "discord", "user_name": "ana", "title": "a conversation", "tokens": 1234}'
 
 
 def now_ms() -> int:

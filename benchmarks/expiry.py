@@ -28,7 +28,7 @@ NOTES = """
   reads it back, judges and folds it: *announced*. *Announced and kept* is the same with the flush of history and
   snapshot, which a thread does behind the callers otherwise. It has loaded its sessions from the log before, and its
   clock is turned to the millisecond in which the group falls due.
-- The *tables* delete by `last_access < ?` on an indexed column, flushed to the disk; nobody is told who was deleted,
+- The *tables* delete by `last_access < ?` on an indexed column, flushed to the disk; deletions are not reported,
   and nothing is written down about it. A session used between the question and the delete is ended all the same.
 - *cachetools* forgets in memory; there is no disk, no lock and no log. `expire()` returns who it was.
 - *Nothing due* is the median of 100 passes.
@@ -186,7 +186,7 @@ def sweeps(folder: Path, sessions: int, rounds: int, size: Size) -> list[Row]:
 def _nothing(subjects: Sequence[Subject], population: Population, rounds: int) -> list[Row]:
     def passes(subject: Subject) -> float:
         ended: list[int] = []
-        # A minute before the first group: nobody is due by any clock.
+        # A minute before the first group: no session is due by any clock.
         before_ms = population.start_ms - 60_000
         spent = [seconds(lambda: ended.append(subject.sweep(before_ms))) for _ in range(PASSES)]
         assert not any(ended)

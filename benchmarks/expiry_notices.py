@@ -1,6 +1,6 @@
-"""Who is told that a session has expired, and how late: redis's expiry notifications beside the engine's facts.
+"""Who learns that a session has expired, and how late: redis's expiry notifications beside the engine's facts.
 
-So many sessions fall due within two seconds, among many more that do not. A listener notes when it is told of each.
+So many sessions fall due within two seconds, among many more that do not. A listener notes when it learns of each.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from lastseen.engine.log.sqlite.log import SqliteLog
 from lastseen.engine.session import Policy
 
 NOTES = """
-- *Told of expiries* counts what a listener hears of sessions that fall due within two seconds, until ten seconds
+- *Notified of expiries* counts a listener's notices of sessions that fall due within two seconds, until ten seconds
   after the last. redis publishes an expiry when it happens to delete the key, which is when it is next sampled or asked
-  for; *eager* is redis with `hz 500` and `active-expire-effort 10`. Nobody asks for the keys here. What redis says
+  for; *eager* is redis with `hz 500` and `active-expire-effort 10`. The keys are not read here. What redis says
   while a listener is away is lost; the engine makes facts that were missed from its log (`facts_between`).
-- How late, in µs, is counted from each session's own deadline, over those that were told.
+- How late, in µs, is counted from each session's own deadline, over the notices that arrived.
 """
 
 DUE_WITHIN_MS = 2_000
@@ -56,22 +56,22 @@ def deadlines_ms(now_ms: int, due: int) -> list[int]:
 
 
 class Heard:
-    """What one listener was told of, and when; a thread feeds it."""
+    """The notices that one listener got, and when; a thread feeds it."""
 
     def __init__(self) -> None:
         self.at: dict[str, float] = {}
 
     def note(self, key: str) -> None:
-        """It is told of a key; what it knew already counts once."""
+        """A notice of a key; a repeated one counts once."""
         self.at.setdefault(key, time.time())
 
     def late_us(self, expected_ms: dict[str, int]) -> list[float]:
-        """How late it was told of each that it was told of."""
+        """How late each notice was."""
         return [(self.at[key] * 1e3 - at_ms) * 1e3 for key, at_ms in expected_ms.items() if key in self.at]
 
 
 def of_redis(folder: Path, name: str, settings: dict[str, int], due: int, live: int) -> list[Row]:
-    """redis, told to publish expiries: one listener from the beginning, one that comes when half are over."""
+    """redis, configured to publish expiries: one listener from the beginning, one that comes when half are over."""
     import redis
 
     with redis_server(folder, notify=True) as server:
@@ -95,7 +95,7 @@ def of_redis(folder: Path, name: str, settings: dict[str, int], due: int, live: 
                 threading.Thread(target=_listen, args=(client, half, half_over_s, stop)),
             ]
             _until(listeners, stop, lambda: len(always.at) == due)
-    return [*_told(name, always, expected, live), _away(name, half, expected, live)]
+    return [*_notified(name, always, expected, live), _away(name, half, expected, live)]
 
 
 def _fill_redis(client: Any, live: int) -> None:
@@ -117,7 +117,7 @@ def _listen(client: Any, heard: Heard, after_s: float, stop: threading.Event) ->
 
 
 def of_engine(folder: Path, due: int, live: int) -> list[Row]:
-    """The engine, its pruner running as by default: a listener of its facts, and what one that was away is told."""
+    """The engine, its pruner running as by default: a listener of its facts, and one that was away."""
     path, clock = folder / "notices.db", SystemClock()
     with closing(SqliteLog(str(path), clock)) as log:
         fill(log, live, clock.now_ms(), Policy(idle_ttl_ms=1_800_000), first=due)
@@ -138,7 +138,7 @@ def of_engine(folder: Path, due: int, live: int) -> list[Row]:
         for fact in engine.facts_between(0, began, engine.reached(0).offset + 1):
             if fact.kind == "ended":
                 away.note(fact.key)
-    return [*_told("engine", always, expected, live), _away("engine", away, expected, live)]
+    return [*_notified("engine", always, expected, live), _away("engine", away, expected, live)]
 
 
 def _open_soon_due(path: Path, due: int) -> None:
@@ -160,7 +160,7 @@ def _follow(engine: lastseen.Engine, heard: Heard, stop: threading.Event) -> Non
 
 
 def _until(listeners: list[threading.Thread], stop: threading.Event, done: Callable[[], bool]) -> None:
-    """Let the listeners listen until all has been told, or until the patience is over."""
+    """Let the listeners listen until all notices have arrived, or until the patience is over."""
     for listener in listeners:
         listener.start()
     give_up = time.monotonic() + (FIRST_DUE_MS + DUE_WITHIN_MS) / 1e3 + PATIENCE_S
@@ -172,16 +172,16 @@ def _until(listeners: list[threading.Thread], stop: threading.Event, done: Calla
         listener.join()
 
 
-def _told(name: str, heard: Heard, expected: dict[str, int], live: int) -> list[Row]:
+def _notified(name: str, heard: Heard, expected: dict[str, int], live: int) -> list[Row]:
     late = heard.late_us(expected)
-    row = Row(f"told of expiries, {len(expected):,} due among {live:,}: {name}", float(len(late)), "told")
+    row = Row(f"notified of expiries, {len(expected):,} due among {live:,}: {name}", float(len(late)), "notices")
     row.subject, row.sessions, row.percentiles = name, live, percentiles(late)
     row.note = "how late: below"
     return [row]
 
 
 def _away(name: str, heard: Heard, expected: dict[str, int], live: int) -> Row:
-    told = len(heard.late_us(expected))
-    row = Row(f"told of expiries to one who was away for half of them: {name}", float(told), "told")
+    arrived = len(heard.late_us(expected))
+    row = Row(f"notified of expiries, one that was away for half of them: {name}", float(arrived), "notices")
     row.subject, row.sessions = name, live
     return row

@@ -58,7 +58,7 @@ class RealStore:
     def __init__(self, folder: Path, sessions: int) -> None:
         wheel, python = unpacked(), environment()
         self.path = folder / "sessions.json"
-        # It keeps its own database in its home; nobody's real home is touched.
+        # It keeps its own database in its home; no user's real home is touched.
         home = folder / "home"
         home.mkdir(parents=True)
         env = {**os.environ, "HERMES_HOME": str(home), "HOME": str(home)}

@@ -56,7 +56,9 @@ def lost(rows: list[Row], again: Callable[[str], list[Row]], guarded: list[Bound
     for bound in failed:
         before, after = first[bound], _value(repeated[bound.section], bound)
         if before is None or after is None:
-            losses.append(f"section {bound.section}: {bound.figure}: no such figure was measured; mend {BOUNDS.name}")
+            losses.append(
+                f"section {bound.section}: {bound.figure}: no such figure was measured; correct {BOUNDS.name}"
+            )
         elif not bound.holds(after):
             losses.append(bound.broken_by(before, after))
     return losses

@@ -1,6 +1,6 @@
 """One subject in a process of its own: `python -m benchmarks.live_child KIND FOLDER PLAN`.
 
-It says when it is filled, then does each block of operations that it is told on its standard input, and says how long
+It says when it is filled, then does each block of operations that it reads from its standard input, and says how long
 that took. So no subject's garbage, threads or memory weigh on another's figures.
 """
 

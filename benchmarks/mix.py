@@ -132,7 +132,7 @@ class Mix:
 
 
 def of_chat(events: Iterable[ChatEvent], most: int) -> list[Operation]:
-    """What a gateway does with recorded chat: who writes without a live session gets one, everybody else is touched,
+    """What a gateway does with recorded chat: who writes without a live session gets one, all others are touched,
     and who leaves is closed. At most `most` are live."""
     roll, operations = Roll(most), []
     for event in events:

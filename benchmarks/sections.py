@@ -33,7 +33,7 @@ SECTIONS = (
     Section("D", "Rebuild and restart", ("rebuild",)),
     Section("E", "Memory and disk per session", ("memory",)),
     Section("F", "Kafka", ("kafka_topic",), in_quick=False),
-    Section("G", "HTTP", ("http_door",)),
+    Section("G", "HTTP", ("http_touches",)),
 )
 
 

@@ -1,7 +1,7 @@
 """The servers that some peers are: started on loopback for one measurement, waited for, and stopped again.
 
 Each keeps its files in a folder that it is given and listens on a port that was free a moment ago. Nothing of the
-machine's own settings is read: what a server is told stands here, so that a row can name it.
+machine's own settings is read: a server's settings are here, so that a row can name it.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def _version(program: Path) -> float:
 
 
 def _as_other_user(*folders: Path) -> list[str]:
-    """What stands before a command that must not run as root; nothing for everybody else. Hands the folders over."""
+    """What stands before a command that must not run as root; nothing for other users. Hands the folders over."""
     if os.geteuid() != 0:
         return []
     setpriv = shutil.which("setpriv")

@@ -84,7 +84,7 @@ def _unless_evicted(call: Callable[[str], object]) -> Callable[[str], object]:
 
 @contextmanager
 def filled_engine(url: str, keys: Sequence[str], most: int) -> Iterator[EngineSessions]:
-    """An engine, with its upkeep, on a log that holds these sessions."""
+    """An engine, with its background threads, on a log that holds these sessions."""
     clock = SystemClock()
     settings = Settings.of(idle_ttl=f"{IDLE_S}s", max_sessions=most + 1, freeze=True)
     log = open_log(url, clock)

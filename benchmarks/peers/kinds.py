@@ -44,7 +44,7 @@ KINDS = (
          f"no log, no history; evicts by frequency, so a new session may be turned away; no lock; {_SUSPENDED}"),
     Kind("redis, redis-py", "redis_keys", "filled_redis", "everything",
          "no log, no history; evicts by a sample of five, suspended sessions too; a memory limit in place of a number;"
-         " a touch tells nobody when it was, but renews the time to live", True, False),
+         " a touch leaves no time that could be read, but renews the time to live", True, False),
 )  # fmt: skip
 KIND = {kind.name: kind for kind in KINDS}
 

@@ -16,7 +16,7 @@ class Ordered(Cache):
         self.sessions: OrderedDict[str, Kept] = OrderedDict()
 
     def create(self, key: str) -> None:
-        """Put it in, and let go of who is idle, or one too many."""
+        """Put it in, and drop idle sessions, or one too many."""
         sessions, at = self.sessions, now()
         sessions[key] = Kept(at)
         while sessions and (

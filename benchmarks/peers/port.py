@@ -50,7 +50,7 @@ class Subject(Protocol):
         ...
 
     def rest(self) -> None:
-        """Do what its upkeep would do in a moment, so that whoever is measured next has the machine to itself."""
+        """Do its background work now, so that the subject measured next has the machine to itself."""
         ...
 
     def live(self) -> int:
@@ -83,7 +83,7 @@ class Cache:
         """Nothing is left to do."""
 
     def rest(self) -> None:
-        """There is no upkeep."""
+        """There is no background work."""
 
 
 @contextmanager

@@ -62,7 +62,7 @@ class RedisKeys:
         """Every call was answered."""
 
     def rest(self) -> None:
-        """Its upkeep is its own."""
+        """Its background work is its own."""
 
     def live(self) -> int:
         """DBSIZE."""

@@ -11,7 +11,7 @@
 
 const FOUND = [200, 404, 410];
 const EXISTS = '/problems/session-exists';
-const PARKED = '/problems/session-suspended';
+const SUSPENDED = '/problems/session-suspended';
 
 /** The service refused a request, for a reason that the calls below do not expect. */
 export class ServiceError extends Error {
@@ -32,7 +32,7 @@ export class SessionManager {
    * @param {string} [options.token] a token of the service: scopes touch and manage; admin for cleanup
    * @param {number} [options.sessionTimeout] milliseconds after which an unused session is over
    * @param {number} [options.requestTimeout] milliseconds after which a request is given up
-   * @param {() => number} [options.now] the clock that ages are told by
+   * @param {() => number} [options.now] the clock for ages
    */
   constructor(options = {}) {
     this.url = (options.url ?? 'http://127.0.0.1:8321').replace(/\/+$/, '');
@@ -59,10 +59,10 @@ export class SessionManager {
 
   /** POST /v1/sessions/{id}/touch. Restarts the timeout; null if the id is unknown or the session is over. */
   async getSession(conversationId) {
-    const { status, body } = await this.request('POST', pathOf(conversationId, 'touch'), undefined, [...FOUND, PARKED]);
+    const { status, body } = await this.request('POST', pathOf(conversationId, 'touch'), undefined, [...FOUND, SUSPENDED]);
     if (status === 200) return shown(body);
-    // Somebody has parked it: it is there, and cannot be used up.
-    return body?.type === PARKED ? this.getSessionInfo(conversationId) : null;
+    // Another caller has suspended it: it exists, and stays.
+    return body?.type === SUSPENDED ? this.getSessionInfo(conversationId) : null;
   }
 
   /** POST /v1/sessions/{id}/touch with the new id. Counts as activity; whether the session is there. */
@@ -148,7 +148,7 @@ export class SessionManager {
     return cleared;
   }
 
-  /** Gives up what is under way; later calls fail. May be called again. The sessions stay in the service. */
+  /** Aborts requests in progress; later calls fail. May be called again. The sessions stay in the service. */
   shutdown() {
     this.ending.abort(new Error('the session manager was shut down'));
   }

@@ -16,7 +16,7 @@ _JAAS = "org.apache.kafka.common.security"
 class Access:
     """The rules of a node's second listener. With a `certificate` it speaks TLS; `mechanism` says how clients log in.
 
-    Mechanisms: `SCRAM-SHA-256`, `SCRAM-SHA-512` and `PLAIN` for `users` (name → password); `OAUTHBEARER` for anybody
+    Mechanisms: `SCRAM-SHA-256`, `SCRAM-SHA-512` and `PLAIN` for `users` (name → password); `OAUTHBEARER` for any client
     with an unsigned token, which is for tests only; None for TLS alone.
     """
 
@@ -51,7 +51,7 @@ class Access:
         return f"{_JAAS}.scram.ScramLoginModule required;"
 
     def format_arguments(self) -> list[str]:
-        """What formatting the storage must be told: SCRAM's users are kept there."""
+        """Arguments of formatting the storage: SCRAM's users are kept there."""
         if not (self.mechanism or "").startswith("SCRAM-"):
             return []
         users = [f"{self.mechanism}=[name={name},password={password}]" for name, password in self.users.items()]

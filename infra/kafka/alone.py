@@ -1,4 +1,4 @@
-"""One process at a time: what is fetched or made once in a folder, whoever asks first."""
+"""One process at a time: what is fetched or made once in a folder, by the first that needs it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Nobody else who asks for it is in the folder meanwhile. Makes the folder; a process that dies lets go of it."""
+    """Lock the folder against other processes that use this. Creates the folder; a process that dies releases it."""
     folder.mkdir(parents=True, exist_ok=True)
     place = os.open(folder, os.O_RDONLY)
     try:

@@ -1,6 +1,6 @@
 """Which Kafka to use: the one place that decides, for `make` and for the tests alike.
 
-1. `LASTSEEN_TEST_KAFKA`, the address of a broker that somebody else runs (`running_elsewhere`);
+1. `LASTSEEN_TEST_KAFKA`, the address of a broker that runs already (`running_elsewhere`);
 2. a container engine, if one answers and its containers can be reached from here;
 3. Java 17 or newer, with the jars that Maven fetches;
 4. both of those installed, where this may be done: by root or passwordless sudo, with apt-get;
@@ -33,7 +33,7 @@ class NoKafka(Exception):
 
 
 def running_elsewhere() -> str | None:
-    """The address of a broker that somebody else runs, if the environment names one. Raises NoKafka if it is silent."""
+    """The address of a broker that runs already, if the environment names one. Raises NoKafka if it is silent."""
     address = os.environ.get(ADDRESS_VARIABLE)
     if not address:
         return None
@@ -83,7 +83,7 @@ def _java(folder: Path) -> Java | None:
 
 
 def _installed(folder: Path) -> Java | None:
-    """Java and Maven from the system's packages, where installing is allowed without asking anybody."""
+    """Java and Maven from the system's packages, where installing needs no password."""
     apt_get = packages.apt_get()
     if apt_get is None:
         return None

@@ -93,7 +93,7 @@ def start_broker(
 
 
 def free_ports(count: int) -> list[int]:
-    """So many ports on which nobody listens on this machine."""
+    """So many free ports of this machine."""
     found: list[int] = []
     for port in random.sample(_PORTS, len(_PORTS)):
         if is_free(port):

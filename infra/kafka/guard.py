@@ -1,4 +1,4 @@
-"""Runs a command for as long as whoever started it lives, and not a moment longer.
+"""Runs a command for as long as the process that started it lives, and no longer.
 
 `Guarded` is the starter's side. Between it and the command stands this file as a process of its own:
 
@@ -36,11 +36,11 @@ class Guarded:
             start_new_session=True,  # Ctrl-C is for the starter, who then stops the command in its own way.
         )
         assert self._guard.stdout is not None
-        told = self._guard.stdout.readline()
-        if not told:
+        answer = self._guard.stdout.readline()
+        if not answer:
             self.wait()
             raise OSError(f"{command[0]} could not be started")
-        self.pid = int(told)
+        self.pid = int(answer)
 
     def is_running(self) -> bool:
         """Whether the command has not ended."""

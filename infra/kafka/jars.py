@@ -17,7 +17,7 @@ FOLDER = ROOT / "var" / "kafka"
 _POM = Path(__file__).with_name("pom.xml")
 _ATTEMPTS = 3
 _SAY_EVERY_FILES = 20
-# Maven waits half an hour for a server that has gone quiet, unless it is told otherwise: by 3.8, and by 3.9.
+# Maven waits half an hour for a server that has gone quiet, unless it is configured otherwise: by 3.8, and by 3.9.
 _PATIENCE = ("-Dmaven.wagon.rto=60000", "-Daether.connector.requestTimeout=60000")
 
 

@@ -25,7 +25,7 @@ class Java:
     program: str
     jars: Path
     options: tuple[str, ...] = field(default=(), kw_only=True)
-    """What else Java is told."""
+    """Further arguments of Java."""
 
     def describe(self) -> str:
         """What it is, for people."""
@@ -37,8 +37,8 @@ class Java:
 
     def command(self, node: Node, program: str, *arguments: str) -> list[str]:
         """The command that runs one of Kafka's programs."""
-        told = [*self.options, *self._archived(), *java_arguments(str(self.jars), str(node.folder))]
-        return [self.program, *told, program, *arguments]
+        arguments_of_java = [*self.options, *self._archived(), *java_arguments(str(self.jars), str(node.folder))]
+        return [self.program, *arguments_of_java, program, *arguments]
 
     def _archived(self) -> list[str]:
         """Where classes are found that were read before. Nothing is said of an archive that is passed over."""
@@ -52,7 +52,7 @@ class Java:
 
 
 def java_arguments(jars: str, folder: str) -> list[str]:
-    """What Java is told before the name of the program: its size, its log settings, its class path."""
+    """Java's arguments before the name of the program: its size, its log settings, its class path."""
     return [*_OPTIONS, f"-Dlog4j2.configurationFile={folder}/log4j2.properties", "-cp", f"{jars}/*"]
 
 

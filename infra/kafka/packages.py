@@ -1,4 +1,4 @@
-"""The system's packages, installed by apt-get where nobody need be asked: as root, or by passwordless sudo."""
+"""The system's packages, installed by apt-get where that needs no password: as root, or by passwordless sudo."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def brokers(address: str, timeout_s: float = 2.0) -> list[Broker]:
                 raise OSError(f"{address} answered ApiVersions with error {error}")
             return _read_brokers(_ask(connection, _METADATA, version=1, body=struct.pack(">i", 0)))
         except struct.error:
-            raise OSError("an answer that is too short: whoever listens there is no Kafka broker") from None
+            raise OSError("an answer that is too short: what listens there is not a Kafka broker") from None
 
 
 def _ask(connection: socket.socket, api: int, version: int, body: bytes = b"") -> bytes:
@@ -39,10 +39,10 @@ def _ask(connection: socket.socket, api: int, version: int, body: bytes = b"") -
     connection.sendall(struct.pack(">i", len(request)) + request)
     (length,) = struct.unpack(">i", _receive(connection, 4))
     if not 4 < length <= 1 << 20:
-        raise OSError(f"an answer of {length} bytes: whoever listens there is no Kafka broker")
+        raise OSError(f"an answer of {length} bytes: what listens there is not a Kafka broker")
     answer = _receive(connection, length)
     if struct.unpack_from(">i", answer) != (_CORRELATION,):
-        raise OSError("an answer to another question: whoever listens there is no Kafka broker")
+        raise OSError("an answer to another question: what listens there is not a Kafka broker")
     return answer[4:]
 
 

@@ -59,7 +59,7 @@ class SessionMiddleware:
         return None
 
     def _headers(self, came_with: str | None, token: str | None) -> list[tuple[bytes, bytes]]:
-        # What an answer shows may depend on the session, so no cache may give it to somebody else.
+        # What an answer shows may depend on the session, so no cache may give it to another visitor.
         headers = [(b"vary", b"Cookie")]
         if token == came_with:
             return headers

@@ -50,13 +50,13 @@ NAMES = {
 }  # fmt: skip
 """Words that no file, class, function, argument or variable of the product has in its name → what is said instead."""
 
-EXEMPT: dict[tuple[str, str], str] = {}
+EXEMPT = {
+    ("lastseen/exchange/*", "parked"): "`parked_ms` is a column of exported files: a name there is the format",
+    ("benchmarks/servers.py", "nobody"): "the name of a Unix user",
+}
 """(path, word) → why it is the right word there."""
 
 NOT_YET_CLEAN: tuple[str, ...] = (
-    "Makefile",
-    "benchmarks",
-    "docker-compose.yml",
     "docs",
     "engine/log/kafka",
     "engine/log/message_checks.py",
@@ -64,12 +64,7 @@ NOT_YET_CLEAN: tuple[str, ...] = (
     "engine/log/read_size.py",
     "engine/log/shared_log.py",
     "engine/log/sqlite",
-    "examples/javascript/session-manager.mjs",
-    "infra",
-    "lastseen/adapters",
-    "lastseen/compat",
     "lastseen/emitter",
-    "lastseen/exchange",
     "projections/as_of.py",
     "projections/bodies.py",
     "projections/deadlines.py",

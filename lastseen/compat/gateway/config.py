@@ -130,7 +130,7 @@ class GatewayConfig:
     session_store_max_age_days: int = DEFAULT_MAX_AGE_DAYS
     """Sessions that were not used for longer than this are pruned; 0 prunes none."""
     session_store_suspended_max_age_days: int = DEFAULT_SUSPENDED_MAX_AGE_DAYS
-    """A suspended session ends this long after it was suspended; 0 keeps it for ever. Not in the original."""
+    """A suspended session ends this long after it was suspended; 0 keeps it without limit. Not in the original."""
     others: dict[str, Any] = field(default_factory=dict)
     """What is not about sessions, by its name."""
 

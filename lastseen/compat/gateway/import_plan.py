@@ -36,7 +36,7 @@ _FINISHED = events.ImportFinished.__dataclass_fields__["type"].default
 
 
 class Skipped(NamedTuple):
-    """An entry that is not brought over."""
+    """An entry that is not imported."""
 
     key: str
     why: str
@@ -53,11 +53,11 @@ class _TimedEvent(NamedTuple):
 
 @dataclass(slots=True)
 class ImportPlan:
-    """The records, in their order, and what is not among them."""
+    """The records of an import, in order, and the entries that were skipped."""
 
     messages: list[Message] = field(default_factory=list)
     conversations: list[str] = field(default_factory=list)
-    """The ids of those that are brought over, as the old store had them."""
+    """The ids of the imported conversations, as the old store had them."""
     skipped: list[Skipped] = field(default_factory=list)
 
 
@@ -91,7 +91,7 @@ def plan_import(
 ) -> ImportPlan:
     """The records that the entries become. The first of each partition says `says`.
 
-    Entries with times after `until_ms` are skipped: nobody can import what has not happened.
+    Entries with times after `until_ms` are skipped: only the past can be imported.
     """
     plan, events_in_order = ImportPlan(), []
     for done, (key, raw) in enumerate(entries.items(), start=1):
@@ -119,7 +119,7 @@ def plan_import(
 
 
 def _put(plan: ImportPlan, folded: list[Partition], message: Message) -> None:
-    """Add a record, having seen that it takes effect: an import writes nothing in vain."""
+    """Add a record, after checking that it takes effect: every record of an import does."""
     partition = folded[message.partition]
     outcome = partition.fold(Record(partition.number, partition.checkpoint, _FAR_MS, message.key, message.value))
     if outcome.verdict is not Verdict.APPLIED:

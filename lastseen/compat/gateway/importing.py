@@ -1,11 +1,10 @@
-"""Moving an old gateway's store into a log: `sessions.json` becomes history, with its own times.
+"""Importing an old gateway's store into a log: `sessions.json` becomes history, with its own times.
 
-Theory of operation. The records are always the same for the same file and options (`gateway_script`). So there is one
-way to begin, to continue and to repeat an import: write the plan; what the log holds already must be the same bytes,
-and what it does not hold yet is appended. On a log of this machine all of it is one append, which happens or does not.
-On a log that machines share an import that was cut off is continued by starting it again; nobody opens it before.
-Records that came after a finished import are none of its business.
-"""
+Theory of operation. The records are always the same for the same file and options (`import_plan`). So there is one way
+to begin, to continue and to repeat an import: make the plan; records that the log already holds must be the same bytes,
+and the rest is appended. On a log of this machine all of it is one append, which happens or does not. On a log that
+machines share, an interrupted import is continued by starting it again; no store opens the log before. Records after a
+finished import are ignored."""
 
 from __future__ import annotations
 
@@ -35,7 +34,7 @@ LOCAL = "local"
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """What became of an old store."""
+    """The result of an import."""
 
     entries: int
     """In the file."""
@@ -45,7 +44,7 @@ class Imported:
     transcripts: int
     """Of the sessions imported, those with a transcript beside the file. It stays there."""
     records: int
-    """What the import comes to in the log, its marks included."""
+    """Records of the import in the log, the marks of its start and end included."""
     appended: int
     """Of these, what this run has appended."""
     later: int
@@ -76,10 +75,11 @@ def import_sessions(
     clock: Clock | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Imported:
-    """Bring the sessions of `path`, a gateway's sessions.json, into the log at `url`, or go on where that was cut off.
+    """Bring the sessions of `path`, a gateway's sessions.json, into the log at `url`, or continue an interrupted
+    import.
 
-    The old store wrote local time; `timezone` is where, if not here. Entries that are not in form, of unknown
-    platforms, or from the future are skipped, and told. Raises `InvalidSetting`, `InvalidEvent` where the file is no
+    The old store wrote local time; `timezone` is where, if not here. Entries that are malformed, of unknown
+    platforms, or from the future are skipped and reported. Raises `InvalidSetting`, `InvalidEvent` where the file is no
     store, `LogMismatch` where the log holds anything else, and the log's errors.
     """
     began_s, clock = time.perf_counter(), clock or SystemClock()
@@ -164,7 +164,7 @@ def _bring(log: Log, messages: Sequence[Message]) -> tuple[int, int]:
     size = BATCH_RECORDS if isinstance(log, SharedLog) else max(len(waiting), 1)
     for start in range(0, len(waiting), size):
         if log.append(waiting[start : start + size]) != waiting_places[start : start + size]:
-            raise _foreign("somebody else has written to it meanwhile")
+            raise _foreign("another process has written to it meanwhile")
     return sum(found), len(waiting)
 
 

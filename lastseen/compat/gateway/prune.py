@@ -1,4 +1,4 @@
-"""Ending sessions that nobody has used for long: in LRU order, so that it costs what is old and not what is live.
+"""Ending sessions that were not used for long: in LRU order, so that it costs what is old and not what is live.
 
 No limit of a policy does this, on purpose: whether a background process still works for a session is known to the
 gateway alone, at the very moment, and another service's pruner could not ask it. So the gateway closes what it may.

@@ -1,4 +1,4 @@
-"""The gateway's sessions on an engine: read, decided, written, and decided anew where somebody else was first.
+"""The gateway's sessions on an engine: read, decided, written, and decided again where another caller was first.
 
 Every write names the session, and where it depends on more than that the version, that it was decided on. So two
 gateways on one log that reset a session at once get the same fresh one, and what is saved late reaches no other session

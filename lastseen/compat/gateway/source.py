@@ -82,7 +82,7 @@ def participant_of(source: Any) -> str | None:
 def is_shared_multi_user_session(
     source: Any, *, group_sessions_per_user: bool = True, thread_sessions_per_user: bool = False
 ) -> bool:
-    """Whether everybody in the chat shares the session: never a direct message; a thread, and a group if so set."""
+    """Whether all people in the chat share the session: never a direct message; a thread, and a group if so set."""
     if source.chat_type == "dm":
         return False
     return not (thread_sessions_per_user if source.thread_id else group_sessions_per_user)

@@ -132,7 +132,7 @@ class SessionStore:
 
     def _use(self, view: SessionView) -> SessionEntry:
         is_fresh_reset = view.attributes.get("is_fresh_reset", False)
-        patch = {"is_fresh_reset": None} if is_fresh_reset else None  # told once
+        patch = {"is_fresh_reset": None} if is_fresh_reset else None  # reported once
         entry = self._sessions.entry(self.engine.touch(view.key, attributes=patch, session_id=view.session_id) or view)
         if is_fresh_reset:
             entry.is_fresh_reset = True
@@ -243,7 +243,7 @@ class SessionStore:
     def prune_old_entries(self, max_age_days: float | None) -> int:
         """End the sessions that were not used for longer than so many days; returns how many. 0 or less: none.
 
-        Suspended sessions are kept, and those that a background process works for; where that cannot be told, too.
+        Suspended sessions are kept, and those that a background process works for; where that is unknown, too.
         """
         if max_age_days is None or not max_age_days > 0:
             return 0
@@ -261,7 +261,7 @@ class SessionStore:
         return self._sessions.save(entry)
 
     def close(self) -> None:
-        """Let go of the log, unless the engine was given. May be called again. Not in the original."""
+        """Close the log, unless the engine was given. May be called again. Not in the original."""
         if self._owns_engine:
             self.engine.shutdown()
 
@@ -312,14 +312,14 @@ class SessionStore:
             return bool(self._has_active_processes_fn(session_key))
         except Exception as error:  # it is the gateway's own, and may raise anything
             _logger.warning(
-                "whether a process works for session %s cannot be told (%r): it is kept", shown(session_key), error
+                "whether a process works for session %s is unknown (%r): it is kept", shown(session_key), error
             )
             return True
 
     def _is_session_expired(self, entry: SessionEntry) -> bool:
         """Whether the user's next message would get a fresh session by the reset policy."""
         if entry.suspended:
-            return False  # parked on purpose
+            return False  # suspended on purpose
         policy = self.config.get_reset_policy(platform=entry.platform, session_type=entry.chat_type)
         is_over = reset_reason(policy, ms_of(entry.updated_at), self.clock.now_ms()) is not None
         return is_over and not self._is_busy(entry.session_key)

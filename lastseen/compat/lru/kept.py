@@ -207,7 +207,7 @@ class KeptSessions:
         return deque(messages, maxlen=self._limits.max_messages_per_session)
 
     def _over(self, now_ms: int) -> dict[str, _Entry]:
-        """What is over: a stretch at the front of either order."""
+        """The expired sessions: the first ones of either order."""
         over: dict[str, _Entry] = {}
         for order in (self._by_use, self._by_age):
             for key, entry in order.items():

@@ -69,7 +69,7 @@ class LoggedSessions:
             view = self.engine.touch(key)
         except (InvalidKey, *_GONE):
             return None
-        except SessionSuspended:  # somebody parked it: it is there, and cannot be used
+        except SessionSuspended:  # another process suspended it: it exists, and cannot be used
             view = self._peek(key)
         return None if view is None else Found(_value(view))
 
@@ -93,7 +93,7 @@ class LoggedSessions:
     def _restart(self, live: SessionView, value: Any) -> None:
         """Set the value of a live session: both of its clocks begin again."""
         if live.status is Status.SUSPENDED:
-            with suppress(Refused):  # somebody else may have resumed it
+            with suppress(Refused):  # another process may have resumed it
                 self.engine.resume(live.key, session_id=live.session_id)
         policy = self._policy
         if self._session_ttl_ms is not None:
@@ -184,7 +184,7 @@ class LoggedSessions:
         return len(self.engine.prune().due)
 
     def relieve(self, count: int) -> int:
-        """Remove so many, least recently used first; parked and held ones stay. Costs a look at each session."""
+        """Remove so many, least recently used first; suspended and held ones stay. Costs a look at each session."""
         gone = 0
         for view in every(self.engine, "lru"):
             if gone == count:

@@ -28,7 +28,7 @@ from lastseen.engine.clock import Clock, SystemClock
 
 IN_MEMORY = "memory://"
 _RELIEVED_SHARE = 4
-"""Under memory pressure a clean-up lets go of one session in so many."""
+"""Under memory pressure a clean-up drops one session in so many."""
 _DEFAULTS = LruLimits()
 
 
@@ -118,7 +118,7 @@ class LruSessions(MutableMapping[str, Any]):
         return found.value
 
     def __setitem__(self, key: str, value: Any) -> None:
-        with self._admitting:  # so that nobody sees one session too many
+        with self._admitting:  # so that no caller sees one session too many
             self._store.put(key, value)
 
     def __delitem__(self, key: str) -> None:
@@ -205,7 +205,7 @@ class LruSessions(MutableMapping[str, Any]):
         }
 
     def shutdown(self) -> None:
-        """Stop cleaning up and let go of what is in memory; a log keeps what is in it. May be called again."""
+        """Stop cleaning up and free the memory; a log keeps what is in it. May be called again."""
         self._interval.stop()
         self._store.close()
 

@@ -74,5 +74,5 @@ class Store(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of everything. Later calls raise `EngineClosed`."""
+        """Free everything. Later calls raise `EngineClosed`."""
         ...

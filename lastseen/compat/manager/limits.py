@@ -60,6 +60,6 @@ class Thresholds:
     active_sessions: int = 1_000
     """Too many at once: sessions leak, or there is more to do than was planned for."""
     oldest_session_ms: int = 2 * HOUR_MS
-    """Too old: nobody cleans up, or a conversation never ends."""
+    """Too old: clean-up does not run, or a conversation never ends."""
     cleaned_share: float = 0.9
     """Churn: hardly any of the sessions that were ever created is still in use."""

@@ -148,7 +148,7 @@ class SessionManager:
             view = self.engine.touch(conversation_id)
         except _GONE:
             return None
-        except SessionSuspended:  # somebody else parked it: it is there, and cannot be used up
+        except SessionSuspended:  # another process suspended it: it exists, and stays
             view = self.engine.get(conversation_id)
         return None if view is None else _conversation(view)
 
@@ -177,7 +177,7 @@ class SessionManager:
             try:
                 self.engine.close(view.key, session_id=view.session_id)
             except (StaleSession, *_GONE):
-                continue  # somebody else has ended it
+                continue  # another process has ended it
             cleared += 1
         if cleared:
             _logger.info("[SESSION] Cleared: %d sessions", cleared)
