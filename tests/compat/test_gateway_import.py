@@ -308,7 +308,7 @@ def test_an_import_that_meets_another_writer_is_refused(
             return super().append(messages)
 
     monkeypatch.setattr(importing, "open_log", lambda *given: Late(open_log(*given), 9))
-    with pytest.raises(LogMismatch, match="somebody else"):
+    with pytest.raises(LogMismatch, match="another process"):
         run(path, clock)
 
 
@@ -414,7 +414,7 @@ JSON = st.recursive(
 def test_whatever_an_entry_holds_it_is_imported_whole_or_skipped(faults: dict[str, Any], other: Any) -> None:
     clock = lastseen.ManualClock(T0)
     raw = {KEYS[0]: {**old(0, T0 - HOUR), **faults, "session_key": KEYS[0]}, KEYS[1]: other, KEYS[2]: STORE[KEYS[2]]}
-    script = importing.write_script(
+    script = importing.plan_import(
         raw, {}, policy=lastseen.Policy(), partitions=2, until_ms=T0, zone=UTC, progress=lambda done, total: None
     )
     assert {each.key for each in script.skipped} <= {KEYS[0], KEYS[1]}
