@@ -1,4 +1,4 @@
-"""A session as it was at an earlier moment: the records of its key, folded again up to there."""
+"""A session as it was at an earlier time: the records of its key, folded again up to there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PAGE = 1_000
 _WITHOUT_TIME = (Verdict.MALFORMED, Verdict.UNKNOWN_TYPE, Verdict.CLOCK_SKEW)
 
 
-class _Nothing:
+class _EmptyStore:
     """A body store that holds nothing: the scratch bodies are whole, since they begin with their sessions."""
 
     lock = nullcontext()
@@ -45,7 +45,7 @@ class KeyRefold:
 
     def body(self, session: Session) -> Body:
         """The session's body."""
-        return self._bodies.read(BodyId(self._partition.number, session.born_offset), _Nothing(), nullcontext())
+        return self._bodies.read(BodyId(self._partition.number, session.born_offset), _EmptyStore(), nullcontext())
 
     def fold_until(self, log: Log, history: History, key: str, at: int | Position) -> int | None:
         """Fold the key's applied records up to a time or a position; returns the log time to look at it.
@@ -73,7 +73,7 @@ class KeyRefold:
         return at_ms if until_ms is None else until_ms
 
     def _log_time_ms(self, log: Log, history: History, at: Position) -> int | None:
-        """The log time of the record at a position, whoever's it is; `None` if it was void for its form or clock."""
+        """The log time of the record at a position, under any key; `None` if it was void for its form or clock."""
         records = log.read(at.partition, at.offset, 1) if at.partition == self._partition.number else []
         if not records:
             raise LogMismatch(f"as of {at.partition}:{at.offset}: the key's partition, {self._partition.number}, has no"
@@ -87,7 +87,7 @@ class KeyRefold:
             raise LogMismatch(
                 f"record {partition}:{offset} of {shown(key)} is no longer in the log, so its past is lost"
             )
-        # Its log time is known, however it was come by: imported history is folded like any other here.
+        # Its log time is known from the history: imported history is folded like any other here.
         outcome = self._partition.fold(records[0]._replace(timestamp_ms=at_ms))
         self._bodies.on_record(self._partition, outcome)
 

@@ -1,8 +1,8 @@
 """Bodies: the attributes and the newest messages of live sessions, the heavy part, under a memory bound.
 
-Whole bodies stand in an LRU cache over the snapshot; what the snapshot does not hold yet is kept beside it until the
+Whole bodies are kept in an LRU cache over the snapshot; what the snapshot does not hold yet is kept beside it until the
 next flush. So a body can leave memory at any time and nothing is lost, and the fold never reads the disk: a change to a
-body that is not in memory is only noted, and joined with the rest when somebody reads it or when it is flushed.
+body that is not in memory is only noted, and joined with the rest when the body is read or flushed.
 """
 
 from __future__ import annotations
@@ -245,7 +245,7 @@ class Bodies:
             self._unsaved[body_id] = earlier
 
     def forget(self, number: int) -> None:
-        """Let go of everything of one partition, written or not."""
+        """Drop everything of one partition, written or not."""
         for body_id in [each for each in self._whole if each.partition == number]:
             self._forget_whole(body_id)
         for body_id in [each for each in self._unsaved if each.partition == number]:

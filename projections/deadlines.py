@@ -45,7 +45,7 @@ class Deadlines:
         return self._filings + len(self._reported)
 
     def file(self, session: Session, now_ms: int) -> None:
-        """See to it that the session is looked at by its deadline. Costs nothing if that is so already."""
+        """Have the session looked at by its deadline. Costs nothing if that is so already."""
         due_ms = session.deadline_ms()
         if due_ms is None:
             session.wake_ms = None
@@ -149,7 +149,7 @@ class Deadlines:
         return True
 
     def _sweep(self) -> None:
-        """Let go of sessions that have ended or were filed anew. Costs less than the filings that led to it."""
+        """Drop sessions that have ended or were filed anew. Costs less than the filings that led to it."""
         self._take_back()
         buckets = self._buckets
         for start_ms, bucket in list(buckets.items()):

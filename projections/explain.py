@@ -9,7 +9,7 @@ from lastseen.engine.session import SessionView, Status
 from lastseen.projections.history import Entry, SessionSpan
 
 _LIMITS = {
-    "idle": "nobody used it for its idle limit",
+    "idle": "it was not used for its idle limit",
     "max_age": "it reached its greatest age",
     "suspend_ttl": "it stayed suspended for longer than its limit",
     "capacity": "more sessions were live than the engine may have, and it was the least recently used",
@@ -53,24 +53,24 @@ def explain(
     now_ms: int,
     session: SessionView | None,
     last: Entry | None,
-    life: SessionSpan | None,
+    span: SessionSpan | None,
     latest: Entry | None,
 ) -> Explanation:
     """Explain a key at `now_ms`.
 
-    `session` is what is live under it, `last` the record of its last activity, `life` the latest session that the
+    `session` is what is live under it, `last` the record of its last activity, `span` the latest session that the
     history knows, `latest` the latest record of the key.
     """
     if session is not None:
         return _explain_live(now_ms, session, last)
-    if life is not None:
-        return _explain_ended(key, now_ms, life)
+    if span is not None:
+        return _explain_ended(key, now_ms, span)
     if latest is None:
         return Explanation(key, "unknown", f"No record names {key}: no session ever lived under it.")
     return Explanation(
         key, "unknown",
         f"No session ever lived under {key}: its latest record, {latest.name or 'no event'} at"
-        f" {_place(latest.partition, latest.offset)}, is void ({latest.verdict.label}).",
+        f" {_record_name(latest.partition, latest.offset)}, is void ({latest.verdict.label}).",
         partition=latest.partition, offset=latest.offset, source=latest.source,
     )  # fmt: skip
 
@@ -80,12 +80,12 @@ def _explain_live(now_ms: int, session: SessionView, last: Entry | None) -> Expl
     source = last.source if last is not None else None
     event = last.name if last is not None and last.name is not None else "used"
     by = f" by {source}" if source else ""
-    place = _place(partition, offset)
+    record = _record_name(partition, offset)
     created, used = iso_from_ms(session.created_at_ms), iso_from_ms(session.last_active_at_ms)
     if event == "created":
-        began = f"it began {created}{by} ({place}) and was not used since"
+        began = f"it began {created}{by} ({record}) and was not used since"
     else:
-        began = f"it began {created}, was last {event} {used}{by} ({place})"
+        began = f"it began {created}, was last {event} {used}{by} ({record})"
     if session.deadline_ms is None:
         until = "and no limit will end it"
     else:
@@ -106,29 +106,29 @@ def _explain_live(now_ms: int, session: SessionView, last: Entry | None) -> Expl
     )  # fmt: skip
 
 
-def _explain_ended(key: str, now_ms: int, life: SessionSpan) -> Explanation:
-    began = f"it began {iso_from_ms(life.began_at_ms)}"
-    if life.ended_at_ms is None or life.reason is None:
+def _explain_ended(key: str, now_ms: int, span: SessionSpan) -> Explanation:
+    began = f"it began {iso_from_ms(span.began_at_ms)}"
+    if span.ended_at_ms is None or span.reason is None:
         return Explanation(
             key, Status.ENDED.value,
             f"{key} is over: {began}, and a limit came before {iso_from_ms(now_ms)}; no record has said so yet.",
-            session_id=life.session_id, partition=life.partition, offset=life.began_offset, source=life.began_by,
+            session_id=span.session_id, partition=span.partition, offset=span.began_offset, source=span.began_by,
         )  # fmt: skip
-    why = _LIMITS.get(life.reason)
-    who = life.ended_by or "somebody"
-    place = _place(life.partition, life.ended_offset or 0)
+    why = _LIMITS.get(span.reason)
+    source = span.ended_by or "an unknown source"
+    record = _record_name(span.partition, span.ended_offset or 0)
     if why is None:
-        what = f"{who} closed it ({life.reason}, {place})"
+        what = f"{source} closed it ({span.reason}, {record})"
     else:
-        what = f"{why} ({life.reason}; settled by a record of {who}, {place})"
-    lived = duration_text(life.ended_at_ms - life.began_at_ms)
+        what = f"{why} ({span.reason}; settled by a record of {source}, {record})"
+    lived = duration_text(span.ended_at_ms - span.began_at_ms)
     return Explanation(
         key, Status.ENDED.value,
-        f"{key} ended {iso_from_ms(life.ended_at_ms)} because {what}; {began} and lived {lived}.",
-        session_id=life.session_id, reason=life.reason, partition=life.partition, offset=life.ended_offset,
-        source=life.ended_by,
+        f"{key} ended {iso_from_ms(span.ended_at_ms)} because {what}; {began} and lived {lived}.",
+        session_id=span.session_id, reason=span.reason, partition=span.partition, offset=span.ended_offset,
+        source=span.ended_by,
     )  # fmt: skip
 
 
-def _place(partition: int, offset: int) -> str:
+def _record_name(partition: int, offset: int) -> str:
     return f"record {partition}:{offset}"

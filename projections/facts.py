@@ -1,7 +1,7 @@
 """Facts: the effects of applied records, with the session's state after each, for others to follow without the rules.
 
 A record has at most two effects: it settles or ends a session, and then begins or changes one. A fact is named by its
-place, (partition, offset, k), so that whoever publishes it twice publishes the same fact.
+place, (partition, offset, k), so that publishing it twice publishes the same fact.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def state_of(session: Session) -> dict[str, Any]:
 
 
 class Effect(NamedTuple):
-    """What a record did, as far as others are to hear of it. Kept in memory until they have."""
+    """What a record did, as far as facts report it. Kept in memory until it is published."""
 
     offset: int
     at_ms: int
@@ -73,7 +73,7 @@ class Effect(NamedTuple):
 
 
 def effect_of(outcome: Outcome) -> Effect | None:
-    """The effect of a record; `None` if it had none. To be asked at once, before the next record is folded on it."""
+    """The effect of a record; `None` if it had none. Call it at once, before the next record is folded on it."""
     record, event, verdict, at_ms, session, ended, ending = outcome
     if verdict is not Verdict.APPLIED:
         session = None
@@ -97,7 +97,7 @@ def facts_of(partition: int, effect: Effect) -> Iterator[Fact]:
 
 
 def encode(fact: Fact, source: str) -> bytes:
-    """A fact as a CloudEvent (structured JSON); whoever publishes it, its source and id are the same."""
+    """A fact as a CloudEvent (structured JSON); its source and id do not depend on the publisher."""
     partition, offset, k = fact.id
     body = {
         "kind": fact.kind,
@@ -133,28 +133,28 @@ def _event(kind: str, fact_id: FactId, source: str, key: str, at_ms: int, body: 
     return msgspec.json.encode(event)
 
 
-class _Stated(msgspec.Struct):
+class _StateEvent(msgspec.Struct):
     data: Any
 
 
 def published_state(encoded: bytes | None) -> Any:
-    """The state that somebody has published; `None` for a tombstone, and something else for what is no state."""
+    """The state in a published record; `None` for a tombstone, and something else for what is no state."""
     if encoded is None:
         return None
     try:
-        return msgspec.json.decode(encoded, type=_Stated).data
+        return msgspec.json.decode(encoded, type=_StateEvent).data
     except (ValueError, msgspec.DecodeError):
         return encoded  # equal to no state
 
 
-class _Placed(msgspec.Struct):
+class _FactEvent(msgspec.Struct):
     id: str
 
 
 def published_fact_id(encoded: bytes) -> FactId:
-    """Which fact it is that somebody has published. Raises `LogCorrupt` where it is none."""
+    """The id of a published fact. Raises `LogCorrupt` where it is none."""
     try:
-        partition, offset, k = map(int, msgspec.json.decode(encoded, type=_Placed).id.split("-"))
+        partition, offset, k = map(int, msgspec.json.decode(encoded, type=_FactEvent).id.split("-"))
     except (ValueError, msgspec.DecodeError):
         raise LogCorrupt(
             f"the topic of facts ends with something that is no fact, {shown(encoded[:80])}: find out who writes there,"

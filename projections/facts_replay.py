@@ -1,4 +1,4 @@
-"""Facts of the past: what subscribers heard, made again from the log and the history for those who were away.
+"""Facts of the past: what subscribers received, made again from log and history for those that were away.
 
 The history knows each record's verdict, so nothing is judged again. A key's state right before the first record in
 question is folded from the beginning of the session that lived then; so this costs the records in question, and those
@@ -22,7 +22,7 @@ from lastseen.projections.partition import Outcome, Partition
 PAGE = 512
 """Records read at a time."""
 MAX_KEYS = 20_000
-"""Keys whose state is kept at hand; beyond that all are let go of, and folded again when they are needed."""
+"""Keys whose state is kept; beyond that all are dropped, and folded again when they are needed."""
 _WITHOUT_EFFECT = (Verdict.MALFORMED, Verdict.UNKNOWN_TYPE, Verdict.CLOCK_SKEW)
 _MARKS = (events.NAMES[events.ImportStarted], events.NAMES[events.ImportFinished])
 
@@ -55,7 +55,7 @@ class FactsReplay:
         entry = None if record.key is None else self._history.entry_at(record.key, record.offset)
         if entry is None or entry.verdict in _WITHOUT_EFFECT or entry.name in _MARKS:
             return
-        self._bring(entry.key, record.offset)
+        self._fold_up_to(entry.key, record.offset)
         if entry.verdict is Verdict.APPLIED:
             effect = effect_of(self._fold(record, entry))
             if effect is not None:
@@ -67,23 +67,23 @@ class FactsReplay:
             place = FactId(self._number, record.offset, 0)
             yield Fact(place, "ended", session.key, session.session_id, ending.at_ms, ending.reason, None)
 
-    def _bring(self, key: str, offset: int) -> None:
+    def _fold_up_to(self, key: str, offset: int) -> None:
         """Bring a key to its state right before an offset, unless it is there."""
         if key in self._keys:
             return
         if len(self._keys) >= MAX_KEYS:
             self._partition, self._keys = Partition(self._number), set()
         self._keys.add(key)
-        life = self._history.session_span_before(key, offset)
-        if life is None or (life.ended_offset is not None and life.ended_offset < offset):
+        span = self._history.session_span_before(key, offset)
+        if span is None or (span.ended_offset is not None and span.ended_offset < offset):
             return
-        after = life.began_offset - 1
+        after = span.began_offset - 1
         while page := self._history.entries(key, after_offset=after, limit=PAGE):
             for entry in page:
                 if entry.offset >= offset:
                     return
                 if entry.verdict is Verdict.APPLIED:
-                    self._fold(self._record_of(entry), entry, is_beginning=entry.offset == life.began_offset)
+                    self._fold(self._record_of(entry), entry, is_beginning=entry.offset == span.began_offset)
             after = page[-1].offset
 
     def _record_of(self, entry: Entry) -> Record:
@@ -96,8 +96,8 @@ class FactsReplay:
         return found[0]
 
     def _fold(self, record: Record, entry: Entry, *, is_beginning: bool = False) -> Outcome:
-        # Its log time is known, however it was come by: imported history is folded like any other here.
-        value = _alone(record) if is_beginning else record.value
+        # Its log time is known from the history: imported history is folded like any other here.
+        value = _without_replacement(record) if is_beginning else record.value
         outcome = self._partition.fold(record._replace(timestamp_ms=entry.at_ms, value=value))
         if outcome.verdict is not Verdict.APPLIED:
             raise LogMismatch(
@@ -108,8 +108,8 @@ class FactsReplay:
         return outcome
 
 
-def _alone(record: Record) -> bytes | None:
-    """The `created` record of a session as if it had replaced none: the one before it is not at hand."""
+def _without_replacement(record: Record) -> bytes | None:
+    """The `created` record of a session as if it had replaced none: the one before it is not available."""
     decoded = decode(record.key, record.value)
     if isinstance(decoded, Verdict) or not isinstance(decoded[0], events.Created):
         return record.value

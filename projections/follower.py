@@ -1,8 +1,8 @@
 """The one reader: reads the log, folds each record once, and hands the outcome to every projection.
 
-There is no follower thread on the way of a call: whoever waits for a record folds up to it itself, one at a time for
-each partition, and finds the work done if somebody else has been there. That saves a hand-over between threads a call.
-Records are read before the view's lock is taken: a log that does not answer keeps nobody from reading the view.
+No call waits for a follower thread: a caller that waits for a record folds up to it itself, one caller at a time for
+each partition, and finds the work done if another caller has folded it. That saves a hand-over between threads a call.
+Records are read before the view's lock is taken: reads of the view continue while the log is down.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Awaited:
 
 
 class Follower:
-    """Folds a log into partitions and tells projections. Safe to call from many threads."""
+    """Folds a log into partitions and hands the outcomes to projections. Safe to call from many threads."""
 
     def __init__(
         self, log: Log, view: LiveView, projections: Sequence[Projection], on_record: Sequence[OnRecord] = ()
@@ -66,9 +66,9 @@ class Follower:
         self.is_torn = False
         """Whether an interrupt broke a batch off: then partitions and projections disagree, and nothing may be kept."""
         self._delivered = [partition.checkpoint for partition in view.partitions]
-        """The checkpoint up to which everybody has been told: what a record did is known once it is behind that."""
+        """The checkpoint up to which projections and callers have the outcomes."""
         self._turns = [Lock() for _ in view.partitions]
-        """Taken by whoever folds a partition, before the view's lock."""
+        """Held while a partition is folded; taken before the view's lock."""
         self.lock = view.lock
 
     @property
@@ -98,7 +98,7 @@ class Follower:
         return awaited
 
     def forget(self, event_id: str) -> None:
-        """Nobody waits for this event any more."""
+        """Stop waiting for this event."""
         self._awaited.pop(event_id, None)
 
     def catch_up(self, to: Position | None = None) -> int:
@@ -109,15 +109,15 @@ class Follower:
         folded = 0
         if to is not None:
             return self._fold_until(to.partition, to.offset + 1)
-        told = list(self._delivered)  # before the log is asked: others may fold on meanwhile
+        delivered = list(self._delivered)  # before the log is asked: others may fold on meanwhile
         for number, end_offset in enumerate(self._log.end_offsets()):
             if number not in self._view.present:
                 continue
-            if end_offset < told[number]:
+            if end_offset < delivered[number]:
                 self._stop(
-                    f"partition {number}: records up to offset {told[number]} have been folded, and the log ends at"
-                    f" {end_offset} now: it has lost records, or an older copy was put in its place. Restore the log;"
-                    " or delete the snapshot and the history, if the loss is accepted"
+                    f"partition {number}: records up to offset {delivered[number]} have been folded, and the log ends"
+                    f" at {end_offset} now: it has lost records, or an older copy was put in its place. Restore the"
+                    " log; or delete the snapshot and the history, if the loss is accepted"
                 )
             folded += self._fold_until(number, end_offset)
         return folded
@@ -155,7 +155,7 @@ class Follower:
         try:
             return self._log.read(partition.number, partition.checkpoint, BATCH_RECORDS)
         except LogMismatch as error:
-            if self._view.partitions[partition.number] is partition:  # else nobody asks for these records any more
+            if self._view.partitions[partition.number] is partition:  # else these records are no longer wanted
                 self._failure = error
             raise
 
@@ -171,7 +171,7 @@ class Follower:
                 outcomes.append(outcome)
                 for on_record in self._on_record:
                     on_record(partition, outcome)
-            # Whatever comes after: what is folded is told, or the snapshot would pass over it.
+            # Even if an error follows: what is folded is handed out, or the snapshot would pass over it.
             for projection in self._projections:
                 projection.follow(partition, outcomes)
             if self._awaited:

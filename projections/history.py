@@ -24,7 +24,7 @@ FORMAT = 1
 MAX_PAGE = 10_000
 _LONGEST_KEY = events.MAX_KEY_CHARACTERS
 _DAMAGE = (sqlite3.Error, ValueError, msgspec.ValidationError)
-"""What comes of a file that is not as it was written: SQLite finds out, or text is no text, or a row is no row."""
+"""The errors of a file that is not as it was written: SQLite reports it, or text is no text, or a row is no row."""
 T = TypeVar("T")
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -200,7 +200,7 @@ class History:
                 notes.ended += later.ended
             raise SnapshotError(
                 f"history {self.path} cannot be written: {error}. The log and the reads are not affected; free some"
-                " space or mend the permissions, and the next flush catches up"
+                " space or repair the permissions, and the next flush catches up"
             ) from error
 
     def _write(
@@ -296,7 +296,7 @@ class History:
         )
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with self.lock:
             self._connection.close()
 

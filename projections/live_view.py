@@ -46,7 +46,7 @@ class Page(NamedTuple):
 
 
 class Unused(NamedTuple):
-    """An active session that nobody has used for a while, as it was when it was looked at."""
+    """An active session that was not used for a while, as it was when it was looked at."""
 
     partition: int
     key: str
@@ -62,7 +62,7 @@ class LiveView:
     ) -> None:
         self.partitions = list(partitions)
         self.lock = lock
-        """Held while records are folded and while the state is read. A plain lock: nobody takes it twice."""
+        """Held while records are folded and while the state is read. A plain lock: no thread takes it twice."""
         self._attributes = attributes
         self._prefixes = Prefixes()
         self.present: frozenset[int] = frozenset(range(len(self.partitions)))
@@ -70,7 +70,7 @@ class LiveView:
         self.served: frozenset[int] = self.present
         """Those of them that have caught up, and that keys may be asked for."""
         self.owner_address: Callable[[int], str | None] = lambda number: None
-        """Where the owner of a partition is, as far as known. Asks nobody."""
+        """Where the owner of a partition is, as far as known, without asking."""
 
     def number_of(self, key: str) -> int:
         """The number of the partition that a key belongs to."""
@@ -183,7 +183,7 @@ class LiveView:
             index = partition.prefix_index = partition.prefix_index or PrefixIndex()
             for prefix in prefixes:
                 index.register(prefix)
-            # What begins or ends from here on is told to the index by the partition.
+            # From here on the partition updates the index with each session that begins or ends.
             rest = iter(list(partition.by_id.values()))
         while step := list(islice(rest, STEP)):
             with self.lock:
@@ -219,11 +219,11 @@ class LiveView:
         if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_PAGE:
             raise InvalidSetting(f"limit = {shown(limit)}: give a whole number from 1 to {MAX_PAGE}")
         after = _decode_cursor(cursor)
-        place = _PLACES[sort]
+        sort_key = _SORT_KEYS[sort]
         # Used in the same millisecond: the order in which the pruner takes them.
         tie = attrgetter("last_active_offset" if sort == "lru" else "born_offset")
         fitting = (
-            (place(session), partition.number, tie(session), partition, session)
+            (sort_key(session), partition.number, tie(session), partition, session)
             for partition, session in self._all(owner, prefix)
             if (wanted is None or session.status is wanted)
             and session.key.startswith(prefix)
@@ -262,7 +262,7 @@ class LiveView:
             self._index(partition, self._prefixes.known)
 
 
-_PLACES: dict[Sort, Callable[[Session], int]] = {
+_SORT_KEYS: dict[Sort, Callable[[Session], int]] = {
     "lru": lambda session: session.last_active_at_ms,
     "deadline": lambda session: session.deadline_ms() or _NEVER_MS,
     "created": lambda session: session.created_at_ms,

@@ -1,6 +1,6 @@
-"""The outbox: what records did, kept until the owner of their partition has told others.
+"""The outbox: what records did, kept until the owner of their partition has published it.
 
-Every engine keeps one for every partition, owned or not, so that whoever takes a partition over can go on where the
+Every engine keeps one for every partition, owned or not, so that a new owner of a partition can go on where the
 last owner stopped. It is saved with the snapshot, in the same transaction: what lies before it has been published.
 """
 
@@ -19,7 +19,7 @@ MAX_KEPT = 500_000
 
 
 class OutboxEntry(NamedTuple):
-    """What others are told of one record."""
+    """What is published of one record."""
 
     offset: int
     facts: list[tuple[str, bytes]]
@@ -29,7 +29,7 @@ class OutboxEntry(NamedTuple):
 
 
 def entry_of(partition: int, effect: Effect, source: str) -> OutboxEntry:
-    """What is to be told of an effect."""
+    """What is published of an effect."""
     entry = OutboxEntry(effect.offset, [], [])
     for fact in facts_of(partition, effect):
         entry.facts.append((fact.key, encode(fact, source)))
@@ -55,12 +55,12 @@ class Outbox:
         self._kept[number].extend(entries)
 
     def forget(self, number: int) -> None:
-        """Let go of everything of one partition."""
+        """Drop everything of one partition."""
         self._kept[number].clear()
         self.floors[number] = 0
 
     def on_record(self, partition: Partition, outcome: Outcome) -> None:
-        """Keep what a record did. To be called right after it was folded."""
+        """Keep what a record did. Call it right after it was folded."""
         effect = effect_of(outcome)
         if effect is None:
             return
@@ -87,5 +87,5 @@ class Outbox:
         self.floors[number] = max(self.floors[number], offset)
 
     def entries(self, number: int, effects: Sequence[Effect | OutboxEntry]) -> list[OutboxEntry]:
-        """What is to be told of effects."""
+        """What is published of effects."""
         return [each if isinstance(each, OutboxEntry) else entry_of(number, each, self.source) for each in effects]

@@ -264,5 +264,5 @@ class Partition:
 
 
 def _is_past(sent_at_ms: int, timestamp_ms: int) -> bool:
-    """Whether imported history may be believed: it may be old, but nobody may import the future."""
+    """Whether imported history may be believed: it may be old, but not of the future."""
     return sent_at_ms <= timestamp_ms + lifecycle.MAX_AHEAD_MS

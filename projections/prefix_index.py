@@ -1,6 +1,6 @@
-"""The live sessions of tenants: those whose keys begin with a prefix that somebody is bound to.
+"""The live sessions of tenants: those whose keys begin with a prefix that a token is bound to.
 
-Without it a tenant's listing would look at everybody's sessions, and take the longer the more the others have. One
+Without it a tenant's listing would look at all sessions, and take the longer the more the others have. One
 index a partition, made when the first prefix is registered, then kept up to date by the partition with each session
 that begins, ends or changes its owner. A touch costs nothing; a beginning or an end one look-up for each length that
 registered prefixes have, however many there are.
@@ -34,24 +34,24 @@ class PrefixIndex:
     """One partition's index by prefix. The caller holds the view's lock. Everything may be done twice without harm."""
 
     def __init__(self) -> None:
-        self._tenants: dict[str, PrefixSessions] = {}
+        self._by_prefix: dict[str, PrefixSessions] = {}
         self._lengths: list[int] = []
         """How long registered prefixes are: each length once."""
 
     def register(self, prefix: str) -> None:
         """From now on sessions under `prefix` are kept; those that live already are for the caller to `add`."""
-        if prefix not in self._tenants:
-            self._tenants[prefix] = PrefixSessions()
-            self._lengths = sorted({len(each) for each in self._tenants})
+        if prefix not in self._by_prefix:
+            self._by_prefix[prefix] = PrefixSessions()
+            self._lengths = sorted({len(each) for each in self._by_prefix})
 
     def find(self, prefix: str) -> PrefixSessions | None:
         """The sessions under a prefix; `None` if it is not registered."""
-        return self._tenants.get(prefix)
+        return self._by_prefix.get(prefix)
 
     def all_whole(self, prefixes: Iterable[str]) -> None:
         """Say that all live sessions under these prefixes are in."""
         for prefix in prefixes:
-            self._tenants[prefix].is_whole = True
+            self._by_prefix[prefix].is_whole = True
 
     def add(self, session: Session) -> None:
         """A session has begun, or is seen for the first time."""
@@ -74,8 +74,8 @@ class PrefixIndex:
 
     def _over(self, key: str) -> list[PrefixSessions]:
         """The tenants that a key belongs to: one may have a prefix of another's prefix."""
-        tenants = self._tenants
-        return [tenant for length in self._lengths if (tenant := tenants.get(key[:length])) is not None]
+        by_prefix = self._by_prefix
+        return [tenant for length in self._lengths if (tenant := by_prefix.get(key[:length])) is not None]
 
 
 def _disown(tenant: PrefixSessions, session: Session, owner: str | None) -> None:
@@ -94,7 +94,7 @@ class Prefixes:
         self._lengths: tuple[int, ...] = ()
 
     def add(self, prefixes: Iterable[str]) -> None:
-        """Register more of them; the empty one is everybody's, and needs no index."""
+        """Register more of them; the empty one covers all sessions, and needs no index."""
         self.known |= {prefix for prefix in prefixes if prefix}
         self._lengths = tuple(sorted({len(prefix) for prefix in self.known}, reverse=True))
 

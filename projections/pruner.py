@@ -91,14 +91,14 @@ class Pruner:
             if self._max_sessions is not None:
                 excess = self._view.count() - len(plan.due) - self._max_sessions
                 if excess > 0:
-                    self._plan_pressed(plan, now_ms, min(excess, limit - len(plan.due)), "capacity", owned)
+                    self._plan_evictions(plan, now_ms, min(excess, limit - len(plan.due)), "capacity", owned)
         return plan
 
     def _open_step_by_step(self, now_ms: int, owned: Container[int]) -> None:
         """Look at what was filed under times that have come: tens of thousands of sessions, where a million live.
 
-        Whoever waits for the view's lock gets it between two steps, which takes a pause: a lock that is taken back at
-        once is taken back before anybody else has woken up.
+        A thread that waits for the view's lock gets it between two steps. That takes a pause: without one the lock is
+        taken again before a waiting thread has woken up.
         """
         for partition in self._view.partitions:
             while partition.number in owned:
@@ -108,13 +108,13 @@ class Pruner:
                 time.sleep(PAUSE_S)
 
     def plan_memory(self, now_ms: int, count: int) -> Plan:
-        """What it would do to let go of `count` sessions because memory is short."""
+        """What it would do to end `count` sessions because memory is short."""
         plan = Plan()
         with self._view.lock:
-            self._plan_pressed(plan, now_ms, count, "memory", self._owned())
+            self._plan_evictions(plan, now_ms, count, "memory", self._owned())
         return plan
 
-    def _plan_pressed(self, plan: Plan, now_ms: int, count: int, reason: ExpiryReason, owned: Container[int]) -> None:
+    def _plan_evictions(self, plan: Plan, now_ms: int, count: int, reason: ExpiryReason, owned: Container[int]) -> None:
         """Add those of the `count` least recently used sessions, neither suspended nor held, that are ours to end."""
         planned = {due.session_id for due in plan.due}
         for partition, session in self._view.in_lru_order():
@@ -150,11 +150,11 @@ class Pruner:
     def run(self, now_ms: int) -> Plan:
         """One pass: announce all that is due at `now_ms`, in bounded batches; returns what it did.
 
-        The caller sees to it that the view has caught up. Raises `LogError`.
+        The caller has caught up with the log. Raises `LogError`.
         """
         self.runs += 1
         done = Plan()
-        # A clock that was set back must not keep quiet about what it has announced in its future.
+        # After a clock was set back, what was announced in its future must be announced again.
         self._recent = {key: at_ms for key, at_ms in self._recent.items() if 0 <= now_ms - at_ms < RETRY_MS}
         while True:
             plan = self.plan(now_ms, BATCH + len(self._recent))
@@ -172,7 +172,7 @@ class Pruner:
         return due.session_id not in self._view.partitions[due.partition].by_id
 
     def _announcement(self, due: Due, event_id: str, now_ms: int, time: str) -> bytes:
-        # By time the deadline itself is the condition; under pressure, that nobody has used it since.
+        # By time the deadline itself is the condition; under pressure, that it was not used since.
         if_version = None if due.reason in TIMED_REASONS else due.version
         return own_events.expiry(
             event_id, self._source, due.key, time, now_ms, due.session_id, due.reason, max(due.deadline_ms, 0),

@@ -1,4 +1,4 @@
-"""The publisher: tells others what took effect, for the partitions that this process owns.
+"""The publisher: publishes what took effect, for the partitions that this process owns.
 
 Each fact is named by its place in the log, so publishing one twice is harmless, and every owner publishes in the order
 of the log. So the newest fact in the topic says that all before it are there too: a new owner begins with it again, and
@@ -20,7 +20,7 @@ from lastseen.projections.outbox import Outbox, OutboxEntry, entry_of
 from lastseen.projections.partition import Partition
 
 BATCH = 1_000
-"""Records told of at a time."""
+"""Records published at a time."""
 LOOK_EVERY_S = 1.0
 """How often it is looked what other owners have published, and whether they have written states here."""
 
@@ -47,7 +47,7 @@ class Publisher:
         """For each partition that we publish, the offset to go on with."""
         self._looked_s: dict[int, float] = {}
         self.refolded = 0
-        """Records folded again since what they did was no longer at hand."""
+        """Records folded again since what they did was no longer in the outbox."""
 
     def run(self) -> int:
         """Publish all that there is; returns how many facts. Raises `LogError`; then the next call goes on."""
@@ -58,7 +58,7 @@ class Publisher:
                 try:
                     count += self._publish(number)
                 except Exception:
-                    # Whatever it was: what of it the topics have is to be asked anew.
+                    # After any error: ask the topics again what they have of it.
                     self._next.pop(number, None)
                     raise
             else:
@@ -79,17 +79,17 @@ class Publisher:
                 continue
             if not effects:
                 break
-            count += self._tell(number, self._outbox.entries(number, effects))
+            count += self._publish_entries(number, self._outbox.entries(number, effects))
             with self._view.lock:
-                # The last one stays: whoever goes on begins with it again.
+                # The last one stays: the next run, or the next owner, begins with it again.
                 self._outbox.drop_before(number, self._next[number] - 1)
-        self._mend_states(number)
+        self._repair_states(number)
         return count
 
     def _take_over(self, number: int) -> int:
         """Where the last owner stopped."""
         last = self._fact_publisher.last_fact(number)
-        # Somebody else's last word on a state may be an old one, and nobody was there to see it.
+        # The last state that another owner wrote may be an old one, written while no owner was looking.
         self._fact_publisher.mark_foreign(number)
         self._looked_s.pop(number, None)
         if last is not None:
@@ -112,12 +112,12 @@ class Publisher:
                 if effect is not None and effect.offset >= from_offset:
                     entries.append(entry_of(number, effect, self._outbox.source))
             if len(entries) >= BATCH or scratch.checkpoint >= until_offset:
-                count += self._tell(number, entries)
+                count += self._publish_entries(number, entries)
                 entries = []
         self._next[number] = until_offset
         return count
 
-    def _tell(self, number: int, entries: Sequence[OutboxEntry]) -> int:
+    def _publish_entries(self, number: int, entries: Sequence[OutboxEntry]) -> int:
         if not entries:
             return 0
         # Of several states of a key only the last would stay.
@@ -135,8 +135,8 @@ class Publisher:
         self._looked_s[number] = now_s
         return True
 
-    def _mend_states(self, number: int) -> None:
-        """Write the states anew that somebody else has written, and that are not as they should be."""
+    def _repair_states(self, number: int) -> None:
+        """Write states again that another owner has overwritten with old ones."""
         with self._view.lock:
             if self._is_behind(number):
                 return
@@ -146,7 +146,7 @@ class Publisher:
         """By key, of what was written last."""
         for page in self._fact_publisher.written_by_others(number):
             with self._view.lock:
-                if self._is_behind(number):  # it was dropped meanwhile: whoever takes it over looks at everything
+                if self._is_behind(number):  # it was dropped meanwhile: the next owner looks at everything
                     self._next.pop(number)
                     return
                 wanted = {key: self._state(number, key) for key, _ in page}
@@ -169,9 +169,9 @@ class Publisher:
             self._fact_publisher.publish_states(number, outbound)
 
     def _is_behind(self, number: int) -> bool:
-        """Whether others have told of records that are not folded here: what is known here of states may be old.
+        """Whether others have published records that are not folded here: what is known here of states may be old.
 
-        What is not folded yet, and not told either, will be told. The caller holds the view's lock.
+        What is neither folded nor published yet will be published. The caller holds the view's lock.
         """
         return self._view.partitions[number].checkpoint < self._next[number]
 
@@ -180,7 +180,7 @@ class Publisher:
         return None if session is None else state_of(session)
 
     def _follow_owner(self, number: int) -> None:
-        """Let go of what the owner of a partition has published."""
+        """Drop what the owner of a partition has published."""
         with self._view.lock:
             pending = self._outbox.pending(number)
         if pending and self._is_time_to_look(number):

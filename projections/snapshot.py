@@ -106,7 +106,7 @@ class Snapshot:
                     raise
                 raise SnapshotError(
                     f"snapshot {self.path} cannot be written: {error}. The log and the reads are not affected; free"
-                    " some space or mend the permissions, and the next flush catches up"
+                    " some space or repair the permissions, and the next flush catches up"
                 ) from error
             if not is_written:
                 # Another engine is ahead of us: what we know is in the file already, or will be with our next flush.
@@ -276,7 +276,7 @@ class Snapshot:
             self._outbox_saved[partition.number] = stored.checkpoint
 
     def forget(self, number: int) -> None:
-        """Let go of what is known of one partition; the file keeps it. The caller holds `lock` and the view's."""
+        """Drop what is known of one partition; the file keeps it. The caller holds `lock` and the view's."""
         self._changed[number].clear()
         self._gone[number].clear()
         self._endings_saved[number] = self._outbox_saved[number] = 0
@@ -300,6 +300,6 @@ class Snapshot:
             return str(archive(self._file))
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with self.lock:
             self._file.close()

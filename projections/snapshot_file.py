@@ -40,7 +40,7 @@ from lastseen.projections.snapshot_rows import (
 FORMAT = 2
 """2 keeps the outbox too."""
 IN_MEMORY = ":memory:"
-_OTHERS_FAULT = (
+_ENVIRONMENT_ERRORS = (
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_FULL, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_NOMEM,
 )  # fmt: skip
@@ -77,7 +77,7 @@ class Batch:
 
 
 class SnapshotFile:
-    """An open snapshot file; `:memory:` keeps it in memory. The caller sees to it that one thread uses it at a time."""
+    """An open snapshot file; `:memory:` keeps it in memory. One thread at a time may use it."""
 
     def __init__(self, path: str, identity: str, partitions: int) -> None:
         """Open `path`, and make it if it is not there.
@@ -86,7 +86,7 @@ class SnapshotFile:
         `LogMismatch` where it was taken of another log.
         """
         self.path = path
-        if _is_cut(path):
+        if _is_truncated(path):
             raise Damaged("it is cut off")
         try:
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
@@ -98,7 +98,7 @@ class SnapshotFile:
             self._prepare(identity, partitions)
         except (sqlite3.Error, ValueError) as error:
             self._connection.close()
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _OTHERS_FAULT:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _ENVIRONMENT_ERRORS:
                 raise Damaged(str(error)) from error
             raise SnapshotError(
                 f"snapshot {path} cannot be opened: {error}. See that its folder can be written to, that the disk has"
@@ -164,7 +164,7 @@ class SnapshotFile:
     def write(self, batch: Batch) -> bool:
         """Write a batch in one transaction, or nothing; whether it was written. Raises `sqlite3.Error`, `Damaged`.
 
-        Several engines may keep one snapshot. All fold the same log, so whoever is ahead is right: a batch that is
+        Several engines may keep one snapshot. All fold the same log, so the one that is ahead is right: a batch that is
         behind what the file has reached is not written. One that is ahead holds all that changed in between, and more.
         """
         connection = self._connection
@@ -189,7 +189,7 @@ class SnapshotFile:
                 self._write_body(row_of(*body_id), known)
             many("INSERT OR REPLACE INTO outbox VALUES (?, ?)", packed(batch.outbox))
             for number, row in batch.partitions:
-                # Whoever has seen more of it published is right.
+                # The engine that has seen more of it published is right.
                 row.outbox_floor = max(row.outbox_floor, stored[number].outbox_floor if number in stored else 0)
                 bounds = row_of(number, 0), row_of(number, row.outbox_floor)
                 connection.execute("DELETE FROM outbox WHERE row >= ? AND row < ?", bounds)
@@ -277,7 +277,7 @@ class SnapshotFile:
         return [session_id for _, session_id, _ in rows]
 
     def outbox(self, partition: int) -> list[Any]:
-        """What of a partition others were not told yet, in the order of the log."""
+        """What of a partition is not published yet, in the order of the log."""
         query = "SELECT state FROM outbox WHERE row >= ? AND row < ? ORDER BY row"
         return [unpack(unsealed(state)) for (state,) in self._connection.execute(query, _bounds(partition))]
 
@@ -302,11 +302,11 @@ class SnapshotFile:
         self._connection.execute("VACUUM INTO ?", (path,))
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._connection.close()
 
 
-def _is_cut(path: str) -> bool:
+def _is_truncated(path: str) -> bool:
     """Whether part of the last page is missing: SQLite fills it with zeros, and takes a few bytes for a new file."""
     try:
         size = Path(path).stat().st_size

@@ -46,7 +46,7 @@ class PartitionRow(msgspec.Struct, array_like=True):
     sessions: int
     counts: dict[str, Any]
     outbox_floor: int = 0
-    """The outbox holds what others were not told yet, from this offset on."""
+    """The outbox holds what is not published yet, from this offset on."""
 
 
 decode_session = msgspec.msgpack.Decoder(SessionRow).decode

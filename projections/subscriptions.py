@@ -1,4 +1,4 @@
-"""Subscriptions: facts handed to whoever listens in this process, as they happen."""
+"""Subscriptions: facts for subscribers in this process, as they happen."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from lastseen.projections.facts import Fact, effect_of, facts_of
 from lastseen.projections.partition import Outcome, Partition
 
 QUEUED_FACTS = 10_000
-"""How far a listener may fall behind."""
+"""How far a subscriber may fall behind."""
 
 
 class Subscription(Iterator[Fact]):
-    """Facts from now on. Iterate over it; `close` it, or use it as a context manager, when you have heard enough."""
+    """Facts from now on. Iterate over it; `close` it, or use it as a context manager, when you need no more."""
 
     def __init__(self, subscriptions: Subscriptions) -> None:
         self._queue: queue.Queue[Fact | LastseenError | None] = queue.Queue()

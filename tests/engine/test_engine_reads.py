@@ -248,7 +248,8 @@ def test_bodies_are_the_same_however_little_memory_they_have(
         try:
             tight = stage.open(max_body_bytes=bound)
             tight._log.close()
-            tight._log = tight._follower._log = roomy._log  # `memory://` twice is two logs; these two share one
+            # `memory://` twice is two logs; these two share one.
+            tight._log = tight._loop._log = tight._past._log = tight._follower._log = roomy._log
             choose = Random(seed)
             for step in range(steps):
                 do_something(roomy if step % 2 else tight, stage.clock, choose)

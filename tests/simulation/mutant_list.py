@@ -133,7 +133,7 @@ MUTANTS = (
            "self._outbox.restore(partition.number, stored.outbox_floor, [])", 14),
     Mutant("a new owner begins after the last fact", PUBLISHER,
            "return published_fact_id(last).offset", "return published_fact_id(last).offset + 1", 14),
-    Mutant("overwritten states are not mended", PUBLISHER, "        self._mend_states(number)\n", "", 14),
+    Mutant("overwritten states are not mended", PUBLISHER, "        self._repair_states(number)\n", "", 14),
     Mutant("an owner that is behind writes old states over newer ones", PUBLISHER,
            "return self._view.partitions[number].checkpoint < self._next[number]", "return False", 14),
     Mutant("facts count as told although the brokers did not answer", PUBLISHER,
@@ -157,7 +157,7 @@ MUTANTS = (
            "if session is None or session.is_due(now_ms) or session.suspended_at_ms:", 15),
     Mutant("a gap is stepped over", FOLLOWER,
            "if record.offset != partition.checkpoint:", "if record.offset < partition.checkpoint:", 18),
-    Mutant("a log that got shorter goes unnoticed", FOLLOWER, "if end_offset < told[number]:", "if False:", 18),
+    Mutant("a log that got shorter goes unnoticed", FOLLOWER, "if end_offset < delivered[number]:", "if False:", 18),
     Mutant("a snapshot that is ahead of the log is believed", SNAPSHOT,
            "if checkpoint > end_offset:", "if checkpoint > end_offset + 1_000_000:", 18),
     # ── shortcuts ──
