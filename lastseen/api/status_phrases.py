@@ -17,5 +17,5 @@ _RENAMED = {
 
 
 def phrase_of(status: int) -> str:
-    """The reason phrase of a status (RFC 9110, section 15). Raises `ValueError` for a status that HTTP does not have."""
+    """The reason phrase of a status (RFC 9110, section 15). Raises `ValueError` for one that HTTP does not have."""
     return _RENAMED.get(status) or HTTPStatus(status).phrase

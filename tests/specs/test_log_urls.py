@@ -27,8 +27,9 @@ def test_a_list_of_servers_is_read(servers: str, read: list[str]) -> None:
 @pytest.mark.parametrize(
     "servers",
     [
-        "one,", ",one", "one,,two", "one:x", "one:65536", "one:0", "one:-1", "one:²", "one:9092:9093", ":9092", "[]", "[::1",
-        "::1]", "[one]:9092", "[127.0.0.1]:9092", "[::1]x:9092", "x[::1]:9092", "::1:9092", "on e", "one\ttwo", "one\n", "a／b",
+        "one,", ",one", "one,,two", "one:x", "one:65536", "one:0", "one:-1", "one:²", "one:9092:9093", ":9092",
+        "[]", "[::1", "::1]", "[one]:9092", "[127.0.0.1]:9092", "[::1]x:9092", "x[::1]:9092", "::1:9092",
+        "on e", "one\ttwo", "one\n", "a／b",
     ],
 )  # fmt: skip
 def test_what_is_no_server_is_refused(servers: str) -> None:

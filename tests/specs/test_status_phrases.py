@@ -1,4 +1,4 @@
-"""Phrases of HTTP are those of RFC 9110 by every Python: what is generated from them does not depend on the interpreter."""
+"""HTTP's phrases are those of RFC 9110 by every Python, and so is what is generated from them."""
 
 from __future__ import annotations
 
