@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lastseen.engine.errors import InvalidSetting
-from lastseen.engine.log.kafka.url import place_of
+from lastseen.engine.log.kafka.url import parse_kafka_url
 from lastseen.engine.log.urls import split_url
 
 
@@ -21,7 +21,7 @@ from lastseen.engine.log.urls import split_url
     ],
 )
 def test_a_list_of_servers_is_read(servers: str, read: list[str]) -> None:
-    assert list(place_of(f"kafka://{servers}/topic").servers) == read
+    assert list(parse_kafka_url(f"kafka://{servers}/topic").servers) == read
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_a_list_of_servers_is_read(servers: str, read: list[str]) -> None:
 )  # fmt: skip
 def test_what_is_no_server_is_refused(servers: str) -> None:
     with pytest.raises(InvalidSetting, match="is no host:port"):
-        place_of(f"kafka://good:9092,{servers}/topic")
+        parse_kafka_url(f"kafka://good:9092,{servers}/topic")
 
 
 def test_only_what_stands_before_the_path_is_the_list() -> None:
@@ -45,6 +45,6 @@ def test_only_what_stands_before_the_path_is_the_list() -> None:
 
 def test_the_log_on_loopback_may_have_a_password_without_tls() -> None:
     options = "security_protocol=SASL_PLAINTEXT&sasl_mechanism=PLAIN&username=ana"
-    assert place_of(f"kafka://localhost,[::1]:9094/topic?{options}").sasl_mechanism == "PLAIN"
+    assert parse_kafka_url(f"kafka://localhost,[::1]:9094/topic?{options}").sasl_mechanism == "PLAIN"
     with pytest.raises(InvalidSetting, match="without TLS"):
-        place_of(f"kafka://localhost,[::2]:9094/topic?{options}")
+        parse_kafka_url(f"kafka://localhost,[::2]:9094/topic?{options}")
