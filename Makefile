@@ -41,7 +41,7 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check kafka kafka-cluster kafka-jars browser test test-all test-busy replay-check crash kafka-crash faults simulate mutants fuzz torture soak fuzz-codec bench bench-quick bench-setup docs lock locks-check quick test-pythons fresh clean no-python
+.PHONY: help setup demo check kafka kafka-cluster kafka-jars browser curl test test-all test-busy replay-check crash kafka-crash faults simulate mutants fuzz torture soak fuzz-codec bench bench-quick bench-setup docs lock locks-check quick test-pythons fresh clean no-python
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -95,14 +95,17 @@ kafka-jars: setup ## make ready what the tests run Kafka with: a container engin
 browser: setup ## make ready the browser of the tests
 	$(BIN)/python -m tests.service.browser
 
-test: check kafka-jars browser ## check, then what a change is tested with: real Kafka, browser and SQLite, in 6 minutes
+curl: setup ## make ready curl, which the tests run what the documentation shows with
+	$(BIN)/python -m tests.service.curl_program
+
+test: check kafka-jars browser curl ## check, then what a change is tested with: real Kafka, browser and SQLite, in 6 minutes
 	$(PYTEST) -m "not thorough and not full"
 
-test-all: setup kafka-jars browser faults bench-setup ## all other tests: clusters, networks, chaos, soak, full disks, the harness, a guard of speed
+test-all: setup kafka-jars browser curl faults bench-setup ## all other tests: clusters, networks, chaos, soak, full disks, the harness, a guard of speed
 	$(PYTEST) -m "thorough and not full"
 	$(BENCH_BIN)/python -m benchmarks --quick
 
-test-busy: setup kafka-jars browser ## the tests of make test beside eight busy loops: load must not fail one
+test-busy: setup kafka-jars browser curl ## the tests of make test beside eight busy loops: load must not fail one
 	$(BIN)/python -m tests.busy 8 $(PYTEST) -m "not thorough and not full"
 
 replay-check: setup ## replay the whole recording against the naive model (LASTSEEN_CHAT_FILE=...)

@@ -30,7 +30,7 @@ class BusyLog:
 
 
 def opened_on(sizes: list[int]) -> tuple[int, int, int]:
-    """How often an engine that opens looks for the end, how much it has folded then, and how long the log was before."""
+    """How often an engine that opens looks for the end, what it has folded then, and how long the log was before."""
     clock, chosen = ManualClock(T0), Settings.of(background=False)
     log = MemoryLog(clock)
     with Engine(log, clock, chosen) as writer:
