@@ -1,4 +1,4 @@
-"""`make fresh`: README's first command, the quick tier and the check of the locks on a machine where nothing is installed.
+"""`make fresh`: README's first command, the quick tier and the check of the locks on a machine with nothing installed.
 
 python -m tests.fresh
 

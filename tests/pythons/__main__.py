@@ -2,8 +2,8 @@
 
 python -m tests.pythons var/lock/bin/uv [VERSION ...]
 
-Each gets an environment of its own in var/pythons, from the same lock as `.venv`. The Python that runs this is left out:
-`make test` runs on it. Named versions (`3.13`) are run alone.
+Each gets an environment of its own in var/pythons, from the same lock as `.venv`. The Python that runs this is left
+out: `make test` runs on it. Where versions are named (`3.13`), those alone are run.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ def main(arguments: list[str]) -> int:
         if (any(f"{each.version}.".startswith(f"{name}.") for name in named) if named else each.version != ours)
     ]
     say(
-        f"Pythons here: {', '.join(each.version for each in found)}; running {', '.join(each.version for each in chosen)}"
+        f"Pythons here: {', '.join(each.version for each in found)};"
+        f" running {', '.join(each.version for each in chosen)}"
     )
     if named and not chosen:
         return 1

@@ -13,8 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("specs", "properties", "engine", "contracts", "style", "locks", "cli", "exchange")
 HTTP = (
-    "test_api_sessions.py", "test_api_problems.py", "test_api_stream.py", "test_api_heads.py", "test_api_description.py",
-    "test_client_address.py", "test_guard_callers.py", "test_health.py",
+    "test_api_sessions.py", "test_api_problems.py", "test_api_stream.py", "test_api_heads.py",
+    "test_api_description.py", "test_client_address.py", "test_guard_callers.py", "test_health.py",
 )  # fmt: skip
 """The tests of the service that take least time."""
 LEFT_OUT = ("tests/engine/test_shared_snapshot.py", "tests/contracts/test_kafka_log.py")
@@ -38,7 +38,18 @@ def arguments() -> list[str]:
     """What pytest is called with."""
     places = [f"tests/{folder}" for folder in FOLDERS] + [f"tests/http/{file}" for file in HTTP]
     without = [f"--ignore={path}" for path in LEFT_OUT]
-    return [*without, "-n", str(JOBS), "--dist", "loadfile", "-p", __spec__.name, *places]
+    return [
+        *without,
+        "-m",
+        "not thorough and not full",
+        "-n",
+        str(JOBS),
+        "--dist",
+        "loadfile",
+        "-p",
+        __spec__.name,
+        *places,
+    ]
 
 
 def pytest_configure(config: pytest.Config) -> None:
