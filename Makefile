@@ -1,5 +1,5 @@
-# Needs Python >= 3.11, git and make; everything else is installed in .venv from requirements-dev.lock, and the peers of
-# the benchmarks in .venv-bench from requirements-bench.lock.
+# Needs Python >= 3.11, git and make; what the demo runs is installed in .venv from requirements-demo.lock, what the tests
+# need from requirements-dev.lock, and the peers of the benchmarks in .venv-bench from requirements-bench.lock.
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
