@@ -1,10 +1,11 @@
-# Needs Python >= 3.11, git and make; everything else is installed in .venv from requirements-dev.lock, and the peers of
-# the benchmarks in .venv-bench from requirements-bench.lock.
+# Needs Python >= 3.11, git and make; what the demo runs is installed in .venv from requirements-demo.lock, what the tests
+# need from requirements-dev.lock, and the peers of the benchmarks in .venv-bench from requirements-bench.lock.
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 PYTHONS ?= python3.13 python3.12 python3.11 python3
 BIN := .venv/bin
+DEMO_STAMP := .venv/.installed-for-the-demo
 STAMP := .venv/.installed
 BENCH_BIN := .venv-bench/bin
 BENCH_STAMP := .venv-bench/.installed
@@ -13,9 +14,10 @@ JOBS ?= 3
 PYTEST := $(BIN)/python -m pytest --ignore=tests/style -n $(JOBS) --dist loadfile --no-loadscope-reorder
 CHAT_FILE ?= $(or $(LASTSEEN_CHAT_FILE),../shared/data/ubuntu-irc.jsonl.gz)
 
-PIP_TOOLS := pip-tools==7.6.2
-PIP_COMPILE := var/lock/bin/pip-compile --quiet --no-header --generate-hashes --strip-extras --allow-unsafe \
-	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host $(UPGRADE)
+UV := var/lock/bin/uv
+# One lock for every Python and platform: what differs between them has a marker.
+PIN := $(UV) pip compile --quiet --universal --python-version 3.11 --only-binary :all: --generate-hashes --no-header \
+	--no-emit-index-url --no-emit-find-links $(UPGRADE)
 
 # The first Python that is new enough and can make an environment; says what is missing where there is none.
 define FIND_PYTHON
@@ -39,7 +41,7 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check kafka kafka-cluster kafka-jars browser test test-all test-busy replay-check crash kafka-crash faults simulate mutants fuzz torture soak fuzz-codec bench bench-quick bench-setup docs lock clean no-python
+.PHONY: help setup demo check kafka kafka-cluster kafka-jars browser curl test test-all test-busy replay-check crash kafka-crash faults simulate mutants fuzz torture soak fuzz-codec bench bench-quick bench-setup docs lock locks-check quick test-pythons fresh clean no-python
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -49,9 +51,9 @@ no-python:
 
 setup: $(STAMP) ## create .venv from the hash-pinned lock and install lastseen in it
 
-# Built anew rather than updated, so that nothing stays behind that the lock no longer names; and built anew where its
-# Python has gone, which leaves a dangling link behind.
-$(STAMP): requirements.lock requirements-dev.lock pyproject.toml $(if $(realpath $(BIN)/python),,no-python)
+# Built anew rather than updated, so that nothing stays behind that a lock no longer names; and built anew where its
+# Python has gone, which leaves a dangling link behind. The demo's environment becomes the developer's by what is added.
+$(DEMO_STAMP): requirements-demo.lock pyproject.toml $(if $(realpath $(BIN)/python),,no-python)
 	@$(FIND_PYTHON); \
 	echo "lastseen: making .venv with $$found"; \
 	"$$found" -m venv --clear .venv || { \
@@ -61,11 +63,16 @@ $(STAMP): requirements.lock requirements-dev.lock pyproject.toml $(if $(realpath
 		exit 1; \
 	}
 	@# Wheels only: building a source archive would fetch build tools that no hash pins.
-	$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements-demo.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $(DEMO_STAMP)
+
+$(STAMP): $(DEMO_STAMP) requirements.lock requirements-dev.lock
+	@if [ -e $(STAMP) ]; then rm -rf .venv && $(MAKE) --no-print-directory $(DEMO_STAMP); fi
+	$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements-dev.lock
 	@touch $(STAMP)
 
-demo: setup ## replay the chat recording in the repository; log and snapshot stay in var/demo
+demo: $(DEMO_STAMP) ## replay the chat recording in the repository; log and snapshot stay in var/demo
 	@mkdir -p var/demo
 	$(BIN)/lastseen replay lastseen/replay/data/ubuntu-irc-slice.jsonl.gz --log sqlite:///var/demo/chat.db --fresh
 
@@ -88,14 +95,17 @@ kafka-jars: setup ## make ready what the tests run Kafka with: a container engin
 browser: setup ## make ready the browser of the tests
 	$(BIN)/python -m tests.service.browser
 
-test: check kafka-jars browser ## check, then what a change is tested with: real Kafka, browser and SQLite, in 6 minutes
+curl: setup ## make ready curl, which the tests run what the documentation shows with
+	$(BIN)/python -m tests.service.curl_program
+
+test: check kafka-jars browser curl ## check, then what a change is tested with: real Kafka, browser and SQLite, in 6 minutes
 	$(PYTEST) -m "not thorough and not full"
 
-test-all: setup kafka-jars browser faults bench-setup ## all other tests: clusters, networks, chaos, soak, full disks, the harness, a guard of speed
+test-all: setup kafka-jars browser curl faults bench-setup ## all other tests: clusters, networks, chaos, soak, full disks, the harness, a guard of speed
 	$(PYTEST) -m "thorough and not full"
 	$(BENCH_BIN)/python -m benchmarks --quick
 
-test-busy: setup kafka-jars browser ## the tests of make test beside eight busy loops: load must not fail one
+test-busy: setup kafka-jars browser curl ## the tests of make test beside eight busy loops: load must not fail one
 	$(BIN)/python -m tests.busy 8 $(PYTEST) -m "not thorough and not full"
 
 replay-check: setup ## replay the whole recording against the naive model (LASTSEEN_CHAT_FILE=...)
@@ -156,14 +166,32 @@ bench-quick: bench-setup ## the same on few sessions, in 2 minutes; fails if the
 docs: setup ## regenerate the generated pages
 	$(BIN)/python -m lastseen.docs
 
-lock: ## pin requirements*.in anew (newest versions: make lock UPGRADE=--upgrade)
+# The tool that pins, and that installs for other Pythons; it is in no lock of ours but its own.
+$(UV): requirements-uv.lock $(if $(realpath var/lock/bin/python),,no-python)
 	@$(FIND_PYTHON); "$$found" -m venv --clear var/lock
-	var/lock/bin/python -m pip install --quiet '$(PIP_TOOLS)'
-	$(PIP_COMPILE) requirements.in --output-file requirements.lock
-	$(PIP_COMPILE) requirements-dev.in --output-file requirements-dev.lock
-	$(PIP_COMPILE) requirements-bench.in --output-file requirements-bench.lock
-	$(PIP_COMPILE) benchmarks/unpacked.in --output-file benchmarks/unpacked.lock
+	var/lock/bin/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements-uv.lock
+	@touch $(UV)
+
+lock: $(UV) ## pin requirements*.in anew, for every Python and platform (newest versions: make lock UPGRADE=--upgrade)
+	$(PIN) requirements.in --output-file requirements.lock
+	$(PIN) pyproject.toml --extra client --extra service requirements-demo.in --output-file requirements-demo.lock
+	$(PIN) requirements-dev.in --output-file requirements-dev.lock
+	$(PIN) requirements-bench.in --output-file requirements-bench.lock
+	$(PIN) benchmarks/unpacked.in --output-file benchmarks/unpacked.lock
+	$(PIN) requirements-uv.in --output-file requirements-uv.lock
+
+locks-check: setup $(UV) ## see that every lock holds for every Python, on x86-64 and arm64: all named, all with wheels and hashes
+	$(BIN)/python -m tests.locks $(UV)
+
+quick: setup ## the quick tier: what needs no broker, no browser and no root, in 2 to 3 minutes
+	$(BIN)/python -m tests.pythons.tier
+
+test-pythons: setup $(UV) ## the quick tier on every other Python 3.11 or newer that the machine has
+	$(BIN)/python -m tests.pythons $(UV)
+
+fresh: ## make demo, the quick tier and the check of the locks on a fresh Debian 12, in a root that debootstrap makes
+	@$(FIND_PYTHON); "$$found" -m tests.fresh
 
 clean: ## remove the environment, the caches, and what the demo and the brokers left
-	rm -rf .venv .venv-bench var/demo var/kafka var/lock var/peers build dist *.egg-info .hypothesis .mypy_cache .ruff_cache
+	rm -rf .venv .venv-bench var/demo var/kafka var/lock var/peers var/pythons var/fresh build dist *.egg-info .hypothesis .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

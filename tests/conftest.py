@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 import threading
 from collections.abc import Iterator
+from typing import Any
+from weakref import ref
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -26,16 +29,49 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As it is for whatever a script has put in the background; the programs that tests start and interrupt inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+_connect = sqlite3.connect
+_connections: list[ref[KnownConnection]] = []
+
+
+class KnownConnection(sqlite3.Connection):
+    """A connection that is known to `nothing_runs_on`, with the name of its file."""
+
+    file = ""
+
+    def is_open(self) -> bool:
+        """Whether nothing has closed it."""
+        try:
+            return self.total_changes >= 0
+        except sqlite3.ProgrammingError:
+            return False
+
+
+def known_connect(*arguments: Any, **options: Any) -> sqlite3.Connection:
+    """`sqlite3.connect`, remembered."""
+    connection: sqlite3.Connection = _connect(*arguments, **{"factory": KnownConnection, **options})
+    if isinstance(connection, KnownConnection):
+        connection.file = str(arguments[0] if arguments else options.get("database"))
+        _connections.append(ref(connection))
+    return connection
+
+
+sqlite3.connect = known_connect
+
 
 @pytest.fixture(autouse=True)
 def nothing_runs_on() -> Iterator[None]:
-    """A test ends the threads that it starts: one that runs on would disturb another test, which is then blamed."""
-    before = set(threading.enumerate())
+    """A test ends the threads that it starts and closes what it opens on SQLite, or another test is blamed for it: a
+    thread that runs on would disturb that one, and Python 3.13 warns of an unclosed connection where it is collected.
+    """
+    before, connected_before = set(threading.enumerate()), len(_connections)
     yield
     started = [each for each in threading.enumerate() if each not in before and is_ours(each)]
     for thread in started:
         thread.join(PATIENCE_S)
     assert [thread.name for thread in started if thread.is_alive()] == [], "what the test opened, it must close"
+    made = [connection for known in _connections[connected_before:] if (connection := known()) is not None]
+    left = [connection.file for connection in made if connection.is_open()]
+    assert left == [], "what the test opened on SQLite, it must close"
 
 
 def is_ours(thread: threading.Thread) -> bool:

@@ -1,16 +1,27 @@
-"""Taking a log's URL apart."""
+"""Taking a log's URL apart.
+
+`urlsplit` knows one host, and a URL of Kafka lists several. Newer Pythons refuse brackets that do not begin the whole
+list (`one:9092,[::1]:9094`), so what stands between `kafka://` and the path is taken out before `urlsplit` sees it.
+"""
 
 from __future__ import annotations
 
+import re
 from urllib.parse import SplitResult, urlsplit
 
 from lastseen.engine.errors import InvalidSetting
 
+_kafka = re.compile(r"kafka://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
+
 
 def split_url(url: str) -> SplitResult:
-    """The parts of a URL. Raises `InvalidSetting`, with nothing of the URL in it: there may be a password."""
+    """The parts of a URL. Raises `InvalidSetting`, with nothing of the URL in it: there may be a password.
+
+    `netloc` of a Kafka URL is what it says, unchecked: `kafka.url` reads the list of servers.
+    """
+    found = _kafka.fullmatch(url)
     try:
-        return urlsplit(url)
+        return urlsplit(f"kafka://{found[2]}")._replace(netloc=found[1]) if found else urlsplit(url)
     except ValueError:
         raise InvalidSetting(
             "log URL: what stands for its host is no host; give memory://, sqlite:///path/to/file.db or"

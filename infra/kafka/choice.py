@@ -3,7 +3,7 @@
 1. `LASTSEEN_TEST_KAFKA`, the address of a broker that runs already (`running_elsewhere`);
 2. a container engine, if one answers and its containers can be reached from here;
 3. Java 17 or newer, with the jars that Maven fetches;
-4. both of those installed, where this may be done: by root or passwordless sudo, with apt-get;
+4. both of those installed, where this may be done: with apt-get, by root, or by sudo where the user allows it;
 5. an error which says what to install. Never nothing: a test without a broker fails.
 """
 
@@ -83,8 +83,9 @@ def _java(folder: Path) -> Java | None:
 
 
 def _installed(folder: Path) -> Java | None:
-    """Java and Maven from the system's packages, where installing needs no password."""
-    apt_get = packages.apt_get()
+    """Java and Maven from the system's packages, where they may be installed."""
+    missing = [name for name, found in (("Java", find_java()), ("Maven", shutil.which("mvn"))) if not found]
+    apt_get = packages.apt_get(missing, why="the Kafka broker of the tests")
     if apt_get is None:
         return None
     say("installing Java and Maven with apt-get: there is no container engine, and one of the two is missing")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any, NamedTuple
 
 import msgspec
 
 from lastseen.api.problem_document import TYPES, ProblemDocument
+from lastseen.api.status_phrases import phrase_of
 from lastseen.engine import errors
 
 MEDIA_TYPE = "application/problem+json"
@@ -84,7 +84,7 @@ def problem_of(error: errors.LastseenError) -> Problem:
 
 def document_of(problem: Problem) -> ProblemDocument:
     """The document that describes a problem."""
-    title = HTTPStatus(problem.status).phrase
+    title = phrase_of(problem.status)
     return ProblemDocument(TYPES + problem.slug, title, problem.status, problem.detail, **problem.members)
 
 

@@ -80,10 +80,18 @@ class Maintenance:
         )
 
     def catch_up(self, progress: Progress | None) -> None:
-        """Fold all that the log holds, keeping memory bounded on the way."""
+        """Fold all that the log holds, and what is appended meanwhile while that becomes less; memory stays bounded.
+
+        A log that grows as fast as it is folded has no end to wait for: `follow` folds its last records.
+        """
+        before: int | None = None
         while True:
             ends = self._log.end_offsets()
             total = sum(ends)
+            left = sum(max(0, ends[each.number] - each.checkpoint) for each in self._view.present_partitions())
+            if left == 0 or (before is not None and left > before // 2):
+                return
+            before = left
             for partition in self._view.present_partitions():
                 end = ends[partition.number]
                 while partition.checkpoint < end:
@@ -91,8 +99,6 @@ class Maintenance:
                     self.flush_if_heavy()
                     if progress is not None:
                         progress(sum(other.checkpoint for other in self._view.partitions), total)
-            if ends == self._log.end_offsets():
-                return
 
     def follow(self) -> None:
         """Take up and drop partitions as duties change, and fold what other processes have written."""

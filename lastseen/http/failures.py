@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from lastseen.api.problems import Problem, problem_of
+from lastseen.api.status_phrases import phrase_of
 from lastseen.engine.errors import LastseenError
 from lastseen.http.operation import Handler
 from lastseen.http.responses import of_problem
@@ -66,7 +67,7 @@ def install_problem_handlers(app: FastAPI) -> None:
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             headers = {"Allow": ", ".join(_methods_at(app, request))}
         status = error.status_code
-        slug = _SLUGS.get(status, HTTPStatus(status).phrase.lower().replace(" ", "-"))
+        slug = _SLUGS.get(status, phrase_of(status).lower().replace(" ", "-"))
         return of_problem(Problem(status, slug, _DETAILS.get(status, str(error.detail)), headers=headers))
 
     async def not_valid(_: Request, error: Exception) -> Response:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -19,6 +18,7 @@ from starlette.responses import Response
 from lastseen.api import problems
 from lastseen.api.fields import Key
 from lastseen.api.problem_document import ProblemDocument
+from lastseen.api.status_phrases import phrase_of
 from lastseen.auth.caller import Scope
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -195,7 +195,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
 
 def _problem(status: int) -> dict[str, Any]:
     described: dict[str, Any] = {
-        "description": HTTPStatus(status).phrase,
+        "description": phrase_of(status),
         "content": {problems.MEDIA_TYPE: {"schema": schema_of(ProblemDocument)}},
     }
     if status in (429, 503):

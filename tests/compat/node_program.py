@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
+
+from infra.kafka import packages
 
 OLDEST = 18
 """The first with `fetch`."""
@@ -14,13 +15,8 @@ OLDEST = 18
 def node() -> str:
     """The program. Fails the test, saying what to install, where there is none and none may be installed."""
     found = _new_enough()
-    if found is None and (apt := shutil.which("apt-get")) is not None:
-        sudo = [] if os.geteuid() == 0 else ["sudo", "-n"]
-        for arguments in (["update"], ["install", "-y", "--no-install-recommends", "nodejs"]):
-            subprocess.run(
-                [*sudo, "env", "DEBIAN_FRONTEND=noninteractive", apt, *arguments],
-                stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=300,
-            )  # fmt: skip
+    if found is None:
+        packages.install(["nodejs"], why="the tests of the JavaScript example")
         found = _new_enough()
     assert found is not None, f"Node.js {OLDEST} or newer runs the JavaScript example: apt-get install nodejs"
     return found

@@ -23,6 +23,7 @@ from lastseen.docs.cli_page import commands
 from lastseen.engine.log.kafka.topic import Wanted, create
 from lastseen.engine.log.kafka.url import parse_kafka_url
 from tests.patience import PATIENCE_S
+from tests.service import curl_program
 from tests.service.running import Running
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,7 +102,7 @@ def exec_(code: str, names: dict[str, Any]) -> None:
 def test_a_request_is_answered(line: str, service: str) -> None:
     is_stream = "/stream" in line
     words = [*shlex.split(line.replace(SERVICE, service)), "--fail", "--max-time", "1" if is_stream else "20"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_S)
+    done = subprocess.run([curl_program.choose(), *words[1:]], capture_output=True, text=True, timeout=PATIENCE_S)
     # A stream does not end by itself: curl's 28 says that its time was over.
     assert done.returncode == (28 if is_stream else 0), done.stderr
     assert done.stdout

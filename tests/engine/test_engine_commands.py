@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -339,23 +340,29 @@ def test_rotate_may_give_new_ones(engine: Engine) -> None:
 # ── the loop ──
 
 
-def on_log_between(clock: ManualClock) -> tuple[Engine, LogBetween, Engine]:
+Rivals = tuple[Engine, LogBetween, Engine]
+
+
+@pytest.fixture
+def rivals() -> Iterator[Rivals]:
     """An engine whose appends can be preceded by another engine's, and that other engine."""
+    clock = ManualClock(T0)
     log = MemoryLog(clock)
     between = LogBetween(log)
     chosen = Settings.of(background=False)
-    return Engine(between, clock, chosen), between, Engine(log, clock, chosen)
+    with Engine(between, clock, chosen) as ours, Engine(log, clock, chosen) as other:
+        yield ours, between, other
 
 
-def test_a_command_is_decided_again_when_the_session_changed_meanwhile() -> None:
-    ours, between, other = on_log_between(ManualClock(T0))
+def test_a_command_is_decided_again_when_the_session_changed_meanwhile(rivals: Rivals) -> None:
+    ours, between, other = rivals
     between.before_append = [lambda: other.open(KEY, attributes={"by": "other"})]
     assert ours.open(KEY).attributes == {"by": "other"}
     assert [entry.verdict.label for entry in ours.history(KEY)] == ["applied", "exists"]
 
 
-def test_what_it_decides_again_is_judged_by_the_new_state() -> None:
-    ours, between, other = on_log_between(ManualClock(T0))
+def test_what_it_decides_again_is_judged_by_the_new_state(rivals: Rivals) -> None:
+    ours, between, other = rivals
     ours.open(KEY)
     other.refresh()
     between.before_append = [lambda: other.close(KEY)]
@@ -368,8 +375,8 @@ def test_what_it_decides_again_is_judged_by_the_new_state() -> None:
         ours.touch(KEY)
 
 
-def test_a_touch_follows_a_session_that_was_rotated_meanwhile() -> None:
-    ours, between, other = on_log_between(ManualClock(T0))
+def test_a_touch_follows_a_session_that_was_rotated_meanwhile(rivals: Rivals) -> None:
+    ours, between, other = rivals
     ours.open(KEY)
     other.refresh()
     between.before_append = [lambda: other.rotate(KEY)]
@@ -379,8 +386,8 @@ def test_a_touch_follows_a_session_that_was_rotated_meanwhile() -> None:
     assert [entry.verdict.label for entry in ours.history(KEY)] == ["applied", "applied", "stale_session", "applied"]
 
 
-def test_a_pinned_command_is_not_decided_again() -> None:
-    ours, between, other = on_log_between(ManualClock(T0))
+def test_a_pinned_command_is_not_decided_again(rivals: Rivals) -> None:
+    ours, between, other = rivals
     session = ours.open(KEY)
     other.refresh()
     between.before_append = [lambda: other.touch(KEY)]
@@ -391,8 +398,8 @@ def test_a_pinned_command_is_not_decided_again() -> None:
         ours.touch(KEY, session_id=session.session_id)
 
 
-def test_rotate_carries_over_what_was_written_meanwhile() -> None:
-    ours, between, other = on_log_between(ManualClock(T0))
+def test_rotate_carries_over_what_was_written_meanwhile(rivals: Rivals) -> None:
+    ours, between, other = rivals
     ours.open(KEY, attributes={"n": 1})
     other.refresh()
     between.before_append = [lambda: other.update(KEY, {"n": 2})]
@@ -402,8 +409,8 @@ def test_rotate_carries_over_what_was_written_meanwhile() -> None:
         ours.rotate(KEY, if_version=1)
 
 
-def test_a_session_that_keeps_changing_ends_in_an_error() -> None:
-    ours, between, other = on_log_between(ManualClock(T0))
+def test_a_session_that_keeps_changing_ends_in_an_error(rivals: Rivals) -> None:
+    ours, between, other = rivals
     ours.open(KEY)
 
     def rotate() -> None:
@@ -418,15 +425,15 @@ def test_a_session_that_keeps_changing_ends_in_an_error() -> None:
 
 def test_a_log_with_another_clock_refuses_what_it_cannot_believe() -> None:
     ours, log_clock = ManualClock(T0), ManualClock(T0)
-    engine = Engine(MemoryLog(log_clock), ours, Settings.of(background=False))
-    engine.open(KEY, policy=policy())
-    ours.advance(MIN + 1)
-    with pytest.raises(errors.ClockSkew):
-        engine.touch(KEY)
-    ours.advance(-11 * MIN - 2)
-    with pytest.raises(errors.ClockSkew):
-        engine.touch(KEY)
-    assert engine.get(KEY).version == 1  # type: ignore[union-attr]
+    with Engine(MemoryLog(log_clock), ours, Settings.of(background=False)) as engine:
+        engine.open(KEY, policy=policy())
+        ours.advance(MIN + 1)
+        with pytest.raises(errors.ClockSkew):
+            engine.touch(KEY)
+        ours.advance(-11 * MIN - 2)
+        with pytest.raises(errors.ClockSkew):
+            engine.touch(KEY)
+        assert engine.get(KEY).version == 1  # type: ignore[union-attr]
 
 
 # ── two services ──

@@ -15,7 +15,7 @@ class NoFaketime(Exception):
 
 
 def choose() -> Path:
-    """The library to preload; installed by apt-get where that may be done without asking. Raises `NoFaketime`."""
+    """The library to preload; installed by apt-get where that may be done. Raises `NoFaketime`."""
     found = find()
     if found is None:
         packages.install(["libfaketime"], why="the tests of clocks that are stepped")

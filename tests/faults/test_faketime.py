@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.kafka.packages import ALLOW_SUDO
 from tests.faults import faketime
 
 pytestmark = pytest.mark.thorough
@@ -42,6 +43,7 @@ def test_it_is_installed_where_that_may_be_done(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "true").symlink_to("/bin/true")
     monkeypatch.setattr(faketime, "_FOLDERS", (str(library.parent),))
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv(ALLOW_SUDO, "1")
     assert faketime.choose() == library
     asked = [word for word in called.read_text("ascii").split() if word in ("install", "update")]
     assert asked == ["install", "update", "install"], "lists that are too old are made new, and only then"

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from typing import Any
 
 from served import Served
 
 from lastseen import Engine
+from tests.service import curl_program
 
 
 def curl(*arguments: str) -> str:
     """What curl prints."""
-    command = shutil.which("curl")
-    assert command is not None, "curl is missing: install it, for these tests and for the README's examples"
     done = subprocess.run(
-        [command, "--silent", "--show-error", "--max-time", "20", *arguments],
+        [curl_program.choose(), "--silent", "--show-error", "--max-time", "20", *arguments],
         capture_output=True,
         check=True,
         text=True,
@@ -40,7 +38,7 @@ def test_the_stream(served: Served, engine: Engine) -> None:
     engine.open("telegram:42")
     engine.close("telegram:42", reason="logout")
     command = [
-        "curl",
+        curl_program.choose(),
         "--silent",
         "--no-buffer",
         "--max-time",

@@ -121,12 +121,17 @@ def acknowledged_in(path: Path) -> list[tuple[int, Position]]:
 
 
 class PrematureLog(KafkaLog):
-    """A broken log: it acknowledges an append before the broker has."""
+    """A broken log: it acknowledges an append before the broker has.
 
-    under_way: Future[list[Position]]
+    The one before has to be done: a writer that nothing holds back floods the topic faster than engines can read it.
+    """
+
+    under_way: Future[list[Position]] | None = None
 
     def append(self, messages: Sequence[Message]) -> list[Position]:
         """Say that it is done."""
+        if self.under_way is not None:
+            self.under_way.exception()
         self.under_way = self.append_soon(messages)
         return [Position(message.partition, -1) for message in messages]
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import socket
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
-from infra.kafka import choice, jars
+from infra.kafka import choice, jars, packages
 from infra.kafka.choice import NoKafka, running_elsewhere
 from infra.kafka.docker import Docker, image
 from infra.kafka.jars import DownloadFailed, fetch_jars, jars_are_here
@@ -163,11 +165,41 @@ def test_root_gets_java_and_maven_installed(machine: Machine, monkeypatch: pytes
     ]  # fmt: skip
 
 
-def test_so_does_who_may_become_root_without_a_password(machine: Machine) -> None:
-    sudo = '[ "$1" = -n ] || exit 1; shift; [ "$1" = true ] || exec "$@"'
+def test_so_does_a_user_who_allows_sudo(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(packages.ALLOW_SUDO, "1")
+    sudo = '[ "$1" = -n ] || exit 1; shift; exec "$@"'
     assert isinstance(machine.has(apt_get=INSTALLING, sudo=sudo, java=JAVA_17).choose(), Java)
     asked = (machine.programs / "apt-get.log").read_text(encoding="utf-8").splitlines()
     assert [line.split()[-1] for line in asked] == ["update", "maven"]
+
+
+def test_sudo_is_not_used_unasked(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv(packages.ALLOW_SUDO, raising=False)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))  # no terminal, so nobody's answer
+    with pytest.raises(NoKafka, match="sudo apt-get install"):
+        machine.has(apt_get=INSTALLING, sudo='echo used >>"$0.log"', java=JAVA_17).choose()
+    assert not (machine.programs / "sudo.log").exists()
+    assert "sudo could install Maven with apt-get" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_used"), [("y\n", True), ("YES\n", True), ("\n", False), ("n\n", False), ("", False)]
+)
+def test_a_terminal_is_asked(machine: Machine, monkeypatch: pytest.MonkeyPatch, answer: str, is_used: bool) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.delenv(packages.ALLOW_SUDO, raising=False)
+    monkeypatch.setattr(sys, "stdin", Terminal(answer))
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    machine.has(apt_get="exit 0", sudo="exit 0")
+    assert packages.install(["maven"], why="a test") is is_used
+    assert sys.stderr.getvalue().startswith(  # type: ignore[attr-defined]
+        "lastseen: may sudo install maven with apt-get, for a test? [y/N] "
+    )
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ class NoBrowser(Exception):
 
 
 def choose() -> str:
-    """The program of a browser; installed by apt-get where that may be done without asking. Raises `NoBrowser`."""
+    """The program of a browser; installed by apt-get where that may be done. Raises `NoBrowser`."""
     found = find()
     if found is None:
         packages.install(["chromium"], why="the tests of what a browser does")

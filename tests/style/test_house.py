@@ -249,9 +249,7 @@ def test_the_lock_is_made_from_what_the_project_needs() -> None:
     assert [line for line in lines if not line.startswith("#")] == project["dependencies"] + sorted(extras)
 
 
-@pytest.mark.parametrize(
-    "lock", ["requirements.lock", "requirements-dev.lock", "requirements-bench.lock", "benchmarks/unpacked.lock"]
-)
+@pytest.mark.parametrize("lock", [source.path for source in text_files() if source.path.endswith(".lock")])
 def test_every_pin_has_a_hash(lock: str) -> None:
     entries = re.split(r"\n(?=\S)", "\n" + (ROOT / lock).read_text(encoding="utf-8"))
     pins = [entry for entry in entries if entry.strip() and not entry.lstrip().startswith("#")]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
+import unicodedata
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -18,6 +20,8 @@ DEFAULT_DELIVERY_TIMEOUT_MS = 30_000
 FACTS, STATE = ".facts", ".state"
 """What the names of the topics beside the log's own end in."""
 _topic = re.compile(r"[A-Za-z0-9._-]{1,243}")
+_name = re.compile(r"[^\s\x00-\x1f\x7f/?#@:,\[\]]+")
+_server_form = re.compile(rf"(?P<host>\[(?P<address>[^\]]*)\]|(?P<name>{_name.pattern}))(?::(?P<port>[0-9]{{0,5}}))?")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -80,13 +84,26 @@ def parse_kafka_url(url: str, partitions: int | None = None) -> KafkaUrl:
 
 
 def _server(netloc: str, text: str) -> str:
-    try:
-        host, port = urlsplit(f"//{text}").hostname, urlsplit(f"//{text}").port
-    except ValueError:
-        host, port = None, None
-    if not host:
+    """One of the servers, with its port. Names are in lower case, and an address of IPv6 is in brackets."""
+    found = _server_form.fullmatch(text)
+    port = int(found["port"] or DEFAULT_PORT) if found else 0
+    if found is None or not 0 < port < 65_536 or not _is_host(found["address"], found["name"]):
         raise InvalidSetting(f"log URL kafka://{shown(netloc)[1:-1]}: {shown(text)} is no host:port")
-    return f"[{host}]:{port or DEFAULT_PORT}" if ":" in host else f"{host}:{port or DEFAULT_PORT}"
+    return f"{found['host'].lower()}:{port}"
+
+
+def _is_host(address: str | None, name: str | None) -> bool:
+    if address is None:
+        # A character that stands for one of a URL's own when it is normalised would name another host elsewhere.
+        return name is not None and _name.fullmatch(unicodedata.normalize("NFKC", name)) is not None
+    try:
+        return bool(ipaddress.IPv6Address(address))
+    except ValueError:
+        return False
+
+
+def _host(server: str) -> str:
+    return server.rpartition(":")[0].strip("[]")
 
 
 def _options(name: str, query: str) -> dict[str, object]:
@@ -134,7 +151,7 @@ def _check(name: str, url: KafkaUrl) -> None:
         f"{mechanism} without TLS shows the password or token to the network: use security_protocol=SASL_SSL": (
             mechanism in ("PLAIN", "OAUTHBEARER")
             and not is_tls
-            and not all(urlsplit(f"//{server}").hostname in _LOOPBACK for server in url.servers)
+            and not all(_host(server) in _LOOPBACK for server in url.servers)
         ),
     }
     for fault, is_so in faults.items():

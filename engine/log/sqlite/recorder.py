@@ -70,9 +70,13 @@ class LogConnectionPool(stock.SQLiteConnectionPool):
             cached_statements=CACHED_STATEMENTS,
             timeout=self.lock_timeout or stock.SQLITE3_DEFAULT_LOCK_TIMEOUT,
         )
-        if not self.is_sqlite_memory_mode:
-            write_ahead(raw, self.lock_timeout or stock.SQLITE3_DEFAULT_LOCK_TIMEOUT)
-            raw.execute("PRAGMA synchronous = FULL")
+        try:
+            if not self.is_sqlite_memory_mode:
+                write_ahead(raw, self.lock_timeout or stock.SQLITE3_DEFAULT_LOCK_TIMEOUT)
+                raw.execute("PRAGMA synchronous = FULL")
+        except BaseException:
+            raw.close()
+            raise
         raw.row_factory = sqlite3.Row
         return LogConnection(raw, max_age=self.max_age)
 

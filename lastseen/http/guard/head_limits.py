@@ -6,12 +6,12 @@ The guard's own check comes too late for that, since the application is asked wh
 from __future__ import annotations
 
 import asyncio
-from http import HTTPStatus
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from lastseen.api.problems import MEDIA_TYPE, Problem, document
+from lastseen.api.status_phrases import phrase_of
 from lastseen.http.guard.limits import Limits
 
 
@@ -99,6 +99,6 @@ class _BoundedProtocol(HttpToolsProtocol):
             body = document(problem)
             self.transport.write(
                 b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
-                % (status, HTTPStatus(status).phrase.encode(), MEDIA_TYPE.encode(), len(body), body)
+                % (status, phrase_of(status).encode(), MEDIA_TYPE.encode(), len(body), body)
             )
         self.transport.close()
