@@ -1,4 +1,4 @@
-"""What every log checks of a batch before it takes any of it, so that a bad message harms nobody but its sender."""
+"""What every log checks of a batch before it takes any of it, so that a bad message affects its sender only."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Log(Protocol):
         """Append all messages; returns when they are durable, with their positions in the same order.
 
         Messages of one call to one partition stand in the log in their order. Raises `LogUnavailable` if nothing was
-        written, `OutcomeUnknown` if that cannot be told, `EngineClosed` after `close`.
+        written, `OutcomeUnknown` if that is not known, `EngineClosed` after `close`.
         """
         ...
 
@@ -80,5 +80,5 @@ class Log(Protocol):
         ...
 
     def close(self) -> None:
-        """Finish what is under way and let go of everything. May be called again."""
+        """Finish appends in progress and free all resources. May be called again."""
         ...

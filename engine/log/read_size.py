@@ -1,4 +1,4 @@
-"""How much one read gives: records are bounded in number by whoever asks, and in bytes here, as memory is."""
+"""How much one read gives: the caller bounds the number of records, and this their bytes, as memory is."""
 
 from __future__ import annotations
 

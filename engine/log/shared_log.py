@@ -22,18 +22,19 @@ class Duties(Protocol):
         ...
 
     def owner_of(self, partition: int) -> str | None:
-        """The address that the owner of a partition gave when it joined; `None` if there is none, or nobody owns it.
+        """The address that the owner of a partition gave when it joined; `None` if there is none, or the partition has
+        no owner.
 
         Raises `LogUnavailable`.
         """
         ...
 
     def known_owner(self, partition: int) -> str | None:
-        """The same as it was known last. Asks nobody; where it is not known, somebody is set to ask."""
+        """The last known address, without a request; where none is known, a thread is set to ask."""
         ...
 
     def close(self) -> None:
-        """Give up what is owned, so that others take it over at once. May be called again."""
+        """Release all partitions, so that others take them over at once. May be called again."""
         ...
 
 
@@ -67,15 +68,15 @@ class FactPublisher(Protocol):
         ...
 
     def mark_foreign(self, partition: int) -> None:
-        """Take all states that are there for somebody else's. Raises `LogError`."""
+        """Treat all states in the topic as another owner's. Raises `LogError`."""
         ...
 
     def written_by_others(self, partition: int) -> Iterator[Sequence[OutboundRecord]]:
-        """What somebody else has written to the states since this was asked last, page by page. Raises `LogError`."""
+        """The states that other owners have written since the last call, page by page. Raises `LogError`."""
         ...
 
     def close(self) -> None:
-        """Let go of everything. May be called again."""
+        """Close the clients. May be called again."""
         ...
 
 
@@ -91,7 +92,7 @@ class SharedLog(Log, Protocol):
         ...
 
     def await_growth(self, ends: Sequence[int], timeout_s: float) -> list[int]:
-        """Wait until some partition's end is not the one in `ends`, as far as known here; the ends. Asks nobody.
+        """Wait until some partition's end is not the one in `ends`, as far as known here; the ends. Sends no request.
 
         Raises the log's errors.
         """

@@ -133,10 +133,10 @@ MUTANTS = (
            "self._outbox.restore(partition.number, stored.outbox_floor, [])", 14),
     Mutant("a new owner begins after the last fact", PUBLISHER,
            "return published_fact_id(last).offset", "return published_fact_id(last).offset + 1", 14),
-    Mutant("overwritten states are not mended", PUBLISHER, "        self._repair_states(number)\n", "", 14),
+    Mutant("overwritten states are not repaired", PUBLISHER, "        self._repair_states(number)\n", "", 14),
     Mutant("an owner that is behind writes old states over newer ones", PUBLISHER,
            "return self._view.partitions[number].checkpoint < self._next[number]", "return False", 14),
-    Mutant("facts count as told although the brokers did not answer", PUBLISHER,
+    Mutant("facts count as published although the brokers did not answer", PUBLISHER,
            "                    self._next.pop(number, None)\n                    raise",
            "                    self._next[number] = self._view.partitions[number].checkpoint\n"
            "                    raise", 14),

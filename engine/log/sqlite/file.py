@@ -35,7 +35,7 @@ def log_error(path: str, error: sqlite3.Error | UnicodeDecodeError | OSError) ->
     if code == sqlite3.SQLITE_FULL:
         return LogUnavailable(f"log {path} cannot grow, the disk is full: free some space and try again ({error})")
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
-        return LogUnavailable(f"log {path} cannot be written: mend its permissions and its folder's ({error})")
+        return LogUnavailable(f"log {path} cannot be written: correct its permissions and its folder's ({error})")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or isinstance(error, UnicodeDecodeError):
         return LogCorrupt(f"log {path} is damaged ({error}): stop all writers and restore it from a copy")
     return LogUnavailable(f"log {path} cannot be used: {error}; see that the disk works and that its folder is there")
@@ -69,8 +69,8 @@ def check_is_log(path: Path) -> None:
         if not header.strip(b"\0") and path.with_name(f"{path.name}-journal").exists():
             return  # the power went while it was made, before it said anything: SQLite takes back what it began
         raise LogCorrupt(f"{path} is not a log of lastseen (it is no SQLite database): give another path")
-    # A connection that only reads leaves side files behind where the database is in WAL mode. While nobody has it open
-    # there is no such file, and nothing that could change under an immutable one.
+    # A connection that only reads leaves side files behind where the database is in WAL mode. While no process has it
+    # open there is no such file, and nothing that could change under an immutable one.
     how = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "mode=ro&immutable=1"
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)) as connection:

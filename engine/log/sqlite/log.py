@@ -2,10 +2,9 @@
 
 Theory of operation. Callers hand their messages to a writer thread, which commits everything that waits in one
 transaction (group commit): the more callers, the more messages share a disk flush. A caller that finds nothing under
-way commits its own, which saves two switches between threads. Offsets and log times are given
-inside the transaction, under SQLite's write lock, so they are without gap and never go back, whoever else writes to the
-file. What this process has appended is kept for a while for its own reader, which asks for it at once.
-"""
+way commits its own, which saves two switches between threads. Offsets and log times are given inside the transaction,
+under SQLite's write lock, so they are without gap and never go back, whichever process writes to the file. What this
+process has appended is kept for a while for its own reader, which asks for it at once."""
 
 from __future__ import annotations
 
@@ -32,7 +31,7 @@ MAX_BATCH_MESSAGES = 5_000
 MAX_BATCH_BYTES = 8 * 1024 * 1024
 """What one transaction holds at most."""
 POLL_S = 0.01
-"""How often a waiter looks for other processes' commits: SQLite tells nobody of them."""
+"""How often a waiter looks for other processes' commits: SQLite does not announce them."""
 _tuple = tuple.__new__
 """Makes a named tuple in half the time that its class takes."""
 
@@ -68,7 +67,7 @@ class SqliteLog:
         self._seen_by_writer: int | None = None
         self._queue: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._mutex = threading.Lock()
-        """Guards what the gate is about. Taken by itself where nobody has to wait, which costs a third."""
+        """Guards what the gate is about. Taken by itself where no caller has to wait, which costs a third."""
         self._gate = threading.Condition(self._mutex)
         self._at_gate = 0
         self._waiting_bytes = 0
@@ -114,7 +113,7 @@ class SqliteLog:
             return []
         request = Request(messages, checked_size(messages, self.partitions), None)
         if self._submit(request, may_wait=True, may_commit=True):
-            # Nobody else is at it: going to the writer thread and back would cost more than it saves.
+            # No other append is in progress: going to the writer thread and back would cost more than it saves.
             self._serve([request])
         return request.result()
 
@@ -181,7 +180,7 @@ class SqliteLog:
             self._serve(batch)
 
     def _serve(self, batch: Sequence[Request]) -> None:
-        """Commit a batch, and tell whoever waits for it what came of it."""
+        """Commit a batch, and give its callers the outcome."""
         failure: LogError | None = OutcomeUnknown(
             f"log {self.path}: the append was interrupted, and may or may not be in the log. Read before you try again"
         )
@@ -211,7 +210,7 @@ class SqliteLog:
         with self._datastore.writing:
             try:
                 connection = self._datastore.writer().raw
-                if connection.in_transaction:  # whoever was interrupted here left it open
+                if connection.in_transaction:  # an interrupted caller left it open
                     self._forget()
                     connection.execute("ROLLBACK")
                 connection.execute("BEGIN IMMEDIATE")
@@ -237,7 +236,7 @@ class SqliteLog:
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             # A transaction that is still open can be taken back, and then nothing has happened; one that found the disk
-            # full SQLite has taken back already. After an error of the disk nobody can tell what is on it: the
+            # full SQLite has taken back already. After an error of the disk it is not known what is on it: the
             # connection goes, and the next one reads what there is.
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             if code == sqlite3.SQLITE_FULL or (code != sqlite3.SQLITE_IOERR and connection.in_transaction):
@@ -332,7 +331,7 @@ class SqliteLog:
                 raise log_error(self.path, error) from error
 
     def close(self) -> None:
-        """Write what waits, and let go of the file (`port.Log`). In a forked child, only the parent may."""
+        """Write what waits, and close the file (`port.Log`). In a forked child, only the parent may."""
         if os.getpid() != self._pid:
             return
         with self._gate:
@@ -356,7 +355,7 @@ class SqliteLog:
             raise EngineClosed(f"log {self.path} is closed: open it again")
 
     def _check_process(self) -> None:
-        """Asked before any lock is taken: in a forked child, whoever held it is gone."""
+        """Asked before any lock is taken: in a forked child, the thread that held it is gone."""
         if os.getpid() != self._pid:
             raise LogError(f"log {self.path} was opened before this process was forked: open it again in the child")
 

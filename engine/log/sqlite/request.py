@@ -1,4 +1,4 @@
-"""Messages on their way into a SQLite log, and what is told to whoever waits for them."""
+"""Messages on their way into a SQLite log, and the outcome for the callers that wait for them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Request:
         self._latch.acquire()
 
     def finish(self) -> None:
-        """Tell whoever waits."""
+        """Wake the caller that waits."""
         self._latch.release()
         if self._done is not None:
             self._done(self)
@@ -39,7 +39,7 @@ class Request:
 
 
 def resolve(future: Future[list[Position]], request: Request) -> None:
-    """Give a future what came of a request."""
+    """Give a future the outcome of a request."""
     if request.error is not None:
         future.set_exception(request.error)
     else:
