@@ -56,7 +56,7 @@ def watch(cluster: Cluster) -> None:
     while True:
         for node in cluster.nodes:
             if node.pid is None:
-                raise BrokerFailed(f"node {node.node_id} at {node.address} ended by itself:\n{node.last_words()}")
+                raise BrokerFailed(f"node {node.node_id} at {node.address} ended by itself:\n{node.last_output()}")
         never.wait(_LOOK_EVERY_S)
 
 

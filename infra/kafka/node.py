@@ -113,7 +113,7 @@ class Node:
         if self.pid:
             raise ValueError(f"node {self.node_id} at {self.address} is running")
         folder = self.launcher.location(self).folder
-        self._furnish()
+        self._write_files()
         if not (self.folder / RECORDS / "meta.properties").exists():  # Formatting writes this file last.
             arguments = ["format", f"--cluster-id={self.cluster}", "--config", f"{folder}/server.properties"]
             arguments += self.access.format_arguments() if self.access else []
@@ -121,7 +121,7 @@ class Node:
         command = self.launcher.command(self, "kafka.Kafka", f"{folder}/server.properties")
         self._process = Guarded(command, self.output, orphaned=self.launcher.removal(self))
 
-    def _furnish(self) -> None:
+    def _write_files(self) -> None:
         (self.folder / RECORDS).mkdir(parents=True, exist_ok=True)
         shutil.copyfile(_LOG_SETTINGS, self.folder / _LOG_SETTINGS.name)
         if self.access and self.access.certificate:
@@ -133,7 +133,7 @@ class Node:
         with self.output.open("ab") as sink:
             done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, check=False)
         if done.returncode:
-            raise BrokerFailed(f"node {self.node_id} could not format its storage:\n{self.last_words()}")
+            raise BrokerFailed(f"node {self.node_id} could not format its storage:\n{self.last_output()}")
 
     def wait_until_ready(self, cluster_size: int = 1, within_s: float = READY_WITHIN_S) -> None:
         """Wait until the node answers and knows of so many brokers, itself among them."""
@@ -144,10 +144,10 @@ class Node:
                 if len(known) >= cluster_size and self.node_id in {each.node_id for each in known}:
                     return
             if not self.pid:
-                raise BrokerFailed(f"node {self.node_id} at {self.address} ended by itself:\n{self.last_words()}")
+                raise BrokerFailed(f"node {self.node_id} at {self.address} ended by itself:\n{self.last_output()}")
             if time.monotonic() > deadline_s:
                 raise BrokerFailed(
-                    f"node {self.node_id} at {self.address} was not ready in {within_s:.0f} s:\n{self.last_words()}"
+                    f"node {self.node_id} at {self.address} was not ready in {within_s:.0f} s:\n{self.last_output()}"
                 )
             time.sleep(_ASK_EVERY_S)
 
@@ -170,7 +170,7 @@ class Node:
         except subprocess.TimeoutExpired:
             self.kill()
             raise BrokerFailed(
-                f"node {self.node_id} had not ended {within_s:.0f} s after SIGTERM; killed:\n{self.last_words()}"
+                f"node {self.node_id} had not ended {within_s:.0f} s after SIGTERM; killed:\n{self.last_output()}"
             ) from None
         self._process = None
         self._remove()
@@ -190,7 +190,7 @@ class Node:
         if removal:
             subprocess.run(removal, stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
-    def last_words(self, lines: int = 20) -> str:
+    def last_output(self, lines: int = 20) -> str:
         """The end of what the broker has written on its output."""
         with contextlib.suppress(FileNotFoundError):
             return "\n".join(self.output.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])

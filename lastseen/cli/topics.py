@@ -56,10 +56,10 @@ def create(
     Log times are the broker's, nothing is compacted or deleted unless you say so, and with 3 replicas a record counts
     when 2 have it. A topic that is there and fits is left as it is; one that does not is refused.
     """
-    from lastseen.engine.log.kafka.topic import Wanted
+    from lastseen.engine.log.kafka.topic import NewTopics
     from lastseen.engine.log.kafka.topic import create as create_topics
 
-    wanted = Wanted(
+    wanted = NewTopics(
         partitions, replication, _retention_ms("--retention", retention),
         _retention_ms("--facts-retention", facts_retention), max_message_bytes,
     )  # fmt: skip

@@ -9,7 +9,7 @@ from lastseen.doctor.findings import Finding, error, ok, warning
 from lastseen.engine.errors import LogUnavailable
 from lastseen.engine.log.kafka.client import absent, open_admin
 from lastseen.engine.log.kafka.lookup import Lookup
-from lastseen.engine.log.kafka.topic import check, unfit
+from lastseen.engine.log.kafka.topic import check, unfit_reasons
 from lastseen.engine.log.kafka.url import KafkaUrl
 from lastseen.engine.log.port import Record
 
@@ -42,7 +42,7 @@ def opened_topic(kafka_url: KafkaUrl) -> Iterator[tuple[KafkaTopicLog, list[Find
     try:
         seen = KafkaTopicLog(log.identity, lookup)
         says = f"{kafka_url} answers, and holds {sum(seen.ends):,} records in {log.partitions} partitions"
-        fatal = {f"{log.name}: {each}" for each in unfit(log)}
+        fatal = {f"{log.name}: {each}" for each in unfit_reasons(log)}
         findings = [ok("log", says)]
         for each in found:
             how, step = (

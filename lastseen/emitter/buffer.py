@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from lastseen.emitter.lanes import EVENT_OVERHEAD_BYTES, Entry
 from lastseen.engine.errors import EmitterFull, EngineClosed, LogError, NotDelivered
 
-MAX_TAKEN_AT_ONCE = 1_000
+MAX_ADDED_AT_ONCE = 1_000
 _FAILURES = ("failed", "unknown")
 _tuple = tuple.__new__
 
@@ -30,7 +30,7 @@ class Buffer(ABC):
         self._lock = threading.RLock()
         self._work, self._room = threading.Condition(self._lock), threading.Condition(self._lock)
         """The thread that sends waits for the one, callers for the other."""
-        self._callers = 0
+        self._waiting_callers = 0
         """Those who wait."""
         self._incoming: list[Entry] = []
         self._waiting_bytes = 0
@@ -38,7 +38,7 @@ class Buffer(ABC):
         self._unsettled = Counter[int]()
         """How many of each epoch."""
         self._counts = Counter[str]()
-        self._told = Counter[str]()
+        self._reported = Counter[str]()
         """The failures that a flush has told of."""
         self._first_error: Exception | None = None
         """Of those that none has told of."""
@@ -54,16 +54,16 @@ class Buffer(ABC):
 
     # ── taking in ──
 
-    def take_in(self, events: Sequence[tuple[str, bytes]]) -> None:
+    def add(self, events: Sequence[tuple[str, bytes]]) -> None:
         """Take in events, keys and bytes. Raises `EmitterFull`, and `EngineClosed`."""
         now_s = time.monotonic()
-        if len(events) <= MAX_TAKEN_AT_ONCE or not self._wait_timeout_s:
-            self._take_in(events, now_s, 0)
+        if len(events) <= MAX_ADDED_AT_ONCE or not self._wait_timeout_s:
+            self._add(events, now_s, 0)
             return
-        for start in range(0, len(events), MAX_TAKEN_AT_ONCE):
-            self._take_in(events[start : start + MAX_TAKEN_AT_ONCE], now_s, start)
+        for start in range(0, len(events), MAX_ADDED_AT_ONCE):
+            self._add(events[start : start + MAX_ADDED_AT_ONCE], now_s, start)
 
-    def take_in_one(self, key: str, value: bytes) -> None:
+    def add_one(self, key: str, value: bytes) -> None:
         """The same for one event, at half the cost."""
         size = EVENT_OVERHEAD_BYTES + len(value) + (len(key) if key.isascii() else len(key.encode()))
         now_s = time.monotonic()
@@ -78,7 +78,7 @@ class Buffer(ABC):
             if self._is_idle or self._thread is None:
                 self._wake()
 
-    def _take_in(self, events: Sequence[tuple[str, bytes]], now_s: float, taken: int) -> None:
+    def _add(self, events: Sequence[tuple[str, bytes]], now_s: float, taken: int) -> None:
         sizes = [
             EVENT_OVERHEAD_BYTES + len(value) + (len(key) if key.isascii() else len(key.encode()))
             for key, value in events
@@ -113,9 +113,9 @@ class Buffer(ABC):
                 )
                 error.taken = taken
                 raise error
-            self._callers += 1
+            self._waiting_callers += 1
             self._room.wait(left_s)
-            self._callers -= 1
+            self._waiting_callers -= 1
             self._check_open()
 
     def _check_open(self) -> None:
@@ -134,7 +134,7 @@ class Buffer(ABC):
             self._waiting_bytes -= size
             self._counts[kind] += len(entries)
             self._unsettled -= epochs  # which forgets those of which none is left
-            if self._callers:
+            if self._waiting_callers:
                 self._room.notify_all()
 
     # ── telling ──
@@ -144,12 +144,12 @@ class Buffer(ABC):
         with self._lock:
             self._check_caller()
             self._check_open()
-            told, mark = self._told, self._epoch
+            reported, mark = self._reported, self._epoch
             self._epoch += 1
-            self._callers += 1
+            self._waiting_callers += 1
             self._room.wait_for(lambda: not self._unsettled_until(mark), timeout_s)
-            self._callers -= 1
-            self._tell(told, self._unsettled_until(mark))
+            self._waiting_callers -= 1
+            self._raise_undelivered(reported, self._unsettled_until(mark))
 
     def _check_caller(self) -> None:
         if threading.current_thread() is self._thread:
@@ -158,9 +158,9 @@ class Buffer(ABC):
     def _unsettled_until(self, mark: int) -> int:
         return sum(count for epoch, count in self._unsettled.items() if epoch <= mark)
 
-    def _tell(self, told: Counter[str], waiting: int) -> None:
-        """Raise what there is to say of failures that were not `told`, and of what waits. With the lock held."""
-        failed, unknown = (self._counts[kind] - told[kind] for kind in _FAILURES)
+    def _raise_undelivered(self, reported: Counter[str], waiting: int) -> None:
+        """Raise what there is to say of failures that were not `reported`, and of what waits. With the lock held."""
+        failed, unknown = (self._counts[kind] - reported[kind] for kind in _FAILURES)
         if not (failed or unknown or waiting):
             return
         says = [f"{failed} are not in the log"] * bool(failed)
@@ -173,7 +173,7 @@ class Buffer(ABC):
         error.failed, error.unknown, error.waiting = failed, unknown, waiting
         if not waiting:
             # A flush that ran out of time tells, and the next one tells again.
-            self._told = Counter({kind: self._counts[kind] for kind in _FAILURES})
+            self._reported = Counter({kind: self._counts[kind] for kind in _FAILURES})
             self._first_error = None
         raise error from cause
 

@@ -47,7 +47,7 @@ LOOK_EVERY_S = 0.25
 FIRST_RETRY_S, LAST_RETRY_S = 0.1, 2.0
 MAX_UNDER_WAY = 64
 """Batches that the log has at once: together they are less than it takes in."""
-HOPELESS = (EngineClosed, InvalidInput, LogCorrupt, LogMismatch, LogTooNew, UnsupportedLibrary)
+PERMANENT = (EngineClosed, InvalidInput, LogCorrupt, LogMismatch, LogTooNew, UnsupportedLibrary)
 """After these, trying again does not help."""
 OnFailure = Callable[[SessionEvent, Exception], None]
 _logger = logging.getLogger("lastseen")
@@ -73,9 +73,9 @@ class Delivery(Buffer):
         # All else is the thread's own.
         self.log: Log | None = None
         self._open_at_s, self._open_failures = 0.0, 0
-        self._unsorted: deque[Entry] = deque()
+        self._unassigned: deque[Entry] = deque()
         self._lanes: Lanes | None = None
-        self._listed: deque[Lane] = deque()
+        self._ready: deque[Lane] = deque()
         """Lanes whose turn it is, if they have anything."""
         self._retrying: list[Lane] = []
         self._under_way: dict[Lane, Batch] = {}
@@ -100,15 +100,15 @@ class Delivery(Buffer):
             while True:
                 self._await_work()
                 while self._answers:
-                    self._hear(*self._answers.popleft())
+                    self._handle_answer(*self._answers.popleft())
                 if self._is_ending:
                     self._abandon(EngineClosed("the emitter was shut down before the event was sent"), closes_log=True)
                     return
-                if _has_program_ended() and self._leaves():
+                if _has_program_ended() and self._may_exit():
                     return
                 now_s = time.monotonic()
                 if self._is_busy and self._has_log(now_s):
-                    self._sort_in()
+                    self._assign_lanes()
                     self._send(now_s)
         except BaseException as error:  # a fault of ours: whoever waits must hear of it
             _logger.exception("the emitter's thread has failed, and its events are lost")
@@ -129,7 +129,7 @@ class Delivery(Buffer):
                 self._is_idle = False
             if not self._is_paused:
                 self._is_busy = True
-                self._unsorted.extend(self._incoming)
+                self._unassigned.extend(self._incoming)
                 self._incoming = []
 
     def _next_try_s(self) -> float:
@@ -137,12 +137,12 @@ class Delivery(Buffer):
         if self._is_paused:
             return math.inf
         if self.log is None:
-            return self._open_at_s if self._unsorted or self._listed or self._retrying else math.inf
-        if self._listed and len(self._under_way) < MAX_UNDER_WAY:
+            return self._open_at_s if self._unassigned or self._ready or self._retrying else math.inf
+        if self._ready and len(self._under_way) < MAX_UNDER_WAY:
             return 0.0
         return min((lane.retry_at_s for lane in self._retrying), default=math.inf)
 
-    def _leaves(self) -> bool:
+    def _may_exit(self) -> bool:
         """Whether the thread ends, now that the program has: all is sent, or there is no more time."""
         with self._lock:
             if self._is_paused:
@@ -184,8 +184,8 @@ class Delivery(Buffer):
         except Exception as error:
             self._open_failures += 1
             self._open_at_s = time.monotonic() + retry_delay_s(self._open_failures)
-            is_hopeless = isinstance(error, HOPELESS)
-            self._give_up_unsent(math.inf if is_hopeless else now_s - self._give_up_after_s, error)
+            is_permanent = isinstance(error, PERMANENT)
+            self._give_up_unsent(math.inf if is_permanent else now_s - self._give_up_after_s, error)
             return False
         self.log, self._open_failures = log, 0
         return True
@@ -193,45 +193,45 @@ class Delivery(Buffer):
     def _give_up_unsent(self, than_s: float, error: Exception) -> None:
         """Give up what was taken in before that, while there is no log, and so nothing under way."""
         dropped = []
-        while self._unsorted and self._unsorted[0].taken_s <= than_s:
-            dropped.append(self._unsorted.popleft())
+        while self._unassigned and self._unassigned[0].added_s <= than_s:
+            dropped.append(self._unassigned.popleft())
         self._fail(dropped, error, is_doubtful=False)
-        for lane in (*self._listed, *self._retrying):
+        for lane in (*self._ready, *self._retrying):
             self._give_up_old(lane, than_s, error)
 
-    def _sort_in(self) -> None:
+    def _assign_lanes(self) -> None:
         assert self.log is not None, "asked only where there is one"
         if self._lanes is None:
             self._lanes = Lanes(self.log.partitions)
         lane_of = self._lanes.of
-        for entry in self._unsorted:
+        for entry in self._unassigned:
             lane = lane_of(entry.key)
             lane.entries.append(entry)
-            if not lane.is_listed:
-                lane.is_listed = True
-                self._listed.append(lane)
-        self._unsorted.clear()
+            if not lane.is_ready:
+                lane.is_ready = True
+                self._ready.append(lane)
+        self._unassigned.clear()
 
     def _send(self, now_s: float) -> None:
         assert self.log is not None, "asked only where there is one"
         if self._retrying:
-            self._listed.extend(lane for lane in self._retrying if lane.retry_at_s <= now_s)
+            self._ready.extend(lane for lane in self._retrying if lane.retry_at_s <= now_s)
             self._retrying = [lane for lane in self._retrying if lane.retry_at_s > now_s]
-        while self._listed and len(self._under_way) < MAX_UNDER_WAY:
-            lane = self._listed.popleft()
+        while self._ready and len(self._under_way) < MAX_UNDER_WAY:
+            lane = self._ready.popleft()
             self._give_up_old(lane, now_s - self._give_up_after_s, None)
             batch = lane.next_batch()
             if batch is None:
-                lane.is_listed = False
+                lane.is_ready = False
                 continue
             batch.attempts += 1
             self._under_way[lane] = batch
             try:
                 future = self.log.append_soon(batch.messages)
             except Exception as error:
-                self._has_failed(lane, error, is_doubtful=not isinstance(error, LastseenError))
+                self._handle_failure(lane, error, is_doubtful=not isinstance(error, LastseenError))
             else:
-                future.add_done_callback(partial(self._answer, lane))
+                future.add_done_callback(partial(self._queue_answer, lane))
 
     def _give_up_old(self, lane: Lane, than_s: float, error: Exception | None) -> None:
         batch = lane.batch
@@ -242,27 +242,27 @@ class Delivery(Buffer):
 
     # ── what came of it ──
 
-    def _answer(self, lane: Lane, future: Future[Any]) -> None:
+    def _queue_answer(self, lane: Lane, future: Future[Any]) -> None:
         """On a thread of the log's."""
         self._answers.append((lane, future))
         with self._lock:
             if self._is_idle:
                 self._work.notify()
 
-    def _hear(self, lane: Lane, future: Future[Any]) -> None:
+    def _handle_answer(self, lane: Lane, future: Future[Any]) -> None:
         error = future.exception()
         if error is None:
             batch = self._under_way.pop(lane, None)
             if batch is not None:
                 lane.batch = None
                 self._counts["batches"] += 1
-                self._listed.append(lane)
+                self._ready.append(lane)
                 self._settle(batch.entries, "acknowledged")
         else:
             is_known = isinstance(error, LogUnavailable | InvalidInput)
-            self._has_failed(lane, error if isinstance(error, Exception) else LogError(repr(error)), not is_known)
+            self._handle_failure(lane, error if isinstance(error, Exception) else LogError(repr(error)), not is_known)
 
-    def _has_failed(self, lane: Lane, error: Exception, is_doubtful: bool) -> None:
+    def _handle_failure(self, lane: Lane, error: Exception, is_doubtful: bool) -> None:
         batch = self._under_way.pop(lane, None)
         if batch is None:
             return  # given up long ago
@@ -270,10 +270,10 @@ class Delivery(Buffer):
         batch.is_doubtful |= is_doubtful
         if isinstance(error, InvalidInput) and len(batch.entries) > 1:
             lane.halve()
-            self._listed.appendleft(lane)
-        elif isinstance(error, HOPELESS) or self._is_ending:
+            self._ready.appendleft(lane)
+        elif isinstance(error, PERMANENT) or self._is_ending:
             lane.batch = None
-            self._listed.append(lane)
+            self._ready.append(lane)
             self._fail(batch.entries, error, batch.is_doubtful)
         else:
             self._counts["retries"] += 1
@@ -301,11 +301,11 @@ class Delivery(Buffer):
             if self._is_closed:
                 return
             self._is_closed = True
-            told = self._told
+            reported = self._reported
             self._room.notify_all()
-            self._callers += 1
+            self._waiting_callers += 1
             self._room.wait_for(lambda: not self._unsettled, timeout_s)
-            self._callers -= 1
+            self._waiting_callers -= 1
             self._is_ending = True
             thread, log = self._thread, self.log
             self._work.notify()
@@ -314,15 +314,15 @@ class Delivery(Buffer):
         elif log is not None:
             log.close()
         with self._lock:
-            self._tell(told, 0)
+            self._raise_undelivered(reported, 0)
 
     def _abandon(self, error: Exception, *, closes_log: bool) -> None:
         """Give up all that is not under way; what is under way too, unless the log, closing, says what came of it."""
         with self._lock:
-            self._unsorted.extend(self._incoming)
+            self._unassigned.extend(self._incoming)
             self._incoming = []
-        self._fail(list(self._unsorted), error, is_doubtful=False)
-        self._unsorted.clear()
+        self._fail(list(self._unassigned), error, is_doubtful=False)
+        self._unassigned.clear()
         lanes = [lane for each in (self._lanes.all if self._lanes else ()) for lane in each]
         for lane in lanes:
             if lane not in self._under_way:
@@ -331,13 +331,13 @@ class Delivery(Buffer):
         if closes_log and self.log is not None:
             self.log.close()
             while self._answers:
-                self._hear(*self._answers.popleft())
+                self._handle_answer(*self._answers.popleft())
         for lane, batch in list(self._under_way.items()):
             del self._under_way[lane]
             lane.batch = None
             self._fail(batch.entries, OutcomeUnknown("the log did not say what came of the event"), is_doubtful=True)
         self._lanes = None
-        self._listed.clear()
+        self._ready.clear()
         self._retrying.clear()
 
     # ── around a fork ──

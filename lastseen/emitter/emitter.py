@@ -150,7 +150,7 @@ class Emitter:
             check_key(key)
             now_ms = self._clock.now_ms()
             value = plain_touch.written(new_event_id(now_ms), self._source, key, iso_from_ms(now_ms), session_id)
-            self._delivery.take_in_one(key, value)
+            self._delivery.add_one(key, value)
             return
         self._report(
             events.Touched, key,
@@ -180,7 +180,7 @@ class Emitter:
             raise InvalidEvent("touch_many: give pairs of a session's key and its id") from None
         now_ms, source = self._clock.now_ms(), self._source
         time, write = iso_from_ms(now_ms), plain_touch.written
-        self._delivery.take_in(
+        self._delivery.add(
             [
                 (key, write(event_id, source, key, time, session_id))
                 for (key, session_id), event_id in zip(wanted, new_event_ids(now_ms, len(wanted)), strict=True)
@@ -226,7 +226,7 @@ class Emitter:
                 id=new_event_id(now_ms), source=self._source, subject=key, time=iso_from_ms(now_ms), data=made()
             )
         )
-        self._delivery.take_in_one(key, encode(event))
+        self._delivery.add_one(key, encode(event))
 
     # ── what becomes of it ──
 

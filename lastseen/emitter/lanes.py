@@ -31,7 +31,7 @@ class Entry(NamedTuple):
     key: str
     value: bytes
     size: int
-    taken_s: float
+    added_s: float
     """When, by the monotonic clock."""
     epoch: int
     """Which flush covers it."""
@@ -55,7 +55,7 @@ class Batch:
 class Lane:
     """Events of some keys of one partition, in their order."""
 
-    __slots__ = ("batch", "entries", "is_listed", "partition", "retry_at_s")
+    __slots__ = ("batch", "entries", "is_ready", "partition", "retry_at_s")
 
     def __init__(self, partition: int) -> None:
         self.partition = partition
@@ -63,24 +63,24 @@ class Lane:
         self.batch: Batch | None = None
         """Under way, or to be tried again."""
         self.retry_at_s = 0.0
-        self.is_listed = False
+        self.is_ready = False
         """Whether its turn will come, without anybody doing anything."""
 
     def drop_older(self, than_s: float) -> list[Entry]:
         """Take out what was taken in before, from the head; the rest of a batch that failed stays one."""
         batch, dropped = self.batch, []
         if batch is not None:
-            kept = [entry for entry in batch.entries if entry.taken_s > than_s]
+            kept = [entry for entry in batch.entries if entry.added_s > than_s]
             if len(kept) == len(batch.entries):
                 return []
-            dropped = [entry for entry in batch.entries if entry.taken_s <= than_s]
+            dropped = [entry for entry in batch.entries if entry.added_s <= than_s]
             self.batch = None
             if kept:
                 self.batch = Batch(self.partition, kept)
                 self.batch.attempts, self.batch.is_doubtful = batch.attempts, batch.is_doubtful
                 self.batch.error = batch.error
             return dropped
-        while self.entries and self.entries[0].taken_s <= than_s:
+        while self.entries and self.entries[0].added_s <= than_s:
             dropped.append(self.entries.popleft())
         return dropped
 

@@ -14,7 +14,7 @@ from log_contract import DurableLogContract, Make  # noqa: E402 - rewritten asse
 
 from lastseen.engine.clock import Clock, ManualClock, SystemClock  # noqa: E402
 from lastseen.engine.log import open_log  # noqa: E402
-from lastseen.engine.log.kafka.topic import Wanted, create  # noqa: E402
+from lastseen.engine.log.kafka.topic import NewTopics, create  # noqa: E402
 from lastseen.engine.log.kafka.url import parse_kafka_url  # noqa: E402
 
 
@@ -26,7 +26,7 @@ class TestKafkaLog(DurableLogContract):
     def place(self, kafka_broker: SharedBroker, partitions: int) -> Callable[[], Make]:
         def new_place() -> Make:
             url = f"kafka://{kafka_broker.address}/contract-{uuid.uuid4().hex}"
-            create(parse_kafka_url(url), Wanted(partitions))
+            create(parse_kafka_url(url), NewTopics(partitions))
             return lambda clock: open_log(url, clock, partitions=partitions)
 
         return new_place

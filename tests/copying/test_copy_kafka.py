@@ -18,7 +18,7 @@ from lastseen.copying import copy
 from lastseen.copying.copy import copy_between
 from lastseen.engine.clock import SystemClock
 from lastseen.engine.log import open_log
-from lastseen.engine.log.kafka.topic import Wanted, create
+from lastseen.engine.log.kafka.topic import NewTopics, create
 from lastseen.engine.log.kafka.url import parse_kafka_url
 from lastseen.replay.recording import SLICE
 from lastseen.replay.replay import replay
@@ -30,7 +30,7 @@ LINES = 4_000
 def topic(broker: SharedBroker, partitions: int) -> str:
     """The URL of a log whose topic has just been made."""
     url = f"kafka://{broker.address}/copy-{uuid.uuid4().hex}"
-    create(parse_kafka_url(url), Wanted(partitions))
+    create(parse_kafka_url(url), NewTopics(partitions))
     return url
 
 

@@ -418,10 +418,10 @@ def test_a_flush_tells_what_failed_once_and_of_what_nobody_knows(
     opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delivery, "FIRST_RETRY_S", 0.02)
-    told: list[tuple[str, type[Exception]]] = []
+    reported: list[tuple[str, type[Exception]]] = []
     log = Scripted()
     emitter = opened(
-        log=log, give_up_after="100ms", on_failure=lambda event, error: told.append((event.subject, type(error)))
+        log=log, give_up_after="100ms", on_failure=lambda event, error: reported.append((event.subject, type(error)))
     )
     log.script = [lambda _: LogUnavailable("away")] * 1_000
     emitter.touch_many([("a", ID)] * 3)
@@ -439,7 +439,7 @@ def test_a_flush_tells_what_failed_once_and_of_what_nobody_knows(
     log.script = []
     emitter.touch("c", ID)
     emitter.flush(PATIENCE_S)
-    assert told == [("a", LogUnavailable)] * 3 + [("b", LogUnavailable)]
+    assert reported == [("a", LogUnavailable)] * 3 + [("b", LogUnavailable)]
     counts = emitter.statistics()
     assert [counts[name] for name in ("emitted", "acknowledged", "failed", "unknown", "waiting")] == [5, 1, 3, 1, 0]
     assert [event.subject for event in stored(log)] == ["c"]
@@ -487,7 +487,7 @@ def test_flushes_at_once_all_tell_of_a_failure(opened: Opened) -> None:
     flushers = [threading.Thread(target=flush) for _ in range(3)]
     for each in flushers:
         each.start()
-    while emitter._delivery._callers < 3:
+    while emitter._delivery._waiting_callers < 3:
         time.sleep(0.001)  # waits: for three threads to begin to wait
     gate.set()
     for each in flushers:
@@ -497,7 +497,7 @@ def test_flushes_at_once_all_tell_of_a_failure(opened: Opened) -> None:
 
 
 def test_an_event_that_the_log_refuses_harms_no_other(opened: Opened) -> None:
-    told: list[int] = []
+    reported: list[int] = []
     log = Scripted()
 
     def refuse(messages: Sequence[Message]) -> Exception | None:
@@ -505,7 +505,7 @@ def test_an_event_that_the_log_refuses_harms_no_other(opened: Opened) -> None:
 
     log.script = [refuse] * 1_000
     log.is_holding = True
-    emitter = opened(log=log, on_failure=lambda event, error: told.append(event.data.if_version))
+    emitter = opened(log=log, on_failure=lambda event, error: reported.append(event.data.if_version))
     for number in range(100):
         emitter.touch("a", ID, if_version=number, message="bad" if number == 37 else None)
     log.is_holding = False
@@ -513,7 +513,7 @@ def test_an_event_that_the_log_refuses_harms_no_other(opened: Opened) -> None:
         log.release()
     with pytest.raises(NotDelivered, match="too large"):
         emitter.flush(PATIENCE_S)
-    assert told == [37]
+    assert reported == [37]
     assert numbers(log) == [number for number in range(100) if number != 37]
 
 

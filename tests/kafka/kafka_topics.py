@@ -13,7 +13,7 @@ from kafka import KafkaAdminClient
 
 from lastseen.engine.log.kafka.facts_and_states import KafkaFactPublisher
 from lastseen.engine.log.kafka.log import KafkaLog
-from lastseen.engine.log.kafka.topic import Wanted, create
+from lastseen.engine.log.kafka.topic import NewTopics, create
 from lastseen.engine.log.kafka.url import KafkaUrl, parse_kafka_url
 from lastseen.engine.log.port import Log, Message, Record
 from tests.patience import EVENTUALLY_S, PATIENCE_S, paced_s
@@ -25,7 +25,7 @@ Foreign = tuple[bytes | None, bytes | None]
 def new_url(address: str, partitions: int = 1, options: str = "", **wanted: Any) -> str:
     """The URL of a log whose topic has just been made."""
     url = f"kafka://{address}/test-{uuid.uuid4().hex}"
-    create(parse_kafka_url(url), Wanted(partitions, **wanted))
+    create(parse_kafka_url(url), NewTopics(partitions, **wanted))
     return url + options
 
 

@@ -11,7 +11,7 @@ from kafka import TopicPartition
 
 import lastseen
 from lastseen.engine.errors import LogError, LogMismatch, LogUnavailable, SnapshotError
-from lastseen.engine.log.kafka.topic import Wanted, create
+from lastseen.engine.log.kafka.topic import NewTopics, create
 from lastseen.engine.log.kafka.url import FACTS, STATE, parse_kafka_url
 from tests.kafka import chaos_engine
 from tests.kafka.kafka_topics import administering, eventually, new_url
@@ -37,7 +37,7 @@ def delete(url: str) -> None:
 def make_anew(url: str) -> None:
     """Somebody deletes the topics and makes them again, as they were."""
     delete(url)
-    create(parse_kafka_url(url), Wanted(PARTITIONS))
+    create(parse_kafka_url(url), NewTopics(PARTITIONS))
 
 
 def add_partitions(url: str) -> None:

@@ -10,7 +10,7 @@ from kafka_topics import Open, new_url
 
 from lastseen.engine.errors import LogError
 from lastseen.engine.log.kafka.facts_and_states import KafkaFactPublisher
-from lastseen.engine.log.kafka.producer import Failed, Producer, Tell
+from lastseen.engine.log.kafka.producer import Failed, OnOutcome, Producer
 from lastseen.engine.log.port import Message
 from lastseen.engine.log.shared_log import OutboundRecord
 from tests.kafka.told import everything_in
@@ -28,12 +28,12 @@ class LosesOne:
         self._real = real
         self._left = written
 
-    def hand_over(self, partition: int, messages: Sequence[Message], created_s: float, tell: Tell) -> None:
+    def send_batch(self, partition: int, messages: Sequence[Message], created_s: float, on_outcome: OnOutcome) -> None:
         self._left -= 1
         if self._left == NEVER:
-            tell(Failed(errors.RequestTimedOutError("lost"), may_be_written=True, is_spoilt=True))
+            on_outcome(Failed(errors.RequestTimedOutError("lost"), may_be_written=True, is_unusable=True))
         else:
-            self._real.hand_over(partition, messages, created_s, tell)
+            self._real.send_batch(partition, messages, created_s, on_outcome)
 
     def close(self) -> None:
         self._real.close()

@@ -88,11 +88,11 @@ class Held:
 
     def __init__(self, log: KafkaLog) -> None:
         self.sizes: list[int] = []
-        self._go, self._real = threading.Event(), log.writer._producer.hand_over
+        self._go, self._real = threading.Event(), log.writer._producer.send_batch
         self._waiting: list[Any] = []
-        log.writer._producer.hand_over = self._hand_over
+        log.writer._producer.send_batch = self._send_batch
 
-    def _hand_over(self, *batch: Any) -> None:
+    def _send_batch(self, *batch: Any) -> None:
         self.sizes.append(len(batch[1]))
         if len(self.sizes) == 1:
             self._waiting.append(batch)
@@ -119,19 +119,19 @@ def test_full_batches_go_ahead_in_their_order(opened: Open, kafka_broker: Shared
     log = opened(new_url(kafka_broker.address))
     log.append([message("first")])
     order, slow = [], threading.Event()
-    hand_over = log.writer._producer.hand_over
+    send_batch = log.writer._producer.send_batch
 
     def note(*batch: Any) -> None:
         if not order:
             slow.wait(PATIENCE_S)  # others come meanwhile
         order.append(batch[1][0].key)
-        hand_over(*batch)
+        send_batch(*batch)
 
-    log.writer._producer.hand_over = note
+    log.writer._producer.send_batch = note
     full = [[message(f"{number}")] * MAX_BATCH_MESSAGES for number in range(7)]
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(log.append_soon, full[0])
-        assert eventually(lambda: log.writer._lanes[0].is_served)
+        assert eventually(lambda: log.writer._lanes[0].is_sending)
         rest = [log.append_soon(each) for each in full[1:]]
         slow.set()
         futures = [first.result(PATIENCE_S), *rest]
@@ -233,13 +233,13 @@ def test_a_limit_that_was_lowered_meanwhile_fails_that_append_alone(opened: Open
 def test_only_so_much_is_under_way(opened: Open, kafka_broker: SharedBroker) -> None:
     log = opened(new_url(kafka_broker.address), max_waiting_bytes=50_000)
     log.append([message("first")])
-    gate, hand_over = threading.Event(), log.writer._producer.hand_over
+    gate, send_batch = threading.Event(), log.writer._producer.send_batch
 
     def hold(*arguments: Any) -> None:
         gate.wait(PATIENCE_S)
-        hand_over(*arguments)
+        send_batch(*arguments)
 
-    log.writer._producer.hand_over = hold
+    log.writer._producer.send_batch = hold
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(log.append, [Message(0, "a", b"x" * 40_000)])
         assert eventually(lambda: log.writer._waiting_bytes > 40_000)
@@ -308,7 +308,7 @@ def test_a_batch_that_comes_while_the_producer_is_closed_is_answered(
     producer = kafka_producer.connect(parse_kafka_url(new_url(kafka_broker.address)))
     queue = producer._queue
     batches, sender = queue._accumulator._incomplete, queue._sender
-    add, told = batches.add, list[Any]()
+    add, outcomes = batches.add, list[Any]()
     closing = threading.Thread(target=producer.close)
 
     def close_first(batch: Any) -> None:
@@ -318,11 +318,11 @@ def test_a_batch_that_comes_while_the_producer_is_closed_is_answered(
 
     monkeypatch.setattr(batches, "add", close_first)
     try:
-        producer.hand_over(0, [message("late")], time.monotonic(), told.append)
+        producer.send_batch(0, [message("late")], time.monotonic(), outcomes.append)
         closing.join(PATIENCE_S)
         assert not closing.is_alive()
         # The sender may have been quicker than who closes; what counts is that there is an answer, and one only.
-        assert eventually(lambda: bool(told))
-        assert len(told) == 1
+        assert eventually(lambda: bool(outcomes))
+        assert len(outcomes) == 1
     finally:
         producer.close()

@@ -28,7 +28,7 @@ from kafka_topics import (
 from lastseen.engine import errors
 from lastseen.engine.log.kafka import fetch
 from lastseen.engine.log.kafka.stream import MIN_AHEAD_BYTES
-from lastseen.engine.log.kafka.topic import Wanted, create
+from lastseen.engine.log.kafka.topic import NewTopics, create
 from lastseen.engine.log.kafka.url import parse_kafka_url
 from lastseen.engine.log.port import Message, Position
 from lastseen.projections.partition import Partition
@@ -87,7 +87,7 @@ def test_both_ways_read_the_same(opened: Open, kafka_broker: SharedBroker, monke
     monkeypatch.setattr(fetch, "knows_whole_batches", lambda: False)
     single = opened(url)
     assert records(single, window=7) == found
-    assert [each._lookup._fetch._take is fetch._by_batch for each in (whole, single)] == [True, False]
+    assert [each._lookup._fetch._to_chunks is fetch._chunks_of_batches for each in (whole, single)] == [True, False]
 
 
 def test_bytes_that_are_damaged_on_the_way_are_noticed(
@@ -299,7 +299,7 @@ def test_a_topic_that_was_made_anew_is_a_mismatch(opened: Open, kafka_broker: Sh
     with administering(url) as (admin, kafka_url):
         admin.delete_topics([kafka_url.topic, kafka_url.topic + ".facts", kafka_url.topic + ".state"])
         assert eventually(lambda: kafka_url.topic not in admin.list_topics())
-        create(kafka_url, Wanted(1))
+        create(kafka_url, NewTopics(1))
     if more:
         write_foreign(url, [(b"k", b"of another history")] * more)
     assert eventually(lambda: fails_with(lambda: log.read(0, 3, 10), errors.LogMismatch, ANEW))
@@ -315,7 +315,7 @@ def test_nothing_is_appended_to_a_topic_that_was_made_anew(opened: Open, kafka_b
     with administering(url) as (admin, kafka_url):
         admin.delete_topics([kafka_url.topic, kafka_url.topic + ".facts", kafka_url.topic + ".state"])
         assert eventually(lambda: kafka_url.topic not in admin.list_topics())
-        create(kafka_url, Wanted(1))
+        create(kafka_url, NewTopics(1))
     assert eventually(lambda: fails_with(lambda: log.append([message("d")]), errors.LogMismatch, "made anew"))
     assert fails_with(lambda: log.append([message("e")]), errors.LogMismatch, "made anew")
 

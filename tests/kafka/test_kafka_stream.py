@@ -30,7 +30,7 @@ class Scripted:
     """In place of a consumer: what it gives comes from the test, and where it is told to stand is noted."""
 
     def __init__(self, *_: object) -> None:
-        self.has_doubts = False
+        self.may_be_another_topic = False
         self.answers: queue.Queue[Any] = queue.Queue()
         self.polls = 0
         self.at: dict[int, int] = {}

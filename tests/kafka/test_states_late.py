@@ -18,7 +18,7 @@ from kafka import TopicPartition, errors
 
 from lastseen.engine.errors import LogError
 from lastseen.engine.log.kafka.facts_and_states import MAX_WAITING_BYTES, _States
-from lastseen.engine.log.kafka.producer import Delivered, Failed, Tell
+from lastseen.engine.log.kafka.producer import Delivered, Failed, OnOutcome
 from lastseen.engine.log.kafka.url import parse_kafka_url
 from lastseen.engine.log.kafka.writer import Writer
 from lastseen.engine.log.memory import MemoryLog
@@ -75,7 +75,7 @@ class MadeUpProducer:
     def __init__(self, way: Way) -> None:
         self._way = way
 
-    def hand_over(self, partition: int, messages: Sequence[Message], _: float, tell: Tell) -> None:
+    def send_batch(self, partition: int, messages: Sequence[Message], _: float, on_outcome: OnOutcome) -> None:
         outbound = [(message.key, message.value) for message in messages]
         wrong = self._way.turn(LOST, UNANSWERED, LATE)
         if wrong == LATE:
@@ -85,9 +85,9 @@ class MadeUpProducer:
             first = len(states)
             states += outbound
             if wrong is None:
-                tell(Delivered(range(first, first + len(outbound)), None))
+                on_outcome(Delivered(range(first, first + len(outbound)), None))
                 return
-        tell(Failed(errors.KafkaTimeoutError("given up"), may_be_written=True, is_spoilt=True))
+        on_outcome(Failed(errors.KafkaTimeoutError("given up"), may_be_written=True, is_unusable=True))
 
     def close(self) -> None:
         pass

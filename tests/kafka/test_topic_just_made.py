@@ -10,7 +10,7 @@ from kafka_topics import Open
 
 from lastseen.engine.errors import LogUnavailable
 from lastseen.engine.log.kafka import topic as kafka_topic
-from lastseen.engine.log.kafka.topic import Wanted, create
+from lastseen.engine.log.kafka.topic import NewTopics, create
 from lastseen.engine.log.kafka.url import parse_kafka_url
 from tests.kafka_fixtures import SharedBroker
 
@@ -49,7 +49,7 @@ def test_it_is_waited_for(kafka_broker: SharedBroker, late: dict[str, int], open
     url = f"kafka://{kafka_broker.address}/late-{uuid.uuid4().hex}"
     topic = parse_kafka_url(url).topic
     late[topic] = 4  # once before it is made, and three times after
-    assert [is_new for _, is_new in create(parse_kafka_url(url), Wanted(2))] == [True, True, True]
+    assert [is_new for _, is_new in create(parse_kafka_url(url), NewTopics(2))] == [True, True, True]
     assert late[topic] < 0
     late[topic] = 3
     assert opened(url).partitions == 2
@@ -61,14 +61,14 @@ def test_its_settings_are_waited_for(
     url = f"kafka://{kafka_broker.address}/late-{uuid.uuid4().hex}"
     topic = parse_kafka_url(url).topic
     unset[topic + ".state"] = 3
-    assert [is_new for _, is_new in create(parse_kafka_url(url), Wanted(2))] == [True, True, True]
+    assert [is_new for _, is_new in create(parse_kafka_url(url), NewTopics(2))] == [True, True, True]
     assert unset[topic + ".state"] < 0
     unset[topic] = 3
     assert opened(url).partitions == 2
     monkeypatch.setattr(kafka_topic, "KNOWN_AFTER_S", 0.2)
     unset[topic] = 10_000
     with pytest.raises(LogUnavailable, match="does not tell the settings of topic"):
-        create(parse_kafka_url(url), Wanted(2))
+        create(parse_kafka_url(url), NewTopics(2))
 
 
 def test_but_not_for_ever(
@@ -78,6 +78,6 @@ def test_but_not_for_ever(
     monkeypatch.setattr(kafka_topic, "KNOWN_AFTER_S", 0.2)
     late[parse_kafka_url(url).topic] = 10_000
     with pytest.raises(LogUnavailable, match="knows nothing of it"):
-        create(parse_kafka_url(url), Wanted(2))
+        create(parse_kafka_url(url), NewTopics(2))
     with pytest.raises(LogUnavailable, match="there is no such topic"):
         opened(url)

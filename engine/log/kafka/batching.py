@@ -15,7 +15,7 @@ from lastseen.engine.log.port import Message, Position
 _tuple = tuple.__new__
 """Makes a named tuple in half the time that its class takes."""
 MAX_BATCH_MESSAGES = 2_000
-MAX_HANDED_OVER = 4
+MAX_IN_FLIGHT = 4
 """Batches of a partition that the producer has, at most."""
 
 
@@ -86,7 +86,7 @@ class Piece:
 class Lane:
     """What waits for one partition."""
 
-    __slots__ = ("handed_over", "is_served", "max_bytes", "messages", "number", "pieces", "size")
+    __slots__ = ("in_flight", "is_sending", "max_bytes", "messages", "number", "pieces", "size")
 
     def __init__(self, number: int, max_bytes: int) -> None:
         self.number = number
@@ -94,8 +94,8 @@ class Lane:
         self.pieces: deque[Piece] = deque()
         self.messages = 0
         self.size = 0
-        self.handed_over = 0
-        self.is_served = False
+        self.in_flight = 0
+        self.is_sending = False
 
     def put(self, piece: Piece) -> None:
         self.pieces.append(piece)
@@ -110,9 +110,9 @@ class Lane:
 
     def is_ready(self) -> bool:
         """Whether a batch should be handed over now."""
-        if not self.pieces or self.handed_over >= MAX_HANDED_OVER:
+        if not self.pieces or self.in_flight >= MAX_IN_FLIGHT:
             return False
-        return not self.handed_over or self.messages >= MAX_BATCH_MESSAGES or self.size >= self.max_bytes
+        return not self.in_flight or self.messages >= MAX_BATCH_MESSAGES or self.size >= self.max_bytes
 
     def take_batch(self) -> list[Piece]:
         """The pieces at the head that make a batch together."""

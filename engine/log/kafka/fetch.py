@@ -104,7 +104,7 @@ def knows_whole_batches() -> bool:
             records = MemoryRecords(theirs.buffer())
             topic_partition = TopicPartition("probe", 3)
             fetched = PartitionBatches(0, topic_partition, records, None, None, True)
-            chunks = _by_batch(3, fetched.take(10))
+            chunks = _chunks_of_batches(3, fetched.take(10))
             found = [record[3:] for each in chunks for record in each.records()]
             if fetched or fetched.next_fetch_offset != 4 or found != [
                 ("a", b"x" * 200), ("ключ", b""), (None, b"y" * 70_000), ("", None),
@@ -129,20 +129,20 @@ class Fetch:
             retry_backoff_ms=min(max_wait_ms, 50),
             bootstrap_timeout_ms=bootstrap_timeout_ms,
         )
-        self.has_doubts = False
+        self.may_be_another_topic = False
         """Whether the broker has said since that there was no such topic: then it may be another one now."""
         self._next: dict[int, int] = {}
         """For each partition that is fetched, the offset after what was given."""
-        self._take: Callable[[int, Iterable[Any]], list[Chunk]] = self._by_record
+        self._to_chunks: Callable[[int, Iterable[Any]], list[Chunk]] = self._chunks_of_records
         if knows_whole_batches() and give_whole_batches(self._consumer):
-            self._take = _by_batch
+            self._to_chunks = _chunks_of_batches
         else:
             _warn()
-        if not watch_missing_topic(self._consumer, self._doubt):
-            self._doubt()
+        if not watch_missing_topic(self._consumer, self._note_missing_topic):
+            self._note_missing_topic()
 
-    def _doubt(self) -> None:
-        self.has_doubts = True
+    def _note_missing_topic(self) -> None:
+        self.may_be_another_topic = True
 
     def assign(self, offsets: dict[int, int]) -> None:
         """Fetch these partitions, each from an offset on, and no others."""
@@ -178,9 +178,9 @@ class Fetch:
             raise OffsetGone(topic_partition.partition, -1 if until is None else until.offset) from None
         except errors.CorruptRecordError as error:
             raise LogCorrupt(f"topic {self._topic}: {error}: restore it from a replica or a copy") from None
-        if self._take is not _by_batch:
+        if self._to_chunks is not _chunks_of_batches:
             found = {TopicPartition(self._topic, partition): () for partition in self._next} | found
-        chunks = {each.partition: self._take(each.partition, records) for each, records in found.items()}
+        chunks = {each.partition: self._to_chunks(each.partition, records) for each, records in found.items()}
         return {partition: each for partition, each in chunks.items() if each}
 
     def offsets(self, partitions: Sequence[int], timeout_ms: int = REQUEST_TIMEOUT_MS, *, first: bool) -> list[int]:
@@ -190,7 +190,7 @@ class Fetch:
         found = ask(topic_partitions, timeout_ms=timeout_ms)
         return [found[each] for each in topic_partitions]
 
-    def _by_record(self, partition: int, found: Iterable[Any]) -> list[Chunk]:
+    def _chunks_of_records(self, partition: int, found: Iterable[Any]) -> list[Chunk]:
         """Records that kafka-python has decoded, as chunks; it passes over gaps, which are chunks here as well."""
         chunks: list[Chunk] = []
         run: list[Record] = []
@@ -217,7 +217,7 @@ class Fetch:
         self._consumer.close(autocommit=False, timeout_ms=1_000)
 
 
-def _by_batch(partition: int, found: Iterable[FetchedBatch]) -> list[Chunk]:
+def _chunks_of_batches(partition: int, found: Iterable[FetchedBatch]) -> list[Chunk]:
     return [_chunk(partition, each.batch) for each in found]
 
 

@@ -29,7 +29,7 @@ POLL_TIMEOUT_MS = 20_000
 """Others wait for a member that does not poll any more, and so holds up a change of owners, for so long at most."""
 POLL_MS = 200
 RETRY_S = 1.0
-ASKED_FOR_S = 2.0
+ADDRESSES_FRESH_S = 2.0
 """How long an answer about owners' addresses is good for."""
 _logger = logging.getLogger("lastseen")
 
@@ -57,12 +57,12 @@ class Membership:
         self._changed = changed
         self._owned: frozenset[int] = frozenset()
         self._stop = threading.Event()
-        self._asking = threading.Lock()
+        self._looking_up = threading.Lock()
         self._addresses: dict[int, str | None] = {}
-        self._asked_at_s = float("-inf")
+        self._looked_up_s = float("-inf")
         self.failure: LogError | None = None
         """Why there is no membership at the moment, if so."""
-        self._thread = threading.Thread(target=self._keep, name="lastseen-kafka-group", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="lastseen-kafka-group", daemon=True)
         self._thread.start()
 
     def owned(self) -> frozenset[int]:
@@ -73,21 +73,23 @@ class Membership:
         """The address of a partition's owner (`shared_log.Duties`)."""
         if partition in self._owned:
             return self._address
-        with self._asking:
-            if time.monotonic() - self._asked_at_s > ASKED_FOR_S:
+        with self._looking_up:
+            if time.monotonic() - self._looked_up_s > ADDRESSES_FRESH_S:
                 self._addresses = _addresses(self._url, self.group)
-                self._asked_at_s = time.monotonic()
+                self._looked_up_s = time.monotonic()
             return self._addresses.get(partition)
 
     def known_owner(self, partition: int) -> str | None:
         """The address of a partition's owner as it was known last (`shared_log.Duties`)."""
         if partition in self._owned:
             return self._address
-        if time.monotonic() - self._asked_at_s > ASKED_FOR_S and not self._asking.locked():
-            threading.Thread(target=self._ask, args=(partition,), name="lastseen-kafka-owners", daemon=True).start()
+        if time.monotonic() - self._looked_up_s > ADDRESSES_FRESH_S and not self._looking_up.locked():
+            threading.Thread(
+                target=self._look_up_owner, args=(partition,), name="lastseen-kafka-owners", daemon=True
+            ).start()
         return self._addresses.get(partition)
 
-    def _ask(self, partition: int) -> None:
+    def _look_up_owner(self, partition: int) -> None:
         try:
             self.owner_of(partition)
         except LogError as error:
@@ -99,12 +101,12 @@ class Membership:
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
-    def _keep(self) -> None:
+    def _run(self) -> None:
         while not self._stop.is_set():
             try:
                 consumer = self._join()
             except LogError as error:
-                self._note(error)
+                self._report(error)
                 self._stop.wait(RETRY_S)
                 continue
             try:
@@ -114,10 +116,10 @@ class Membership:
                     finish_rebalance(consumer)
                     self.failure = None
             except (errors.KafkaError, OSError) as error:
-                self._note(log_error(self._url, "lost its place in the group of owners", error))
+                self._report(log_error(self._url, "lost its place in the group of owners", error))
                 self._stop.wait(RETRY_S)
             finally:
-                self._own(frozenset())
+                self._set_owned(frozenset())
                 self._leave(consumer)
 
     def _join(self) -> KafkaConsumer:
@@ -134,7 +136,7 @@ class Membership:
         consumer.subscribe([self._url.topic], listener=_Listener(self, consumer))
         return consumer
 
-    def _note(self, error: LogError) -> None:
+    def _report(self, error: LogError) -> None:
         if self.failure is None:
             _logger.warning("%s", error)
         self.failure = error
@@ -145,19 +147,19 @@ class Membership:
         except (errors.KafkaError, OSError, RuntimeError) as error:
             _logger.debug("leaving the group: %r", error)
 
-    def _own(self, partitions: frozenset[int]) -> None:
+    def _set_owned(self, partitions: frozenset[int]) -> None:
         if partitions != self._owned:
             _logger.info("partitions owned: %s", sorted(partitions))
             self._owned = partitions
             self._changed()
 
-    def take(self, partitions: set[int]) -> None:
+    def add(self, partitions: set[int]) -> None:
         """The group has given us these."""
-        self._own(self._owned | partitions)
+        self._set_owned(self._owned | partitions)
 
-    def lose(self, partitions: set[int]) -> None:
+    def remove(self, partitions: set[int]) -> None:
         """The group has taken these from us."""
-        self._own(self._owned - partitions)
+        self._set_owned(self._owned - partitions)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -170,13 +172,13 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
             # A position, so that nobody looks for a committed one; it is never read from.
             self._consumer.seek(each, 0)
             self._consumer.pause(each)
-        self._membership.take({each.partition for each in assigned})
+        self._membership.add({each.partition for each in assigned})
 
     def on_partitions_revoked(self, revoked: Any) -> None:
-        self._membership.lose({each.partition for each in revoked})
+        self._membership.remove({each.partition for each in revoked})
 
     def on_partitions_lost(self, lost: Any) -> None:
-        self._membership.lose({each.partition for each in lost})
+        self._membership.remove({each.partition for each in lost})
 
 
 def _addresses(url: KafkaUrl, group: str) -> dict[int, str | None]:

@@ -24,7 +24,7 @@ from lastseen.engine.log.kafka.producer import Delivered, connect
 from lastseen.engine.log.kafka.record_runs import Chunk, RecordRun, records_of
 from lastseen.engine.log.kafka.records import BATCH_OVERHEAD_BYTES, EVENT_HEADERS, encoded_headers
 from lastseen.engine.log.kafka.stream import Stream, gone_error
-from lastseen.engine.log.kafka.topic import check_fit, describe_soon
+from lastseen.engine.log.kafka.topic import check_fit, describe_new
 from lastseen.engine.log.kafka.url import KafkaUrl
 from lastseen.engine.log.kafka.writer import Writer
 from lastseen.engine.log.message_checks import checked_size
@@ -66,7 +66,7 @@ class KafkaLog:
         self._pid = os.getpid()
         admin = open_admin(url)
         try:
-            topic = check_fit(url, describe_soon(admin, url, url.topic, JUST_MADE_S))
+            topic = check_fit(url, describe_new(admin, url, url.topic, JUST_MADE_S))
         except BaseException:
             admin.close()
             raise
@@ -86,7 +86,7 @@ class KafkaLog:
         self._starting = threading.Lock()
         self._is_closed = False
         self.writer = Writer(
-            url, self.partitions, lambda: connect(url), self._take_in, max_waiting_bytes, self.max_batch_bytes
+            url, self.partitions, lambda: connect(url), self._keep_written, max_waiting_bytes, self.max_batch_bytes
         )  # fmt: skip
 
     # ── appending ──
@@ -118,7 +118,7 @@ class KafkaLog:
             )
         return sizes
 
-    def _take_in(self, partition: int, messages: Sequence[Message], written: Delivered) -> None:
+    def _keep_written(self, partition: int, messages: Sequence[Message], written: Delivered) -> None:
         """Keep for our own reader what the broker has just acknowledged."""
         start, at_ms = written.offsets[0], written.timestamp_ms
         end = written.offsets[-1] + 1

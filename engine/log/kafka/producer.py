@@ -56,19 +56,19 @@ class Failed(NamedTuple):
 
     error: Exception
     may_be_written: bool
-    is_spoilt: bool
+    is_unusable: bool
     """Whether the producer is to be thrown away."""
 
 
 Outcome = Delivered | Failed
-Tell = Callable[[Outcome], None]
+OnOutcome = Callable[[Outcome], None]
 """Called once, on the producer's own thread."""
 
 
 class Producer(Protocol):
     """Takes batches, and tells what came of each."""
 
-    def hand_over(self, partition: int, messages: Sequence[Message], created_s: float, tell: Tell) -> None:
+    def send_batch(self, partition: int, messages: Sequence[Message], created_s: float, on_outcome: OnOutcome) -> None:
         """Send a batch; its time to be delivered runs from `created_s`. Raises `KafkaError` if it is closed."""
         ...
 
@@ -115,7 +115,7 @@ class WholeBatches:
         self._queue.await_id(timeout_s)
         _alive.add(producer)
 
-    def hand_over(self, partition: int, messages: Sequence[Message], created_s: float, tell: Tell) -> None:
+    def send_batch(self, partition: int, messages: Sequence[Message], created_s: float, on_outcome: OnOutcome) -> None:
         """Send a batch (`Producer`)."""
         topic_partition = self._partitions.get(partition)
         if topic_partition is None:
@@ -131,13 +131,15 @@ class WholeBatches:
                 error = error_of(0)
                 # That nothing could be sent in time says nothing against the producer.
                 is_late = batch.drained is None and isinstance(error, errors.KafkaTimeoutError)
-                tell(Failed(error, batch.is_out or batch.is_doubtful, is_spoilt=not is_late))
+                on_outcome(Failed(error, batch.is_out or batch.is_doubtful, is_unusable=not is_late))
             elif offset < 0:
-                tell(Failed(errors.KafkaError("the broker did not say where"), may_be_written=True, is_spoilt=True))
+                on_outcome(
+                    Failed(errors.KafkaError("the broker did not say where"), may_be_written=True, is_unusable=True)
+                )
             else:
                 # After a retry the time is the one that the broker remembers of the first attempt; it is read back.
                 is_sure = timestamp_ms is not None and timestamp_ms > 0 and batch.attempts == 0
-                tell(Delivered(range(offset, offset + count), timestamp_ms if is_sure else None))
+                on_outcome(Delivered(range(offset, offset + count), timestamp_ms if is_sure else None))
 
         batch.produce_future.add_callback(answer)
         self._queue.put(batch)
@@ -156,7 +158,7 @@ class SingleRecords:
         self._headers = list(headers)
         _alive.add(producer)
 
-    def hand_over(self, partition: int, messages: Sequence[Message], _: float, tell: Tell) -> None:
+    def send_batch(self, partition: int, messages: Sequence[Message], _: float, on_outcome: OnOutcome) -> None:
         """Send a batch (`Producer`); its time runs from now."""
         offsets, times, failures = [0] * len(messages), [0] * len(messages), list[Exception]()
         left = len(messages)
@@ -167,9 +169,9 @@ class SingleRecords:
             if left:
                 return
             if failures:
-                tell(Failed(failures[0], may_be_written=True, is_spoilt=True))
+                on_outcome(Failed(failures[0], may_be_written=True, is_unusable=True))
             else:
-                tell(Delivered(offsets, times[0] if len(set(times)) == 1 else None))
+                on_outcome(Delivered(offsets, times[0] if len(set(times)) == 1 else None))
 
         def delivered(number: int, written: Any) -> None:
             offsets[number], times[number] = written.offset, written.timestamp

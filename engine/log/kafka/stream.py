@@ -111,16 +111,16 @@ class Stream:
                     with self._grown:
                         self._moved.clear()
                         fetch.assign({number: run.end for number, run in enumerate(self._runs)})
-                self._steer(fetch, paused)
+                self._adjust_fetch(fetch, paused)
                 found = fetch.poll(FETCH_WAIT_MS)
-                if fetch.has_doubts or time.monotonic() - asked_s >= IDENTITY_EVERY_S:
+                if fetch.may_be_another_topic or time.monotonic() - asked_s >= IDENTITY_EVERY_S:
                     self._lookup.check_identity()
                     asked_s = time.monotonic()
-                    fetch.has_doubts = False
+                    fetch.may_be_another_topic = False
                 self._take(found)
                 self.trouble = None
             except OffsetGone as gone:
-                self._explain(gone)
+                self._report_gap(gone)
             except (LogMismatch, LogCorrupt) as error:
                 self._fail(error)
                 break
@@ -143,7 +143,7 @@ class Stream:
             except errors.KafkaError as error:
                 _logger.debug("a consumer did not close: %s", error)
 
-    def _steer(self, fetch: Fetch, paused: set[int]) -> None:
+    def _adjust_fetch(self, fetch: Fetch, paused: set[int]) -> None:
         """Follow where runs were moved, and fetch no further ahead than is allowed."""
         with self._grown:
             moved, self._moved = self._moved, set()
@@ -184,7 +184,7 @@ class Stream:
             run.add(chunk)
             self._ends[partition] = max(self._ends[partition], chunk.end)
 
-    def _explain(self, gone: OffsetGone) -> None:
+    def _report_gap(self, gone: OffsetGone) -> None:
         """Find out why there is nothing at an offset, and tell whoever reads there."""
         try:
             self._lookup.check_identity()

@@ -92,7 +92,7 @@ def _look_up(admin: KafkaAdminClient, url: KafkaUrl, name: str) -> Topic | None:
     )  # fmt: skip
 
 
-def describe_soon(admin: KafkaAdminClient, url: KafkaUrl, name: str, patience_s: float) -> Topic | None:
+def describe_new(admin: KafkaAdminClient, url: KafkaUrl, name: str, patience_s: float) -> Topic | None:
     """The same, for a topic that may have been made a moment ago: not every broker knows of it at once."""
     give_up_s = time.monotonic() + patience_s
     while True:
@@ -121,7 +121,7 @@ def written_id(topic_id: Any) -> str:
     return base64.urlsafe_b64encode(uuid.UUID(str(topic_id)).bytes).decode().rstrip("=")
 
 
-def unfit(topic: Topic) -> list[str]:
+def unfit_reasons(topic: Topic) -> list[str]:
     """Why a topic cannot be a log."""
     found = []
     if topic.settings.get("message.timestamp.type") != "LogAppendTime":
@@ -141,7 +141,7 @@ def check_fit(url: KafkaUrl, topic: Topic | None) -> Topic:
     """The topic, if it can be this log. Raises `LogUnavailable` if there is none, `LogMismatch` if it is unfit."""
     if topic is None:
         raise LogUnavailable(absent(url))
-    reasons = unfit(topic)
+    reasons = unfit_reasons(topic)
     if reasons:
         raise LogMismatch(
             f"log {url}: this topic cannot be a log: {'; '.join(reasons)}. Make another with: lastseen topics create"
@@ -176,7 +176,7 @@ def weaknesses(topic: Topic, brokers: int) -> list[str]:
     return found
 
 
-class Wanted(NamedTuple):
+class NewTopics(NamedTuple):
     """How topics are to be made."""
 
     partitions: int
@@ -187,7 +187,7 @@ class Wanted(NamedTuple):
     max_message_bytes: int = 1_048_588
 
 
-def create(url: KafkaUrl, wanted: Wanted) -> list[tuple[Topic, bool]]:
+def create(url: KafkaUrl, wanted: NewTopics) -> list[tuple[Topic, bool]]:
     """Make the log's topic and the two beside it; each with whether it was made, for one that is fit is left alone.
 
     Raises `LogMismatch` where one exists that is not as wanted, `InvalidSetting` where the cluster cannot make them so.
@@ -201,7 +201,7 @@ def create(url: KafkaUrl, wanted: Wanted) -> list[tuple[Topic, bool]]:
             is_new = _look_up(admin, url, name) is None
             if is_new:
                 _make(admin, url, name, wanted.partitions, replication, settings)
-            topic = describe_soon(admin, url, name, KNOWN_AFTER_S)
+            topic = describe_new(admin, url, name, KNOWN_AFTER_S)
             if topic is None:
                 raise LogUnavailable(
                     f"log {url}: the cluster said that it made the topic {name}, and knows nothing of it"
@@ -216,7 +216,7 @@ def create(url: KafkaUrl, wanted: Wanted) -> list[tuple[Topic, bool]]:
         admin.close()
 
 
-def _plan(url: KafkaUrl, wanted: Wanted, replication: int) -> dict[str, dict[str, str]]:
+def _plan(url: KafkaUrl, wanted: NewTopics, replication: int) -> dict[str, dict[str, str]]:
     safe = {
         "message.timestamp.type": "LogAppendTime",
         "min.insync.replicas": "2" if replication >= 3 else "1",
@@ -247,7 +247,7 @@ def _make(
         )
 
 
-def _check_as_wanted(topic: Topic, wanted: Wanted, settings: Mapping[str, str]) -> None:
+def _check_as_wanted(topic: Topic, wanted: NewTopics, settings: Mapping[str, str]) -> None:
     differs = [
         f"{name} is {topic.settings.get(name)}, not {value}"
         for name, value in settings.items()
@@ -275,7 +275,7 @@ def check(url: KafkaUrl) -> tuple[list[Topic], list[str]]:
     found = [f"{name}: there is no such topic; make it with: lastseen topics create" for name, each in topics.items() if
              each is None]  # fmt: skip
     if log is not None:
-        found += [f"{log.name}: {each}" for each in [*unfit(log), *weaknesses(log, brokers)]]
+        found += [f"{log.name}: {each}" for each in [*unfit_reasons(log), *weaknesses(log, brokers)]]
         if url.partitions not in (None, log.partitions):
             found.append(f"{log.name}: it has {log.partitions} partitions, and {url.partitions} were asked for")
         for name, policy in ((FACTS, "delete"), (STATE, "compact")):

@@ -59,14 +59,14 @@ class Writer:
         self._lanes = [Lane(number, max_batch_bytes) for number in range(partitions)]
         self._gate = threading.Condition()
         self._waiting_bytes = 0
-        self._under_way = 0
+        self._unanswered = 0
         """Appends taken in and not yet answered."""
         self._producer: Producer | None = None
         self._connecting: threading.Thread | None = None
         self._stop_connecting = threading.Event()
-        self._spoilt: list[Producer] = []
+        self._unusable: list[Producer] = []
         self._answers: queue.SimpleQueue[Append | None] = queue.SimpleQueue()
-        self._teller: threading.Thread | None = None
+        self._resolver: threading.Thread | None = None
         self._is_closed = False
         self.batches = 0
         """Batches written by this process."""
@@ -80,7 +80,7 @@ class Writer:
         append = Append(messages, sum(sizes), None)
         self._submit(append, sizes, may_wait=True)
         if not append.wait(append.created_s + self._timeout_s - time.monotonic()):
-            self._give_up_what_is_late()
+            self._fail_late()
             append.wait(GRACE_S)
         return append.result()
 
@@ -107,14 +107,16 @@ class Writer:
                 self._gate.wait(left_s)
                 self._check_open()
             self._waiting_bytes += append.size
-            self._under_way += 1
+            self._unanswered += 1
             for partition, piece in pieces:
                 self._lanes[partition].put(piece)
             if self._producer is None and self._connecting is None:
                 self._start_connecting()
-            if append.future is not None and self._teller is None:
-                self._teller = threading.Thread(target=self._tell_all, name="lastseen-kafka-teller", daemon=True)
-                self._teller.start()
+            if append.future is not None and self._resolver is None:
+                self._resolver = threading.Thread(
+                    target=self._resolve_futures, name="lastseen-kafka-futures", daemon=True
+                )
+                self._resolver.start()
         for partition in {partition for partition, _ in pieces}:
             self._serve(self._lanes[partition])
 
@@ -130,58 +132,58 @@ class Writer:
             late: list[Append] = []
             with self._gate:
                 producer = self._producer
-                if lane.is_served or producer is None or not lane.is_ready():
+                if lane.is_sending or producer is None or not lane.is_ready():
                     return
-                self._drop_late(lane, late)
+                self._take_late(lane, late)
                 pieces = lane.take_batch() if lane.pieces else []
-                lane.is_served = True
-                lane.handed_over += bool(pieces)
+                lane.is_sending = True
+                lane.in_flight += bool(pieces)
             try:
                 self._answer(late)
                 if pieces:
-                    self._hand_over(producer, lane, pieces)
+                    self._send_batch(producer, lane, pieces)
             finally:
                 with self._gate:
-                    lane.is_served = False
+                    lane.is_sending = False
 
-    def _drop_late(self, lane: Lane, finished: list[Append], trouble: LogError | None = None) -> None:
+    def _take_late(self, lane: Lane, finished: list[Append], trouble: LogError | None = None) -> None:
         """Give up on what could not be handed over in its time; on all, if waiting cannot help. With the gate held."""
         now_s = time.monotonic()
-        is_hopeless = trouble is not None and not isinstance(trouble, Unreachable)
+        is_permanent = trouble is not None and not isinstance(trouble, Unreachable)
         says = "the broker did not answer earlier appends in time; try again" if trouble is None else trouble.args[0]
-        while lane.pieces and (is_hopeless or now_s >= lane.pieces[0].append.created_s + self._timeout_s):
-            error = trouble if is_hopeless else LogUnavailable(f"log {self._url}: {says}")
+        while lane.pieces and (is_permanent or now_s >= lane.pieces[0].append.created_s + self._timeout_s):
+            error = trouble if is_permanent else LogUnavailable(f"log {self._url}: {says}")
             self._finish(lane.take(), error, finished)
 
-    def _give_up_what_is_late(self) -> None:
+    def _fail_late(self) -> None:
         """Answer appends that wait behind others, and whose time has run out."""
         finished: list[Append] = []
         with self._gate:
             for lane in self._lanes:
-                self._drop_late(lane, finished)
+                self._take_late(lane, finished)
         self._answer(finished)
 
-    def _hand_over(self, producer: Producer, lane: Lane, pieces: list[Piece]) -> None:
+    def _send_batch(self, producer: Producer, lane: Lane, pieces: list[Piece]) -> None:
         messages = pieces[0].messages
         if len(pieces) > 1:
             messages = [message for piece in pieces for message in piece.messages]
 
-        is_told = False
+        is_settled = False
 
-        def tell(outcome: Outcome) -> None:
-            nonlocal is_told
-            if not is_told:
-                is_told = True
+        def on_outcome(outcome: Outcome) -> None:
+            nonlocal is_settled
+            if not is_settled:
+                is_settled = True
                 self._settle(producer, lane, pieces, messages, outcome)
 
         try:
             # The oldest comes first: by its time the whole batch is judged.
-            producer.hand_over(lane.number, messages, pieces[0].append.created_s, tell)
+            producer.send_batch(lane.number, messages, pieces[0].append.created_s, on_outcome)
         except Exception as error:
-            tell(Failed(error, may_be_written=False, is_spoilt=True))
+            on_outcome(Failed(error, may_be_written=False, is_unusable=True))
         except BaseException as error:
             interrupted = LogUnavailable(f"the append was interrupted: {error!r}")
-            tell(Failed(interrupted, may_be_written=True, is_spoilt=True))
+            on_outcome(Failed(interrupted, may_be_written=True, is_unusable=True))
             raise
 
     # ── answering ──
@@ -206,12 +208,12 @@ class Writer:
                 record_positions(piece, lane.number, outcome.offsets[start:end])
             start = end
         with self._gate:
-            lane.handed_over -= 1
+            lane.in_flight -= 1
             self.batches += error is None
             for piece in pieces:
                 self._finish(piece, error, finished)
-            if isinstance(outcome, Failed) and outcome.is_spoilt and producer is self._producer:
-                self._spoilt.append(producer)
+            if isinstance(outcome, Failed) and outcome.is_unusable and producer is self._producer:
+                self._unusable.append(producer)
                 self._producer = None
                 if self._connecting is None:
                     self._start_connecting()
@@ -248,15 +250,15 @@ class Writer:
         if finished:
             with self._gate:
                 # After the answers, so that whoever closes finds them all in the queue.
-                self._under_way -= len(finished)
+                self._unanswered -= len(finished)
                 self._gate.notify_all()
 
-    def _tell_all(self) -> None:
+    def _resolve_futures(self) -> None:
         while True:
             try:
                 append = self._answers.get(timeout=LOOK_EVERY_S)
             except queue.Empty:
-                self._give_up_what_is_late()
+                self._fail_late()
                 continue
             if append is None:
                 return
@@ -272,9 +274,9 @@ class Writer:
         """Throw away what is spoilt, and make a new producer, for as long as somebody waits for one."""
         while True:
             with self._gate:
-                spoilt, self._spoilt = self._spoilt, []
-            for old in spoilt:
-                self._throw_away(old)
+                unusable, self._unusable = self._unusable, []
+            for old in unusable:
+                self._discard(old)
             producer: Producer | None = None
             trouble: LogError | None = None
             try:
@@ -290,7 +292,7 @@ class Writer:
                     self._producer, self._connecting = producer, None
                     break
                 for lane in self._lanes:
-                    self._drop_late(lane, finished, trouble)
+                    self._take_late(lane, finished, trouble)
                 is_wanted = any(lane.pieces for lane in self._lanes)
                 if not is_wanted:
                     # The next append begins anew.
@@ -302,7 +304,7 @@ class Writer:
         for lane in self._lanes:
             self._serve(lane)
 
-    def _throw_away(self, producer: Producer) -> None:
+    def _discard(self, producer: Producer) -> None:
         try:
             producer.close()
         except Exception as error:  # whatever it is, the next producer must be made
@@ -315,16 +317,16 @@ class Writer:
                 return
             self._is_closed = True
             self._gate.notify_all()
-            self._gate.wait_for(lambda: not self._under_way, self._timeout_s + GRACE_S)
+            self._gate.wait_for(lambda: not self._unanswered, self._timeout_s + GRACE_S)
             self._stop_connecting.set()
             connecting = self._connecting
         self._answers.put(None)
         if connecting is not None:
             connecting.join()
         with self._gate:
-            producers = [each for each in (*self._spoilt, self._producer) if each is not None]
-            self._spoilt, self._producer = [], None
+            producers = [each for each in (*self._unusable, self._producer) if each is not None]
+            self._unusable, self._producer = [], None
         for producer in producers:
-            self._throw_away(producer)
-        if self._teller is not None and threading.current_thread() is not self._teller:
-            self._teller.join()
+            self._discard(producer)
+        if self._resolver is not None and threading.current_thread() is not self._resolver:
+            self._resolver.join()

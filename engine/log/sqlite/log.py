@@ -69,7 +69,7 @@ class SqliteLog:
         self._mutex = threading.Lock()
         """Guards what the gate is about. Taken by itself where no caller has to wait, which costs a third."""
         self._gate = threading.Condition(self._mutex)
-        self._at_gate = 0
+        self._waiting_callers = 0
         self._waiting_bytes = 0
         self._under_way = 0
         """Requests taken in and not yet answered."""
@@ -147,9 +147,9 @@ class SqliteLog:
                         f"log {self.path}: {self._waiting_bytes} bytes wait to be written, and the limit is"
                         f" {self._max_waiting_bytes}; wait for earlier appends, or write more slowly"
                     )
-                self._at_gate += 1
+                self._waiting_callers += 1
                 self._gate.wait()
-                self._at_gate -= 1
+                self._waiting_callers -= 1
                 self._check_open()
             commits = may_commit and (is_writer or not self._under_way)
             self._waiting_bytes += request.size
@@ -196,7 +196,7 @@ class SqliteLog:
                 for request in batch:
                     self._waiting_bytes -= request.size
                 self._under_way -= len(batch)
-                if self._at_gate or self._is_closed:
+                if self._waiting_callers or self._is_closed:
                     self._gate.notify_all()
             for request in batch:
                 if failure is not None:
@@ -215,7 +215,7 @@ class SqliteLog:
                     connection.execute("ROLLBACK")
                 connection.execute("BEGIN IMMEDIATE")
                 try:
-                    records = self._place(connection, batch)
+                    records = self._number(connection, batch)
                     self._recorder.insert_records(connection, records)
                 except BaseException:
                     self._forget()
@@ -249,7 +249,7 @@ class SqliteLog:
                 " log. Read before you try again"
             ) from error
 
-    def _place(self, connection: sqlite3.Connection, batch: Sequence[Request]) -> list[Record]:
+    def _number(self, connection: sqlite3.Connection, batch: Sequence[Request]) -> list[Record]:
         """Give every message its offset and its log time, inside the transaction."""
         (version,) = connection.execute("PRAGMA data_version").fetchone()
         if version != self._seen_by_writer:
@@ -292,12 +292,12 @@ class SqliteLog:
             try:
                 records = read_records(self._reader, partition, from_offset, max_records)
                 if not records or records[0].offset != from_offset:
-                    self._check_place(partition, from_offset, found=records[0].offset if records else None)
+                    self._check_offset(partition, from_offset, found=records[0].offset if records else None)
             except sqlite3.Error as error:
                 raise log_error(self.path, error) from error
         return records
 
-    def _check_place(self, partition: int, offset: int, found: int | None) -> None:
+    def _check_offset(self, partition: int, offset: int, found: int | None) -> None:
         end = _end_offset(self._reader, partition)
         # Records that came between the two queries are no gap: the next read has them.
         if found is not None or not 0 <= offset <= end:
