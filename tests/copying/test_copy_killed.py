@@ -11,6 +11,7 @@ import sys
 from itertools import islice
 from pathlib import Path
 
+import pytest
 from stories import everything
 
 from lastseen.copying.copy import copy_between
@@ -47,6 +48,7 @@ def held(url: str) -> list[Record]:
         log.close()
 
 
+@pytest.mark.thorough
 def test_killed_and_resumed_it_comes_to_the_same_log(tmp_path: Path) -> None:
     seed = random.SystemRandom().getrandbits(32)
     dice = random.Random(seed)

@@ -79,7 +79,7 @@ def test_a_deleted_snapshot_is_folded_anew(lived: Lived, folder: Path) -> None:
     assert start(lived, folder) == []
 
 
-@pytest.mark.parametrize("with_archive", [True, False])
+@pytest.mark.parametrize("with_archive", [True, pytest.param(False, marks=pytest.mark.thorough)])
 def test_a_snapshot_that_was_cut_is_replaced(lived: Lived, folder: Path, with_archive: bool) -> None:
     for length in lengths_of(lived.folder / SNAPSHOT):
         renew(lived, folder, with_archive)
@@ -88,7 +88,7 @@ def test_a_snapshot_that_was_cut_is_replaced(lived: Lived, folder: Path, with_ar
         check_notes(start(lived, folder), with_archive, f"cut at {length}")
 
 
-@pytest.mark.parametrize("with_archive", [True, False])
+@pytest.mark.parametrize("with_archive", [pytest.param(True, marks=pytest.mark.thorough), False])
 def test_a_snapshot_that_was_overwritten_is_replaced(lived: Lived, folder: Path, with_archive: bool) -> None:
     chance = random.Random(SEED)
     for place in places_of(lived.folder / SNAPSHOT):

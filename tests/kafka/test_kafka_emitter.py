@@ -217,6 +217,7 @@ def test_a_broker_that_stays_away_is_told_of_and_memory_is_bounded(made: Made, o
     assert len(stored & set(lost)) <= counts["unknown"], "what failed is not there"
 
 
+@pytest.mark.thorough
 def test_shutting_down_without_a_broker_ends_in_time(made: Made, broker: Node) -> None:
     emitter = made(new_url(broker.address, options="?delivery_timeout_ms=2000"))
     emitter.touch("a", ID)

@@ -181,6 +181,7 @@ def parent_of(pid: int) -> int:
         return -1
 
 
+@pytest.mark.thorough
 def test_closing_without_a_broker_ends_and_leaves_no_thread(opened: Open, broker: Node) -> None:
     url = new_url(broker.address, options="?delivery_timeout_ms=2000")
     log = opened(url)

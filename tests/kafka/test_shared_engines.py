@@ -14,8 +14,7 @@ from kafka_topics import eventually, new_url, read_foreign, write_foreign
 
 import lastseen
 from lastseen.engine.log.kafka.url import FACTS, STATE, parse_kafka_url
-from lastseen.projections.facts import FactId, encode, state_of
-from lastseen.projections.facts import place_of as fact_place
+from lastseen.projections.facts import FactId, encode, published_fact_id, state_of
 from tests.kafka_fixtures import SharedBroker
 from tests.patience import PATIENCE_S
 
@@ -317,7 +316,7 @@ def test_a_fact_is_what_it_was_published_as() -> None:
     from lastseen.projections.facts import Fact
 
     fact = Fact(FactId(3, 1024, 1), "created", "ana", "s" * 22, 1_700_000_000_000, None, {"key": "ana"})
-    assert fact_place(encode(fact, "/lastseen/x")) == fact.id
+    assert published_fact_id(encode(fact, "/lastseen/x")) == fact.id
     event = json.loads(encode(fact, "/lastseen/x"))
     assert (event["specversion"], event["id"], event["source"]) == ("1.0", "3-1024-1", "/lastseen/x")
     assert event["type"] == "lastseen.fact.created.v1"

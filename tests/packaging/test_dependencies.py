@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = ("engine", "projections", "lastseen")
 IMPORTED_AS = {"kafka-python": "kafka", "opentelemetry-api": "opentelemetry", "prometheus-client": "prometheus_client"}

@@ -8,6 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.thorough
+
 ROOT = Path(__file__).resolve().parents[2]
 FRONT_DOOR = ROOT / "lastseen" / "__init__.py"
 OLDER = ("python3.10", "python3.9", "python3.8", "python3.7", "python3.6")

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from building import PRODUCT, ROOT, WHEEL, Installed, build, clean_environment, contents, run, tracked, unpack
 
+pytestmark = pytest.mark.thorough
+
 LINKS = {"lastseen/engine": "../engine", "lastseen/projections": "../projections"}
 METADATA = {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE", "licenses/NOTICE", "top_level.txt"}
 FIRST_RESULT_S = 60
