@@ -79,12 +79,14 @@ _LAZY = {
 """What only some services need is loaded when it is asked for, and where it is."""
 
 
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        try:
-            return getattr(import_module(_LAZY[name]), name)
-        except ModuleNotFoundError as error:
-            if error.name != "httpx":
-                raise
-            raise ModuleNotFoundError(f"{name} needs httpx: pip install 'lastseen[client]'", name="httpx") from None
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # to type checkers, a name that is not above is a mistake
+
+    def __getattr__(name: str) -> Any:
+        if name in _LAZY:
+            try:
+                return getattr(import_module(_LAZY[name]), name)
+            except ModuleNotFoundError as error:
+                if error.name != "httpx":
+                    raise
+                raise ModuleNotFoundError(f"{name} needs httpx: pip install 'lastseen[client]'", name="httpx") from None
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
