@@ -79,13 +79,15 @@ _LAZY = {
 """Name → (module, attribute) of what is loaded on first use, because only some programs need it."""
 
 
-def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        try:
-            module, attribute = _LAZY[name]
-            return getattr(import_module(module), attribute)
-        except ModuleNotFoundError as error:
-            if error.name != "httpx":
-                raise
-            raise ModuleNotFoundError(f"{name} needs httpx: pip install 'lastseen[client]'", name="httpx") from None
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # to type checkers, a name that is not above is a mistake
+
+    def __getattr__(name: str) -> Any:
+        if name in _LAZY:
+            try:
+                module, attribute = _LAZY[name]
+                return getattr(import_module(module), attribute)
+            except ModuleNotFoundError as error:
+                if error.name != "httpx":
+                    raise
+                raise ModuleNotFoundError(f"{name} needs httpx: pip install 'lastseen[client]'", name="httpx") from None
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
