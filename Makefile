@@ -1,5 +1,6 @@
 # Needs Python >= 3.11, git and make; everything else is installed in .venv from requirements-dev.lock, and the peers of
-# the benchmarks in .venv-bench from requirements-bench.lock.
+# the benchmarks in .venv-bench from requirements-bench.lock, the builder of the documentation site in .venv-docs from
+# requirements-docs.lock.
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -8,6 +9,8 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 BENCH_BIN := .venv-bench/bin
 BENCH_STAMP := .venv-bench/.installed
+DOCS_BIN := .venv-docs/bin
+DOCS_STAMP := .venv-docs/.installed
 # Tests of Kafka and of networks wait more than they work: on two cores, three processes take the least time.
 JOBS ?= 3
 PYTEST := $(BIN)/python -m pytest --ignore=tests/style -n $(JOBS) --dist loadfile --no-loadscope-reorder
@@ -39,7 +42,7 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check kafka kafka-cluster kafka-jars browser test test-all test-busy replay-check crash kafka-crash faults simulate mutants fuzz torture soak fuzz-codec bench bench-quick bench-setup docs lock clean no-python
+.PHONY: help setup demo check kafka kafka-cluster kafka-jars browser test test-all test-busy replay-check crash kafka-crash faults simulate mutants fuzz torture soak fuzz-codec bench bench-quick bench-setup docs docs-setup docs-site lock clean no-python
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -88,14 +91,14 @@ kafka-jars: setup ## make ready what the tests run Kafka with: a container engin
 browser: setup ## make ready the browser of the tests
 	$(BIN)/python -m tests.service.browser
 
-test: check kafka-jars browser ## check, then what a change is tested with: real Kafka, browser and SQLite, in 6 minutes
+test: check kafka-jars browser docs-setup ## check, then what a change is tested with: real Kafka, browser and SQLite, in 6 minutes
 	$(PYTEST) -m "not thorough and not full"
 
-test-all: setup kafka-jars browser faults bench-setup ## all other tests: clusters, networks, chaos, soak, full disks, the harness, a guard of speed
+test-all: setup kafka-jars browser faults bench-setup docs-setup ## all other tests: clusters, networks, chaos, soak, full disks, the harness, a guard of speed
 	$(PYTEST) -m "thorough and not full"
 	$(BENCH_BIN)/python -m benchmarks --quick
 
-test-busy: setup kafka-jars browser ## the tests of make test beside eight busy loops: load must not fail one
+test-busy: setup kafka-jars browser docs-setup ## the tests of make test beside eight busy loops: load must not fail one
 	$(BIN)/python -m tests.busy 8 $(PYTEST) -m "not thorough and not full"
 
 replay-check: setup ## replay the whole recording against the naive model (LASTSEEN_CHAT_FILE=...)
@@ -156,14 +159,28 @@ bench-quick: bench-setup ## the same on few sessions, in 2 minutes; fails if the
 docs: setup ## regenerate the generated pages
 	$(BIN)/python -m lastseen.docs
 
+docs-setup: $(DOCS_STAMP) ## create .venv-docs, which builds the documentation site
+
+$(DOCS_STAMP): requirements-docs.lock $(if $(realpath $(DOCS_BIN)/python),,no-python)
+	@$(FIND_PYTHON); \
+	echo "lastseen: making .venv-docs with $$found"; \
+	"$$found" -m venv --clear .venv-docs
+	$(DOCS_BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements-docs.lock
+	@touch $(DOCS_STAMP)
+
+docs-site: docs-setup ## build the documentation site in var/site; open var/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(DOCS_BIN)/mkdocs build --strict --quiet
+	@echo "lastseen: open var/site/index.html; it needs no server"
+
 lock: ## pin requirements*.in anew (newest versions: make lock UPGRADE=--upgrade)
 	@$(FIND_PYTHON); "$$found" -m venv --clear var/lock
 	var/lock/bin/python -m pip install --quiet '$(PIP_TOOLS)'
 	$(PIP_COMPILE) requirements.in --output-file requirements.lock
 	$(PIP_COMPILE) requirements-dev.in --output-file requirements-dev.lock
 	$(PIP_COMPILE) requirements-bench.in --output-file requirements-bench.lock
+	$(PIP_COMPILE) requirements-docs.in --output-file requirements-docs.lock
 	$(PIP_COMPILE) benchmarks/unpacked.in --output-file benchmarks/unpacked.lock
 
 clean: ## remove the environment, the caches, and what the demo and the brokers left
-	rm -rf .venv .venv-bench var/demo var/kafka var/lock var/peers build dist *.egg-info .hypothesis .mypy_cache .ruff_cache
+	rm -rf .venv .venv-bench .venv-docs var/site var/demo var/kafka var/lock var/peers build dist *.egg-info .hypothesis .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
