@@ -76,6 +76,6 @@ def on_page_content(html: str, page: Page, **_: Any) -> str:
         name = picture[2].rpartition("/")[2]
         text = (ROOT / "docs" / "pictures" / name).read_text(encoding="utf-8")
         named = text.replace("<svg ", f'<svg role="img" aria-label="{picture[1]}" ', 1).strip()
-        return f'<div class="picture" tabindex="0">{named}</div>'
+        return f'<div class="picture" tabindex="0" data-search-exclude>{named}</div>'
 
     return _PICTURE.sub(drawn, html)
