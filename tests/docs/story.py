@@ -17,7 +17,7 @@ from lastseen.docs.cli_page import commands as known_commands
 from lastseen.engine.log.kafka.topic import Wanted, create
 from lastseen.engine.log.kafka.url import parse_kafka_url
 from tests.docs.pages import ROOT, Block, commands, is_shown
-from tests.service.running import wait_until
+from tests.patience import PATIENCE_S, eventually
 
 KAFKA, PORT = "kafka://localhost:9092/sessions", "8321"
 SERVING = re.compile(r"lastseen (serve|dev)\b")
@@ -25,8 +25,6 @@ CUT_OFF = 28
 """How curl ends when its time is over, as it must for a stream, which does not end by itself."""
 MADE = {"demo"}
 """Targets of the Makefile that are made; of all others it is seen that they are there."""
-LONGEST_S = 120
-"""A command that takes longer hangs: those of the pages take seconds."""
 
 
 class Story:
@@ -48,7 +46,7 @@ class Story:
         if self._service is not None:
             self._service.send_signal(signal.SIGTERM)
             try:
-                self._service.wait(LONGEST_S)
+                self._service.wait(PATIENCE_S)
             finally:
                 self._service.kill()
                 self._service.wait()
@@ -113,7 +111,7 @@ class Story:
             self._need_service()
         ends = (0,)
         if "/events/stream" in line:
-            line, ends = f"{line} --max-time 2", (CUT_OFF,)
+            line, ends = f"{line} --max-time 5", (CUT_OFF,)
         elif line.startswith("lastseen doctor"):
             ends = (0, 1)  # what it finds depends on the machine
         output = self._run(["bash", "-ec", f"set -o pipefail; {line}"], number, ends)
@@ -121,7 +119,7 @@ class Story:
 
     def _run(self, words: list[str], line: int, ends: tuple[int, ...] = (0,)) -> str:
         done = subprocess.run(
-            words, cwd=self.folder, env=self._environment, capture_output=True, text=True, timeout=LONGEST_S,
+            words, cwd=self.folder, env=self._environment, capture_output=True, text=True, timeout=PATIENCE_S,
             check=False,
         )  # fmt: skip
         self.did.append(words[-1])
@@ -144,7 +142,7 @@ class Story:
             )
         self.did.append(" ".join(words))
         service = self._service
-        wait_until(lambda: service.poll() is not None or _answers(self._port), f"{words} listens", deadline_s=LONGEST_S)
+        eventually(lambda: service.poll() is not None or _answers(self._port), f"{words} listens")
         assert service.poll() is None, log.read_text("utf-8", "replace")
 
     def _need_service(self) -> None:

@@ -13,13 +13,12 @@ import pytest
 
 from tests.docs.built_site import Site
 from tests.docs.pages import DOCS, ROOT, pages
+from tests.patience import PATIENCE_S
 from tests.service.browser import choose
 
 MKDOCS = ROOT / ".venv-docs" / "bin" / "mkdocs"
 BROWSER = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage")
 NO_NETWORK = ("--host-resolver-rules=MAP * ~NOTFOUND",)
-LONGEST_S = 300
-"""For one run of the builder or the browser, which take seconds on a quiet machine."""
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +34,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
 def build(folder: Path, configuration: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [MKDOCS, "build", "--strict", "--config-file", configuration, "--site-dir", folder],
-        cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, timeout=LONGEST_S,
+        cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, timeout=PATIENCE_S,
         check=False,
     )  # fmt: skip
 
@@ -97,7 +96,7 @@ def test_search_works_from_the_disk_without_a_network(site: Site, words: str, pa
     done = subprocess.run(
         [choose(), *BROWSER, *NO_NETWORK, f"--user-data-dir={tmp_path}", "--virtual-time-budget=60000", "--dump-dom",
          address],
-        capture_output=True, text=True, timeout=LONGEST_S, check=True,
+        capture_output=True, text=True, timeout=PATIENCE_S, check=True,
     )  # fmt: skip
     found = re.findall(r'<a href="([^"#?]*)[^"]*" class="md-search-result__link"', done.stdout)
     assert any(each.endswith(page) for each in found), found

@@ -20,6 +20,7 @@ ELSEWHERE = {
 """Pages whose code needs something around it, and the test that runs it."""
 COMPARED = {"promql": "test_docs_runbooks.py compares it with the rules", "text": "a drawing, compared or generated"}
 NAMES = {page: page.relative_to(DOCS).as_posix() for page in pages()}
+FIRST = ("index.md", "quick-start/", "concepts/")
 STORIES = {name: page for page, name in NAMES.items() if name not in ELSEWHERE and blocks(page)}
 
 
@@ -31,7 +32,12 @@ def runbooks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     story.close()
 
 
-@pytest.mark.parametrize("name", [name for name in STORIES if not name.startswith("runbooks/")])
+def story_of(name: str) -> object:
+    """A page as a parameter: those that a newcomer reads first are done with every change, the others thoroughly."""
+    return pytest.param(name, marks=() if name.startswith(FIRST) else pytest.mark.thorough)
+
+
+@pytest.mark.parametrize("name", [story_of(name) for name in STORIES if not name.startswith("runbooks/")])
 def test_a_page_does_what_it_says(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     found = blocks(STORIES[name])
     broker: SharedBroker | None = None
@@ -45,6 +51,7 @@ def test_a_page_does_what_it_says(name: str, tmp_path: Path, request: pytest.Fix
         story.close()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", [name for name in STORIES if name.startswith("runbooks/")])
 def test_a_runbook_can_be_followed(name: str, runbooks: Story) -> None:
     found = blocks(STORIES[name])
