@@ -74,6 +74,10 @@ ADVICE = {
         "Stop all writers and keep a copy of the file. Restore the log from a copy: see"
         " [Back up and restore](how-to/back-up.md). `lastseen verify` says what can be read."
     ),
+    "UnsupportedLibrary": (
+        "Install a version of the library that the message names; the extras of lastseen choose one. Do not pin another"
+        " beside it."
+    ),
     "LogTooNew": "Upgrade lastseen on this machine; a newer version has written the log.",
     "LogMismatch": (
         "The snapshot or history belongs to another log, or the log has lost records. If the log is the right one and"

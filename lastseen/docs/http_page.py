@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lastseen.api.problems import KINDS, TYPES
+from lastseen.api.problem_document import TYPES
+from lastseen.api.problems import KINDS
 from lastseen.docs.http_api import openapi
 from lastseen.docs.schema_tables import cell, described, field_rows, type_of
 from lastseen.http.routes.problem_types import meanings

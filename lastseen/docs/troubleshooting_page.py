@@ -14,7 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lastseen.api.problems import TYPES, problem_of
+from lastseen.api.problem_document import TYPES
+from lastseen.api.problems import problem_of
 from lastseen.cli.exit_codes import code_of
 from lastseen.docs.advice import ADVICE
 from lastseen.docs.schema_tables import cell
