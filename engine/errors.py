@@ -26,8 +26,8 @@
     │   │   └── EmitterFull          as many bytes wait in an emitter as may
     │   ├── NotDelivered             events that an emitter took in are not known to be in the log
     │   ├── LogCorrupt               not a log, or damaged
-    │   ├── LogTooNew                written by a newer lastseen
     │   ├── UnsupportedLibrary       the client library under the log is not one that lastseen knows
+    │   ├── LogTooNew                written by a newer lastseen
     │   ├── LogMismatch              another log than the checkpoint's, or cut behind it
     │   └── OutcomeUnknown           the append may or may not have happened
     ├── SnapshotError                the snapshot cannot be written or read

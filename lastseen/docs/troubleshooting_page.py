@@ -74,8 +74,8 @@ def messages() -> dict[str, tuple[str, ...]]:
             if isinstance(node, ast.Call) and node.args:
                 name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
                 text = _text(node.args[0], constants)
-                letters = sum(letter.isalpha() for letter in text)
-                if name in errors.__all__ and name != "shown" and letters >= SHORTEST:
+                count = sum(each.isalpha() for each in text)
+                if name in errors.__all__ and name != "shown" and count >= SHORTEST:
                     found.setdefault(name, set()).add(text)
     for verdict in Verdict:
         if verdict is not Verdict.APPLIED:
