@@ -1,5 +1,6 @@
 # Needs Python >= 3.11, git and make; what the demo runs is installed in .venv from requirements-demo.lock, what the tests
-# need from requirements-dev.lock, and the peers of the benchmarks in .venv-bench from requirements-bench.lock.
+# need from requirements-dev.lock, the peers of the benchmarks in .venv-bench from requirements-bench.lock, and the builder
+# of the documentation site in .venv-docs from requirements-docs.lock.
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -9,6 +10,8 @@ DEMO_STAMP := .venv/.installed-for-the-demo
 STAMP := .venv/.installed
 BENCH_BIN := .venv-bench/bin
 BENCH_STAMP := .venv-bench/.installed
+DOCS_BIN := .venv-docs/bin
+DOCS_STAMP := .venv-docs/.installed
 # Tests of Kafka and of networks wait more than they work: on two cores, three processes take the least time.
 JOBS ?= 3
 PYTEST := $(BIN)/python -m pytest --ignore=tests/style -n $(JOBS) --dist loadfile --no-loadscope-reorder
@@ -41,7 +44,7 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check kafka kafka-cluster kafka-jars browser curl test test-all test-busy replay-check crash kafka-crash faults simulate mutants fuzz torture soak fuzz-codec bench bench-quick bench-setup docs lock locks-check quick test-pythons fresh clean no-python
+.PHONY: help setup demo check kafka kafka-cluster kafka-jars browser curl test test-all test-busy replay-check crash kafka-crash faults simulate mutants fuzz torture soak fuzz-codec bench bench-quick bench-setup docs docs-setup docs-site lock locks-check quick test-pythons fresh clean no-python
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -98,14 +101,14 @@ browser: setup ## make ready the browser of the tests
 curl: setup ## make ready curl, which the tests run what the documentation shows with
 	$(BIN)/python -m tests.service.curl_program
 
-test: check kafka-jars browser curl ## check, then what a change is tested with: real Kafka, browser and SQLite, in 6 minutes
+test: check kafka-jars browser curl docs-setup ## check, then what a change is tested with: real Kafka, browser and SQLite, in 6 minutes
 	$(PYTEST) -m "not thorough and not full"
 
-test-all: setup kafka-jars browser curl faults bench-setup ## all other tests: clusters, networks, chaos, soak, full disks, the harness, a guard of speed
+test-all: setup kafka-jars browser curl faults bench-setup docs-setup ## all other tests: clusters, networks, chaos, soak, full disks, the harness, a guard of speed
 	$(PYTEST) -m "thorough and not full"
 	$(BENCH_BIN)/python -m benchmarks --quick
 
-test-busy: setup kafka-jars browser curl ## the tests of make test beside eight busy loops: load must not fail one
+test-busy: setup kafka-jars browser curl docs-setup ## the tests of make test beside eight busy loops: load must not fail one
 	$(BIN)/python -m tests.busy 8 $(PYTEST) -m "not thorough and not full"
 
 replay-check: setup ## replay the whole recording against the naive model (LASTSEEN_CHAT_FILE=...)
@@ -166,6 +169,19 @@ bench-quick: bench-setup ## the same on few sessions, in 2 minutes; fails if the
 docs: setup ## regenerate the generated pages
 	$(BIN)/python -m lastseen.docs
 
+docs-setup: $(DOCS_STAMP) ## create .venv-docs, which builds the documentation site
+
+$(DOCS_STAMP): requirements-docs.lock $(if $(realpath $(DOCS_BIN)/python),,no-python)
+	@$(FIND_PYTHON); \
+	echo "lastseen: making .venv-docs with $$found"; \
+	"$$found" -m venv --clear .venv-docs
+	$(DOCS_BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements-docs.lock
+	@touch $(DOCS_STAMP)
+
+docs-site: docs-setup ## build the documentation site in var/site; open var/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(DOCS_BIN)/mkdocs build --strict --quiet
+	@echo "lastseen: open var/site/index.html; it needs no server"
+
 # The tool that pins, and that installs for other Pythons; it is in no lock of ours but its own.
 $(UV): requirements-uv.lock $(if $(realpath var/lock/bin/python),,no-python)
 	@$(FIND_PYTHON); "$$found" -m venv --clear var/lock
@@ -177,6 +193,7 @@ lock: $(UV) ## pin requirements*.in anew, for every Python and platform (newest 
 	$(PIN) pyproject.toml --extra client --extra service requirements-demo.in --output-file requirements-demo.lock
 	$(PIN) requirements-dev.in --output-file requirements-dev.lock
 	$(PIN) requirements-bench.in --output-file requirements-bench.lock
+	$(PIN) requirements-docs.in --output-file requirements-docs.lock
 	$(PIN) benchmarks/unpacked.in --output-file benchmarks/unpacked.lock
 	$(PIN) requirements-uv.in --output-file requirements-uv.lock
 
@@ -193,5 +210,5 @@ fresh: ## make demo, the quick tier and the check of the locks on a fresh Debian
 	@$(FIND_PYTHON); "$$found" -m tests.fresh
 
 clean: ## remove the environment, the caches, and what the demo and the brokers left
-	rm -rf .venv .venv-bench var/demo var/kafka var/lock var/peers var/pythons var/fresh build dist *.egg-info .hypothesis .mypy_cache .ruff_cache
+	rm -rf .venv .venv-bench .venv-docs var/site var/demo var/kafka var/lock var/peers var/pythons var/fresh build dist *.egg-info .hypothesis .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

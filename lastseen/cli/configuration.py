@@ -28,7 +28,7 @@ ProfileName = Annotated[
 ]
 Assignments = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Any setting of docs/configuration.md; may be given repeatedly."),
+    typer.Option("--set", metavar="NAME=VALUE", help="Any setting of docs/reference/configuration.md; repeatable."),
 ]
 
 

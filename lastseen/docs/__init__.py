@@ -10,13 +10,18 @@ from functools import cache
 from pathlib import Path
 
 from lastseen.docs.cli_page import cli_page
+from lastseen.docs.concept_pictures import concept_pictures
 from lastseen.docs.configuration_page import configuration_page
 from lastseen.docs.errors_page import errors_page
 from lastseen.docs.event_schemas import event_schemas
+from lastseen.docs.events_page import events_page
 from lastseen.docs.http_api import openapi
+from lastseen.docs.http_page import http_page
 from lastseen.docs.lifecycle_page import lifecycle_page
+from lastseen.docs.lifecycle_picture import lifecycle_picture
 from lastseen.docs.operations_page import operations_page
 from lastseen.docs.topics_api import asyncapi
+from lastseen.docs.troubleshooting_page import troubleshooting_page
 
 COMMAND = "python -m lastseen.docs"
 
@@ -25,15 +30,20 @@ COMMAND = "python -m lastseen.docs"
 def generated() -> dict[str, str]:
     """Every generated file: its path from the root of the repository, and its text. Made once a process."""
     schemas = {f"engine/schemas/{name}.json": text for name, text in event_schemas().items()}
+    pictures = {"lifecycle": lifecycle_picture(), **concept_pictures()}
     return {
-        "docs/lifecycle.md": lifecycle_page(),
-        "docs/errors.md": errors_page(),
-        "docs/cli.md": cli_page(),
-        "docs/configuration.md": configuration_page(),
-        "docs/operations.md": operations_page(),
+        "docs/reference/lifecycle.md": lifecycle_page(),
+        "docs/reference/errors.md": errors_page(),
+        "docs/reference/cli.md": cli_page(),
+        "docs/reference/configuration.md": configuration_page(),
+        "docs/reference/operations.md": operations_page(),
+        "docs/reference/http.md": http_page(),
+        "docs/reference/events.md": events_page(),
+        "docs/troubleshooting.md": troubleshooting_page(),
         "docs/openapi.json": openapi(),
         "docs/asyncapi.json": asyncapi(),
         **schemas,
+        **{f"docs/pictures/{name}.svg": text for name, text in pictures.items()},
     }
 
 

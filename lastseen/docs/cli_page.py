@@ -1,4 +1,4 @@
-"""`docs/cli.md`, written from the commands themselves."""
+"""`docs/reference/cli.md`, written from the commands themselves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`docs/configuration.md`: every setting of a service, from the two places where settings are defined."""
+"""`docs/reference/configuration.md`: every setting of a service, from the two places where settings are defined."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`docs/errors.md`: the tree of errors, from the classes of `engine.errors`."""
+"""`docs/reference/errors.md`: the tree of errors, from the classes of `engine.errors`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`docs/operations.md`: probes, the doctor, and every metric, written from what an engine really says."""
+"""`docs/reference/operations.md`: probes, the doctor, and every metric, written from what an engine really says."""
 
 from __future__ import annotations
 

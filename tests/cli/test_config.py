@@ -268,7 +268,9 @@ def test_validate_says_it_by_its_exit_code(folder: Path) -> None:
 
 
 def test_the_page_is_not_stale() -> None:
-    assert (ROOT / "docs" / "configuration.md").read_text("utf-8") == configuration_page(), "run `make docs`"
+    assert (ROOT / "docs" / "reference" / "configuration.md").read_text("utf-8") == configuration_page(), (
+        "run `make docs`"
+    )
 
 
 def test_every_setting_is_explained_where_it_is_defined() -> None:

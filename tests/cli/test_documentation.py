@@ -1,4 +1,4 @@
-"""`docs/cli.md` is what the commands say of themselves, and every option is explained and exercised."""
+"""`docs/reference/cli.md` is what the commands say of themselves, and every option is explained and exercised."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_the_page_is_not_stale() -> None:
-    assert (ROOT / "docs" / "cli.md").read_text("utf-8") == cli_page(), "run `make docs`"
+    assert (ROOT / "docs" / "reference" / "cli.md").read_text("utf-8") == cli_page(), "run `make docs`"
 
 
 def test_every_option_is_explained() -> None:

@@ -1,4 +1,4 @@
-"""The old store's documented behaviour in a dictionary, with the differences of docs/compat-gateway.md, by name."""
+"""The old store as documented, in a dictionary, with the differences of docs/how-to/compat-gateway.md, by name."""
 
 from __future__ import annotations
 

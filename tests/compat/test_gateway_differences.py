@@ -1,4 +1,4 @@
-"""What the old store got wrong and is right here: one test for each difference that docs/compat-gateway.md names."""
+"""What the old store got wrong: one test for each difference that docs/how-to/compat-gateway.md names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lastseen.compat.gateway import ExpiryWatcher, GatewayConfig, SessionResetPo
 from lastseen.compat.gateway.reset import last_daily_reset_ms, reset_reason
 from lastseen.engine.errors import InvalidEvent, InvalidKey, InvalidSetting, LogUnavailable
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "compat-gateway.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "compat-gateway.md"
 IDLE = SessionResetPolicy("idle", idle_minutes=60)
 
 

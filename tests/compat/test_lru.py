@@ -682,14 +682,14 @@ def test_every_end_on_a_log_can_be_explained(logged: LruSessions, clock: ManualC
 
 
 def test_the_page_lists_every_difference() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "compat-lru.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "compat-lru.md").read_text(encoding="utf-8")
     names = {name.removeprefix("test_difference_") for name in globals() if name.startswith("test_difference_")}
     listed = {line.split("`")[1] for line in page.splitlines() if line.startswith("- `")}
     assert listed == names
 
 
 def test_the_pages_code_runs() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "compat-lru.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "compat-lru.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     assert blocks
     for block in blocks:

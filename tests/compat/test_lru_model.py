@@ -1,6 +1,6 @@
 """The LRU memory's drop-in beside a naive model of what the predecessor was documented to do, in memory and on a log.
 
-The model keeps a list and scans it. What the predecessor got wrong is right in the model too: docs/compat-lru.md.
+The model keeps a list and scans it. Where the predecessor was wrong, the model is right: docs/how-to/compat-lru.md.
 """
 
 from __future__ import annotations

@@ -572,7 +572,7 @@ def test_testable_with_a_fake_clock_on_its_own_engine(tmp_path: Path, clock: Man
 
 
 def test_the_pages_code_runs() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "compat-manager.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "compat-manager.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     assert blocks
     for block in blocks:

@@ -187,7 +187,7 @@ def test_the_client_has_every_call_of_the_drop_in() -> None:
 
 def documented() -> dict[str, str]:
     """The page's table: calls and their requests."""
-    page = (ROOT / "docs" / "compat-manager.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "how-to" / "compat-manager.md").read_text(encoding="utf-8")
     return dict(re.findall(r"^\| `(\w+)` \| `([A-Z]+ /v1/\S+)` \|", page, re.MULTILINE))
 
 

@@ -1,7 +1,7 @@
 """The session manager's drop-in beside a naive model of what the predecessor's guide says of it.
 
 The model keeps a map and scans it, as the predecessor did. Where the drop-in differs on purpose, the model says so with
-a method named `difference_...`; docs/compat-manager.md lists the same names.
+a method named `difference_...`; docs/how-to/compat-manager.md lists the same names.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ test_the_manager_does_what_the_naive_one_does = ManagerAgainstNaive.TestCase
 
 
 def test_the_page_lists_every_difference() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "compat-manager.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "compat-manager.md").read_text(encoding="utf-8")
     differences = {name.removeprefix("difference_") for name in vars(NaiveManager) if name.startswith("difference_")}
     tests = (Path(__file__).with_name("test_manager.py")).read_text(encoding="utf-8")
     differences |= set(re.findall(r"def test_difference_(\w+)", tests))

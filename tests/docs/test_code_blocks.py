@@ -27,7 +27,12 @@ from tests.service import curl_program
 from tests.service.running import Running
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "infra" / "kubernetes" / "README.md"]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs" / "how-to").glob("compat-*.md")),
+    ROOT / "infra" / "kubernetes" / "README.md",
+]
+"""Pages whose blocks lean on what stands around them; test_docs_stories.py does all others from beginning to end."""
 BY_OTHERS = {"compat-manager.md", "compat-lru.md"}
 """Pages whose Python is run by tests/compat, with what it needs around it."""
 SERVICE, KAFKA, SNAPSHOT = "127.0.0.1:8321", "kafka://localhost:9092/sessions", "/var/lib/lastseen/sessions.snapshot"
@@ -51,7 +56,7 @@ def blocks(language: str) -> Iterator[Any]:
 
 
 def console_lines() -> Iterator[tuple[str, str]]:
-    """Every command that somebody is shown typing, with its page."""
+    """Every command that a page shows, with the page."""
     for block in blocks("console"):
         for line in block.values[0].splitlines():
             if line.startswith("$ "):

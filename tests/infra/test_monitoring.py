@@ -131,7 +131,7 @@ def test_alerts_say_what_to_do() -> None:
     for alert in ALERTS:
         assert set(alert) == {"alert", "expr", "for", "labels", "annotations"}, alert["alert"]
         assert alert["labels"] in ({"severity": "warning"}, {"severity": "critical"})
-        assert set(alert["annotations"]) == {"summary", "description"}
+        assert set(alert["annotations"]) == {"summary", "description", "runbook"}
         assert promql_parser.parse_duration(alert["for"]).total_seconds() >= 60
         said = " ".join(alert["annotations"].values())
         grouped = {label for group in re.findall(r"by \(([^)]*)\)", alert["expr"]) for label in group.split(", ")}

@@ -1,4 +1,4 @@
-"""Users' type checkers see the types of the installed wheel: every reveal is as the program says, every mistake found."""
+"""Users' type checkers see the types of the installed wheel: each reveal is as the program says, each mistake found."""
 
 from __future__ import annotations
 

@@ -13,11 +13,14 @@ import pytest
 
 from lastseen.docs import COMMAND, generated, stale, write
 from lastseen.docs.__main__ import main
+from lastseen.docs.advice import ADVICE
 from lastseen.docs.errors_page import error_tree
 from lastseen.docs.lifecycle_page import verdict_notes
+from lastseen.docs.lifecycle_picture import transitions
 from lastseen.engine import errors
 from lastseen.engine.events import STORED_EVENTS
 from lastseen.engine.lifecycle import rows
+from lastseen.engine.session import Status
 from lastseen.engine.verdicts import Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,7 +56,7 @@ def test_the_command_checks_writes_and_says_what_is_wrong(
     assert main(["--check"]) == 1
     said = capsys.readouterr()
     assert said.err == f"run: {COMMAND}\n"
-    assert "stale: docs/lifecycle.md\n" in said.out
+    assert "stale: docs/reference/lifecycle.md\n" in said.out
     assert main([]) == 0
     assert main(["--check"]) == 0
     assert main(["--chekc"]) == 2
@@ -71,13 +74,31 @@ def test_another_process_generates_the_same() -> None:
 
 
 def test_every_row_and_every_verdict_is_on_the_page() -> None:
-    page = generated()["docs/lifecycle.md"]
+    page = generated()["docs/reference/lifecycle.md"]
     for rule in rows():
         assert f"\n| {rule.name} |" in page
-        assert f" : {rule.name}\n" in page or "idle" in rule.name
     assert set(verdict_notes()) == set(Verdict)
     for verdict, note in verdict_notes().items():
         assert f"| `{verdict.label}` | {verdict.value} | {note} |" in page
+
+
+def test_the_picture_shows_every_transition_of_the_table() -> None:
+    picture = generated()["docs/pictures/lifecycle.svg"]
+    shown = [label for labels in transitions().values() for label in labels]
+    assert sorted(re.findall(r'<text [^>]*class="soft"[^>]*>([^<]*)</text>', picture)) == sorted([*shown, "final"])
+    assert {rule.name for rule in rows()} - set(shown) == {"expired (idle, max_age, suspend_ttl)"}, "shown as: due"
+    assert {(before, after) for before, after in transitions() if before is after} == {(Status.ACTIVE, Status.ACTIVE)}
+
+
+def test_each_error_has_advice_and_each_message_is_found() -> None:
+    page = generated()["docs/troubleshooting.md"]
+    concrete = {name for name in errors.__all__ if name not in ("LastseenError", "Refused", "shown")}
+    assert set(ADVICE) == concrete
+    for name in concrete:
+        assert f"\n## {name}\n" in page
+    assert "| cannot listen on …:…: … |" in page
+    assert "| session key …: give text of 1 to 512 characters without control characters |" in page
+    assert "| session key …: 16 holders have live leases, and that is the limit; release one" in page
 
 
 def test_the_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:

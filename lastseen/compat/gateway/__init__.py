@@ -7,7 +7,7 @@
     store = SessionStore(sessions_dir, config, has_active_processes_fn=processes.has_active_for_session)
     entry = store.get_or_create_session(source)
 
-docs/compat-gateway.md says what is as ever, and what is different, by name.
+docs/how-to/compat-gateway.md says what is as ever, and what is different, by name.
 """
 
 from lastseen.compat.gateway.config import GatewayConfig, SessionResetPolicy

@@ -7,7 +7,7 @@
     sessions.messages.append("conversation-1", {"role": "user", "text": "hello"})
 
 Without a URL everything is in memory, as the predecessor had it; with the URL of a log it is in that log, and outlives
-the process. What the predecessor did otherwise is listed in docs/compat-lru.md.
+the process. What the predecessor did otherwise is listed in docs/how-to/compat-lru.md.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
     manager.create_session("conversation-1", "chat-1")
 
 A conversation's id is the session's key; its chat and parent ids are attributes. What the predecessor did otherwise is
-listed in docs/compat-manager.md. Give the manager a log of its own: its figures are those of the whole log.
+listed in docs/how-to/compat-manager.md. Give the manager a log of its own: its figures are those of the whole log.
 """
 
 from __future__ import annotations
