@@ -71,7 +71,8 @@ def serve(
     By default it listens on 127.0.0.1:8321 and has every role. Settings may also be in the environment
     (LASTSEEN_PORT=8400), in a TOML file, or in a profile: see docs/reference/configuration.md, and `lastseen
     config show`. On the first signal it accepts no more requests, finishes those in flight, flushes the snapshot and
-    hands over its partitions; on the second it stops waiting. Either way nothing acknowledged is lost, and the exit code is 0.
+    hands over its partitions; on the second it stops waiting. Either way nothing acknowledged is lost, and the exit
+    code is 0.
     """
     from lastseen.configuration.configuration import configure
 

@@ -26,6 +26,7 @@ INPUTS = {
     "requirements-demo.lock": ("pyproject.toml", "--extra", "client", "--extra", "service", "requirements-demo.in"),
     "requirements-dev.lock": ("requirements-dev.in",),
     "requirements-bench.lock": ("requirements-bench.in",),
+    "requirements-docs.lock": ("requirements-docs.in",),
     "requirements-uv.lock": ("requirements-uv.in",),
     "benchmarks/unpacked.lock": ("benchmarks/unpacked.in",),
 }

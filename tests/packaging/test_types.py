@@ -31,7 +31,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "projections" / "__init__.py").write_text('OWN: str = "my projections"\n', encoding="utf-8")
     (folder / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict"}', encoding="utf-8")
     for name in (PROGRAM, MISTAKES):
-        (folder / name).write_text((HERE / name).read_text(encoding="utf-8"), encoding="utf-8")
+        (folder / name).write_text((HERE / name).with_suffix(".txt").read_text(encoding="utf-8"), encoding="utf-8")
     return folder
 
 
@@ -84,7 +84,7 @@ def short(name: str) -> str:
 
 
 def lines_of(file: str) -> list[tuple[int, str]]:
-    return list(enumerate((HERE / file).read_text(encoding="utf-8").splitlines(), start=1))
+    return list(enumerate((HERE / file).with_suffix(".txt").read_text(encoding="utf-8").splitlines(), start=1))
 
 
 Checker = Callable[[str, Path, Installed], Seen]
