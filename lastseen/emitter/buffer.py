@@ -1,6 +1,6 @@
 """Taking events in: bounded, without waiting for the log, and accounted for to the last one.
 
-Every event that is taken in is *settled* once: acknowledged, failed, or of unknown outcome. Whoever flushes closes an
+Every event that is taken in is *settled* once: acknowledged, failed, or of unknown outcome. A flush closes an
 *epoch* and waits until all events of it and of those before are settled.
 """
 
@@ -39,9 +39,9 @@ class Buffer(ABC):
         """How many of each epoch."""
         self._counts = Counter[str]()
         self._reported = Counter[str]()
-        """The failures that a flush has told of."""
+        """The failures that a flush has reported."""
         self._first_error: Exception | None = None
-        """Of those that none has told of."""
+        """Of those that no flush has reported."""
         self._thread: threading.Thread | None = None
         """Sends what is taken in."""
         self._is_idle = False
@@ -125,7 +125,7 @@ class Buffer(ABC):
     # ── settling ──
 
     def _settle(self, entries: Sequence[Entry], kind: str, error: Exception | None = None) -> None:
-        """Note what became of events: `acknowledged`, `failed` or `unknown`."""
+        """Note the outcome of events: `acknowledged`, `failed` or `unknown`."""
         size = sum([entry.size for entry in entries])
         first, last = entries[0].epoch, entries[-1].epoch
         epochs = Counter({first: len(entries)}) if first == last else Counter(entry.epoch for entry in entries)

@@ -82,7 +82,7 @@ class Delivery(Buffer):
         self._exit_by_s: float | None = None
 
     def open(self) -> None:
-        """Open the log at once, so that whoever asks hears what is wrong with it. Raises the log's errors."""
+        """Open the log at once, so that the caller gets its errors, which this raises."""
         self.log = self._open_log()
 
     def _wake(self) -> None:
@@ -110,7 +110,7 @@ class Delivery(Buffer):
                 if self._is_busy and self._has_log(now_s):
                     self._assign_lanes()
                     self._send(now_s)
-        except BaseException as error:  # a fault of ours: whoever waits must hear of it
+        except BaseException as error:  # a fault of ours: waiting callers must get it
             _logger.exception("the emitter's thread has failed, and its events are lost")
             self._is_closed = True
             self._abandon(OutcomeUnknown(f"the emitter's thread has failed: {error!r}"), closes_log=False)
@@ -133,7 +133,7 @@ class Delivery(Buffer):
                 self._incoming = []
 
     def _next_try_s(self) -> float:
-        """When there is something to do that nobody tells of."""
+        """When there is something to do without an event that says so."""
         if self._is_paused:
             return math.inf
         if self.log is None:
@@ -153,7 +153,7 @@ class Delivery(Buffer):
                 return False
             log = None
             if not left:
-                # Whoever emits yet, in a handler of `atexit` say, starts another thread, and that opens it anew.
+                # A caller that still emits, in an `atexit` handler say, starts another thread, which opens it anew.
                 log, self.log, self._thread, self._exit_by_s = self.log, None, None, None
         if left:
             _logger.warning(
@@ -191,7 +191,7 @@ class Delivery(Buffer):
         return True
 
     def _give_up_unsent(self, than_s: float, error: Exception) -> None:
-        """Give up what was taken in before that, while there is no log, and so nothing under way."""
+        """Fail the events taken in before that, while there is no log and so no batch in flight."""
         dropped = []
         while self._unassigned and self._unassigned[0].added_s <= than_s:
             dropped.append(self._unassigned.popleft())
@@ -240,7 +240,7 @@ class Delivery(Buffer):
             self._fail(dropped, why, is_doubtful=batch is not None and batch.is_doubtful)
             batch = lane.batch
 
-    # ── what came of it ──
+    # ── outcomes ──
 
     def _queue_answer(self, lane: Lane, future: Future[Any]) -> None:
         """On a thread of the log's."""
@@ -295,7 +295,7 @@ class Delivery(Buffer):
     # ── the end ──
 
     def shutdown(self, timeout_s: float) -> None:
-        """Send what there is, and let go of the log. Raises `NotDelivered`."""
+        """Send what there is, and release the log. Raises `NotDelivered`."""
         with self._lock:
             self._check_caller()
             if self._is_closed:
@@ -317,7 +317,7 @@ class Delivery(Buffer):
             self._raise_undelivered(reported, 0)
 
     def _abandon(self, error: Exception, *, closes_log: bool) -> None:
-        """Give up all that is not under way; what is under way too, unless the log, closing, says what came of it."""
+        """Fail every event that is not in flight, and those in flight that the log, closing, has not answered."""
         with self._lock:
             self._unassigned.extend(self._incoming)
             self._incoming = []
@@ -335,7 +335,9 @@ class Delivery(Buffer):
         for lane, batch in list(self._under_way.items()):
             del self._under_way[lane]
             lane.batch = None
-            self._fail(batch.entries, OutcomeUnknown("the log did not say what came of the event"), is_doubtful=True)
+            self._fail(
+                batch.entries, OutcomeUnknown("the log did not report the outcome of the event"), is_doubtful=True
+            )
         self._lanes = None
         self._ready.clear()
         self._retrying.clear()
@@ -343,7 +345,7 @@ class Delivery(Buffer):
     # ── around a fork ──
 
     def pause(self) -> None:
-        """Let go of the log until `resume`: a file of SQLite must not be open in a process that forks."""
+        """Release the log until `resume`: an SQLite file must not be open in a process that forks."""
         with self._lock:
             if threading.current_thread() is self._thread:
                 return

@@ -202,7 +202,7 @@ class Emitter:
         )  # fmt: skip
 
     def hold(self, key: str, session_id: str, holder: str, *, lease_ms: int = 60_000) -> None:
-        """Take, or renew, the lease of a job named `holder`; nobody renews it but the caller."""
+        """Take, or renew, the lease of a job named `holder`; only the caller renews it."""
         self._report(
             events.Held, key,
             lambda: events.HeldData(session_id=session_id, holder=holder, lease_ms=lease_ms),
@@ -228,14 +228,14 @@ class Emitter:
         )
         self._delivery.add_one(key, encode(event))
 
-    # ── what becomes of it ──
+    # ── outcomes ──
 
     def flush(self, timeout_s: float = FLUSH_TIMEOUT_S) -> None:
         """Wait until everything that was emitted before is acknowledged, and return only then.
 
         Raises `NotDelivered` where events emitted since the last flush `failed`, are of `unknown` outcome, or, after
-        `timeout_s`, are still `waiting`; each is a count. What one flush has told, the next does not tell again, unless
-        the first ran out of time.
+        `timeout_s`, are still `waiting`; each is a count. What one flush has reported, the next does not report again,
+        unless the first ran out of time.
         """
         self._delivery.flush(timeout_s)
 
@@ -247,7 +247,7 @@ class Emitter:
         return self._delivery.statistics()
 
     def shutdown(self, timeout_s: float = FLUSH_TIMEOUT_S) -> None:
-        """Flush, and let go of the log. Raises `NotDelivered`, as `flush` does; it is shut down nevertheless.
+        """Flush, and release the log. Raises `NotDelivered`, as `flush` does; it is shut down nevertheless.
 
         What is not sent after `timeout_s` has failed. What is under way then, the log finishes in a time of its own.
         May be called again.

@@ -38,7 +38,7 @@ class Entry(NamedTuple):
 
 
 class Batch:
-    """What goes to the log at once, and what became of it so far."""
+    """What goes to the log at once, and its outcome so far."""
 
     __slots__ = ("attempts", "entries", "error", "is_doubtful", "messages")
 
@@ -64,7 +64,7 @@ class Lane:
         """Under way, or to be tried again."""
         self.retry_at_s = 0.0
         self.is_ready = False
-        """Whether its turn will come, without anybody doing anything."""
+        """Whether its turn will come by itself."""
 
     def drop_older(self, than_s: float) -> list[Entry]:
         """Take out what was taken in before, from the head; the rest of a batch that failed stays one."""

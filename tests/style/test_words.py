@@ -56,12 +56,6 @@ EXEMPT = {
 }
 """(path, word) → why it is the right word there."""
 
-NOT_YET_CLEAN: tuple[str, ...] = (
-    "engine/log/kafka",
-    "lastseen/emitter",
-)
-"""Folders and files that still have such words. Only ever shorter: a clean entry fails."""
-
 _WORDS = {
     re.compile(rf"(?<![a-z])(?:{words})(?![a-z])".replace(" ", r"\s+(?:#:?\s*)?"), re.IGNORECASE): instead
     for words, instead in WORDS.items()
@@ -138,34 +132,12 @@ def with_names() -> list[Source]:
 RULES = [(private_words, with_text), (private_names, with_names)]
 
 
-def is_within(path: str, listed: str) -> bool:
-    """Whether a file is the listed one, or in the listed folder."""
-    return path == listed or path.startswith(f"{listed}/")
-
-
-def is_not_yet_clean(path: str) -> bool:
-    """Whether a file is on the list that shrinks."""
-    return any(is_within(path, listed) for listed in NOT_YET_CLEAN)
-
-
 @pytest.mark.parametrize(("check", "sources"), RULES)
 def test_the_words_are_plain(check: Check, sources: Callable[[], list[Source]]) -> None:
     checked = sources()
     assert checked
-    faults = [fault for source in checked if not is_not_yet_clean(source.path) for fault in check(source)]
+    faults = [fault for source in checked for fault in check(source)]
     assert not faults, "\n".join(faults)
-
-
-@pytest.mark.parametrize("listed", NOT_YET_CLEAN)
-def test_what_is_clean_leaves_the_list(listed: str) -> None:
-    found = (
-        fault
-        for check, sources in RULES
-        for source in sources()
-        if is_within(source.path, listed)
-        for fault in check(source)
-    )
-    assert any(found), f"{listed} is clean: take it from the list"
 
 
 def test_every_exemption_is_still_needed() -> None:

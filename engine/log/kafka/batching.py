@@ -20,7 +20,7 @@ MAX_IN_FLIGHT = 4
 
 
 class Append:
-    """One call's messages, and what came of them. Its latch is a bare lock: a future costs several times as much."""
+    """One call's messages, and their outcome. Its latch is a bare lock: a future costs several times as much."""
 
     __slots__ = (
         "_latch", "created_s", "error", "future", "is_finished", "messages", "positions", "size", "unfinished",
@@ -56,7 +56,7 @@ class Append:
     def result(self) -> list[Position]:
         """The positions, or the error. Asked after waiting."""
         if not self.is_finished:
-            raise OutcomeUnknown("the log did not say in time what came of the append. Read before you try again")
+            raise OutcomeUnknown("the log did not report the outcome of the append in time. Read before you try again")
         if self.error is not None:
             raise self.error
         return self.positions

@@ -1,7 +1,7 @@
 """Clients of Kafka: one configuration for all of them, the settings that are forced, and their errors as ours.
 
-What kafka-python would do by default and must not: make a topic because somebody asked for it, start reading somewhere
-else when an offset is gone, acknowledge what one broker has.
+What kafka-python would do by default and must not: create a topic on the first request for it, start reading elsewhere
+when an offset is gone, acknowledge what only one broker has.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FORCED_PRODUCER: dict[str, Any] = {
     "max_request_size": MAX_REQUEST_BYTES,
     "metrics_enabled": False,
     # A producer is thrown away with what it has given up; else the kernel would go on sending that, for seconds, and a
-    # caller who was told that the outcome is unknown would look too early.
+    # caller who has learned that the outcome is unknown would look too early.
     "socket_options": [
         (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
         (socket.SOL_SOCKET, socket.SO_LINGER, _GIVE_UP_AT_ONCE),

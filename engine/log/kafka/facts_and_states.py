@@ -81,15 +81,15 @@ class KafkaFactPublisher:
         self._states.publish(partition, outbound)
 
     def mark_foreign(self, partition: int) -> None:
-        """Take all states that are there for somebody else's (`shared_log.FactPublisher`)."""
+        """Treat all states in the topic as written by others (`shared_log.FactPublisher`)."""
         self._states.mark_foreign(partition)
 
     def written_by_others(self, partition: int) -> Iterator[Sequence[OutboundRecord]]:
-        """What somebody else has written to the states (`shared_log.FactPublisher`)."""
+        """What others have written to the states (`shared_log.FactPublisher`)."""
         return self._states.written_by_others(partition)
 
     def close(self) -> None:
-        """Let go of the topics (`shared_log.FactPublisher`)."""
+        """Release the topics (`shared_log.FactPublisher`)."""
         self._facts.close()
         self._states.close()
 
@@ -143,7 +143,7 @@ class _States:
             first, after = self._foreign[partition][0]
             yield from self._read_range(partition, first, after)
             with self._mutex:
-                # Not before it has been looked at: whoever fails halfway looks again.
+                # Only after it has been read: a reader that fails halfway reads it again.
                 self._foreign[partition].remove((first, after))
 
     def _bounds(self, partition: int) -> tuple[int, int]:

@@ -80,7 +80,7 @@ def _damaged(partition: int, offset: int) -> list[Record]:
 def _gap(partition: int, offset: int, end: int) -> list[Record]:
     raise LogMismatch(
         f"partition {partition}: there is no record at the offsets {offset} to {end - 1}: the topic was compacted, or"
-        " somebody writes to it in transactions, and a log has no gaps. Use a topic of its own, made with: lastseen"
+        " a producer writes to it in transactions, and a log has no gaps. Use a topic of its own, made with: lastseen"
         " topics create"
     )
 
@@ -213,7 +213,7 @@ class Fetch:
         return chunks
 
     def close(self) -> None:
-        """Let go of the consumer and its thread."""
+        """Release the consumer and its thread."""
         self._consumer.close(autocommit=False, timeout_ms=1_000)
 
 

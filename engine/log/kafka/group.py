@@ -1,4 +1,4 @@
-"""Who does the owner's duties for which partition: a consumer group, in which nobody consumes.
+"""Who does the owner's duties for which partition: a consumer group whose members consume nothing.
 
 Each engine is a member; Kafka's coordinator gives every partition to one of them, and to another within the session
 timeout when that one falls silent. Assignment is cooperative-sticky: those who stay keep what they have. What a member
@@ -23,7 +23,7 @@ from lastseen.engine.log.kafka.library_internals import check_group, finish_reba
 from lastseen.engine.log.kafka.url import KafkaUrl
 
 SESSION_TIMEOUT_MS = 10_000
-"""Whoever has been silent for so long has lost its partitions."""
+"""A member that has been silent for so long has lost its partitions."""
 HEARTBEAT_MS = 1_000
 POLL_TIMEOUT_MS = 20_000
 """Others wait for a member that does not poll any more, and so holds up a change of owners, for so long at most."""
@@ -169,7 +169,7 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def on_partitions_assigned(self, assigned: Any) -> None:
         for each in assigned:
-            # A position, so that nobody looks for a committed one; it is never read from.
+            # A position, so that the client looks for no committed one; it is never read from.
             self._consumer.seek(each, 0)
             self._consumer.pause(each)
         self._membership.add({each.partition for each in assigned})

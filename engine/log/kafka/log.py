@@ -2,7 +2,7 @@
 
 Theory of operation. The broker gives each record its offset and its time. Appends of many callers go out as whole
 batches (`kafka_writer`); what this process wrote is kept for a while for its own reader, with the time that came with
-the acknowledgement, so that nobody has to fetch what he has just sent. What others write is fetched ahead by a thread
+the acknowledgement, so that it does not fetch what it has just sent. What others write is fetched ahead by a thread
 (`kafka_stream`). Questions go by a way of their own (`kafka_lookup`).
 """
 
@@ -37,7 +37,7 @@ MAX_AHEAD_BYTES = 32 * 1024 * 1024
 READ_TIMEOUT_S = 10.0
 """How long a read waits for a record that the broker has and does not send; no longer than an append may take."""
 ASK_EVERY_S = 0.25
-"""How often whoever waits asks the broker, should the stream be busy elsewhere."""
+"""How often a waiting reader asks the broker, should the stream be busy elsewhere."""
 JUST_MADE_S = 1.0
 """How long a topic may be unknown to the broker that is asked, since it may have been made a moment ago."""
 IDLE_S = 1.0
@@ -181,7 +181,7 @@ class KafkaLog:
         except OffsetGone:
             raise gone_error(self._url, self._lookup, partition, offset) from None
         if goes_on:
-            # Somebody reads on and on: from here the stream fetches ahead for him.
+            # A reader reads on and on: from here the stream fetches ahead for it.
             stream.move(partition, records[-1].offset + 1, IDLE_S)
         return records
 
@@ -298,7 +298,7 @@ class KafkaLog:
     # ── the end ──
 
     def close(self) -> None:
-        """Finish what is under way, and let go of the broker (`port.Log`). In a forked child, only the parent may."""
+        """Finish what is in flight, and release the connections (`port.Log`). In a forked child, only the parent may."""
         if os.getpid() != self._pid:
             return
         with self._grown:
@@ -319,7 +319,7 @@ class KafkaLog:
         )
 
     def _check(self) -> None:
-        """Asked before any lock is taken: in a forked child, whoever held it is gone."""
+        """Called before any lock is taken: in a forked child, the thread that held it is gone."""
         if os.getpid() != self._pid:
             raise LogError(f"log {self._url} was opened before this process was forked: open it again in the child")
         if self._is_closed:

@@ -1,5 +1,5 @@
 """Questions that the broker answers at once: where partitions begin and end, whether the topic is still the same, and
-what stands at an offset that nobody was about to read.
+which record is at an offset that no reader was about to read.
 
 On clients of their own, so that no answer waits behind a fetch that waits for records.
 """
@@ -40,7 +40,7 @@ class Lookup:
         self._fetch: Fetch | None = None
         self._lock = threading.Lock()
         self._page = (-1, RecordRun())
-        """The partition that was looked at last, and what came of it beyond what was asked for."""
+        """The partition that was read last, and the records fetched beyond those requested."""
         self._is_closed = False
 
     def end_offsets(self) -> list[int]:
@@ -151,7 +151,7 @@ class Lookup:
             raise EngineClosed(f"log {self._url} is closed: open it again")
 
     def close(self) -> None:
-        """Let go of the clients."""
+        """Release the clients."""
         self._is_closed = True
         with self._lock:
             self._drop_fetch()

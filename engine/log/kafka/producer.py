@@ -66,14 +66,14 @@ OnOutcome = Callable[[Outcome], None]
 
 
 class Producer(Protocol):
-    """Takes batches, and tells what came of each."""
+    """Takes batches, and reports the outcome of each."""
 
     def send_batch(self, partition: int, messages: Sequence[Message], created_s: float, on_outcome: OnOutcome) -> None:
         """Send a batch; its time to be delivered runs from `created_s`. Raises `KafkaError` if it is closed."""
         ...
 
     def close(self) -> None:
-        """Let go of everything at once; what is under way fails."""
+        """Release everything at once; requests in flight fail."""
         ...
 
 
@@ -145,7 +145,7 @@ class WholeBatches:
         self._queue.put(batch)
 
     def close(self) -> None:
-        """Let go of everything at once (`Producer`)."""
+        """Release everything at once (`Producer`)."""
         _end(self._producer)
 
 
@@ -193,7 +193,7 @@ class SingleRecords:
             future.add_errback(failed)
 
     def close(self) -> None:
-        """Let go of everything at once (`Producer`)."""
+        """Release everything at once (`Producer`)."""
         _end(self._producer)
 
 

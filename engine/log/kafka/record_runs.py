@@ -1,7 +1,7 @@
 """Runs of a partition's records kept in memory: what was just written, and what was fetched ahead.
 
-A run is made of chunks, each a whole batch as it was written or fetched. A chunk becomes records when somebody asks
-for them, and not before: what nobody reads here costs a few bytes of bookkeeping.
+A run is made of chunks, each a whole batch as it was written or fetched. A chunk becomes records when a reader
+asks for them, and not before: a chunk that is never read costs a few bytes of bookkeeping.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Chunk:
 
 
 class RecordRun:
-    """Chunks without a gap between them. Not safe by itself: whoever shares it has a lock."""
+    """Chunks without a gap between them. Not thread-safe: threads that share it hold a lock."""
 
     __slots__ = ("_chunks", "_starts", "end", "size")
 
@@ -78,13 +78,13 @@ class RecordRun:
         return self._chunks[first:last]
 
     def drop_before(self, offset: int) -> None:
-        """Let go of the chunks that lie wholly before `offset`."""
+        """Drop the chunks that lie wholly before `offset`."""
         count = bisect_right(self._starts, offset) - 1 if offset < self.end else len(self._starts)
         if count > 0:
             self._drop(count)
 
     def drop_oldest(self, most_bytes: int, most_chunks: int) -> None:
-        """Let go of the older half, if more is held than that."""
+        """Drop the older half, if more is held than that."""
         if self.size > most_bytes or len(self._chunks) > most_chunks:
             self._drop(len(self._chunks) // 2 + 1)
 

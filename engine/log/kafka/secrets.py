@@ -149,7 +149,7 @@ def _read(url: KafkaUrl, option: str, path: str) -> str:
 
 
 class TokenFromFile(AbstractTokenProvider):  # type: ignore[misc]
-    """Tokens that somebody else keeps fresh in a file."""
+    """Tokens that another process keeps fresh in a file."""
 
     def __init__(self, url: KafkaUrl, path: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Following a topic: a thread fetches ahead of whoever reads, within bounds, and wakes those who wait for more."""
+"""Following a topic: a thread fetches ahead of the readers, within bounds, and wakes those that wait for more."""
 
 from __future__ import annotations
 
@@ -85,11 +85,11 @@ class Stream:
             raise LogMismatch(*mismatch.args)
 
     def passed(self, partition: int, offset: int) -> None:
-        """Whoever reads has got to `offset` by another way. With `grown` held."""
+        """The reader has reached `offset` another way. With `grown` held."""
         self._runs[partition].drop_before(offset)
 
     def move(self, partition: int, offset: int, idle_s: float) -> None:
-        """Go on at `offset`, if nobody has read from where the stream is for so long."""
+        """Go on at `offset`, if no reader has read from where the stream is for so long."""
         with self._grown:
             if time.monotonic() - self._read_at_s[partition] < idle_s:
                 return
@@ -177,15 +177,15 @@ class Stream:
             if chunk.start > run.end:
                 self._gone[partition] = LogMismatch(
                     f"log {self._url}, partition {partition}: after offset {run.end - 1} comes {chunk.start}. The"
-                    " topic was compacted, or somebody writes to it in transactions: a log has no gaps. Use a topic of"
-                    " its own, made with: lastseen topics create"
+                    " topic was compacted, or a producer writes to it in transactions: a log has no gaps. Use a topic"
+                    " of its own, made with: lastseen topics create"
                 )
                 return
             run.add(chunk)
             self._ends[partition] = max(self._ends[partition], chunk.end)
 
     def _report_gap(self, gone: OffsetGone) -> None:
-        """Find out why there is nothing at an offset, and tell whoever reads there."""
+        """Find out why there is no record at an offset, and report it to the reader."""
         try:
             self._lookup.check_identity()
             mismatch = gone_error(self._url, self._lookup, gone.partition, self._runs[gone.partition].end)
@@ -198,7 +198,7 @@ class Stream:
         with self._grown:
             if gone.partition not in self._moved:
                 self._gone[gone.partition] = mismatch
-                # So that whoever waits for more reads on, and learns it.
+                # So that a waiting reader reads on, and gets the error.
                 self._ends[gone.partition] = max(self._ends[gone.partition], ends[gone.partition])
             self._grown.notify_all()
 

@@ -238,7 +238,7 @@ def _make(
     (answer,) = admin.create_topics(plan, raise_errors=False)["topics"]
     error = errors.for_code(answer["error_code"])
     if error in (errors.NoError, errors.TopicAlreadyExistsError):
-        admin.wait_for_topics([name])  # somebody else may have been making it at the same moment
+        admin.wait_for_topics([name])  # another process may have been making it at the same moment
     elif error.retriable or error is errors.ClusterAuthorizationFailedError:
         raise error(answer["error_message"])
     else:

@@ -110,7 +110,7 @@ def _options(name: str, query: str) -> dict[str, object]:
     options: dict[str, object] = {}
     for option, value in parse_qsl(query, keep_blank_values=True):
         if option not in OPTIONS:
-            # The value is not shown: it may be a password that somebody put here.
+            # The value is not shown: it may be a password put in the wrong place.
             raise InvalidSetting(
                 f"log URL {name}: unknown option {shown(option)}; the options are: {', '.join(OPTIONS)}. Secrets stand"
                 " in the environment (LASTSEEN_KAFKA_PASSWORD) or in files"

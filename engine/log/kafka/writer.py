@@ -3,8 +3,8 @@
 Theory of operation. A partition's batches follow one another: kafka-python sends the next when the broker has
 acknowledged the last. So a caller that finds nothing under way hands its messages over at once; what comes meanwhile
 waits, and goes together when the answer is in. Where full batches wait, a few are handed over ahead, so that the
-producer never has to wait for us. Whoever brings work to a partition, a caller or the answer to an earlier batch,
-serves it, one at a time.
+producer never has to wait for us. The thread that brings work to a partition, a caller's or the one that has
+the answer to an earlier batch, serves it, one at a time.
 
 There is no thread of our own on that way. One makes the producer, at first and whenever the last one was spoilt, and
 answers what grows too old meanwhile; another calls back those who did not wait.
@@ -32,10 +32,10 @@ GRACE_S = 5.0
 """How much longer than its time an append waits for the producer's word on it."""
 RETRY_S = 0.2
 LOOK_EVERY_S = 1.0
-"""How often it is looked whether appends that nobody waits for have grown too old."""
+"""How often appends without a waiting caller are checked for their age."""
 _logger = logging.getLogger("lastseen")
 Written = Callable[[int, Sequence[Message], Delivered], None]
-"""Told of each batch that the broker has written, before its callers are."""
+"""Called for each batch that the broker has written, before its callers get their answers."""
 
 
 class Writer:
@@ -127,7 +127,7 @@ class Writer:
     # ── handing over ──
 
     def _serve(self, lane: Lane) -> None:
-        """Hand over what is ready of a partition, unless somebody else is at it, who then sees it too."""
+        """Hand over what is ready of a partition, unless another thread does so, which then sees it too."""
         while True:
             late: list[Append] = []
             with self._gate:
@@ -191,7 +191,7 @@ class Writer:
     def _settle(
         self, producer: Producer, lane: Lane, pieces: list[Piece], messages: Sequence[Message], outcome: Outcome
     ) -> None:
-        """What came of a batch. On the producer's thread, mostly."""
+        """Take the outcome of a batch. Mostly on the producer's thread."""
         finished: list[Append] = []
         error: LastseenError | None = None
         if isinstance(outcome, Delivered):
@@ -249,7 +249,7 @@ class Writer:
                 self._answers.put(append)
         if finished:
             with self._gate:
-                # After the answers, so that whoever closes finds them all in the queue.
+                # After the answers, so that `close` finds them all in the queue.
                 self._unanswered -= len(finished)
                 self._gate.notify_all()
 
@@ -271,7 +271,7 @@ class Writer:
         self._connecting.start()
 
     def _make_producer(self) -> None:
-        """Throw away what is spoilt, and make a new producer, for as long as somebody waits for one."""
+        """Discard a spoilt producer, and make a new one, for as long as an append waits for one."""
         while True:
             with self._gate:
                 unusable, self._unusable = self._unusable, []
@@ -311,7 +311,7 @@ class Writer:
             _logger.warning("log %s: a producer did not end well: %r", self._url, error)
 
     def close(self) -> None:
-        """Finish what is under way, within its time, and let go of the producer. May be called again."""
+        """Finish the requests in flight, within their time, and release the producer. May be called again."""
         with self._gate:
             if self._is_closed:
                 return
