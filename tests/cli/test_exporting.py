@@ -54,7 +54,7 @@ def test_what_cannot_be_done_is_said(url: str, tmp_path: Path) -> None:
     assert (done.exit_code, ".jsonl or .parquet" in done.stderr) == (2, True)
     (tmp_path / "notes.jsonl").write_text("my notes\n")
     done = run("import", "sessions", str(tmp_path / "notes.jsonl"), "--log", url)
-    assert (done.exit_code, "no export of lastseen" in done.stderr) == (4, True)
+    assert (done.exit_code, "not an export of lastseen" in done.stderr) == (4, True)
     file = tmp_path / "sessions.jsonl"
     figures("export", "sessions", str(file), "--log", url)
     file.write_text(file.read_text().replace('"session_id":"', '"session_id":"é', 1))

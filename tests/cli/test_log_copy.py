@@ -127,7 +127,7 @@ def test_refusals_end_with_their_codes(source: str, target: str, tmp_path: Path)
         engine.create("ana")
     refused = run(source, target)
     assert refused.exit_code == 4
-    assert "make a new one" in refused.stderr
+    assert "or a new one" in refused.stderr
     ahead = lastseen.ManualClock(lastseen.SystemClock().now_ms() + 3_600_000)
     with lastseen.open_engine(source, background=False, clock=ahead) as engine:
         engine.create("from the future")

@@ -77,7 +77,13 @@ def story(log: Log, now_ms: int, of: Collection[str] = ()) -> dict[str, Any]:
     """What an engine shows of a log at some time, without the places in it; of some keys, or of all of them."""
     reads_only = {"background": False, "prune": False, "facts": False, "snapshot": ":memory:", "archive_interval": None}
     engine = Engine(log, ManualClock(now_ms), Settings.of(**reads_only))
-    keys = of or {record.key for record in everything(log) if record.key}
+    try:
+        return _shown(engine, of or {record.key for record in everything(log) if record.key})
+    finally:
+        engine._state.close()  # and not the log, which is the caller's
+
+
+def _shown(engine: Engine, keys: Collection[str]) -> dict[str, Any]:
     statistics = engine.statistics()
     live = {}
     for key in keys:

@@ -192,7 +192,7 @@ def http(folder: Path) -> Iterator[Try]:
             yield take
         finally:
             loop.run_until_complete(client.aclose())
-            loop.run_until_complete(app.state.door.close())
+            loop.run_until_complete(app.state.workers.close())
             loop.close()
             assert engine._follower.failure is None
 

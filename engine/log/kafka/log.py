@@ -298,7 +298,7 @@ class KafkaLog:
     # ── the end ──
 
     def close(self) -> None:
-        """Finish what is in flight, and release the connections (`port.Log`). In a forked child, only the parent may."""
+        """Finish what is in flight, and release connections (`port.Log`). In a forked child, only the parent may."""
         if os.getpid() != self._pid:
             return
         with self._grown:
