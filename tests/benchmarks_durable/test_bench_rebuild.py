@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
+from subprocess import CalledProcessError
 
 import pytest
 from in_bench import said_by
@@ -52,14 +53,14 @@ def test_a_restart_answers_in_a_new_process_for_a_session_that_is_there(tmp_path
     lastseen.open_engine(url, background=False).shutdown()
     assert 0 < rebuild.first_answer(url, SESSIONS) < 30
     for wrong in (SESSIONS - 1, SESSIONS + 1):
-        with pytest.raises(rebuild.subprocess.CalledProcessError):
+        with pytest.raises(CalledProcessError):
             rebuild.first_answer(url, wrong)
 
 
 def test_the_floors_load_as_many_sessions_as_were_kept(tmp_path: Path) -> None:
     floors = rebuild_peers.floors(tmp_path, SESSIONS)
     assert [load() > 0 for load in floors.values()] == [True, True]
-    with pytest.raises(rebuild.subprocess.CalledProcessError):
+    with pytest.raises(CalledProcessError):
         rebuild_peers.loaded(tmp_path / "sessions.json", "json", key_of(0), SESSIONS + 1)
 
 
