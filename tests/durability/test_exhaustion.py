@@ -178,6 +178,7 @@ def test_what_runs_out_is_told_and_comes_back(tmp_path: Path, script: str) -> No
         assert process.returncode == 0, errors
 
 
+@pytest.mark.thorough
 def test_a_stopped_process_that_holds_the_lock_stops_writers_for_a_while_and_no_reader(tmp_path: Path) -> None:
     path = tmp_path / "log.db"
     log = SqliteLog(str(path), SystemClock(), lock_timeout_s=1)

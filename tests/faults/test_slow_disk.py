@@ -103,9 +103,7 @@ def test_callers_share_flushes_and_readers_notice_nothing(disk: Disk, path: str)
         commits, reads = engine._log.log.commits, Readers(engine)  # type: ignore[attr-defined]
         rounds = 4
         with reads:
-            took = [
-                each for _ in range(rounds) for each in at_once(lambda n: engine.touch(f"key:{n}", message=n))
-            ]
+            took = [each for _ in range(rounds) for each in at_once(lambda n: engine.touch(f"key:{n}", message=n))]
         commits = engine._log.log.commits - commits  # type: ignore[attr-defined]
         disk.fault = None
         assert [engine.get(f"key:{n}").version for n in range(CALLERS)] == [1 + rounds] * CALLERS  # type: ignore[union-attr]

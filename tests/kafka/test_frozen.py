@@ -126,6 +126,7 @@ def test_an_engine_that_stood_still_is_harmless(scene: Scene) -> None:
     scene.check(scene.one, scene.two)
 
 
+@pytest.mark.thorough
 def test_the_duties_of_a_killed_engine_are_taken_over(scene: Scene) -> None:
     lost = scene.one.ask().owned
     scene.one.kill()

@@ -123,6 +123,7 @@ def endpoint() -> Iterator[TokenEndpoint]:
 # ── who is let in ──
 
 
+@pytest.mark.thorough
 def test_scram_over_tls(
     opened: Open, scram: Node, certificate: Certificate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from building import Installed, clean_environment
 
+pytestmark = pytest.mark.thorough
+
 HERE = Path(__file__).parent
 PROGRAM, MISTAKES = "typed_program.py", "typed_mistakes.py"
 _EXPECTED = re.compile(r"^\s*reveal_type\(.*\)  # (.+)$")
