@@ -8,6 +8,8 @@ from lastseen.engine.session import MAX_HOLDERS, Session
 from lastseen.engine.verdicts import Verdict
 
 _ERRORS: dict[Verdict, tuple[type[errors.LastseenError], str]] = {
+    Verdict.CONTROL: (errors.InvalidEvent, "the log holds a marker of its own in its place; report this"),
+    Verdict.TRANSACTIONAL: (errors.InvalidEvent, "the log holds it as part of a transaction; report this"),
     Verdict.MALFORMED: (errors.InvalidEvent, "the log holds it in a form that cannot be read back; report this"),
     Verdict.UNKNOWN_TYPE: (errors.InvalidEvent, "its type is unknown; report this"),
     Verdict.CLOCK_SKEW: (

@@ -1,4 +1,7 @@
-"""Verdicts: what the fold decided about a record. The numbers enter the digest: none is ever changed."""
+"""Verdicts: what the fold decided about a record. The numbers enter the digest: none is ever changed.
+
+4 is reserved for a record in the wrong partition for its key.
+"""
 
 from __future__ import annotations
 
@@ -9,34 +12,44 @@ class Verdict(enum.IntEnum):
     """`APPLIED`, or void for a reason. Checked in the order in which they stand here."""
 
     APPLIED = 0
-    MALFORMED = 1
-    """Not a valid event: not JSON, a field missing or out of bounds, or a subject that is not the record's key."""
-    UNKNOWN_TYPE = 2
+    CONTROL = 1
+    """No record but a marker of the log, such as Kafka's at the end of a transaction."""
+    TRANSACTIONAL = 2
+    """A record of a transaction, committed or not: producers must not use transactions."""
+    MALFORMED = 3
+    """Not a valid event: not JSON, a field missing or out of bounds, or a subject that is not the record's key; or a
+    record of a batch that cannot be unpacked."""
+    UNKNOWN_TYPE = 5
     """A CloudEvent, but of a type that this log does not know."""
-    CLOCK_SKEW = 3
+    CLOCK_SKEW = 6
     """Its `time` is more than 60 s ahead of its log time, or more than 10 minutes behind."""
-    NO_SESSION = 4
+    NO_SESSION = 7
     """Nothing lives under the key, and the id is unknown."""
-    STALE_SESSION = 5
+    STALE_SESSION = 8
     """Another session lives under the key."""
-    ENDED = 6
+    ENDED = 9
     """The session has ended."""
-    VERSION_CONFLICT = 7
+    VERSION_CONFLICT = 10
     """`if_version` is not the session's version."""
-    EXISTS = 8
+    EXISTS = 11
     """A session lives under the key already."""
-    ID_REUSED = 9
+    ID_REUSED = 12
     """The session id has been used before."""
-    SUSPENDED = 10
+    SUSPENDED = 13
     """The session is suspended."""
-    ALREADY = 11
+    ALREADY = 14
     """Nothing to do: already suspended, active, released, or the import is closed."""
-    TOO_MANY = 12
+    TOO_MANY = 15
     """The session has 16 holders."""
-    NOT_DUE = 13
+    NOT_DUE = 16
     """The deadline has not come."""
-    HELD = 14
+    HELD = 17
     """A job holds the session."""
+
+    @property
+    def is_untimed(self) -> bool:
+        """Whether such a record is void before its log time counts: it does not even settle a session that is due."""
+        return Verdict.APPLIED < self < Verdict.NO_SESSION
 
     @property
     def label(self) -> str:

@@ -15,7 +15,6 @@ from lastseen.projections.history import History
 from lastseen.projections.partition import Partition
 
 _PAGE = 1_000
-_WITHOUT_TIME = (Verdict.MALFORMED, Verdict.UNKNOWN_TYPE, Verdict.CLOCK_SKEW)
 
 
 class _EmptyStore:
@@ -79,7 +78,7 @@ class KeyRefold:
             raise LogMismatch(f"as of {at.partition}:{at.offset}: the key's partition, {self._partition.number}, has no"
                               " record there; give the position of one, or a time")  # fmt: skip
         entry = None if records[0].key is None else history.entry_at(records[0].key, at.offset)
-        return None if entry is None or entry.verdict in _WITHOUT_TIME else entry.at_ms
+        return None if entry is None or entry.verdict.is_untimed else entry.at_ms
 
     def _fold(self, log: Log, partition: int, offset: int, at_ms: int, key: str) -> None:
         records = log.read(partition, offset, 1)

@@ -20,7 +20,8 @@ from lastseen.engine.log.sqlite_files import insert_rows, write_ahead
 from lastseen.engine.verdicts import Verdict
 from lastseen.projections.partition import Outcome, Partition
 
-FORMAT = 1
+FORMAT = 2
+"""2 has other numbers for verdicts."""
 MAX_PAGE = 10_000
 _LONGEST_KEY = events.MAX_KEY_CHARACTERS
 _DAMAGE = (sqlite3.Error, ValueError, msgspec.ValidationError)
@@ -89,7 +90,7 @@ class Notes:
     def add(self, outcome: Outcome) -> None:
         """Note what a record did."""
         record, event, verdict, at_ms, _, ended, ending = outcome
-        partition, offset, timestamp_ms, key, _ = record
+        partition, offset, timestamp_ms, key = record[:4]
         if key is None:
             return
         if event is None:
@@ -141,6 +142,7 @@ class History:
             write_ahead(self._connection)
             self._connection.execute("PRAGMA synchronous = NORMAL")
             self._connection.executescript(_SCHEMA)
+            self._forget_older_format()
             self._connection.execute(
                 "INSERT OR IGNORE INTO meta VALUES ('format', ?), ('identity', ?)", (FORMAT, identity)
             )
@@ -154,6 +156,16 @@ class History:
             raise SnapshotError(
                 f"history {path} belongs to log {shown(meta.get('identity'))} in format {shown(version)}, and this is"
                 f" log {identity} in format {FORMAT}: give another history path, or delete the file to fold it anew"
+            )
+
+    def _forget_older_format(self) -> None:
+        """Empty a history of an older format: its numbers mean other verdicts, and all of it is folded anew."""
+        found = self._connection.execute("SELECT value FROM meta WHERE name = 'format'").fetchone()
+        if found is not None and isinstance(found[0], int) and found[0] < FORMAT:
+            self._connection.executescript(
+                "BEGIN IMMEDIATE; DELETE FROM entries; DELETE FROM lives;"
+                f" DELETE FROM meta WHERE name LIKE 'checkpoint-%'; UPDATE meta SET value = {FORMAT}"
+                " WHERE name = 'format'; COMMIT;"
             )
 
     def reached(self) -> dict[int, int]:

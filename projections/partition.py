@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from lastseen.engine import events, lifecycle
 from lastseen.engine.codec import decode
-from lastseen.engine.log.port import Record
+from lastseen.engine.log.port import Mark, Record
 from lastseen.engine.session import Ending, Policy, Session, Status
 from lastseen.engine.verdicts import Verdict
 from lastseen.projections.deadlines import Deadlines
@@ -24,6 +24,9 @@ EMPTY_DIGEST = bytes(32)
 INTERNED_POLICIES = 1_024
 _place = struct.Struct(">32sQqB")
 _IMPORT_MARKS = (events.ImportStarted, events.ImportFinished)
+_VERDICTS_BY_MARK = {
+    Mark.CONTROL: Verdict.CONTROL, Mark.TRANSACTIONAL: Verdict.TRANSACTIONAL, Mark.UNREADABLE: Verdict.MALFORMED,
+}  # fmt: skip
 _tuple = tuple.__new__
 """Makes a named tuple in half the time that its class takes."""
 
@@ -35,7 +38,7 @@ class Outcome(NamedTuple):
     event: events.StoredEvent | None
     verdict: Verdict
     at_ms: int
-    """The record's log time; 0 where it is void `malformed` or `unknown_type`."""
+    """The record's log time; 0 where it holds no event."""
     session: Session | None
     """The live session under the key after an applied record."""
     ended: Session | None
@@ -118,9 +121,9 @@ class Partition:
     def fold(self, record: Record) -> Outcome:
         """Take the next record; returns what it did."""
         session = ended = ending = event = None
-        _, offset, timestamp_ms, key, value = record
+        _, offset, timestamp_ms, key, value, mark = record
         at_ms = 0
-        decoded = decode(key, value)
+        decoded = decode(key, value) if mark is None else _VERDICTS_BY_MARK[mark]
         if isinstance(decoded, Verdict):
             verdict = decoded
         else:

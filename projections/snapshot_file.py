@@ -37,8 +37,8 @@ from lastseen.projections.snapshot_rows import (
     unsealed,
 )
 
-FORMAT = 2
-"""2 keeps the outbox too."""
+FORMAT = 3
+"""2 keeps the outbox too. The digests of 3 cover other numbers for verdicts."""
 IN_MEMORY = ":memory:"
 _ENVIRONMENT_ERRORS = (
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR,
@@ -135,7 +135,7 @@ class SnapshotFile:
                 " lastseen, or delete the snapshot to fold it anew from the log"
             )
         if version < FORMAT:
-            raise Damaged(f"it is of format {version}, which holds less than this lastseen keeps")
+            raise Damaged(f"it is of format {version}, and this lastseen keeps format {FORMAT}")
         self._check_whole()
         if (self.meta.get("identity"), self.meta.get("partitions")) != (identity, partitions):
             raise LogMismatch(

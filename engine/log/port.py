@@ -5,6 +5,7 @@ Every adapter passes the same contract suite, `tests/contracts/log_contract.py`,
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import NamedTuple, Protocol
@@ -27,6 +28,17 @@ class Message(NamedTuple):
     value: bytes
 
 
+class Mark(enum.IntEnum):
+    """What stands at an offset that holds no record of a session's producer."""
+
+    CONTROL = 1
+    """A marker of the log itself, as Kafka writes at the end of a transaction. It has no key and no value."""
+    TRANSACTIONAL = 2
+    """A record of a transactional batch, committed or not."""
+    UNREADABLE = 3
+    """One of a batch that cannot be unpacked, or only to more than a reader takes. It has no key and no value."""
+
+
 class Record(NamedTuple):
     """What stands at a place in the log."""
 
@@ -36,6 +48,8 @@ class Record(NamedTuple):
     """When the log took it, by the log's own clock."""
     key: str | None
     value: bytes | None
+    mark: Mark | None = None
+    """Why the offset holds no record that may take effect; `None` for all that a `Message` becomes."""
 
 
 class Log(Protocol):

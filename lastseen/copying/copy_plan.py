@@ -39,13 +39,16 @@ _kind = {kind: kind.__dataclass_fields__["type"].default for kind in events.STOR
 
 LEFT_OUT = {
     "import_mark": "says that the source itself was imported; the copy has marks of its own",
+    "control": "a marker of the source itself, at the end of a transaction",
+    "transactional": "void as part of a transaction; in the copy it would take effect",
+    "unreadable": "void as part of a batch that cannot be unpacked: its content is unknown",
     "clock_skew": "void for its clock; an import would accept it",
     "no_key": "void, and no log but Kafka can hold a record without a key",
     "tombstone": "void, and only Kafka can hold a record without a value",
     "too_large": "void, and larger than any record of ours",
     "would_apply": "void in the source, but not in the target, whose partitions hold other keys: an id used twice",
 }
-"""Why a record is not copied. All but the marks were void."""
+"""Why a record is not copied. All but `import_mark` were void."""
 
 
 @dataclass(slots=True)
@@ -166,10 +169,12 @@ class CopyPlan:
         return Message(target.number, key, value)
 
     def _take_void(self, record: Record, event: events.StoredEvent | None, verdict: Verdict) -> Message | None:
-        """A record that is malformed, void for its clock, or the mark of an import."""
+        """A record that holds no event, is void for its clock, or marks an import."""
         key, value = record.key, record.value
         reason = None
-        if event is not None:
+        if record.mark is not None:
+            reason = record.mark.name.lower()
+        elif event is not None:
             reason = "clock_skew" if verdict is Verdict.CLOCK_SKEW else "import_mark"
         elif key is None:
             reason = "no_key"

@@ -138,7 +138,7 @@ def _holds() -> str:
 def _verdicts() -> str:
     order = list(Verdict)
     groups: tuple[tuple[str, list[Verdict]], ...] = (
-        ("a valid event, a sound clock?", order[order.index(Verdict.MALFORMED) : order.index(Verdict.NO_SESSION)]),
+        ("a valid event, a sound clock?", order[order.index(Verdict.CONTROL) : order.index(Verdict.NO_SESSION)]),
         ("session due? it ends first", []),
         ("names the live session?", order[order.index(Verdict.NO_SESSION) : order.index(Verdict.EXISTS)]),
         ("does its state allow it?", order[order.index(Verdict.EXISTS) :]),

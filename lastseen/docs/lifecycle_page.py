@@ -57,7 +57,7 @@ def lifecycle_page() -> str:
     """The whole page."""
     notes = verdict_notes()
     order = list(Verdict)
-    form = order[order.index(Verdict.MALFORMED) : order.index(Verdict.NO_SESSION)]
+    form = order[order.index(Verdict.CONTROL) : order.index(Verdict.NO_SESSION)]
     named = order[order.index(Verdict.NO_SESSION) : order.index(Verdict.EXISTS)]
     return _PAGE.format(
         form=", ".join(f"`{verdict.label}`" for verdict in form),

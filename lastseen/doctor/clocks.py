@@ -64,7 +64,7 @@ def _offsets(records: list[Record], was_imported: bool) -> dict[str, int]:
     found: dict[str, int] = {}
     for record in records:
         decoded = decode(record.key, record.value)
-        if isinstance(decoded, Verdict):
+        if isinstance(decoded, Verdict) or record.mark is not None:
             continue
         event, sent_at_ms = decoded
         if isinstance(event, events.ImportFinished):

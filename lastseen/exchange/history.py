@@ -23,7 +23,7 @@ from lastseen.engine import events
 from lastseen.engine.clock import Clock, SystemClock
 from lastseen.engine.errors import ExportError
 from lastseen.engine.log import open_log
-from lastseen.engine.log.port import Record
+from lastseen.engine.log.port import Mark, Record
 from lastseen.engine.log.sqlite.reading import page_from
 from lastseen.exchange.files import reader, writer
 from lastseen.exchange.table import Header, Reader, Row
@@ -107,6 +107,10 @@ def import_history(
             target.close()
 
 
+_MARKS = {"control": Mark.CONTROL, "transactional": Mark.TRANSACTIONAL}
+"""By verdict. An unreadable record has no content, so it is malformed without its mark."""
+
+
 class RecordedLog:
     """An export that can be read like the log that it was made from (`ordered_pages.ReadableLog`)."""
 
@@ -119,11 +123,11 @@ class RecordedLog:
     def read(self, partition: int, from_offset: int, max_records: int) -> list[Record]:
         """The records from `from_offset` on."""
         found = self._connection.execute(
-            'SELECT partition, "offset", timestamp_ms, key, value FROM records'
+            'SELECT partition, "offset", timestamp_ms, key, value, mark FROM records'
             ' WHERE partition = ? AND "offset" >= ? LIMIT ?',
             (partition, from_offset, max_records),
         )
-        return page_from(found)
+        return [each if each.mark is None else each._replace(mark=Mark(each.mark)) for each in page_from(found)]
 
     def end_offsets(self) -> list[int]:
         """The offset after the last record of each partition."""
@@ -140,10 +144,10 @@ def _as_log(path: Path, file: Reader) -> Iterator[RecordedLog]:
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute(
             'CREATE TABLE records (partition INTEGER, "offset" INTEGER, timestamp_ms INTEGER, key TEXT, value BLOB,'
-            ' PRIMARY KEY (partition, "offset")) WITHOUT ROWID'
+            ' mark INTEGER, PRIMARY KEY (partition, "offset")) WITHOUT ROWID'
         )
         connection.execute("BEGIN")
-        connection.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", _checked(path, file))
+        connection.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?, ?)", _checked(path, file))
         connection.execute("COMMIT")
         yield RecordedLog(file.header, connection)
 
@@ -158,7 +162,7 @@ def _checked(path: Path, file: Reader) -> Iterator[tuple[Any, ...]]:
             raise ExportError(
                 f"{path}: expected partition {position[0]}, offset {position[1]}, and found {found}: export again"
             )
-        yield (*position, row["timestamp_ms"], key, value)
+        yield (*position, row["timestamp_ms"], key, value, _MARKS.get(row["verdict"]))
     if file.count != sum(file.header.ends):
         raise ExportError(
             f"{path} has {file.count} rows, and the log had {sum(file.header.ends)} records: export again"

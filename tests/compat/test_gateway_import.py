@@ -79,7 +79,7 @@ def rows(folder: Path, name: str = "new.db") -> list[tuple[int, str | None, byte
     """Every record of a log."""
     log = open_log(f"sqlite:///{folder / name}", lastseen.ManualClock(T0))
     try:
-        return [(number, *record[3:]) for number, records in enumerate(everything(log)) for record in records]
+        return [(number, *record[3:5]) for number, records in enumerate(everything(log)) for record in records]
     finally:
         log.close()
 

@@ -12,7 +12,7 @@ from lastseen.embedded.settings import Settings
 from lastseen.engine.clock import ManualClock, iso_from_ms
 from lastseen.engine.codec import decode
 from lastseen.engine.log.memory import MemoryLog
-from lastseen.engine.log.port import Log, Record
+from lastseen.engine.log.port import Log, Mark, Record
 from lastseen.engine.partitioner import partition_of
 from lastseen.engine.verdicts import Verdict
 
@@ -26,12 +26,14 @@ class Recording(MemoryLog):
     def __init__(self, partitions: int = 1) -> None:
         super().__init__(ManualClock(), partitions)
 
-    def put(self, at_ms: int, key: str | None, value: bytes | None, partition: int | None = None) -> None:
+    def put(
+        self, at_ms: int, key: str | None, value: bytes | None, partition: int | None = None, mark: Mark | None = None
+    ) -> None:
         """One more record; in the partition that its key has, unless another is named."""
         if partition is None:
             partition = 0 if key is None else partition_of(key, self.partitions)
         held = self._records[partition]
-        held.append(Record(partition, len(held), at_ms, key, value))
+        held.append(Record(partition, len(held), at_ms, key, value, mark))
 
     def tell(
         self, at_ms: int, name: str, key: str, session: str, *, partition: int | None = None, lag_ms: int = 0,

@@ -14,6 +14,7 @@ from lastseen.engine import codec
 from lastseen.engine.clock import ManualClock, iso_from_ms
 from lastseen.engine.events import MAX_RECORD_BYTES
 from lastseen.engine.log.memory import MemoryLog
+from lastseen.engine.log.port import Mark
 
 LATER_MS = NOON_MS + 60 * MINUTE_MS
 
@@ -230,6 +231,21 @@ UNFIT: list[tuple[str | None, bytes | None, str]] = [
     (None, b"{}", "no_key"), ("ana", None, "tombstone"), (None, None, "no_key"),
     ("ana", b"x" * (MAX_RECORD_BYTES + 1), "too_large"),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("mark", Mark)
+def test_what_takes_effect_nowhere_in_the_source_is_not_copied_lest_it_does_in_the_copy(mark: Mark) -> None:
+    source = Recording()
+    source.create(NOON_MS, "ana", "s1")
+    source.put(NOON_MS + 1, None, None, 0, mark)
+    source.tell(NOON_MS + 2, "closed", "ana", "s1", reason="logout")
+    (closed,) = source.read(0, 2, 1)
+    source._records[0][2] = closed._replace(mark=mark)
+    source.tell(NOON_MS + 3, "touched", "ana", "s1")
+    target, copied = copy_of(source)
+    assert copied.figures.left_out == {mark.name.lower(): 2}
+    assert [event["type"].split(".")[2] for event in events(target)] == ["created", "touched"]
+    assert copied.differences == []
 
 
 @pytest.mark.parametrize(("key", "value", "verdict"), RUBBISH)

@@ -18,7 +18,7 @@ from stage import HOUR, KEY, MIN, Stage, do_something, state_of, unsaved_bytes
 
 from lastseen import Engine, errors, policy
 
-SNAPSHOT = "log.db.snapshot"
+SNAPSHOT, HISTORY = "log.db.snapshot", "log.db.history"
 Sound = tuple[Path, dict[str, Any], int]
 
 
@@ -457,3 +457,16 @@ def test_a_snapshot_of_an_older_version_is_folded_anew(on_disk: Stage) -> None:
     again = on_disk.open()
     assert any("format 1" in note for note in again.notes)
     assert state_of(again) == live
+
+
+def test_a_history_of_an_older_version_is_folded_anew(on_disk: Stage) -> None:
+    engine = on_disk.open()
+    grow(on_disk, engine, 9, 80)
+    wanted = engine.history(KEY, limit=100)
+    on_disk.end()
+    with closing(sqlite3.connect(on_disk.folder / HISTORY)) as connection, connection:
+        connection.execute("UPDATE meta SET value = 1 WHERE name = 'format'")
+        connection.execute("UPDATE entries SET verdict = 3 WHERE verdict = 0")
+    again = on_disk.open()
+    assert again.history(KEY, limit=100) == wanted
+    assert again.refresh() == 0

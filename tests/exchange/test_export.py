@@ -13,7 +13,8 @@ import pytest
 import lastseen
 from lastseen.engine.errors import ExportError, InvalidSetting, LogMismatch, LogUnavailable
 from lastseen.engine.log import open_log
-from lastseen.engine.log.port import Message
+from lastseen.engine.log.port import Mark, Message, Record
+from lastseen.engine.log.sqlite.log import SqliteLog
 from lastseen.exchange import history, json_lines, parquet, sessions
 from lastseen.exchange.files import reader
 from tests.contracts.log_contract import everything
@@ -94,7 +95,9 @@ def test_history_has_every_record_with_its_verdict(url: str, file: Path, clock: 
     exported = history.export_history(url, file)
     rows = list(reader(file).rows())
     assert exported.rows == len(rows) == len(wanted)
-    assert [(r["partition"], r["offset"], r["timestamp_ms"], r["key"], r["value"]) for r in rows] == wanted
+    assert [(r["partition"], r["offset"], r["timestamp_ms"], r["key"], r["value"]) for r in rows] == [
+        record[:5] for record in wanted
+    ]
     assert {row["verdict"] for row in rows} == {"applied", "malformed"}
     assert {row["type"] for row in rows if row["verdict"] == "malformed"} == {None}
     assert "lastseen.session.suspended.v1" in {row["type"] for row in rows}
@@ -113,6 +116,24 @@ def test_history_comes_back_as_it_was(
     assert found["sessions"] == wanted["sessions"]
     again = history.import_history(file, back, clock=clock)
     assert (again.differing, again.found, again.written) == (0, copied.written, copied.written)
+
+
+@pytest.mark.parametrize("mark", [Mark.CONTROL, Mark.TRANSACTIONAL])
+def test_a_record_of_a_transaction_has_its_verdict_and_no_effect_where_it_is_imported(
+    url: str, file: Path, clock: lastseen.ManualClock, monkeypatch: pytest.MonkeyPatch, mark: Mark
+) -> None:
+    everything = SqliteLog.read
+
+    def marked(log: SqliteLog, partition: int, *place: int) -> list[Record]:
+        return [record._replace(mark=mark) for record in everything(log, partition, *place)]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SqliteLog, "read", marked)
+        exported = history.export_history(url, file)
+    assert {row["verdict"] for row in reader(file).rows()} == {mark.name.lower()}
+    imported = history.import_history(file, "memory://", clock=clock)
+    assert imported.figures.left_out == {mark.name.lower(): exported.rows}
+    assert imported.live == 0
 
 
 def test_history_without_a_number_of_partitions_keeps_its_own(

@@ -11,6 +11,7 @@ import random
 from typing import Any, NamedTuple
 
 from lastseen.engine.clock import iso_from_ms
+from lastseen.engine.log.port import Mark
 from tests.properties.naive import NaiveFold
 
 EPOCH_MS = 1_700_000_000_000
@@ -26,6 +27,11 @@ class Told(NamedTuple):
     key: str | None
     value: bytes | None
     event: dict[str, Any] | str
+    mark: Mark | None = None
+
+
+MARKS = {Mark.CONTROL: "control", Mark.TRANSACTIONAL: "transactional", Mark.UNREADABLE: "malformed"}
+"""What stands for no record, and its verdict."""
 
 
 def history(seed: int, length: int = 60, steady: bool = False) -> list[Told]:
@@ -180,14 +186,19 @@ class _Writers:
     def _again(self) -> None:
         """A record that a producer sent twice, or that a network delivered late."""
         old = self.draw.choice(self.told[-20:])
-        self._append(old.key, old.value, old.event)
+        self._append(old.key, old.value, old.event, old.mark)
 
     def _poison(self) -> None:
         key = self.draw.choice(KEYS)
         chance = self.draw.random()
         if chance < 0.4:
             self._append(key, self.draw.choice([None, *ROTTEN, self.draw.randbytes(30)]), "malformed")
-        elif chance < 0.6:
+        elif chance < 0.5:  # a right event; but the log says that it is part of a transaction, or no record
+            mark, verdict = self.draw.choice(list(MARKS.items()))
+            event = self._envelope("closed", key, {"session_id": self._id(key), "reason": "marked"}, None)
+            value = self.draw.choice([None, json.dumps(event).encode()])
+            self._append(self.draw.choice([None, key]), value, verdict, mark)
+        elif chance < 0.65:
             data = {"session_id": self._id(key)}
             self._tell("touched", key, data, "com.example.thing", told="unknown_type")
         elif chance < 0.8:
@@ -218,6 +229,8 @@ class _Writers:
         text = json.dumps(event, separators=(", ", ": ") if spaced else (",", ":"), ensure_ascii=spaced)
         self._append(key, text.encode(), told or event)
 
-    def _append(self, key: str | None, value: bytes | None, event: dict[str, Any] | str) -> None:
+    def _append(
+        self, key: str | None, value: bytes | None, event: dict[str, Any] | str, mark: Mark | None = None
+    ) -> None:
         self.seen.take(len(self.told), self.now_ms, event)
-        self.told.append(Told(len(self.told), self.now_ms, key, value, event))
+        self.told.append(Told(len(self.told), self.now_ms, key, value, event, mark))

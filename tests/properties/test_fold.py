@@ -15,7 +15,7 @@ from lastseen.engine import lifecycle, plain_touch
 from lastseen.engine.clock import iso_from_ms
 from lastseen.engine.codec import decode
 from lastseen.engine.events import SESSION_EVENTS, TIMED_REASONS, Expired, Held, Touched, name_of
-from lastseen.engine.log.port import Record
+from lastseen.engine.log.port import Mark, Record
 from lastseen.engine.session import Session
 from lastseen.engine.verdicts import Verdict
 from lastseen.projections.partition import Outcome, Partition
@@ -28,7 +28,7 @@ MAX_TIMESTAMP_MS = 2**62
 
 
 def record(told: Told, offset: int | None = None) -> Record:
-    return Record(0, told.offset if offset is None else offset, told.timestamp_ms, told.key, told.value)
+    return Record(0, told.offset if offset is None else offset, told.timestamp_ms, told.key, told.value, told.mark)
 
 
 def folded(records: list[Record]) -> tuple[Partition, list[Outcome]]:
@@ -155,7 +155,7 @@ def test_what_is_decided_beforehand_is_what_the_fold_says(seed: int, length: int
     for told in history(seed, length):
         decoded = decode(told.key, told.value)
         decided, at_ms = None, told.timestamp_ms
-        if not isinstance(decoded, Verdict) and isinstance(decoded[0], SESSION_EVENTS):
+        if told.mark is None and not isinstance(decoded, Verdict) and isinstance(decoded[0], SESSION_EVENTS):
             at_ms = decoded[1] if partition.importing else told.timestamp_ms
             before = live(partition)
             decided = lifecycle.decide(decoded[0], partition.find(decoded[0].subject), at_ms, partition)
@@ -400,15 +400,18 @@ def test_the_fold_never_raises_on_mutilated_events(seed: int, data: st.DataObjec
             st.none() | st.text(max_size=20),
             st.none() | st.binary(max_size=200) | st.sampled_from(ROTTEN),
             st.integers(-1, MAX_TIMESTAMP_MS),
+            st.none() | st.sampled_from(Mark),
         ),
         max_size=20,
     )
 )
-def test_the_fold_never_raises_on_any_bytes(records: list[tuple[str | None, bytes | None, int]]) -> None:
+def test_the_fold_never_raises_on_any_bytes(
+    records: list[tuple[str | None, bytes | None, int, Mark | None]],
+) -> None:
     partition = Partition(0)
-    for offset, (key, value, timestamp_ms) in enumerate(records):
-        outcome = partition.fold(Record(0, offset, timestamp_ms, key, value))
-        assert outcome.verdict in (Verdict.MALFORMED, Verdict.UNKNOWN_TYPE)
+    for offset, (key, value, timestamp_ms, mark) in enumerate(records):
+        outcome = partition.fold(Record(0, offset, timestamp_ms, key, value, mark))
+        assert outcome.verdict.is_untimed
         assert partition.checkpoint == offset + 1
     assert len(partition) == 0
 
@@ -420,4 +423,4 @@ def test_the_fold_never_raises_at_any_log_time(timestamp_ms: int) -> None:
         outcome = partition.fold(record(told)._replace(timestamp_ms=timestamp_ms))
         assert partition.checkpoint == outcome.record.offset + 1
         if not partition.importing:
-            assert outcome.verdict in (Verdict.MALFORMED, Verdict.UNKNOWN_TYPE, Verdict.CLOCK_SKEW)
+            assert outcome.verdict.is_untimed

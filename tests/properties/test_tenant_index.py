@@ -44,7 +44,7 @@ def ids(sessions: list[SessionView]) -> list[str]:
 
 
 def fold(partition: Partition, told: Told) -> None:
-    partition.fold(Record(0, told.offset, told.timestamp_ms, told.key, told.value))
+    partition.fold(Record(0, told.offset, told.timestamp_ms, told.key, told.value, told.mark))
 
 
 def assert_same_as_scan(indexed: LiveView, scanned: LiveView, now_ms: int) -> None:

@@ -163,7 +163,7 @@ def test_a_log_that_ends_anywhere_is_gone_on_with(tmp_path: Path, small: Path, h
     clock = ManualClock()
     log = open_log(url_in(tmp_path), clock)
     for record in records(url_in(tmp_path, "whole.db"))[:held]:
-        _, _, timestamp_ms, key, value = record
+        _, _, timestamp_ms, key, value, _ = record
         clock.set(timestamp_ms)
         log.append([Message(0, key, value)])
     log.close()

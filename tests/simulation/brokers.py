@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from lastseen.engine.errors import EngineClosed, LogMismatch, LogUnavailable, OutcomeUnknown
 from lastseen.engine.log.message_checks import checked_size
-from lastseen.engine.log.port import Message, Position, Record
+from lastseen.engine.log.port import Mark, Message, Position, Record
 from tests.simulation.group import Group, Member
 from tests.simulation.topics import Topics, Way
 
@@ -75,6 +75,13 @@ class Brokers:
             self.true_ms[partition].append(self.now_ms)
             positions.append(Position(partition, offset))
         return positions
+
+    def mark(self, partition: int, key: str | None, value: bytes | None, mark: Mark, verdict: str) -> None:
+        """A transaction, or a batch that cannot be unpacked, reaches the log."""
+        (position,) = self.land([Message(partition, key or "", value or b"")])
+        records = self.records[partition]
+        records[-1] = records[-1]._replace(key=key, value=value, mark=mark)
+        self.labels[position] = verdict
 
     def send(
         self, messages: Sequence[Message], delay_ms: int, arrived: Callable[[Sequence[Position]], None] = lambda _: None

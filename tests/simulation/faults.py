@@ -6,7 +6,7 @@ from collections.abc import Callable
 from random import Random
 
 from lastseen.engine.events import MAX_RECORD_BYTES
-from lastseen.engine.log.port import Message
+from lastseen.engine.log.port import Mark, Message
 from lastseen.engine.partitioner import partition_of
 from tests.simulation.disk import fill, free
 from tests.simulation.plan import MIN
@@ -62,9 +62,25 @@ def a_record_comes_again(world: World, draw: Random) -> None:
             world.evidence.happened["record again"] += 1
 
 
+def marked_offsets(world: World, draw: Random) -> None:
+    """A stranger's transaction of right events and its marker, or a batch that cannot be unpacked."""
+    key = draw.choice(world.plan.keys)
+    number = partition_of(key, world.plan.partitions)
+    value = world.event("closed", key, {"session_id": world.some_id(key, draw), "reason": "transaction"}, 0)
+    mark, verdict = draw.choice([(Mark.TRANSACTIONAL, "transactional"), (Mark.UNREADABLE, "malformed")])
+    for _ in range(draw.choice([1, 1, 3])):
+        world.brokers.mark(number, *draw.choice([(key, value), (key, None), (None, None)]), mark, verdict)
+    if mark is Mark.TRANSACTIONAL:
+        world.brokers.mark(number, None, draw.choice([None, value]), Mark.CONTROL, "control")
+    world.evidence.happened["marked offset"] += 1
+
+
 @fault(8)
 def poison(world: World, draw: Random) -> None:
     """Records that no producer of ours makes."""
+    if draw.random() < 0.25:
+        marked_offsets(world, draw)
+        return
     key = draw.choice(world.plan.keys)
     session_id = world.some_id(key, draw)
     good = world.event("touched", key, {"session_id": session_id}, 0)

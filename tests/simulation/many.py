@@ -20,9 +20,10 @@ STANDARD_RUNS = 2_000
 AT_LEAST = 50
 """How often each verdict and each fault must have occurred in a standard run."""
 FAULTS = (
-    *APPEND_FAULTS, *DAMAGES, "record again", "poison", "leader's clock jumps", "slow reader", "node's clock jumps",
-    "kill", "power loss", "torn snapshot", "lost snapshot", "restart", "full disk", "memory pressure", "rebalance",
-    "zombie owner", "zombie pruner", "heir behind", "facts not acknowledged", "outbox overflows", "old state",
+    *APPEND_FAULTS, *DAMAGES, "record again", "poison", "marked offset", "leader's clock jumps", "slow reader",
+    "node's clock jumps", "kill", "power loss", "torn snapshot", "lost snapshot", "restart", "full disk",
+    "memory pressure", "rebalance", "zombie owner", "zombie pruner", "heir behind", "facts not acknowledged",
+    "outbox overflows", "old state",
 )  # fmt: skip
 CHUNK = 10
 MOST_SHOWN = 5

@@ -80,6 +80,8 @@ MUTANTS = (
            "if self.active.pop(session.key, None) is None:", "if self.active.get(session.key) is None:", 7),
     Mutant("an event under another record key is taken", "lastseen.engine.codec",
            "return plain if plain[0].subject == key else Verdict.MALFORMED", "return plain", 12),
+    Mutant("a record of a transaction takes effect", PARTITION,
+           "decode(key, value) if mark is None else", "decode(key, value) if mark is not Mark.CONTROL else", 12),
     Mutant("max_hold is ignored", LIFECYCLE,
            "lease_ms = min(lease_ms, session.policy.max_hold_ms)", "lease_ms = max(lease_ms, 1)", 14),
     # ── order and deadlines ──

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from lastseen.engine import codec, events
 from lastseen.engine.clock import iso_from_ms
-from lastseen.engine.log.port import Record
+from lastseen.engine.log.port import Mark, Record
 from lastseen.engine.session import Policy, Session
 from lastseen.engine.verdicts import Verdict
 from lastseen.projections.partition import Outcome, Partition
@@ -109,9 +109,9 @@ class History:
     def import_finished(self, **envelope: Any) -> Self:
         return self._append(events.ImportFinished, events.ImportData(), **envelope)
 
-    def recorded(self, value: bytes | None, key: str | None = KEY) -> Self:
+    def recorded(self, value: bytes | None, key: str | None = KEY, mark: Mark | None = None) -> Self:
         """A record of any bytes."""
-        record = Record(0, len(self.outcomes), EPOCH_MS + self.now_ms, key, value)
+        record = Record(0, len(self.outcomes), EPOCH_MS + self.now_ms, key, value, mark)
         self.outcomes.append(self.partition.fold(record))
         return self
 

@@ -66,7 +66,7 @@ def test_the_digest_is_a_chain_of_hashes_over_place_time_verdict_and_bytes() -> 
     for outcome in history.outcomes:
         place = struct.pack(">QqB", outcome.record.offset, outcome.at_ms, outcome.verdict.value)
         digest = hashlib.sha256(digest + place + (outcome.record.value or b"")).digest()
-    assert [outcome.verdict.value for outcome in history.outcomes] == [0, 1, 7, 3]
+    assert [outcome.verdict.value for outcome in history.outcomes] == [0, 3, 10, 6]
     assert history.partition.digest == digest
 
 

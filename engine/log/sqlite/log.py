@@ -269,7 +269,7 @@ class SqliteLog:
                     offset = _end_offset(connection, partition)
                 ends[partition] = offset + 1
                 positions.append(_tuple(Position, (partition, offset)))
-                records.append(_tuple(Record, (partition, offset, now_ms, key, value)))
+                records.append(_tuple(Record, (partition, offset, now_ms, key, value, None)))
             request.positions = positions
         return records
 

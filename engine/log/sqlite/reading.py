@@ -14,7 +14,7 @@ STEP_ROWS = 64
 # The rows are records already, but for their class. A damaged row may hold anything: the casts cost 2% of the read, and
 # the fold gets bytes and a number whatever it is.
 _RECORDS = (
-    "SELECT ?, originator_version, CAST(ifnull(log_time_ms, 0) AS INTEGER), topic, CAST(state AS BLOB)"
+    "SELECT ?, originator_version, CAST(ifnull(log_time_ms, 0) AS INTEGER), topic, CAST(state AS BLOB), NULL"
     f" FROM {TABLE} WHERE originator_id = ? AND originator_version >= ? ORDER BY originator_version LIMIT ?"
 )
 _tuple = tuple.__new__

@@ -29,7 +29,7 @@ from lastseen.engine.log.sqlite_files import insert_rows, write_ahead
 
 CACHED_STATEMENTS = 64
 INSERT = f"INSERT INTO {TABLE} (originator_id, originator_version, log_time_ms, topic, state)"
-"""In the order of a `Record`. SQLite makes text of the partition's number, since the column is of text."""
+"""In the order of a `Record`, without its mark. SQLite makes text of the partition's number: the column is of text."""
 
 
 class ImmediateTransaction(stock.SQLiteTransaction):
@@ -146,4 +146,4 @@ class LogRecorder(stock.SQLiteApplicationRecorder):
 
     def insert_records(self, connection: sqlite3.Connection, records: Sequence[Record]) -> None:
         """Insert records in the transaction that the caller began."""
-        insert_rows(connection, INSERT, records)
+        insert_rows(connection, INSERT, [record[:5] for record in records])

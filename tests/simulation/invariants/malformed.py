@@ -17,7 +17,7 @@ def check(world: World) -> Iterator[str]:
             said = folded.said
             if said.label is not None and folded.verdict.label != said.label:
                 yield f"offset {said.offset}: {folded.verdict.label} instead of {said.label}"
-            if said.label is None and folded.verdict.label in ("malformed", "unknown_type"):
+            if said.label is None and folded.verdict.label in ("control", "transactional", "malformed", "unknown_type"):
                 yield f"offset {said.offset}: a good {said.name} was taken for {folded.verdict.label}"
             is_void = said.label is not None or folded.verdict.label == "clock_skew"
             if is_void and (folded.before != folded.after or folded.size != size or folded.outcome.ended is not None):
