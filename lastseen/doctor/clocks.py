@@ -22,15 +22,20 @@ A_DAY_MS = 86_400_000
 
 def clocks(log: ReadOnlyLog, now_ms: int) -> Iterator[Finding]:
     """What the newest records say of clocks. Raises `LogError`."""
-    numbers = [number for number, end in enumerate(log.ends) if end][:MAX_PARTITIONS_READ]
-    newest = {number: log.read(number, max(log.ends[number] - NEWEST_RECORDS, 0), NEWEST_RECORDS) for number in numbers}
-    if not newest:
+    numbers = [each for each, end in enumerate(log.ends) if log.starts[each] < end][:MAX_PARTITIONS_READ]
+    if not numbers:
         yield note("clocks", "the log is empty: there is nothing to compare", "")
         return
+    newest = {
+        number: log.read(number, max(log.ends[number] - NEWEST_RECORDS, log.starts[number]), NEWEST_RECORDS)
+        for number in numbers
+    }
     yield _log_clock(max(record.timestamp_ms for records in newest.values() for record in records), now_ms)
     offsets: dict[str, int] = {}
     for number, records in newest.items():
-        offsets |= _offsets(records, _kind(log.read(number, 0, 1)[0]) is events.ImportStarted)
+        # A log that has lost its beginning cannot say how it began; its newest records are taken for ordinary ones.
+        was_imported = not log.starts[number] and _kind(log.read(number, 0, 1)[0]) is events.ImportStarted
+        offsets |= _offsets(records, was_imported)
     yield _producers(offsets)
 
 

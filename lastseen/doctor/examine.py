@@ -13,7 +13,7 @@ from lastseen.doctor.clocks import clocks
 from lastseen.doctor.findings import Finding, LogFiles, ReadOnlyLog, Subject, error, warning
 from lastseen.doctor.machine import disk, memory, service, tokens
 from lastseen.doctor.snapshot import SnapshotFiles, snapshot
-from lastseen.engine.errors import LastseenError
+from lastseen.engine.errors import LastseenError, LogError
 
 Opened = Callable[[], AbstractContextManager[tuple[ReadOnlyLog, Sequence[Finding]]]]
 
@@ -24,17 +24,25 @@ def examine(subject: Subject, now_ms: int) -> Iterator[Finding]:
     try:
         with opened() as (log, findings):
             yield from findings
-            yield from clocks(log, now_ms)
+            yield from _reading("clocks", clocks(log, now_ms))
             if files.snapshot is None:
                 yield _snapshot_in_memory(subject, log)
             else:
-                yield from snapshot(log, SnapshotFiles(files.snapshot), now_ms)
+                yield from _reading("snapshot", snapshot(log, SnapshotFiles(files.snapshot), now_ms))
     except LastseenError as failure:
         yield error("log", str(failure), "see what the message says; until then no service can start on this log")
     yield from disk(files)
     yield from memory(subject)
     yield from tokens(subject)
     yield from service(subject)
+
+
+def _reading(check: str, findings: Iterator[Finding]) -> Iterator[Finding]:
+    """The findings of a check that reads the log. A log that cannot be read is one more: the other checks go on."""
+    try:
+        yield from findings
+    except LogError as failure:
+        yield error(check, f"not examined: {failure}", "do what the message says, and run this again")
 
 
 def _log_of(subject: Subject) -> tuple[Opened, LogFiles]:

@@ -39,6 +39,11 @@ class ReadOnlyLog(Protocol):
         ...
 
     @property
+    def starts(self) -> list[int]:
+        """For each partition the first offset that the log still has, when the log was opened."""
+        ...
+
+    @property
     def ends(self) -> list[int]:
         """For each partition the offset of its next record, when the log was opened."""
         ...

@@ -8,27 +8,35 @@ from contextlib import contextmanager
 from lastseen.doctor.findings import Finding, error, ok, warning
 from lastseen.engine.errors import LogUnavailable
 from lastseen.engine.log.kafka.client import absent, open_admin
+from lastseen.engine.log.kafka.fetch import OffsetGone
 from lastseen.engine.log.kafka.lookup import Lookup
+from lastseen.engine.log.kafka.stream import gone_error
 from lastseen.engine.log.kafka.topic import check, unfit_reasons
 from lastseen.engine.log.kafka.url import KafkaUrl
 from lastseen.engine.log.port import Record
+
+MAX_SHOWN = 4
+"""Partitions that a finding names."""
 
 
 class KafkaTopicLog:
     """A log's topic (`findings.ReadOnlyLog`)."""
 
-    def __init__(self, identity: str, lookup: Lookup) -> None:
+    def __init__(self, url: KafkaUrl, identity: str, lookup: Lookup) -> None:
+        """Ask where the log begins and ends. Raises `LogError`."""
         self.identity = identity
-        self._lookup = lookup
+        self._url, self._lookup = url, lookup
         self.ends = lookup.end_offsets()
-
-    def first_offsets(self) -> list[int]:
-        """For each partition the first offset that it still has. Raises `LogError`."""
-        return [self._lookup.first_offset(number) for number in range(len(self.ends))]
+        self.starts = [lookup.first_offset(number) for number in range(len(self.ends))]
 
     def read(self, partition: int, from_offset: int, limit: int) -> list[Record]:
-        """Records from an offset on (`findings.ReadOnlyLog`)."""
-        return self._lookup.page(partition, from_offset, limit) if from_offset < self.ends[partition] else []
+        """Records from an offset on (`findings.ReadOnlyLog`). Raises `LogMismatch` where they were deleted."""
+        if from_offset >= self.ends[partition]:
+            return []
+        try:
+            return self._lookup.page(partition, from_offset, limit)
+        except OffsetGone:
+            raise gone_error(self._url, self._lookup, partition, from_offset) from None
 
 
 @contextmanager
@@ -40,7 +48,7 @@ def opened_topic(kafka_url: KafkaUrl) -> Iterator[tuple[KafkaTopicLog, list[Find
         raise LogUnavailable(absent(kafka_url))
     lookup = Lookup(kafka_url, log.identity, log.partitions, open_admin(kafka_url))
     try:
-        seen = KafkaTopicLog(log.identity, lookup)
+        seen = KafkaTopicLog(kafka_url, log.identity, lookup)
         says = f"{kafka_url} answers, and holds {sum(seen.ends):,} records in {log.partitions} partitions"
         fatal = {f"{log.name}: {each}" for each in unfit_reasons(log)}
         findings = [ok("log", says)]
@@ -63,10 +71,16 @@ def opened_topic(kafka_url: KafkaUrl) -> Iterator[tuple[KafkaTopicLog, list[Find
 
 
 def _beginning(log: KafkaTopicLog) -> Finding:
-    gone = sum(log.first_offsets())
+    gone = [(number, start) for number, start in enumerate(log.starts) if start]
     if gone:
+        where = ", ".join(f"{number} before offset {start}" for number, start in gone[:MAX_SHOWN])
+        where += f" and {len(gone) - MAX_SHOWN} more" if len(gone) > MAX_SHOWN else ""
+        total = sum(log.starts)
         return error(
-            "beginning", f"the broker has deleted the first {gone:,} records: only a snapshot from before that goes on",
-            "set retention.ms and retention.bytes to -1 before more are gone, and keep the snapshot",
+            "beginning",
+            f"the broker has deleted the first {total:,} records (partition {where}): an engine starts only"
+            " from a snapshot that was taken after that",
+            "keep the snapshot and its archives; set retention.ms and retention.bytes to -1, and deny DeleteRecords"
+            " (the ACL operation Delete on the topic), before more are gone",
         )  # fmt: skip
     return ok("beginning", "the topic has all records from the first")

@@ -38,6 +38,12 @@ class SnapshotFiles(NamedTuple):
 def snapshot(log: ReadOnlyLog, files: SnapshotFiles, now_ms: int) -> Iterator[Finding]:
     """What is to be said of a snapshot."""
     path = Path(files.path)
+    if not path.is_file() and any(log.starts):
+        yield error(
+            "snapshot", f"there is none at {path}, and the log has lost its beginning: no engine starts on it",
+            "put a snapshot there that was taken after the records were deleted, or begin with a new log",
+        )  # fmt: skip
+        return
     if not path.is_file():
         yield note(
             "snapshot", f"there is none at {path}: the next start reads all of the log, {sum(log.ends):,} records",
@@ -86,6 +92,13 @@ def _position(log: ReadOnlyLog, path: Path, stored: Mapping[int, PartitionRow], 
                 "snapshot", f"it has read partition {number} up to offset {reached}, and the log ends at {end}",
                 "the log has lost records, or is an older copy: restore it; or delete the snapshot to accept the loss",
             )  # fmt: skip
+        if reached < log.starts[number]:
+            return error(
+                "snapshot",
+                f"it has read partition {number} up to offset {reached}, and the log begins at {log.starts[number]}:"
+                " the records between are gone",
+                "use a newer snapshot or archive; from this one no engine goes on",
+            )  # fmt: skip
         behind += end - reached
     written = [Path(f"{path}{side}").stat().st_mtime for side in ("", "-wal") if Path(f"{path}{side}").exists()]
     age_s = max(now_ms / 1000 - max(written), 0)
@@ -99,6 +112,11 @@ def _position(log: ReadOnlyLog, path: Path, stored: Mapping[int, PartitionRow], 
 
 def _digests(log: ReadOnlyLog, stored: Mapping[int, PartitionRow]) -> Finding:
     """Fold the log as far as the snapshot goes, if that is little, and compare."""
+    if any(log.starts[number] for number in stored):
+        return note(
+            "digest", "not compared, since the log has lost the beginning that the digest covers",
+            "keep the snapshot and its archives: the log can no longer replace them",
+        )  # fmt: skip
     records = sum(row.checkpoint for row in stored.values())
     shown = ", ".join(f"{number}: {row.digest.hex()[:12]}" for number, row in sorted(stored.items())[:4])
     if records > MAX_FOLDED:

@@ -37,6 +37,7 @@ class SqliteLogFile:
         self.identity, partitions = str(meta.get("identity")), meta.get("partitions")
         if not isinstance(partitions, int):
             raise LogCorrupt(f"log {path} says {shown(meta)} of itself, which cannot be: restore it from a copy")
+        self.starts = [0] * partitions
         query = f"SELECT MAX(originator_version) + 1 FROM {TABLE} WHERE originator_id = ?"
         self.ends: list[int] = [self._rows(query, str(number))[0][0] or 0 for number in range(partitions)]
 
