@@ -53,6 +53,11 @@ class ResumableWriter:
             self._append()
 
     @property
+    def ends(self) -> list[int]:
+        """For each partition the offset after the last message that was put."""
+        return list(self._next)
+
+    @property
     def written(self) -> int:
         """How many records have been put so far, found ones included."""
         return sum(self._next)

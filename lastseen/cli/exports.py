@@ -82,7 +82,7 @@ def import_sessions(file: File, log: LogUrl = DEFAULT_LOG, output: Output = Outp
     """Import exported sessions into an empty log, with their times.
 
     Rows that are not valid sessions are skipped and listed. Run it again to append what is missing: nothing is
-    appended twice.
+    appended twice. The log is folded afterwards: if a session is not in it, the exit code is 1.
     """
     from lastseen.exchange import sessions
 
@@ -100,3 +100,11 @@ def import_sessions(file: File, log: LogUrl = DEFAULT_LOG, output: Output = Outp
         "records appended now": f"{figures['records_appended']:,}",
     }
     put_values(figures, output, shown, f"Import of {file.name}")
+    if imported.lost:
+        key, why = imported.lost[0]
+        say(
+            f"lastseen: {len(imported.lost):,} sessions of the file are not in the log, the first of them"
+            f" {key.translate(ESCAPED_CONTROLS)}: {why}. Check the clocks of the log and of this machine, and"
+            " import into a new log; -o json names all"
+        )
+        raise typer.Exit(FINDINGS)

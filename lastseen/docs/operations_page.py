@@ -38,6 +38,8 @@ should be asked, else 503; with `?verbose` it says of each check how it stands, 
 `lastseen doctor` looks at the log, its snapshot and history, clocks, disk, memory and tokens, as the service would be
 configured here and now, and at the service itself, if one answers. It only reads: it opens no engine, makes no file and
 joins no group. Each finding is one of {", ".join(f"`{severity}`" for severity in Severity)}, and says what to do next.
+A check that cannot read the log is a finding too, and the others go on. Where the broker has deleted the first records
+of a topic, `beginning` names the partitions, and `snapshot` says whether an engine can still start.
 
 ## Several instances
 

@@ -1,8 +1,8 @@
 """Live sessions as a file, and from a file into an empty log: keys, times, limits, attributes and messages.
 
 The history of a session is not in such a file; `lastseen.exchange.history` exports that. An import writes records that
-lead to the same state at the same times: a session begins without limits, its messages get their own times, its last
-activity brings its limits, then it is suspended, or held, if it was. Its version starts again.
+lead to the same state at the same times (`lastseen.exchange.session_rows`); its version starts again. A row that cannot
+come back as it is, is found before anything is written, and what is in the log afterwards is folded and compared.
 """
 
 from __future__ import annotations
@@ -11,32 +11,35 @@ import hashlib
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from pydantic import ValidationError
 
+from lastseen.bulk.ordered_pages import records
 from lastseen.bulk.resumable_writer import ResumableWriter
 from lastseen.embedded.engine import Engine
 from lastseen.embedded.maintenance import Progress
 from lastseen.embedded.offline import reading
 from lastseen.engine import events
 from lastseen.engine.clock import Clock, SystemClock, iso_from_ms
-from lastseen.engine.codec import checked, encode, envelope
-from lastseen.engine.errors import ExportError, InvalidInput
+from lastseen.engine.codec import envelope
+from lastseen.engine.errors import ExportError, InvalidInput, LogMismatch
 from lastseen.engine.log import open_log
-from lastseen.engine.log.port import Message
+from lastseen.engine.log.port import Log, Message
 from lastseen.engine.partitioner import partition_of
-from lastseen.engine.session import Policy, SessionView
+from lastseen.engine.session import SessionView
+from lastseen.engine.verdicts import Verdict
 from lastseen.exchange.files import reader, writer
 from lastseen.exchange.history import Exported
+from lastseen.exchange.session_rows import SOURCE, SessionRows
 from lastseen.exchange.table import Header, Row
+from lastseen.projections.partition import Partition
 
-SOURCE, SUBJECT = "/import", "lastseen:import"
+SUBJECT = "lastseen:import"
 PAGE = 1_000
 _kind = {kind: kind.__dataclass_fields__["type"].default for kind in events.STORED_EVENTS}
 _SCHEMA = "CREATE TABLE events (at_ms INTEGER, number INTEGER, step INTEGER, key TEXT, value BLOB)"
@@ -102,6 +105,8 @@ class ImportedSessions:
     sessions: int
     skipped: list[tuple[str, str]]
     """Key and reason of each row that is not a valid session."""
+    lost: list[tuple[str, str]]
+    """Key and reason of each session that the log does not have, although its records were appended."""
     records: int
     """Records of the import in the log, including the marks of its start and end."""
     found: int
@@ -110,7 +115,8 @@ class ImportedSessions:
     def as_dict(self) -> dict[str, Any]:
         """All of it as plain JSON values."""
         return {
-            "sessions": self.sessions, "skipped": [list(each) for each in self.skipped], "records": self.records,
+            "sessions": self.sessions, "skipped": [list(each) for each in self.skipped],
+            "lost": [list(each) for each in self.lost], "records": self.records,
             "records_appended": max(self.records - self.found, 0),
         }  # fmt: skip
 
@@ -120,8 +126,8 @@ def import_sessions(
 ) -> ImportedSessions:
     """Import exported sessions into the log at `url`, which is empty, or holds this very import or its beginning.
 
-    Rows that are not valid sessions are skipped and reported. Raises `ExportError`, `LogMismatch` where the log holds
-    anything else, and the log's errors.
+    Rows that are not valid sessions are skipped and reported; a session that the log does not have afterwards is
+    `lost`. Raises `ExportError`, `LogMismatch` where the log holds anything else, and the log's errors.
     """
     clock = clock or SystemClock()
     file = reader(path)
@@ -135,11 +141,11 @@ def import_sessions(
         database.execute("PRAGMA synchronous = OFF")
         database.execute(_SCHEMA)
         database.execute("BEGIN")
-        digest, seen = hashlib.sha256(), set[str]()
+        digest, rows = hashlib.sha256(), SessionRows(clock.now_ms())
         for number, row in enumerate(file.rows()):
             digest.update(msgspec.json.encode(row))
             try:
-                events_of_row = list(_events_of(row, seen, clock.now_ms()))
+                events_of_row = rows.events_of(row)
             except InvalidInput as error:
                 skipped.append((str(row.get("key")), str(error)))
                 continue
@@ -160,123 +166,45 @@ def import_sessions(
                     progress(file.count, 2 * file.count)
             appender.finish(may_continue=True)
             progress(2 * file.count, 2 * file.count)
-            return ImportedSessions(len(seen), skipped, appender.written, sum(found))
+            lost = _lost(log, appender.ends, rows.keys)
+            return ImportedSessions(len(rows.keys) - len(lost), skipped, lost, appender.written, sum(found))
         finally:
             log.close()
 
 
 def _messages(database: sqlite3.Connection, partitions: int, digest: str) -> Iterator[Message]:
-    first_ms, last_ms = database.execute(
-        "SELECT coalesce(min(at_ms), 0), coalesce(max(at_ms), 0) FROM events"
-    ).fetchone()
+    (first_ms,) = database.execute("SELECT coalesce(min(at_ms), 0) FROM events").fetchone()
     for number in range(partitions):
         yield _mark(events.ImportStarted, "opening", number, first_ms, digest)
     for key, value in database.execute("SELECT key, value FROM events ORDER BY at_ms, number, step"):
         yield Message(partition_of(key, partitions), key, value)
     for number in range(partitions):
-        yield _mark(events.ImportFinished, "end", number, last_ms, digest)
+        # Of the same time as the opening: where that is believed so is this, and no log stays open.
+        yield _mark(events.ImportFinished, "end", number, first_ms, digest)
+
+
+def _lost(log: Log, ends: Sequence[int], wanted: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Fold the import in the log; key and reason of each session that is not as the rows say. Raises `LogError`."""
+    partitions = [Partition(number) for number in range(log.partitions)]
+    lost: dict[str, str] = {}
+    for partition, end in zip(partitions, ends, strict=True):
+        for record in records(log, partition.number, end):
+            verdict = partition.fold(record).verdict
+            if verdict is not Verdict.APPLIED and record.key is not None and record.key in wanted:
+                lost.setdefault(record.key, f"the log has a record of it that is void: {verdict.label}")
+        if partition.importing:
+            raise LogMismatch(
+                f"partition {partition.number} is still open for import: no engine writes to this log. Check the clocks"
+                " of the log and of this machine, and import into a new log"
+            )
+    for key, session_id in wanted.items():
+        session = partitions[partition_of(key, log.partitions)].find(key)
+        if session is None or session.session_id != session_id:
+            lost.setdefault(key, "the log has no such session")
+    return sorted(lost.items())
 
 
 def _mark(kind: type[Any], name: str, number: int, at_ms: int, digest: str) -> Message:
     fields = {"sessions_sha256": digest}
     value = envelope(_kind[kind], f"import-{name}-{number}", SOURCE, SUBJECT, iso_from_ms(at_ms), fields)
     return Message(number, SUBJECT, value)
-
-
-class _Message(msgspec.Struct):
-    """A message of a session, and its time."""
-
-    at_ms: int
-    event_id: str
-    value: Any
-
-
-class _Row(msgspec.Struct):
-    """What an import reads of a row."""
-
-    key: str
-    session_id: str
-    status: str
-    created_at_ms: int
-    last_active_at_ms: int
-    suspended_at_ms: int | None
-    suspended_ms: int = msgspec.field(name="parked_ms")
-    policy: dict[str, Any]
-    holders: dict[str, int]
-    attributes: dict[str, Any]
-    messages: list[_Message]
-
-
-def _events_of(fields: Mapping[str, Any], seen: set[str], now_ms: int) -> Iterator[tuple[int, bytes]]:
-    """The records that lead to a session, with their times. Raises `InvalidInput` where the row is not valid."""
-    try:
-        row = msgspec.convert(fields, _Row)
-    except msgspec.ValidationError as error:
-        raise InvalidInput(f"it is not a session: {error}") from None
-    times = [row.created_at_ms, *(each.at_ms for each in row.messages), row.last_active_at_ms]
-    if row.suspended_at_ms is not None:
-        times.append(row.suspended_at_ms)
-    if times != sorted(times) or times[-1] > now_ms or row.suspended_ms < 0:
-        raise InvalidInput("its times do not follow each other, or lie in the future")
-    if row.key in seen:
-        raise InvalidInput("another row has the same key")
-    limits = _policy(row.policy)
-    count = 0
-
-    def event(kind: type[Any], at_ms: int, data: Any, event_id: str | None = None) -> tuple[int, bytes]:
-        nonlocal count
-        count += 1
-        made = checked(
-            lambda: kind(
-                id=event_id or f"import-{row.session_id}-{count}", source=SOURCE, subject=row.key,
-                time=iso_from_ms(at_ms), data=data(),
-            )
-        )  # fmt: skip
-        return at_ms, encode(made)
-
-    def touch(at_ms: int, event_id: str | None = None, **members: Any) -> tuple[int, bytes]:
-        return event(events.Touched, at_ms, lambda: events.TouchedData(session_id=row.session_id, **members), event_id)
-
-    def reasoned(kind: type[Any], at_ms: int) -> tuple[int, bytes]:
-        return event(kind, at_ms, lambda: events.ReasonedData(session_id=row.session_id))
-
-    unlimited = Policy(max_hold_ms=limits.max_hold_ms, max_messages=limits.max_messages)
-    yield event(
-        events.Created, row.created_at_ms,
-        lambda: events.CreatedData(session_id=row.session_id, policy=unlimited, attributes=row.attributes),
-    )  # fmt: skip
-    left_ms, at_ms = row.suspended_ms, row.created_at_ms
-    for message in [*row.messages, None]:
-        next_ms = row.last_active_at_ms if message is None else message.at_ms
-        suspended_ms = min(left_ms, next_ms - at_ms)
-        if suspended_ms:
-            # When it was suspended in between is not known, only for how long, and that no message came then.
-            yield reasoned(events.Suspended, at_ms)
-            yield reasoned(events.Resumed, at_ms + suspended_ms)
-            left_ms -= suspended_ms
-        if message is not None:
-            yield touch(message.at_ms, message.event_id, message=message.value)
-        at_ms = next_ms
-    yield touch(row.last_active_at_ms, policy=limits)
-    if row.suspended_at_ms is not None:
-        yield reasoned(events.Suspended, row.suspended_at_ms)
-    elif row.holders:
-        yield from _leases(row, limits, event)
-    seen.add(row.key)
-
-
-def _policy(fields: dict[str, Any]) -> Policy:
-    try:
-        return Policy(**fields)
-    except (ValidationError, TypeError) as error:
-        raise InvalidInput(f"its policy is invalid: {error}") from None
-
-
-def _leases(row: _Row, limits: Policy, event: Any) -> Iterator[tuple[int, bytes]]:
-    """The leases of its holders, each until its end, as far as the limit allows."""
-    for holder, until_ms in sorted(row.holders.items()):
-        longest_ms = until_ms if limits.max_hold_ms is None else limits.max_hold_ms
-        at_ms = max(row.last_active_at_ms, until_ms - longest_ms)
-        if at_ms < until_ms:
-            data = {"session_id": row.session_id, "holder": holder, "lease_ms": until_ms - at_ms}
-            yield event(events.Held, at_ms, lambda data=data: events.HeldData(**data))

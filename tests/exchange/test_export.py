@@ -323,7 +323,9 @@ def test_rows_that_are_no_sessions_are_skipped_and_told(url: str, clock: lastsee
     spoilt = {
         0: {"session_id": "short"}, 1: {"created_at_ms": T0 + 10**12}, 2: {"policy": {"idle_ttl_ms": -1}},
         3: {"key": rows[4]["key"]}, 5: {"attributes": {"x": "x" * 20_000}}, 6: {"messages": [{"at_ms": "never"}]},
-        7: {"status": 7}, 8: {"parked_ms": -1},
+        7: {"status": 7}, 8: {"parked_ms": -1}, 9: {"session_id": rows[10]["session_id"]}, 11: {"status": "ended"},
+        12: {"last_active_at_ms": rows[12]["created_at_ms"] - 1}, 13: {"parked_ms": 10**9},
+        14: {"holders": {f"job-{number}": T0 + 10**9 for number in range(17)}},
     }  # fmt: skip
     for number, change in spoilt.items():
         rows[number] |= change
