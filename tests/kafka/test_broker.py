@@ -11,11 +11,13 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import TopicPartition
 from kafka.admin import NewTopic
 
 from infra.kafka import wire
 from infra.kafka.node import BrokerFailed
+from lastseen.engine.log.kafka.client import open_admin, open_consumer, open_producer
+from lastseen.engine.log.kafka.url import KafkaUrl, parse_kafka_url
 from tests.patience import paced_s
 
 pytestmark = pytest.mark.thorough
@@ -24,10 +26,15 @@ ROOT = Path(__file__).resolve().parents[2]
 GONE_WITHIN_S = 20
 
 
+def url_of(address: str, topic: str) -> KafkaUrl:
+    """For clients of ours: kafka-python's own leave the socket of a refused connection to the garbage collector."""
+    return parse_kafka_url(f"kafka://{address}/{topic}")
+
+
 def make_topic(address: str, copies: int = 1) -> str:
     """A new topic of one partition."""
     name = f"broker-{uuid.uuid4().hex}"
-    admin = KafkaAdminClient(bootstrap_servers=address.split(","))
+    admin = open_admin(url_of(address, name))
     admin.create_topics([NewTopic(name, 1, copies)])
     admin.close()
     return name
@@ -35,7 +42,7 @@ def make_topic(address: str, copies: int = 1) -> str:
 
 def append(address: str, topic: str, values: list[bytes]) -> None:
     """Write records and wait until every one is acknowledged."""
-    producer = KafkaProducer(bootstrap_servers=address.split(","), acks="all")
+    producer = open_producer(url_of(address, topic))
     for sent in [producer.send(topic, value, partition=0) for value in values]:
         sent.get(30)
     producer.close()
@@ -43,7 +50,7 @@ def append(address: str, topic: str, values: list[bytes]) -> None:
 
 def records(address: str, topic: str, count: int) -> list[bytes]:
     """The first `count` records of a topic."""
-    consumer = KafkaConsumer(bootstrap_servers=address.split(","), consumer_timeout_ms=30_000)
+    consumer = open_consumer(url_of(address, topic), consumer_timeout_ms=30_000)
     consumer.assign([TopicPartition(topic, 0)])
     consumer.seek_to_beginning()
     values = [record.value for record in islice(consumer, count)]
