@@ -14,6 +14,7 @@ import msgspec
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from lastseen.engine.log.port import MAX_PARTITIONS
 from lastseen.engine.session import MAX_LIMIT_MS, Milliseconds, Policy
 
 MAX_KEY_CHARACTERS = 512
@@ -161,6 +162,16 @@ class ClosedData(SessionData):
 
 
 @dataclass(slots=True, kw_only=True, config=_STRICT)
+class OpenedData:
+    """Which log it is. With `imports`, the events' own times are log times until the import is finished."""
+
+    log_id: Annotated[str, Field(min_length=1, max_length=128)]
+    partition: Annotated[int, Field(ge=0, lt=MAX_PARTITIONS)]
+    partitions: Annotated[int, Field(ge=1, le=MAX_PARTITIONS)]
+    imports: bool
+
+
+@dataclass(slots=True, kw_only=True, config=_STRICT)
 class ImportData:
     """Says nothing: the record's place in the log is what counts."""
 
@@ -226,11 +237,11 @@ class Closed(Event):
 
 
 @dataclass(slots=True, kw_only=True, config=_STRICT)
-class ImportStarted(Event):
-    """The first record of a partition that was opened for import: the events' own times are its log times."""
+class Opened(Event):
+    """The genesis record: the first of each partition, written by what makes the log. Anywhere else it is void."""
 
-    type: Literal["lastseen.log.import_started.v1"] = "lastseen.log.import_started.v1"
-    data: ImportData = Field(default_factory=ImportData)
+    type: Literal["lastseen.log.opened.v1"] = "lastseen.log.opened.v1"
+    data: OpenedData
 
 
 @dataclass(slots=True, kw_only=True, config=_STRICT)
@@ -242,11 +253,13 @@ class ImportFinished(Event):
 
 
 SessionEvent = Created | Touched | Suspended | Resumed | Held | Released | Expired | Closed
-StoredEvent = SessionEvent | ImportStarted | ImportFinished
+StoredEvent = SessionEvent | Opened | ImportFinished
 SESSION_EVENTS: tuple[type[SessionEvent], ...] = (
     Created, Touched, Suspended, Resumed, Held, Released, Expired, Closed,
 )  # fmt: skip
-STORED_EVENTS: tuple[type[StoredEvent], ...] = (*SESSION_EVENTS, ImportStarted, ImportFinished)
+STORED_EVENTS: tuple[type[StoredEvent], ...] = (*SESSION_EVENTS, Opened, ImportFinished)
+LOG_EVENTS = (Opened, ImportFinished)
+"""Events about the log itself."""
 
 
 def name_of(event: type[StoredEvent] | StoredEvent) -> str:

@@ -38,7 +38,7 @@ class Verdict(enum.IntEnum):
     SUSPENDED = 13
     """The session is suspended."""
     ALREADY = 14
-    """Nothing to do: already suspended, active, released, or the import is closed."""
+    """Nothing to do: already suspended, active, released, or it opens what is open, or another partition."""
     TOO_MANY = 15
     """The session has 16 holders."""
     NOT_DUE = 16

@@ -23,7 +23,7 @@ PAGE = 512
 """Records read at a time."""
 MAX_KEYS = 20_000
 """Keys whose state is kept; beyond that all are dropped, and folded again when they are needed."""
-_MARKS = (events.NAMES[events.ImportStarted], events.NAMES[events.ImportFinished])
+_LOG_EVENTS = tuple(events.NAMES[kind] for kind in events.LOG_EVENTS)
 
 
 class FactsReplay:
@@ -52,7 +52,7 @@ class FactsReplay:
 
     def _facts(self, record: Record) -> Iterator[Fact]:
         entry = None if record.key is None else self._history.entry_at(record.key, record.offset)
-        if entry is None or entry.verdict.is_untimed or entry.name in _MARKS:
+        if entry is None or entry.verdict.is_untimed or entry.name in _LOG_EVENTS:
             return
         self._fold_up_to(entry.key, record.offset)
         if entry.verdict is Verdict.APPLIED:

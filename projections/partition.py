@@ -23,7 +23,6 @@ from lastseen.projections.prefix_index import PrefixIndex
 EMPTY_DIGEST = bytes(32)
 INTERNED_POLICIES = 1_024
 _place = struct.Struct(">32sQqB")
-_IMPORT_MARKS = (events.ImportStarted, events.ImportFinished)
 _VERDICTS_BY_MARK = {
     Mark.CONTROL: Verdict.CONTROL, Mark.TRANSACTIONAL: Verdict.TRANSACTIONAL, Mark.UNREADABLE: Verdict.MALFORMED,
 }  # fmt: skip
@@ -79,6 +78,10 @@ class Partition:
         """The next offset to read."""
         self.digest = EMPTY_DIGEST
         """sha256 over the previous digest and this record's offset, log time, verdict and bytes, record by record."""
+        self.log_id: str | None = None
+        """Of the genesis record; `None` until there was one."""
+        self.log_partitions = 0
+        """How many partitions the log has, by the genesis record."""
         self.importing = False
         """Whether the events' own times are still its log times."""
         self.log_time_ms = 0
@@ -129,12 +132,15 @@ class Partition:
         else:
             event, sent_at_ms = decoded
             # The first record of an import carries its own time as those after it do.
-            imports = self.importing or (offset == 0 and type(event) is events.ImportStarted)
+            imports = self.importing if offset else type(event) is events.Opened and event.data.imports
             at_ms = sent_at_ms if imports else timestamp_ms
-            if not (_is_past(sent_at_ms, timestamp_ms) if imports else lifecycle.is_fresh(sent_at_ms, timestamp_ms)):
+            is_timely = _is_past(sent_at_ms, timestamp_ms) if imports else lifecycle.is_fresh(sent_at_ms, timestamp_ms)
+            # What makes a log may have a wrong clock, and no deadline depends on the time of the first record; but an
+            # import whose beginning is in the future could not be finished.
+            if not is_timely and (offset or imports or type(event) is not events.Opened):
                 verdict = Verdict.CLOCK_SKEW
-            elif isinstance(event, _IMPORT_MARKS):
-                verdict = self._turn_import(event, offset)
+            elif isinstance(event, events.LOG_EVENTS):
+                verdict = self._take_log_event(event, offset)
             else:
                 if at_ms > self.log_time_ms:
                     self.log_time_ms = at_ms
@@ -143,11 +149,13 @@ class Partition:
         self.digest = hashlib.sha256(_place.pack(self.digest, offset, at_ms, verdict) + (value or b"")).digest()
         return _tuple(Outcome, (record, event, verdict, at_ms, session, ended, ending))
 
-    def _turn_import(self, event: events.ImportStarted | events.ImportFinished, offset: int) -> Verdict:
-        if isinstance(event, events.ImportStarted):
-            if offset != 0:
+    def _take_log_event(self, event: events.Opened | events.ImportFinished, offset: int) -> Verdict:
+        if isinstance(event, events.Opened):
+            data = event.data
+            if offset != 0 or data.partition != self.number or data.partition >= data.partitions:
                 return Verdict.ALREADY
-            self.importing = True
+            self.log_id, self.log_partitions = data.log_id, data.partitions
+            self.importing = data.imports
             return Verdict.APPLIED
         if not self.importing:
             return Verdict.ALREADY

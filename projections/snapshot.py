@@ -183,6 +183,8 @@ class Snapshot:
             len(partition),
             msgspec.to_builtins(counts),
             partition.checkpoint if self._outbox is None else self._outbox.floors[partition.number],
+            partition.log_id,
+            partition.log_partitions,
         )
 
     def _give_back(
@@ -267,6 +269,7 @@ class Snapshot:
         partition.endings = Endings(endings, stored.endings_total)
         partition.restore(sessions, stored.checkpoint, stored.digest)
         partition.importing, partition.log_time_ms = stored.importing, stored.log_time_ms
+        partition.log_id, partition.log_partitions = stored.log_id, stored.log_partitions
         self._endings_saved[partition.number] = stored.endings_total
         if self._outbox is not None:
             entries = [

@@ -37,8 +37,9 @@ from lastseen.projections.snapshot_rows import (
     unsealed,
 )
 
-FORMAT = 3
-"""2 keeps the outbox too. The digests of 3 cover other numbers for verdicts."""
+FORMAT = 4
+"""2 keeps the outbox too. The digests of 3 cover other numbers for verdicts. 4 names the
+genesis record of the log."""
 IN_MEMORY = ":memory:"
 _ENVIRONMENT_ERRORS = (
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR,

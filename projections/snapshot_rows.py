@@ -47,6 +47,9 @@ class PartitionRow(msgspec.Struct, array_like=True):
     counts: dict[str, Any]
     outbox_floor: int = 0
     """The outbox holds what is not published yet, from this offset on."""
+    log_id: str | None = None
+    """Of the log's genesis record."""
+    log_partitions: int = 0
 
 
 decode_session = msgspec.msgpack.Decoder(SessionRow).decode

@@ -32,7 +32,7 @@ _encode = msgspec.json.Encoder().encode
 _COUNTED = (
     "live", "live_by_status", "created", "applied", "ended", "longest_ms", "expiry_lag_ms_mean", "expiry_lag_ms_max",
 )  # fmt: skip
-_MARKS = tuple(events.NAMES[kind] for kind in (events.ImportStarted, events.ImportFinished))
+_LOG_EVENTS = tuple(events.NAMES[kind] for kind in events.LOG_EVENTS)
 EndingLines = defaultdict[str, list[str]]
 """Key → its endings, a line each."""
 
@@ -145,7 +145,7 @@ class Folded:
     def statistics(self) -> dict[str, Any]:
         """The counters, without those that differ in a copy: void records and the marks of imports."""
         report = self._ledger.statistics.report(self.partitions)
-        for mark in _MARKS:
+        for mark in _LOG_EVENTS:
             report["applied"].pop(mark, None)
         return {name: report[name] for name in _COUNTED}
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from itertools import chain
 from typing import Any
 
@@ -25,6 +26,7 @@ from lastseen.engine.clock import EARLIEST_MS, iso_from_ms, ms_from_iso
 from lastseen.engine.codec import envelope, remember
 from lastseen.engine.errors import ClockSkew
 from lastseen.engine.events import MAX_RECORD_BYTES
+from lastseen.engine.genesis import SUBJECT, genesis
 from lastseen.engine.log.port import Message, Record
 from lastseen.engine.partitioner import partition_of
 from lastseen.engine.session import Session
@@ -32,13 +34,11 @@ from lastseen.engine.verdicts import Verdict
 from lastseen.projections.partition import Outcome, Partition
 
 SOURCE = "/copy"
-SUBJECT = "lastseen:import"
 _FAR_MS = 2**62
-_MARKS = (events.ImportStarted, events.ImportFinished)
 _kind = {kind: kind.__dataclass_fields__["type"].default for kind in events.STORED_EVENTS}
 
 LEFT_OUT = {
-    "import_mark": "says that the source itself was imported; the copy has marks of its own",
+    "log_event": "says how the source itself was made or imported; the copy has such records of its own",
     "control": "a marker of the source itself, at the end of a transaction",
     "transactional": "void as part of a transaction; in the copy it would take effect",
     "unreadable": "void as part of a batch that cannot be unpacked: its content is unknown",
@@ -48,7 +48,7 @@ LEFT_OUT = {
     "too_large": "void, and larger than any record of ours",
     "would_apply": "void in the source, but not in the target, whose partitions hold other keys: an id used twice",
 }
-"""Why a record is not copied. All but `import_mark` were void."""
+"""Why a record is not copied. All but `log_event` were void."""
 
 
 @dataclass(slots=True)
@@ -106,7 +106,7 @@ class CopyPlan:
         outcomes = in_order_of_time(self._source, self.source_partitions, self._ends)
         first = next(outcomes, None)
         at_ms = first.at_ms if first is not None and first.at_ms > EARLIEST_MS else 0
-        yield from self._marks(events.ImportStarted, "opening", at_ms)
+        yield from self._opening(at_ms)
         for timed in chain([] if first is None else [first], outcomes):
             self.ledger.take(self.source_partitions[timed.partition], timed.outcome)
             at_ms = max(at_ms, timed.at_ms)
@@ -115,16 +115,28 @@ class CopyPlan:
                 self.partitions[message.partition].fold(self._next_record(message))
                 yield message
         if not self._is_open:
-            yield from self._marks(events.ImportFinished, "end", at_ms)
+            yield from self._end(at_ms)
 
-    def _marks(self, kind: type[Any], name: str, at_ms: int) -> Iterator[Message]:
+    def _opening(self, at_ms: int) -> Iterator[Message]:
+        """The genesis records. The same copy has the same bytes wherever it is kept: its id comes from the source."""
+        name = f"{self._source.identity}:{self._ends}:{len(self.partitions)}"
+        log_id = blake2b(name.encode(), digest_size=16).hexdigest()
         for number, partition in enumerate(self.partitions):
-            fields: dict[str, Any] = {"copy_of": self._source.identity}
-            if kind is events.ImportStarted and number == 0:
-                fields["ends"] = self._ends
-            event_id = f"copy-{name}-{number}"
-            value = envelope(_kind[kind], event_id, SOURCE, SUBJECT, iso_from_ms(at_ms), fields)
-            message = Message(number, SUBJECT, value)
+            says: dict[str, Any] = {"copy_of": self._source.identity}
+            if number == 0:
+                says["ends"] = self._ends
+            message = genesis(
+                log_id, number, len(self.partitions), at_ms,
+                source=SOURCE, event_id=f"copy-opening-{number}", imports=True, more=says,
+            )  # fmt: skip
+            partition.fold(self._next_record(message))
+            yield message
+
+    def _end(self, at_ms: int) -> Iterator[Message]:
+        says = {"copy_of": self._source.identity}
+        for number, partition in enumerate(self.partitions):
+            kind, event_id = _kind[events.ImportFinished], f"copy-end-{number}"
+            message = Message(number, SUBJECT, envelope(kind, event_id, SOURCE, SUBJECT, iso_from_ms(at_ms), says))
             partition.fold(self._next_record(message))
             yield message
 
@@ -138,7 +150,13 @@ class CopyPlan:
         figures = self.figures
         figures.records += 1
         key, value = record.key, record.value
-        if key is None or value is None or event is None or verdict is Verdict.CLOCK_SKEW or isinstance(event, _MARKS):
+        if (
+            key is None
+            or value is None
+            or event is None
+            or verdict is Verdict.CLOCK_SKEW
+            or isinstance(event, events.LOG_EVENTS)
+        ):
             return self._take_void(record, event, verdict)
         if at_ms > self._latest_ms:
             raise ClockSkew(
@@ -175,7 +193,7 @@ class CopyPlan:
         if record.mark is not None:
             reason = record.mark.name.lower()
         elif event is not None:
-            reason = "clock_skew" if verdict is Verdict.CLOCK_SKEW else "import_mark"
+            reason = "clock_skew" if verdict is Verdict.CLOCK_SKEW else "log_event"
         elif key is None:
             reason = "no_key"
         elif value is None:

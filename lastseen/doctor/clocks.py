@@ -34,7 +34,7 @@ def clocks(log: ReadOnlyLog, now_ms: int) -> Iterator[Finding]:
     offsets: dict[str, int] = {}
     for number, records in newest.items():
         # A log that has lost its beginning cannot say how it began; its newest records are taken for ordinary ones.
-        was_imported = not log.starts[number] and _kind(log.read(number, 0, 1)[0]) is events.ImportStarted
+        was_imported = not log.starts[number] and _is_imported(log.read(number, 0, 1)[0])
         offsets |= _offsets(records, was_imported)
     yield _producers(offsets)
 
@@ -79,6 +79,6 @@ def _offsets(records: list[Record], was_imported: bool) -> dict[str, int]:
     return found
 
 
-def _kind(record: Record) -> type[object]:
+def _is_imported(record: Record) -> bool:
     decoded = decode(record.key, record.value)
-    return type(decoded) if isinstance(decoded, Verdict) else type(decoded[0])
+    return not isinstance(decoded, Verdict) and isinstance(decoded[0], events.Opened) and decoded[0].data.imports

@@ -182,8 +182,8 @@ def _further_pauses(row: _Row, left_ms: int) -> Iterator[tuple[int, int]]:
 def _check_result(row: _Row, limits: Policy, found: list[TimedEvent], now_ms: int) -> None:
     """Fold the records, and raise `InvalidInput` unless each applies and the session is that of the row."""
     partition = Partition(0)
-    partition.importing = True
-    for offset, (_, value) in enumerate(found):
+    partition.importing = True  # as after the record at offset 0, which opens the import
+    for offset, (_, value) in enumerate(found, start=1):
         verdict = partition.fold(Record(0, offset, now_ms, row.key, value)).verdict
         if verdict is not Verdict.APPLIED:
             raise InvalidInput(f"no session is like it: the fold calls one of its records {verdict.label}")

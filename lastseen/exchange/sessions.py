@@ -28,6 +28,7 @@ from lastseen.engine import events
 from lastseen.engine.clock import Clock, SystemClock, iso_from_ms
 from lastseen.engine.codec import envelope
 from lastseen.engine.errors import ExportError, InvalidInput, LogMismatch
+from lastseen.engine.genesis import SUBJECT, genesis
 from lastseen.engine.log import open_log
 from lastseen.engine.log.port import Log, Message
 from lastseen.engine.partitioner import partition_of
@@ -39,9 +40,8 @@ from lastseen.exchange.session_rows import SOURCE, SessionRows
 from lastseen.exchange.table import Header, Row
 from lastseen.projections.partition import Partition
 
-SUBJECT = "lastseen:import"
 PAGE = 1_000
-_kind = {kind: kind.__dataclass_fields__["type"].default for kind in events.STORED_EVENTS}
+_FINISHED = events.ImportFinished.__dataclass_fields__["type"].default
 _SCHEMA = "CREATE TABLE events (at_ms INTEGER, number INTEGER, step INTEGER, key TEXT, value BLOB)"
 
 
@@ -174,13 +174,18 @@ def import_sessions(
 
 def _messages(database: sqlite3.Connection, partitions: int, digest: str) -> Iterator[Message]:
     (first_ms,) = database.execute("SELECT coalesce(min(at_ms), 0) FROM events").fetchone()
+    says = {"sessions_sha256": digest}
     for number in range(partitions):
-        yield _mark(events.ImportStarted, "opening", number, first_ms, digest)
+        yield genesis(
+            digest[:32], number, partitions, first_ms,
+            source=SOURCE, event_id=f"import-opening-{number}", imports=True, more=says,
+        )  # fmt: skip
     for key, value in database.execute("SELECT key, value FROM events ORDER BY at_ms, number, step"):
         yield Message(partition_of(key, partitions), key, value)
     for number in range(partitions):
         # Of the same time as the opening: where that is believed so is this, and no log stays open.
-        yield _mark(events.ImportFinished, "end", number, first_ms, digest)
+        value = envelope(_FINISHED, f"import-end-{number}", SOURCE, SUBJECT, iso_from_ms(first_ms), says)
+        yield Message(number, SUBJECT, value)
 
 
 def _lost(log: Log, ends: Sequence[int], wanted: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -202,9 +207,3 @@ def _lost(log: Log, ends: Sequence[int], wanted: Mapping[str, str]) -> list[tupl
         if session is None or session.session_id != session_id:
             lost.setdefault(key, "the log has no such session")
     return sorted(lost.items())
-
-
-def _mark(kind: type[Any], name: str, number: int, at_ms: int, digest: str) -> Message:
-    fields = {"sessions_sha256": digest}
-    value = envelope(_kind[kind], f"import-{name}-{number}", SOURCE, SUBJECT, iso_from_ms(at_ms), fields)
-    return Message(number, SUBJECT, value)

@@ -38,6 +38,10 @@ def checks(engine: Engine, is_leaving: Callable[[], bool] = lambda: False) -> It
     yield Check("fold", obstacle is None, "works" if obstacle is None else str(obstacle))
     if obstacle is not None:
         return
+    if engine.is_importing:
+        yield Check(
+            "import", False, "the log is open for import, so nothing expires: finish the import, or copy the log"
+        )
     yield from _log(engine)
     yield _snapshot(engine)
     failures = {task: error for task, error in engine.health().items() if task != "flush"}

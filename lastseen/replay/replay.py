@@ -5,8 +5,8 @@ begin, to resume and to check a replay: make the plan from its first line; recor
 the same bytes, and the rest is appended. The engine on the log folds what it reads there, and after each batch its
 digest must be the plan's.
 
-The first record is `import_started`, so the events' own times are log times until `import_finished`. The log's clock
-shows the recording's time too: a log's bytes then do not depend on when it was made.
+The first record opens the log for import, so the events' own times are log times until `import_finished`. The log's
+clock shows the recording's time too: a log's bytes then do not depend on when it was made.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from lastseen.engine import events, plain_touch
 from lastseen.engine.clock import iso_from_ms
 from lastseen.engine.codec import encode
 from lastseen.engine.errors import InvalidEvent
+from lastseen.engine.genesis import SUBJECT, genesis
 from lastseen.engine.log.port import Message, Record
 from lastseen.engine.session import Policy, Session
 from lastseen.engine.verdicts import Verdict
@@ -26,7 +27,6 @@ from lastseen.projections.partition import Partition
 from lastseen.replay.recording import ChatEvent
 
 SOURCE = "/replay"
-SUBJECT = "lastseen:import"
 
 
 @dataclass(slots=True)
@@ -71,11 +71,13 @@ class ReplayPlan:
     def opening(self, at_ms: int) -> Message:
         """The first record: it names the recording and the options, so that another replay is recognised."""
         self._check_past(1, at_ms)
-        return self._mark(events.ImportStarted, "opening", iso_from_ms(at_ms))
+        log_id = hashlib.sha256(self._source.encode()).hexdigest()[:32]
+        return genesis(log_id, 0, 1, at_ms, source=self._source, event_id="replay-opening", imports=True)
 
     def finish(self, at_ms: int) -> None:
         """Write the mark that ends the import."""
-        self._write(self._mark(events.ImportFinished, "end", iso_from_ms(at_ms)))
+        event = events.ImportFinished(id="replay-end", source=self._source, subject=SUBJECT, time=iso_from_ms(at_ms))
+        self._write(Message(0, SUBJECT, encode(event)))
 
     def take(self, chat: ChatEvent) -> None:
         """Write the events of one line."""
@@ -169,10 +171,6 @@ class ReplayPlan:
     def _event_id(self) -> str:
         self._step += 1
         return f"replay-{self._line}-{self._step}"
-
-    def _mark(self, kind: type[events.ImportStarted | events.ImportFinished], name: str, at: str) -> Message:
-        event = kind(id=f"replay-{name}", source=self._source, subject=SUBJECT, time=at)
-        return Message(0, SUBJECT, encode(event))
 
     def _write_event(self, event: events.SessionEvent) -> None:
         self._write(Message(0, event.subject, encode(event)))

@@ -114,7 +114,7 @@ def test_a_broken_copy_is_named_and_ends_with_1(source: str, target: str, monkey
 def test_what_is_left_out_is_explained(source: str, target: str) -> None:
     run(source, target)
     result = run(target, f"{target}-2")
-    assert f"left out: import_mark ({LEFT_OUT['import_mark']})" in result.stdout
+    assert f"left out: log_event ({LEFT_OUT['log_event']})" in result.stdout
 
 
 def test_refusals_end_with_their_codes(source: str, target: str, tmp_path: Path) -> None:

@@ -211,7 +211,7 @@ def test_a_log_of_anything_else_is_refused(tmp_path: Path, clock: lastseen.Manua
         run(path, clock, "used.db")
     with lastseen.open_engine(f"sqlite:///{tmp_path / 'chat.db'}", background=False, clock=clock) as engine:
         first = json.loads(before[0][2] or b"")
-        engine._log.append([Message(0, "lastseen:import", json.dumps({**first, "source": "/replay"}).encode())])
+        engine._log.append([Message(0, "lastseen:log", json.dumps({**first, "source": "/replay"}).encode())])
     with pytest.raises(LogMismatch, match="none of an import"):
         run(path, clock, "chat.db")
 

@@ -18,6 +18,7 @@ from lastseen.engine.verdicts import Verdict
 
 NOON_MS = 1_700_000_000_000
 MINUTE_MS = 60_000
+LOG_EVENTS = ("opened", "import_finished")
 
 
 class Recording(MemoryLog):
@@ -45,9 +46,14 @@ class Recording(MemoryLog):
             "specversion": "1.0", "id": event_id or f"event-{count}", "source": "/service",
             "type": f"lastseen.{kind}.{name}.v1", "subject": key, "time": iso_from_ms(at_ms - lag_ms),
             "datacontenttype": "application/json", **(more or {}),
-            "data": {"session_id": long_id(session), **fields} if kind == "session" else {},
+            "data": {"session_id": long_id(session), **fields} if kind == "session" else self._opens(name, partition),
         }  # fmt: skip
         self.put(at_ms, key, json.dumps(event).encode(), partition)
+
+    def _opens(self, name: str, partition: int | None) -> dict[str, Any]:
+        if name != "opened":
+            return {}
+        return {"log_id": "recording", "partition": partition or 0, "partitions": self.partitions, "imports": True}
 
     def create(self, at_ms: int, key: str, session: str, **how: Any) -> None:
         """A session begins; its limits are none, unless they are given."""
@@ -103,7 +109,7 @@ def _shown(engine: Engine, keys: Collection[str]) -> dict[str, Any]:
         "sessions": live,
         "lives": {key: each for key, each in lives.items() if each},
         "statistics": {name: statistics[name] for name in names},
-        "applied": {name: n for name, n in statistics["applied"].items() if not name.startswith("import")},
+        "applied": {name: n for name, n in statistics["applied"].items() if name not in LOG_EVENTS},
         "verdicts": {
             key: [(entry.event_id, entry.verdict.label) for entry in engine.history(key) if is_told_again(entry)]
             for key in keys
@@ -115,4 +121,5 @@ def _shown(engine: Engine, keys: Collection[str]) -> dict[str, Any]:
 
 def is_told_again(entry: Any) -> bool:
     """Whether a copy is sure to hold this record of a history: one that is malformed may be none that it can hold."""
-    return entry.verdict not in (Verdict.CLOCK_SKEW, Verdict.MALFORMED) and not (entry.name or "").startswith("import")
+    left_out = (Verdict.CONTROL, Verdict.TRANSACTIONAL, Verdict.MALFORMED, Verdict.CLOCK_SKEW)
+    return entry.verdict not in left_out and entry.name not in LOG_EVENTS

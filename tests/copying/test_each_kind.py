@@ -94,7 +94,7 @@ def test_a_copy_of_a_copy_keeps_what_the_first_producer_said() -> None:
     second = MemoryLog(clock, 3)
     copied = copy_log(first, second, clock=clock)
     assert events(second) == events(first)
-    assert copied.figures.left_out == {"import_mark": 2}
+    assert copied.figures.left_out == {"log_event": 2}
     assert copied.differences == []
 
 
@@ -181,7 +181,7 @@ def test_a_record_of_an_older_type_is_copied_as_what_it_means_today(
 def test_a_history_from_before_1970_is_copied_in_its_order() -> None:
     source, old_ms = Recording(2), -(10**11)
     for partition in range(2):
-        source.tell(old_ms, "import_started", "marks", "", kind="log", partition=partition)
+        source.tell(old_ms, "opened", "marks", "", kind="log", partition=partition)
         source.put(NOON_MS, key_in(partition, 2), b"rubbish")
     for turn in range(6):
         source.create(NOON_MS, key_in(turn % 2, 2) + "x" * turn, f"s{turn}", partition=turn % 2,
@@ -278,10 +278,10 @@ def test_marks_of_an_import_are_not_copied_lest_they_end_that_of_the_copy(where:
     for turn in range(2):
         if turn == where:
             source.tell(NOON_MS, "import_finished", "marks", "", kind="log")
-            source.tell(NOON_MS, "import_started", "marks", "", kind="log")
+            source.tell(NOON_MS, "opened", "marks", "", kind="log")
         source.create(NOON_MS, f"key{turn}", f"s{turn}")
     target, copied = copy_of(source)
-    assert copied.figures.left_out == {"import_mark": 2}
+    assert copied.figures.left_out == {"log_event": 2}
     assert len(events(target)) == 2
     assert copied.differences == []
 
@@ -289,7 +289,7 @@ def test_marks_of_an_import_are_not_copied_lest_they_end_that_of_the_copy(where:
 def test_an_import_in_the_source_has_its_own_times_in_the_copy() -> None:
     source = Recording()
     old_ms = NOON_MS - 1_000 * MINUTE_MS
-    source.tell(NOON_MS, "import_started", "marks", "", kind="log")
+    source.tell(NOON_MS, "opened", "marks", "", kind="log")
     source.create(NOON_MS, "ana", "s1", lag_ms=NOON_MS - old_ms)
     source.tell(NOON_MS, "import_finished", "marks", "", kind="log")
     source.tell(NOON_MS + 5, "touched", "ana", "s1", lag_ms=3)
@@ -377,7 +377,7 @@ def test_a_record_that_is_left_out_ends_nothing_that_is_not_due() -> None:
 def test_an_expiry_from_before_1970_is_one() -> None:
     source, old_ms = Recording(), -(10**11)
     one, other = key_in(0, 2), key_in(1, 2)
-    source.tell(old_ms, "import_started", "marks", "", kind="log")
+    source.tell(old_ms, "opened", "marks", "", kind="log")
     source.create(NOON_MS, one, "twice", lag_ms=NOON_MS - old_ms)
     source.create(NOON_MS, other, "idle", lag_ms=NOON_MS - old_ms, policy={"idle_ttl_ms": 10})
     source.create(NOON_MS, other, "twice", lag_ms=NOON_MS - old_ms - 20)

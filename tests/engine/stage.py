@@ -90,7 +90,9 @@ def state_of(engine: Engine) -> dict[str, Any]:
         "endings": [list(partition.endings.newest(1_000)) for partition in engine._views.partitions],
         "due some day": sorted(due[:5] for due in engine._pruner.plan(T0 + 1_000 * 24 * HOUR, 10_000).due),
         "checkpoints": engine.checkpoints(),
-        "log times": [(part.log_time_ms, part.importing) for part in engine._views.partitions],
+        "log times": [
+            (part.log_time_ms, part.importing, part.log_id, part.log_partitions) for part in engine._views.partitions
+        ],
         "statistics": report,
         "count": engine.count(),
     }

@@ -86,6 +86,9 @@ def malformed() -> Iterator[tuple[str, bytes | None, bytes | None]]:
     yield "a key of a megabyte", b"k" * 1_000_000, event()
 
 
+OPENS = {"log_id": "another", "partition": 0, "partitions": 1, "imports": True}
+
+
 def poisons() -> list[Poison]:
     """Everything that others might write."""
     found = [Poison(*each, Verdict.MALFORMED) for each in malformed()]
@@ -96,7 +99,7 @@ def poisons() -> list[Poison]:
         Poison("long ago", b"poison", event(age_ms=hour_ms), Verdict.CLOCK_SKEW),
         Poison("in the future", b"poison", event(age_ms=-hour_ms), Verdict.CLOCK_SKEW),
         Poison("nobody there", b"poison", event(), Verdict.NO_SESSION),
-        Poison("an import", b"$import", event(type="lastseen.log.import_started.v1", subject="$import", told={}),
+        Poison("an import", b"$import", event(type="lastseen.log.opened.v1", subject="$import", told=OPENS),
                Verdict.ALREADY),
     ]  # fmt: skip
     return found

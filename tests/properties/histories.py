@@ -53,8 +53,8 @@ class _Writers:
         """Whether the limits are so long that sessions live to see much."""
 
     def write(self, length: int) -> list[Told]:
-        if self.draw.random() < 0.15 and not self.steady:
-            self._tell("import_started", KEYS[0], {}, "lastseen.log.import_started.v1")
+        if self.draw.random() < 0.5:
+            self._open(imports=self.draw.random() < 0.3 and not self.steady)
         crowd = self.draw.random() < 0.25
         while len(self.told) < length:
             self._let_time_pass()
@@ -70,11 +70,17 @@ class _Writers:
         elif chance < 0.14 and self.told:
             self._again()
         elif chance < 0.16:
-            # Where it comes first, in a steady history, it must not open an import.
-            kind = "import_finished" if not self.told else self.draw.choice(["import_started", "import_finished"])
-            self._tell(kind, self.draw.choice(KEYS), {}, f"lastseen.log.{kind}.v1")
+            if self.told and self.draw.random() < 0.5:
+                self._open(imports=True)
+            else:
+                self._tell("import_finished", self.draw.choice(KEYS), {}, "lastseen.log.import_finished.v1")
         else:
             self._event()
+
+    def _open(self, imports: bool) -> None:
+        number = 0 if self.draw.random() < 0.9 else 1
+        data = {"log_id": "a log", "partition": number, "partitions": 2, "imports": imports}
+        self._tell("opened", KEYS[0], data, "lastseen.log.opened.v1")
 
     def _let_time_pass(self) -> None:
         draw = self.draw

@@ -50,18 +50,21 @@ class NaiveFold:
             return event
         sent = _ms(event["time"])
         name = event["type"].split(".")[2]
-        imports = self.importing or (name == "import_started" and offset == 0)
+        is_genesis = name == "opened" and offset == 0
+        imports = event["data"]["imports"] if is_genesis else self.importing
         at = sent if imports else clock
+        if is_genesis and not (imports and sent - clock > 60_000):
+            if not event["data"]["partition"] == 0 < event["data"]["partitions"]:
+                return "already"
+            self.importing = imports
+            return "applied"
         if imports:
             if sent - clock > 60_000:
                 return "clock_skew"
         elif not -60_000 <= clock - sent <= 600_000:
             return "clock_skew"
-        if name == "import_started":
-            if offset != 0:
-                return "already"
-            self.importing = True
-            return "applied"
+        if name == "opened":
+            return "already"
         if name == "import_finished":
             was, self.importing = self.importing, False
             return "applied" if was else "already"

@@ -82,6 +82,8 @@ MUTANTS = (
            "return plain if plain[0].subject == key else Verdict.MALFORMED", "return plain", 12),
     Mutant("a record of a transaction takes effect", PARTITION,
            "decode(key, value) if mark is None else", "decode(key, value) if mark is not Mark.CONTROL else", 12),
+    Mutant("a log may be opened for import later", PARTITION,
+           "if offset != 0 or data.partition != self.number or", "if data.partition != self.number or", 1),
     Mutant("max_hold is ignored", LIFECYCLE,
            "lease_ms = min(lease_ms, session.policy.max_hold_ms)", "lease_ms = max(lease_ms, 1)", 14),
     # ── order and deadlines ──

@@ -33,6 +33,7 @@ def state_of(partition: Partition, statistics: Statistics) -> dict[str, Any]:
         "checkpoint": partition.checkpoint,
         "digest": partition.digest,
         "log time": partition.log_time_ms,
+        "log": (partition.log_id, partition.log_partitions, partition.importing),
         "lru": [fields(session) for session in partition.active.values()],
         "suspended": {key: fields(session) for key, session in partition.suspended.items()},
         "ids": sorted(partition.by_id),

@@ -20,6 +20,9 @@ from tests.simulation.node import Answer, Node
 from tests.simulation.plan import Plan
 from tests.simulation.reference import Folded, Reference, state_of
 
+MARKS = ("opened", "import_finished")
+"""Events about the log itself."""
+
 
 class World:
     """Everything there is."""
@@ -209,7 +212,7 @@ class World:
             "specversion": "1.0",
             "id": f"event-{self._events}",
             "source": "/service",
-            "type": f"lastseen.{'log' if name.startswith('import') else 'session'}.{name}.v1",
+            "type": f"lastseen.{'log' if name in MARKS else 'session'}.{name}.v1",
             "subject": key,
             "time": iso_from_ms(self.brokers.now_ms + off_ms),
             "datacontenttype": "application/json",
@@ -228,7 +231,7 @@ class World:
         key = draw.choice(self.plan.keys)
         name = draw.choice(
             ["created"] * 3 + ["touched"] * 3 + ["expired"] * 4
-            + ["suspended", "resumed", "held", "released", "closed", "pressed", "replaced", "import_started"]
+            + ["suspended", "resumed", "held", "released", "closed", "pressed", "replaced", "opened"]
         )  # fmt: skip
         what: dict[str, Any] = {"session_id": self.some_id(key, draw)}
         now_ms = self.brokers.now_ms
@@ -250,15 +253,16 @@ class World:
             what |= {"reason": draw.choice(["capacity", "memory"]), "deadline_ms": now_ms}
         elif name == "closed":
             what["reason"] = "reported"
-        elif name == "import_started":
-            name = draw.choice(["import_started", "import_finished"])
-            what = {}
-        if name not in ("import_started", "import_finished") and draw.random() < 0.15:
+        elif name == "opened":
+            name = draw.choice(MARKS)
+            what = {"log_id": "another", "partition": 0, "partitions": 1, "imports": True} if name == "opened" else {}
+        if name not in MARKS and draw.random() < 0.15:
             what["if_version"] = draw.randrange(0, 5)
-        if what or self.brokers.records[partition_of(key, self.plan.partitions)]:
-            # A mark at the very beginning would open the partition for import, which nobody does here.
+        is_mark = name in MARKS
+        if not is_mark or self.brokers.records[partition_of(key, self.plan.partitions)]:
+            # A mark at the very beginning would open the partition for import, which is not simulated.
             off_ms = draw.choice([0, 0, 0, 0, -5_000, 59_000, -500_000, 61_000, -601_000])
-            delay_ms = draw.choice([0, 0, 0, 5, 1_000, 20_000]) if what else 0
+            delay_ms = draw.choice([0, 0, 0, 5, 1_000, 20_000]) if not is_mark else 0
             self.send(name.replace("pressed", "expired").replace("replaced", "created"), key, what,
                       delay_ms=delay_ms, off_ms=off_ms)  # fmt: skip
 

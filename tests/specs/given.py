@@ -103,8 +103,11 @@ class History:
     def closed(self, reason: str = "logout", **data: Any) -> Self:
         return self._say(events.Closed, reason=reason, **data)
 
-    def import_started(self, **envelope: Any) -> Self:
-        return self._append(events.ImportStarted, events.ImportData(), **envelope)
+    def opened(
+        self, *, imports: bool = False, partition: int = 0, partitions: int = 1, log_id: str = "log", **envelope: Any
+    ) -> Self:
+        data = events.OpenedData(log_id=log_id, partition=partition, partitions=partitions, imports=imports)
+        return self._append(events.Opened, data, **envelope)
 
     def import_finished(self, **envelope: Any) -> Self:
         return self._append(events.ImportFinished, events.ImportData(), **envelope)

@@ -68,7 +68,10 @@ EVENTS: dict[str, StoredEvent] = {
     ),
     "closed": built(events.Closed, events.ClosedData(**named(reason="logout"))),
     "closed-full": built(events.Closed, events.ClosedData(**named(reason="reset_2", if_version=9))),
-    "import_started": built(events.ImportStarted, events.ImportData()),
+    "opened": built(
+        events.Opened,
+        events.OpenedData(log_id="01890a5dac96774bbcceb302099a8057", partition=2, partitions=6, imports=True),
+    ),
     "import_finished": built(events.ImportFinished, events.ImportData(), time="2026-01-31T12:00:05+05:30"),
 }
 

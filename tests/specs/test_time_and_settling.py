@@ -50,46 +50,73 @@ def test_a_void_record_for_its_clock_does_not_move_the_log_time() -> None:
 
 
 def test_an_import_lives_in_its_own_time() -> None:
-    history = given().at(DAY).import_started().then().created(A, policy=IDLE, sent_ms=0).then()
+    history = given().at(DAY).opened(imports=True).then().created(A, policy=IDLE, sent_ms=0).then()
     history.touched(sent_ms=59 * S).then().is_due_at(59 * S + MIN, "idle")
     history.touched(sent_ms=59 * S + MIN).then(Verdict.ENDED).has_ended(A, "idle", at_ms=59 * S + MIN)
 
 
+def test_only_the_first_record_opens_a_log() -> None:
+    history = given().opened(log_id="one").then().opened(log_id="another", imports=True).then(Verdict.ALREADY)
+    assert (history.partition.log_id, history.partition.log_partitions, history.partition.importing) == (
+        "one",
+        1,
+        False,
+    )
+
+
+@pytest.mark.parametrize("partition", [1, 5])
+def test_the_first_record_of_another_partition_opens_none(partition: int) -> None:
+    history = given().at(DAY).opened(imports=True, partition=partition, partitions=2).then(Verdict.ALREADY)
+    assert (history.partition.log_id, history.partition.importing) == (None, False)
+    history.created(A, sent_ms=0).then(Verdict.CLOCK_SKEW)
+
+
+def test_a_log_that_is_not_opened_for_import_has_its_own_time_from_the_beginning() -> None:
+    given().at(DAY).opened().then().created(A, sent_ms=0).then(Verdict.CLOCK_SKEW)
+
+
+def test_a_log_opens_whatever_the_clock_of_its_maker_says() -> None:
+    for sent_ms in (0, 2 * DAY):
+        history = given().at(DAY).opened(sent_ms=sent_ms).then()
+        assert history.partition.log_time_ms == 0
+        history.created(A).then()
+
+
 def test_an_import_starts_only_a_log() -> None:
-    history = given().at(DAY).created(B).import_started().then(Verdict.ALREADY)
+    history = given().at(DAY).created(B).opened(imports=True).then(Verdict.ALREADY)
     history.of(A).created(sent_ms=0).then(Verdict.CLOCK_SKEW)
 
 
 def test_an_import_does_not_start_twice() -> None:
-    given().import_started().when.import_started().then(Verdict.ALREADY).at(DAY).created(A, sent_ms=0).then()
+    given().opened(imports=True).when.opened(imports=True).then(Verdict.ALREADY).at(DAY).created(A, sent_ms=0).then()
 
 
 def test_nothing_imports_after_the_import() -> None:
-    history = given().at(DAY).import_started().created(A, sent_ms=0).import_finished(sent_ms=1).then()
+    history = given().at(DAY).opened(imports=True).created(A, sent_ms=0).import_finished(sent_ms=1).then()
     history.touched(sent_ms=2).then(Verdict.CLOCK_SKEW)
-    history.touched().then().import_started().then(Verdict.ALREADY).touched(sent_ms=2).then(Verdict.CLOCK_SKEW)
+    history.touched().then().opened(imports=True).then(Verdict.ALREADY).touched(sent_ms=2).then(Verdict.CLOCK_SKEW)
 
 
 def test_an_import_that_never_began_does_not_finish() -> None:
     given().import_finished().then(Verdict.ALREADY)
-    given().import_started().import_finished().when.import_finished().then(Verdict.ALREADY)
+    given().opened(imports=True).import_finished().when.import_finished().then(Verdict.ALREADY)
 
 
 def test_nobody_imports_the_future() -> None:
-    history = given().at(DAY).import_started().created(A, sent_ms=DAY + 60 * S).then()
+    history = given().at(DAY).opened(imports=True).created(A, sent_ms=DAY + 60 * S).then()
     history.touched(sent_ms=DAY + 60 * S + 1).then(Verdict.CLOCK_SKEW).nothing_changed()
 
 
 def test_the_start_of_an_import_has_its_own_time_too() -> None:
-    given().at(DAY).import_started(sent_ms=0).then().created(A, sent_ms=1).then()
-    given().at(DAY).import_started(sent_ms=DAY + 60 * S).then()
-    given().at(DAY).import_started(sent_ms=DAY + 60 * S + 1).then(Verdict.CLOCK_SKEW).created(A, sent_ms=0).then(
+    given().at(DAY).opened(imports=True, sent_ms=0).then().created(A, sent_ms=1).then()
+    given().at(DAY).opened(imports=True, sent_ms=DAY + 60 * S).then()
+    given().at(DAY).opened(imports=True, sent_ms=DAY + 60 * S + 1).then(Verdict.CLOCK_SKEW).created(A, sent_ms=0).then(
         Verdict.CLOCK_SKEW
     )
 
 
 def test_after_the_import_the_log_has_its_own_time_again() -> None:
-    history = given().at(DAY).import_started().created(A, policy=IDLE, sent_ms=DAY - S).import_finished()
+    history = given().at(DAY).opened(imports=True).created(A, policy=IDLE, sent_ms=DAY - S).import_finished()
     history.at(DAY + 30 * S).touched(sent_ms=DAY + S).then().is_due_at(DAY + 90 * S, "idle")
 
 

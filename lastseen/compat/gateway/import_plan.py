@@ -22,6 +22,7 @@ from lastseen.engine import events
 from lastseen.engine.clock import iso_from_ms
 from lastseen.engine.codec import checked, encode, envelope, remember
 from lastseen.engine.errors import InvalidEvent, InvalidInput, InvalidSetting, shown
+from lastseen.engine.genesis import SUBJECT, genesis
 from lastseen.engine.log.port import Message, Record
 from lastseen.engine.partitioner import partition_of
 from lastseen.engine.session import Policy
@@ -29,9 +30,7 @@ from lastseen.engine.verdicts import Verdict
 from lastseen.projections.partition import Partition
 
 SOURCE = "/import/gateway"
-SUBJECT = "lastseen:import"
 _FAR_MS = 2**62
-_STARTED = events.ImportStarted.__dataclass_fields__["type"].default
 _FINISHED = events.ImportFinished.__dataclass_fields__["type"].default
 
 
@@ -107,14 +106,19 @@ def plan_import(
     events_in_order.sort(key=lambda timed: timed[:3])
     folded = [Partition(number) for number in range(partitions)]
     first_ms, last_ms = (events_in_order[0].at_ms, events_in_order[-1].at_ms) if events_in_order else (0, 0)
+    log_id = hashlib.sha256(json.dumps(says).encode()).hexdigest()[:32]
     for number in range(partitions):
-        _put(plan, folded, Message(number, SUBJECT, _mark(_STARTED, f"import-opening-{number}", first_ms, says)))
+        opening = genesis(
+            log_id, number, partitions, first_ms,
+            source=SOURCE, event_id=f"import-opening-{number}", imports=True, more={"gateway": dict(says)},
+        )  # fmt: skip
+        _put(plan, folded, opening)
     for timed in events_in_order:
         value = encode(timed.event)
         remember(value, timed.event, timed.at_ms)
         _put(plan, folded, Message(partition_of(timed.key, partitions), timed.key, value))
     for number in range(partitions):
-        _put(plan, folded, Message(number, SUBJECT, _mark(_FINISHED, f"import-end-{number}", last_ms, says)))
+        _put(plan, folded, Message(number, SUBJECT, _finished(f"import-end-{number}", last_ms, says)))
     return plan
 
 
@@ -129,8 +133,8 @@ def _put(plan: ImportPlan, folded: list[Partition], message: Message) -> None:
     plan.messages.append(message)
 
 
-def _mark(kind: str, event_id: str, at_ms: int, says: Mapping[str, Any]) -> bytes:
-    return envelope(kind, event_id, SOURCE, SUBJECT, iso_from_ms(at_ms), {"gateway": dict(says)})
+def _finished(event_id: str, at_ms: int, says: Mapping[str, Any]) -> bytes:
+    return envelope(_FINISHED, event_id, SOURCE, SUBJECT, iso_from_ms(at_ms), {"gateway": dict(says)})
 
 
 # ── one entry ──
