@@ -14,7 +14,7 @@ from itertools import islice, repeat
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple, Protocol
 
-from lastseen.engine.errors import InvalidSetting, NotOwner, shown
+from lastseen.engine.errors import InvalidSetting, LogUnavailable, NotOwner, shown
 from lastseen.engine.log.port import Position
 from lastseen.engine.partitioner import partition_of
 from lastseen.engine.session import AttributeSource, Session, SessionView, Status
@@ -106,6 +106,13 @@ class LiveView:
     def is_importing(self) -> bool:
         """Whether the log is open for the import of a history that is not finished yet."""
         return any(partition.importing for partition in self.partitions)
+
+    def check_writable(self) -> None:
+        """Raise `LogUnavailable` while history is imported: the time that a record claims would be believed."""
+        if self.is_importing:
+            raise LogUnavailable(
+                "the log is open for import, and can only be read: finish the import, or copy the log into another"
+            )
 
     def log_time_ms(self) -> int:
         """The latest log time of any partition."""

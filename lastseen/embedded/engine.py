@@ -71,7 +71,7 @@ class Engine(Commands):
         self._follower = Follower(
             log, view, [state.snapshot, state.history, state.statistics, self._background], on_record
         )
-        self._log = MeteredLog(log)
+        self._log = MeteredLog(log, view.check_writable)
         self.meters = Meters(self._log, LogWatch(log, view.present_partitions), clock.now_ms())
         """What the engine measures of itself."""
         fire_and_forget = FireAndForget(self._log, settings.source, clock)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from time import perf_counter_ns
 from typing import Any
@@ -16,8 +16,10 @@ from lastseen.engine.log.port import Log, Message, Position
 class MeteredLog:
     """Stands before a log (`engine.log.port.Log`). An append costs a quarter of a microsecond more for it."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, check_writable: Callable[[], None] = lambda: None) -> None:
+        """`check_writable` raises where this engine must not append."""
         self.log = log
+        self._check_writable = check_writable
         self.durations = Durations()
         """Of appends with a waiting caller, however many events they held."""
         self.appended = 0
@@ -39,6 +41,7 @@ class MeteredLog:
 
     def append(self, messages: Sequence[Message]) -> list[Position]:
         """Append all messages, and count them (`port.Log`)."""
+        self._check_writable()
         began_ns = perf_counter_ns()
         try:
             positions = self._append(messages)
@@ -55,6 +58,7 @@ class MeteredLog:
 
     def append_soon(self, messages: Sequence[Message]) -> Future[list[Position]]:
         """Append all messages without waiting (`port.Log`); they are counted when the log has them."""
+        self._check_writable()
         future = self.log.append_soon(messages)
         future.add_done_callback(self._count)
         return future

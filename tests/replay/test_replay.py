@@ -228,9 +228,9 @@ def test_a_log_that_somebody_else_wrote_to_is_refused_and_not_deleted(
     tmp_path: Path, small: Path, intruders: int, says: str
 ) -> None:
     replay(small, url_in(tmp_path))
-    with open_engine(url_in(tmp_path), background=False) as engine:
-        for number in range(intruders):
-            engine.create(f"irc:#ubuntu:intruder{number}")
+    log = open_log(url_in(tmp_path), ManualClock())
+    log.append([Message(0, f"irc:#ubuntu:intruder{number}", b"{}") for number in range(intruders)])
+    log.close()
     before = records(url_in(tmp_path))
     with pytest.raises(LogMismatch, match=says):
         replay(small, url_in(tmp_path))
