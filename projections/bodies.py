@@ -38,8 +38,13 @@ class Message(NamedTuple):
     offset: int
     event_id: str
     at_ms: int
-    value: bytes
-    """Compact JSON."""
+    json: bytes
+    """The message as compact JSON, as it is stored."""
+
+    @property
+    def value(self) -> Any:
+        """The message as it was given to `touch`: any JSON value, a new object at each call."""
+        return msgspec.json.decode(self.json)
 
 
 @dataclass(slots=True)
@@ -67,10 +72,10 @@ class Body:
             self.set_attributes(merge_patch(self.attributes, patch))
         if message is not None and message.event_id not in self.messages:
             self.messages[message.event_id] = message
-            self.cost_bytes += _ENTRY_BYTES + len(message.value)
+            self.cost_bytes += _ENTRY_BYTES + len(message.json)
             while keep is not None and len(self.messages) > keep:
                 _, oldest = self.messages.popitem(last=False)
-                self.cost_bytes -= _ENTRY_BYTES + len(oldest.value)
+                self.cost_bytes -= _ENTRY_BYTES + len(oldest.json)
 
     def set_attributes(self, attributes: dict[str, Any]) -> None:
         """Put `attributes` in the place of what is there."""
@@ -99,7 +104,7 @@ class Step(NamedTuple):
 
     def cost_bytes(self) -> int:
         """What it takes in memory, roughly."""
-        return _ENTRY_BYTES + _weight(self.patch) + (0 if self.message is None else len(self.message.value))
+        return _ENTRY_BYTES + _weight(self.patch) + (0 if self.message is None else len(self.message.json))
 
 
 @dataclass(slots=True)

@@ -239,7 +239,7 @@ class SnapshotFile:
         self._connection.executemany(
             "INSERT INTO messages VALUES (?, ?, ?, ?, ?)",
             [
-                (row, message.offset, message.event_id, message.at_ms, sealed(message.value, row, *message[:3]))
+                (row, message.offset, message.event_id, message.at_ms, sealed(message.json, row, *message[:3]))
                 for message in ring.messages.values()
                 if message.event_id not in saved
             ],

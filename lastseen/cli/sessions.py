@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
 from lastseen.cli.options import DEFAULT_LOG, Key, LogUrl, Output, OutputFormat
@@ -70,7 +69,7 @@ def show(
                 "offset": message.offset,
                 "event_id": message.event_id,
                 "at_ms": message.at_ms,
-                "message": msgspec.json.decode(message.value),
+                "message": message.value,
             }
             for message in list(engine.messages(key))[-messages:] if messages
         ]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -41,6 +42,7 @@ from lastseen.engine.errors import (
     VersionConflict,
     shown,
 )
+from lastseen.engine.events import check_json
 from lastseen.engine.log.port import Position
 from lastseen.engine.session import Policy, Status
 from lastseen.engine.session_engine import Wait
@@ -51,6 +53,8 @@ from lastseen.projections.live_view import Sort
 
 _GONE = (SessionNotFound, SessionEnded)
 _REPLACED = (SessionNotFound, SessionEnded, StaleSession)
+_ANY_SIZE = sys.maxsize
+"""The service checks sizes, by its own limits."""
 
 
 def open(  # noqa: A001 - the engine's name for it
@@ -108,7 +112,7 @@ def touch(
     `wait="none"` nothing, at once. A touch with a message is not sent again when its outcome is unknown.
     """
     is_plain = attributes is None and policy is None and if_version is None
-    content = body(TouchRequest(session_id, _object(attributes), message, _limits(policy)))
+    content = body(TouchRequest(session_id, _object(attributes), _json("message", message), _limits(policy)))
     return Call(
         "POST", _path(key, "touch"), responses.touched_of(key), content=None if content == b"{}" else content,
         query={} if wait == "applied" else {"wait": str(wait)}, headers=_match(if_version),
@@ -305,7 +309,17 @@ def _object(attributes: Mapping[str, Any] | None) -> dict[str, Any] | None:
         return None
     if not isinstance(attributes, Mapping):
         raise InvalidEvent(f"attributes = {shown(attributes)}: give a mapping from names to JSON values")
-    return dict(attributes)
+    plain = dict(attributes)
+    _json("attributes", plain)
+    return plain
+
+
+def _json(name: str, value: Any) -> Any:
+    """`value` if it is JSON: bytes and dates would be encoded as text, and come out as text. Raises `InvalidEvent`."""
+    try:
+        return check_json(value, _ANY_SIZE)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InvalidEvent(f"{name} = {shown(value)}: {error}; give JSON values") from None
 
 
 def _limits(policy: Policy | None) -> Limits | None:

@@ -84,8 +84,7 @@ def _in_order(engine: Engine) -> Iterator[SessionView]:
 
 def _row(engine: Engine, view: SessionView) -> Row:
     messages = [
-        {"at_ms": each.at_ms, "event_id": each.event_id, "value": msgspec.json.decode(each.value)}
-        for each in engine.messages(view.key)
+        {"at_ms": each.at_ms, "event_id": each.event_id, "value": each.value} for each in engine.messages(view.key)
     ]
     return {
         "partition": view.partition, "born_offset": view.born_offset, "key": view.key, "session_id": view.session_id,

@@ -91,7 +91,7 @@ def test_touch_carries_a_patch_a_message_and_new_limits(engine: Engine, clock: M
     assert session is not None
     assert (session.attributes, session.owner) == ({"deep": {"b": 2}}, None)
     assert session.deadline_ms == T0 + S + HOUR
-    assert [message.value for message in engine.messages(KEY)] == [b'{"text":"hi"}']
+    assert [message.value for message in engine.messages(KEY)] == [{"text": "hi"}]
     assert engine.messages(KEY)[0].at_ms == T0 + S
 
 

@@ -190,7 +190,7 @@ class EngineAgainstNaive(RuleBasedStateMachine):
             for key in KEYS:
                 session = engine.get(key)
                 assert (session and self.shown(session)) == (visible[key].shown() if key in visible else None)
-                there = [json.loads(message.value) for message in engine.messages(key)]
+                there = [message.value for message in engine.messages(key)]
                 assert there == (visible[key].messages if key in visible else [])
             assert [view.key for view in engine.list().sessions] == [life.key for life in self.model.by_use()]
             assert engine.count() == len(self.model.unended())
@@ -221,7 +221,7 @@ class EngineAgainstNaive(RuleBasedStateMachine):
     def compare_past(self, moment: int, there: dict[str, Any]) -> None:
         for key in KEYS:
             session = self.engine.as_of(key, moment)
-            said = json.loads(json.dumps([json.loads(m.value) for m in self.engine.messages_as_of(key, moment)]))
+            said = json.loads(json.dumps([m.value for m in self.engine.messages_as_of(key, moment)]))
             assert ((session and self.shown(session)), said) == there.get(key, (None, []))
 
 

@@ -59,7 +59,7 @@ def say(number):
         return False
 
 def numbers(engine):
-    return [int(message.value.split(b",")[0].split(b":")[1]) for message in engine.messages("kept")]
+    return [message.value["number"] for message in engine.messages("kept")]
 
 def over(taken):
     '''There is room again: what was taken is there, what was refused is not, and a start finds the same.'''

@@ -51,7 +51,7 @@ assert failures == [], failures
 for number in range(0, EACH, 7):
     for caller in range(3):
         (message,) = engine.messages(f"{caller}:{number}")
-        assert len(message.value) > 16_000
+        assert len(message.json) > 16_000
         assert engine.get(f"{caller}:{number}").attributes == {"state": "y" * 16_000}
 assert engine.health() == {}, engine.health()
 digest = engine.checkpoints()

@@ -36,7 +36,7 @@ def test_a_touch_carries_state_a_message_and_limits(client: httpx.Client, engine
     body = {"attributes": {"mood": "fine"}, "message": {"text": "hello"}, "policy": {"idle_ttl_ms": 1000_000}}
     touched = client.post(f"{PLACE}/touch", json=body).json()
     assert (touched["attributes"], touched["policy"]["idle_ttl_ms"]) == ({"mood": "fine"}, 1000_000)
-    assert [message.value for message in engine.messages(KEY)] == [b'{"text":"hello"}']
+    assert [message.value for message in engine.messages(KEY)] == [{"text": "hello"}]
 
 
 @pytest.mark.parametrize("wait", ["appended", "none"])

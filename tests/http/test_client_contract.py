@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -11,6 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 from client_doors import DOORS, door, shown
 from hypothesis import given, settings
@@ -137,10 +137,30 @@ def test_messages_are_kept(there: Any) -> None:
     there.open(KEY, policy=policy(max_messages=2))
     for n in range(3):
         there.touch(KEY, message={"n": n, "text": "ü"})
-    assert [(m.offset, json.loads(m.value)["n"]) for m in there.messages(KEY)] == [(2, 1), (3, 2)]
-    assert {m.value for m in there.messages(KEY)} == {b'{"n":1,"text":"\xc3\xbc"}', b'{"n":2,"text":"\xc3\xbc"}'}
-    assert [json.loads(m.value)["n"] for m in there.messages_as_of(KEY, Position(0, 2))] == [0, 1]
+    assert [(m.offset, m.value["n"]) for m in there.messages(KEY)] == [(2, 1), (3, 2)]
+    assert [m.value for m in there.messages(KEY)] == [{"n": 1, "text": "ü"}, {"n": 2, "text": "ü"}]
+    assert [m.value["n"] for m in there.messages_as_of(KEY, Position(0, 2))] == [0, 1]
     assert list(there.messages("nobody")) == []
+
+
+@pytest.mark.parametrize(
+    "message", [{"role": "user", "n": [1, 2.5, None, {"ü": True}]}, ["a", {}], "text", '{"text": 1}', "", 0, False]
+)
+def test_a_message_comes_out_as_it_went_in(there: Any, message: Any) -> None:
+    there.open(KEY)
+    there.touch(KEY, message=message)
+    [now], [then] = there.messages(KEY), there.messages_as_of(KEY, Position(0, 1))
+    assert (now.value, type(now.value)) == (message, type(message)) == (then.value, type(then.value))
+    assert now.json == then.json == msgspec.json.encode(message)
+
+
+def test_bytes_are_no_message(there: Any) -> None:
+    there.open(KEY)
+    with pytest.raises(InvalidEvent, match="bytes"):
+        there.touch(KEY, message=b"text")
+    with pytest.raises(InvalidEvent, match="bytes"):
+        there.update(KEY, {"name": b"text"})
+    assert list(there.messages(KEY)) == []
 
 
 def test_touching_many(there: Any) -> None:

@@ -130,7 +130,7 @@ class LoggedSessions:
         current = None if view is None else view.attributes.get(MESSAGES)
         if current is None:
             return None
-        pairs = [msgspec.json.decode(message.value) for message in self.engine.messages(key)]
+        pairs = [message.value for message in self.engine.messages(key)]
         return [pair[1] for pair in pairs if isinstance(pair, list) and len(pair) == 2 and pair[0] == current]
 
     def add_message(self, key: str, message: Any) -> bool:

@@ -62,7 +62,7 @@ class KeyHistory:
             found = self._engine.messages(key)
         else:
             found = self._engine.messages_as_of(key, point_in_time_of_key(self._engine, key, "as_of", as_of))
-        return [Message(each.offset, each.event_id, each.at_ms, msgspec.Raw(each.value)) for each in found]
+        return [Message(each.offset, each.event_id, each.at_ms, msgspec.Raw(each.json)) for each in found]
 
     async def _key_and_query(self, request: Request, kind: type[Any]) -> tuple[str, Any]:
         key = key_in(request.path_params["key"])
