@@ -60,7 +60,7 @@ class Commands:
 
         def make(now_ms: int, session: Session | None, partition: PartitionState) -> events.Created | None:
             found.clear()
-            if session is not None and not session.is_due(now_ms):
+            if session is not None and not session.is_due(self._view.reading_ms(partition.number, now_ms)):
                 found.append(self._view.show(partition.number, session))
                 return None
             return self._created(key, now_ms, attributes, policy)
@@ -112,7 +112,7 @@ class Commands:
                 carried: Mapping[str, Any] | None = carried,
                 version: int | None = read_at_version,
             ) -> events.Created:
-                session = live_session(key, session, session_id, now_ms, partition)
+                session = self._live(key, session, session_id, now_ms, partition)
                 return self._created(
                     key, now_ms, carried, session.policy if policy is None else policy,
                     replaces=session.session_id, reason=reason, if_version=version,
@@ -157,7 +157,7 @@ class Commands:
         unwritten: list[SessionView] = []
 
         def make(now_ms: int, session: Session | None, partition: PartitionState) -> events.Touched | Decided | None:
-            session = live_session(key, session, session_id, now_ms, partition)
+            session = self._live(key, session, session_id, now_ms, partition)
             if is_plain and session.suspended_at_ms is None:
                 if is_coalesced(session, now_ms):
                     unwritten[:] = [self._view.show(partition.number, session)]
@@ -246,11 +246,17 @@ class Commands:
                 return
         self._fire_and_forget.add(partition, key, session.session_id)
 
+    def _live(
+        self, key: str, session: Session | None, session_id: str | None, now_ms: int, partition: PartitionState
+    ) -> Session:
+        """`live_session`, judged by the view's time."""
+        return live_session(key, session, session_id, self._view.reading_ms(partition.number, now_ms), partition)
+
     def _touchable(self, key: str, session_id: str | None, now_ms: int) -> tuple[int, Session]:
         """The partition and the session of a key that can be touched. The caller holds the view's lock."""
         check_key(key)
         partition = self._view.partition_of(key)
-        session = live_session(key, partition.find(key), session_id, now_ms, partition)
+        session = self._live(key, partition.find(key), session_id, now_ms, partition)
         if session.suspended_at_ms is not None:
             raise refusal(Verdict.SUSPENDED, key)
         return partition.number, session
@@ -326,7 +332,7 @@ class Commands:
         data: Callable[[str], Any],
     ) -> SessionView | None:
         def make(now_ms: int, session: Session | None, partition: PartitionState) -> events.SessionEvent:
-            named = live_session(key, session, session_id, now_ms, partition).session_id
+            named = self._live(key, session, session_id, now_ms, partition).session_id
             event: events.SessionEvent = self._event(kind, key, now_ms, lambda: data(named))
             return event
 

@@ -91,7 +91,8 @@ class SessionEngine:
             # A caller with nothing to write need not wait for those that write.
             with self._view.lock:
                 now_ms, live = self._clock.now_ms(), partition.find(key)
-                if live is not None and may_skip(live, now_ms) and make(now_ms, live, partition) is None:
+                at_ms = self._view.reading_ms(partition.number, now_ms)
+                if live is not None and may_skip(live, at_ms) and make(now_ms, live, partition) is None:
                     return None
         event_id = ""
         answer: Answer | None = None
@@ -135,7 +136,7 @@ class SessionEngine:
         event = make(now_ms, session, partition)
         if event is None or isinstance(event, Decided):
             return event
-        verdict = lifecycle.decide(event, session, now_ms, partition)
+        verdict = lifecycle.decide(event, session, self._view.reading_ms(partition.number, now_ms), partition)
         if verdict is not Verdict.APPLIED:
             raise refusal(verdict, key, session)
         return Decided(event.id, encode(event))

@@ -36,6 +36,10 @@ class View(Protocol):
         """A session as callers see it."""
         ...
 
+    def reading_ms(self, partition: int, now_ms: int) -> int:
+        """The time by which sessions of a partition are judged when the clock says `now_ms`: never before log time."""
+        ...
+
 
 class RecordOutcome(Protocol):
     """An outcome, as far as its author is concerned."""

@@ -54,6 +54,9 @@ class Unused(NamedTuple):
     version: int
 
 
+_log_time_ms = attrgetter("log_time_ms")
+
+
 class LiveView:
     """What the partitions say of live sessions. Every method takes the time at which to look."""
 
@@ -69,6 +72,8 @@ class LiveView:
         """The partitions whose state is kept here; all, unless the engine holds only its own."""
         self.served: frozenset[int] = self.present
         """Those of them that have caught up, and that keys may be asked for."""
+        self.has_one_clock = True
+        """Whether one clock gives all partitions their log time: the log is a file, or in memory."""
         self.owner_address: Callable[[int], str | None] = lambda number: None
         """Where the owner of a partition is, as far as known, without asking."""
 
@@ -116,18 +121,34 @@ class LiveView:
 
     def log_time_ms(self) -> int:
         """The latest log time of any partition."""
-        return max(partition.log_time_ms for partition in self.partitions)
+        latest_ms: int = max(map(_log_time_ms, self.partitions))
+        return latest_ms
+
+    def reading_ms(self, partition: int, now_ms: int) -> int:
+        """The time by which a partition's sessions are judged when the clock says `now_ms`.
+
+        The next record gets no earlier log time than the last one. Where the clock was set back, it is behind that: by
+        the clock alone a session that has been over would be seen alive again. On Kafka each leader has its own clock,
+        so that one partition's log time says nothing about another's.
+        """
+        if self.has_one_clock:
+            return max(now_ms, self.log_time_ms())
+        return max(now_ms, self.partitions[partition].log_time_ms)
 
     def show(self, partition: int, session: Session) -> SessionView:
         """A session as callers see it."""
         return SessionView(session, partition, self._attributes.in_memory(partition, session), self._attributes)
+
+    def reading_times(self, now_ms: int) -> list[int]:
+        """`reading_ms` of each partition."""
+        return [self.reading_ms(partition.number, now_ms) for partition in self.partitions]
 
     def get(self, key: str, now_ms: int) -> SessionView | None:
         """The session that lives under `key` at `now_ms`, or `None`. A peek."""
         partition = self.partition_of(key)
         with self.lock:
             session = partition.find(key)
-            if session is None or session.is_due(now_ms):
+            if session is None or session.is_due(self.reading_ms(partition.number, now_ms)):
                 return None
             return self.show(partition.number, session)
 
@@ -136,7 +157,7 @@ class LiveView:
         with self.lock:
             for partition in self.partitions:
                 session = partition.by_id.get(session_id)
-                if session is not None and not session.is_due(now_ms):
+                if session is not None and not session.is_due(self.reading_ms(partition.number, now_ms)):
                     return self.show(partition.number, session)
         return None
 
@@ -144,7 +165,8 @@ class LiveView:
         """How many sessions live at `now_ms`; without a time, how many no record has ended yet, in no time at all."""
         if now_ms is None:
             return sum(len(partition) for partition in self.partitions)
-        return sum(not session.is_due(now_ms) for _, session in self._all())
+        times = self.reading_times(now_ms)
+        return sum(not session.is_due(times[partition.number]) for partition, session in self._all())
 
     def next_deadline(self, among: Container[int] | None = None) -> int | None:
         """A time before which no session is due, of all partitions or of some; `None` if none ever will be."""
@@ -226,6 +248,7 @@ class LiveView:
         if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_PAGE:
             raise InvalidSetting(f"limit = {shown(limit)}: give a whole number from 1 to {MAX_PAGE}")
         after = _decode_cursor(cursor)
+        times = self.reading_times(now_ms)
         sort_key = _SORT_KEYS[sort]
         # Used in the same millisecond: the order in which the pruner takes them.
         tie = attrgetter("last_active_offset" if sort == "lru" else "born_offset")
@@ -234,7 +257,7 @@ class LiveView:
             for partition, session in self._all(owner, prefix)
             if (wanted is None or session.status is wanted)
             and session.key.startswith(prefix)
-            and not session.is_due(now_ms)
+            and not session.is_due(times[partition.number])
         )
         rows = heapq.nsmallest(limit + 1, (row for row in fitting if after is None or row[:3] > after))
         page = rows[:limit]

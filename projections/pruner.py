@@ -83,7 +83,8 @@ class Pruner:
             for partition in self._view.partitions:
                 if partition.number not in owned:
                     continue
-                for session in partition.deadlines.due(now_ms, limit - len(plan.due)):
+                at_ms = self._view.reading_ms(partition.number, now_ms)
+                for session in partition.deadlines.due(at_ms, limit - len(plan.due)):
                     deadline_ms = session.deadline_ms()
                     if deadline_ms is not None:
                         plan.due.append(_due(partition, session, session.reason_at(deadline_ms), deadline_ms))
@@ -103,7 +104,8 @@ class Pruner:
         for partition in self._view.partitions:
             while partition.number in owned:
                 with self._view.lock:
-                    if partition.deadlines.open(now_ms, OPENED_AT_A_TIME):
+                    at_ms = self._view.reading_ms(partition.number, now_ms)
+                    if partition.deadlines.open(at_ms, OPENED_AT_A_TIME):
                         break
                 time.sleep(PAUSE_S)
 
@@ -123,7 +125,7 @@ class Pruner:
             if session.session_id in planned:
                 continue
             is_ours = partition.number in owned
-            if session.held_at(now_ms):
+            if session.held_at(self._view.reading_ms(partition.number, now_ms)):
                 if is_ours:
                     plan.spared.append(_due(partition, session, "held", now_ms))
                 continue
@@ -133,14 +135,15 @@ class Pruner:
 
     def execute(self, plan: Plan, now_ms: int) -> int:
         """Announce what a plan says; returns how many announcements the log took. Raises `LogError`."""
-        time = iso_from_ms(now_ms)
+        # By a clock that was set back the log would take an announcement for one of long ago.
+        times = self._view.reading_times(now_ms)
         self.spared.update(due.reason for due in plan.spared)
         for start in range(0, len(plan.due), BATCH):
             batch = plan.due[start : start + BATCH]
             event_ids = new_event_ids(now_ms, len(batch))
             self._append(
                 [
-                    Message(due.partition, due.key, self._announcement(due, event_id, now_ms, time))
+                    Message(due.partition, due.key, self._announcement(due, event_id, times[due.partition]))
                     for due, event_id in zip(batch, event_ids, strict=True)
                 ]
             )
@@ -171,12 +174,12 @@ class Pruner:
     def _has_ended(self, due: Due) -> bool:
         return due.session_id not in self._view.partitions[due.partition].by_id
 
-    def _announcement(self, due: Due, event_id: str, now_ms: int, time: str) -> bytes:
+    def _announcement(self, due: Due, event_id: str, at_ms: int) -> bytes:
         # By time the deadline itself is the condition; under pressure, that it was not used since.
         if_version = None if due.reason in TIMED_REASONS else due.version
         return own_events.expiry(
-            event_id, self._source, due.key, time, now_ms, due.session_id, due.reason, max(due.deadline_ms, 0),
-            if_version,
+            event_id, self._source, due.key, iso_from_ms(at_ms), at_ms, due.session_id, due.reason,
+            max(due.deadline_ms, 0), if_version,
         )  # fmt: skip
 
 

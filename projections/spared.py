@@ -33,10 +33,11 @@ def guarded(view: LiveView, now_ms: int, limit: int, prefix: str = "") -> Guarde
     for partition in view.present_partitions():
         with view.lock:
             sessions = list(partition.by_id.values())
+            at_ms = view.reading_ms(partition.number, now_ms)
         for session in sessions:
-            guard = _guard(session, now_ms)
+            guard = _guard(session, at_ms)
             over_ms = None if guard is None else _idle_since_ms(session)
-            if guard is not None and over_ms is not None and over_ms <= now_ms and session.key.startswith(prefix):
+            if guard is not None and over_ms is not None and over_ms <= at_ms and session.key.startswith(prefix):
                 found.append(Spared(partition.number, session.key, session.session_id, guard, over_ms))
     found.sort(key=lambda spared: (spared.over_since_ms, spared.key))
     return Guarded(found[:limit], len(found))

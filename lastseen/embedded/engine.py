@@ -27,6 +27,7 @@ from lastseen.engine.errors import EngineClosed, InvalidEvent, LastseenError, sh
 from lastseen.engine.fire_and_forget import FireAndForget
 from lastseen.engine.log.port import Log, Position
 from lastseen.engine.log.port import Message as LogMessage
+from lastseen.engine.log.shared_log import SharedLog
 from lastseen.engine.session import SessionView, Status
 from lastseen.engine.session_engine import SessionEngine
 from lastseen.engine.view import Answer
@@ -64,6 +65,7 @@ class Engine(Commands):
         self._subscriptions = Subscriptions()
         self._duties = EngineDuties(log, settings, view, state.outbox)
         view.owner_address = self._duties.known_owner
+        view.has_one_clock = not isinstance(log, SharedLog)
         self._background = BackgroundThreads(view, clock, settings.max_sessions, self._duties.performed)
         on_record = [state.bodies.on_record, self._subscriptions.on_record]
         if state.outbox is not None:

@@ -54,7 +54,8 @@ class PastReads:
         life = self._history.last_session_span(key)
         if life is None or life.ended_at_ms is not None:
             return life
-        now_ms, partition = self._now_ms(), self._view.partition_of(key)
+        partition = self._view.partition_of(key)
+        now_ms = self._view.reading_ms(partition.number, self._now_ms())
         with self._view.lock:
             session = partition.find(key)
             due_ms = None if session is None or session.session_id != life.session_id else session.deadline_ms()
@@ -65,11 +66,10 @@ class PastReads:
     def explain(self, key: str) -> Explanation:
         """Why the session under `key` lives, and until when; or why it ended, and by which record."""
         self._written_history(key)
-        session = self._view.get(key, self._now_ms())
+        now_ms = self._view.reading_ms(self._view.number_of(key), self._now_ms())
+        session = self._view.get(key, now_ms)
         last = None if session is None else self._history.entry_at(key, session.position.offset)
-        return explain(
-            key, self._now_ms(), session, last, self._history.last_session_span(key), self._history.last_entry(key)
-        )
+        return explain(key, now_ms, session, last, self._history.last_session_span(key), self._history.last_entry(key))
 
     def as_of(self, key: str, at: int | Position) -> SessionView | None:
         """The session that lived under `key` at a log time in milliseconds, or right after the record at a position.

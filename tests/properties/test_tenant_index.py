@@ -92,6 +92,7 @@ def test_a_partition_that_is_restored_or_taken_up_later_is_indexed_too(seed: int
     sessions = list(plain.by_id.values())
     restored, emptied = Partition(0), Partition(0)
     restored.restore(sessions, plain.checkpoint, plain.digest)
+    restored.log_time_ms = emptied.log_time_ms = plain.log_time_ms  # as a snapshot has it
     indexed = view_of(emptied)
     indexed.register(PREFIXES)
     indexed.partitions[0] = restored  # as an engine does that has become its owner
