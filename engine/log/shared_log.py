@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from lastseen.engine.log.duty_health import DutyHealth
 from lastseen.engine.log.port import Log
 
 
@@ -84,8 +85,17 @@ class FactPublisher(Protocol):
 class SharedLog(Log, Protocol):
     """A log that several machines share."""
 
-    def join(self, group: str | None, member: str | None, address: str | None, changed: Callable[[], None]) -> Duties:
+    def join(
+        self,
+        group: str | None,
+        member: str | None,
+        address: str | None,
+        changed: Callable[[], None],
+        health: DutyHealth,
+    ) -> Duties:
         """Take a share of the duties. `changed` is called, on another thread, when it grows or shrinks.
+
+        `health` records failures of the membership, as the duty `group`.
 
         `member` is this process's lasting name in the group: with one, a restart that is quick enough moves nothing.
         """

@@ -1,17 +1,16 @@
 """The threads behind an engine that follow the log, announce what is due, and flush what has changed.
 
-Nothing that a caller waits for depends on them: a caller folds its own record. A failure is logged, kept for `health`,
-and tried again; it never ends a thread.
+Nothing that a caller waits for depends on them: a caller folds its own record. No exception ends a thread: `DutyHealth`
+records it, and the duty is tried again.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Container, Sequence
 
 from lastseen.engine.clock import Clock
-from lastseen.engine.errors import LastseenError
+from lastseen.engine.log.duty_health import DutyHealth
 from lastseen.projections.live_view import LiveView
 from lastseen.projections.partition import Outcome, Partition
 
@@ -22,8 +21,8 @@ PUBLISH_EVERY_S = 0.025
 """How often facts are published, all that there are at once."""
 EVICTION_DELAY_S = 0.01
 """How long the pruner waits when more sessions live than may, so that evictions share a flush of the disk."""
-RETRY_S = 1.0
-_logger = logging.getLogger("lastseen")
+GIVE_TIME_S = 1.0
+"""How long the pruner waits where what is due could not be announced, or was announced already."""
 
 
 class BackgroundThreads:
@@ -35,6 +34,7 @@ class BackgroundThreads:
         clock: Clock,
         max_sessions: int | None = None,
         owned: Callable[[], Container[int]] | None = None,
+        health: DutyHealth | None = None,
     ) -> None:
         """`owned` says which partitions the pruner announces for; all, if it is not given."""
         self._owned = owned or (lambda: range(len(view.partitions)))
@@ -49,8 +49,9 @@ class BackgroundThreads:
         self._sleeping_until_ms: int | None = None
         self._is_pruning = False
         self._threads: list[threading.Thread] = []
-        self.failures: dict[str, LastseenError] = {}
-        """The last error of each thread that has not succeeded since."""
+        self.health = health or DutyHealth()
+        """How each duty stands."""
+        self.failures = self.health.failures
 
     def follow(self, partition: Partition, _: Sequence[Outcome]) -> None:
         """Wake the pruner if there is work before it means to wake up (`follower.Projection`)."""
@@ -110,49 +111,45 @@ class BackgroundThreads:
     ) -> None:
         while not self._stop.is_set():
             if name in self.failures:
-                self._stop.wait(max(seconds, RETRY_S))
+                self._stop.wait(max(seconds, self.health.wait_s(name)))
             else:
                 (sooner or self._stop).wait(seconds)
             if sooner is not None:
                 sooner.clear()
             if not self._stop.is_set():
-                self._try(name, work)
+                self.health.attempt(name, work)
 
     def _prune_when_due(self, prune: Callable[[], int]) -> None:
-        while True:
-            # Clear the event first, then look: what arrives in between sets it again.
-            self._sleeping_until_ms = None
-            self._prune_now.clear()
-            if self._stop.is_set():
-                return
-            now_ms = self._clock.now_ms()
-            next_ms = self._view.next_deadline(self._owned())
-            self._sleeping_until_ms = next_ms
-            if not self._has_too_many() and (next_ms is None or next_ms > now_ms):
-                until_ms = now_ms + LONGEST_SLEEP_MS if next_ms is None else next_ms
-                self._clock.sleep_until(until_ms, self._prune_now, LONGEST_SLEEP_MS)
-                continue
-            is_only_eviction = next_ms is None or next_ms > now_ms
-            # What is too many in a moment's time is evicted with them: one append instead of one each.
-            if is_only_eviction and self._stop.wait(EVICTION_DELAY_S):
-                return
-            announced = self._try("prune", prune)
-            if not announced and self._view.next_deadline(self._owned()) == next_ms:
-                # What is due was announced already, or cannot be: give the fold time.
-                self._stop.wait(RETRY_S)
+        while not self._stop.is_set():
+            try:
+                self._wait_and_prune(prune)
+            except Exception as error:
+                # Whatever failed beside the pruning itself: looking for the next deadline, or the clock.
+                self.health.failed("prune", error)
+            self._stop.wait(self.health.wait_s("prune"))
 
-    def _try(self, name: str, work: Callable[[], object]) -> object:
-        try:
-            done = work()
-        except Exception as error:
-            typed = error if isinstance(error, LastseenError) else _unexpected(name, error)
-            if name not in self.failures:
-                _logger.warning("%s failed and is tried again: %s", name, error, exc_info=typed is not error)
-            self.failures[name] = typed
-            return None
-        if self.failures.pop(name, None) is not None:
-            _logger.info("%s works again", name)
-        return done
+    def _wait_and_prune(self, prune: Callable[[], int]) -> None:
+        # Clear the event first, then look: what arrives in between sets it again.
+        self._sleeping_until_ms = None
+        self._prune_now.clear()
+        if self._stop.is_set():
+            return
+        now_ms = self._clock.now_ms()
+        next_ms = self._view.next_deadline(self._owned())
+        self._sleeping_until_ms = next_ms
+        if not self._has_too_many() and (next_ms is None or next_ms > now_ms):
+            self.health.succeeded("prune")  # what is due was announced, or there is nothing
+            until_ms = now_ms + LONGEST_SLEEP_MS if next_ms is None else next_ms
+            self._clock.sleep_until(until_ms, self._prune_now, LONGEST_SLEEP_MS)
+            return
+        is_only_eviction = next_ms is None or next_ms > now_ms
+        # What is too many in a moment's time is evicted with them: one append instead of one each.
+        if is_only_eviction and self._stop.wait(EVICTION_DELAY_S):
+            return
+        announced = self.health.attempt("prune", prune)
+        if announced == 0 and self._view.next_deadline(self._owned()) == next_ms:
+            # What is due was announced already, or cannot be: give the fold time.
+            self._stop.wait(GIVE_TIME_S)
 
     def _signal_stop(self) -> None:
         self._stop.set()
@@ -165,10 +162,3 @@ class BackgroundThreads:
         for thread in self._threads:
             thread.join()
         self._threads.clear()
-
-
-def _unexpected(name: str, error: Exception) -> LastseenError:
-    """The typed error for one that was not expected."""
-    typed = LastseenError(f"{name} failed: {error!r}; it is tried again, and is worth a report with the log's lines")
-    typed.__cause__ = error
-    return typed

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from lastseen.embedded.settings import Settings
 from lastseen.engine.errors import LastseenError, LogMismatch
+from lastseen.engine.log.duty_health import DutyHealth
 from lastseen.engine.log.port import Log, Position
 from lastseen.engine.log.shared_log import Duties, FactPublisher, SharedLog
 from lastseen.projections.follower import Follower
@@ -26,11 +27,12 @@ _logger = logging.getLogger("lastseen")
 class EngineDuties:
     """The duties of one engine, divided with the others on its log."""
 
-    def __init__(self, log: Log, settings: Settings, view: LiveView, outbox: Outbox | None) -> None:
+    def __init__(self, log: Log, settings: Settings, view: LiveView, outbox: Outbox | None, health: DutyHealth) -> None:
         self._log = log if isinstance(log, SharedLog) else None
         self._settings = settings
         self._view = view
         self._outbox = outbox
+        self._health = health
         self._all = frozenset(range(log.partitions))
         self._membership: Duties | None = None
         self._fact_publisher: FactPublisher | None = None
@@ -51,7 +53,7 @@ class EngineDuties:
             self._publisher = Publisher(self._log, self._view, self._outbox, self._fact_publisher, self.owned)
         settings = self._settings
         if settings.prune or settings.view == "owned" or self._publisher is not None:
-            self._membership = self._log.join(settings.group, settings.member, settings.address, changed)
+            self._membership = self._log.join(settings.group, settings.member, settings.address, changed, self._health)
 
     def owned(self) -> frozenset[int]:
         """The partitions that are ours to prune and to publish."""

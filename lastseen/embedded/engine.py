@@ -6,7 +6,6 @@ import builtins
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from types import TracebackType
 from typing import Any, Self
 
 from lastseen.embedded import introspection
@@ -25,6 +24,7 @@ from lastseen.engine.codec import check_key
 from lastseen.engine.commands import Commands
 from lastseen.engine.errors import EngineClosed, InvalidEvent, LastseenError, shown
 from lastseen.engine.fire_and_forget import FireAndForget
+from lastseen.engine.log.duty_health import DutyHealth
 from lastseen.engine.log.port import Log, Position
 from lastseen.engine.log.port import Message as LogMessage
 from lastseen.engine.log.shared_log import SharedLog
@@ -63,10 +63,11 @@ class Engine(Commands):
         self._body_reads = BodyReads(state.bodies, state.snapshot, view_lock, self._check_open)
         self._views = view = LiveView(state.partitions, self._body_reads, view_lock)
         self._subscriptions = Subscriptions()
-        self._duties = EngineDuties(log, settings, view, state.outbox)
+        health = self.duty_health = DutyHealth()
+        self._duties = EngineDuties(log, settings, view, state.outbox, health)
         view.owner_address = self._duties.known_owner
         view.has_one_clock = not isinstance(log, SharedLog)
-        self._background = BackgroundThreads(view, clock, settings.max_sessions, self._duties.performed)
+        self._background = BackgroundThreads(view, clock, settings.max_sessions, self._duties.performed, health)
         on_record = [state.bodies.on_record, self._subscriptions.on_record]
         if state.outbox is not None:
             on_record.append(state.outbox.on_record)
@@ -325,8 +326,8 @@ class Engine(Commands):
         return introspection.checkpoints_of(self._views)
 
     def health(self) -> dict[str, LastseenError]:
-        """The error of each background thread that fails at the moment; empty if all work."""
-        return dict(self._background.failures)
+        """The error of each background duty that fails at the moment; empty if all work."""
+        return dict(self.duty_health.failures)
 
     def obstacle(self) -> LastseenError | None:
         """Why this engine can answer nothing more, if so: it has shut down, or its fold has stopped for good."""
@@ -393,7 +394,5 @@ class Engine(Commands):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.shutdown()

@@ -148,11 +148,17 @@ class Maintenance:
         return self._state.snapshot.archive()
 
     def save_and_relieve(self) -> None:
-        """Save what has changed; then, whether that worked or not, free memory if it is short."""
+        """Save what has changed; then, even if that failed, archive if it is time, and free memory if it is short.
+
+        Raises what saving does. Archiving and memory are duties of their own, so that none keeps another from its turn.
+        """
+        health = self._background.health
         try:
             self._save()
         finally:
-            self.relieve_memory()
+            for duty, work in (("archive", self._archive_if_due), ("memory", self.relieve_memory)):
+                if not health.wait_s(duty):
+                    health.attempt(duty, work)
 
     def _save(self) -> None:
         if self._duties.publishes and "publish" not in self._background.failures:
@@ -164,9 +170,12 @@ class Maintenance:
             self._check_open()
             self.flush()
         self._meters.saved_at_ms = now_ms
+
+    def _archive_if_due(self) -> None:
+        now_ms = self._clock.now_ms()
         if self._archive_every_ms is not None and now_ms - self._archived_at_ms >= self._archive_every_ms:
-            self._archived_at_ms = now_ms
             self.archive()
+            self._archived_at_ms = now_ms
 
     def relieve_memory(self) -> None:
         """Free memory if it is short: bodies first, then, with `evict_on_pressure`, sessions."""

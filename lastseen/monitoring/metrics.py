@@ -35,7 +35,7 @@ END_REASONS = (
     "idle", "max_age", "suspend_ttl", "capacity", "memory", "deleted", "reset", "logout", "revoked", "rotated",
     "replaced",
 )  # fmt: skip
-THREADS = ("follow", "flush", "prune", "publish")
+DUTIES = ("follow", "flush", "archive", "memory", "prune", "publish", "group")
 GUARDS = ("held",)
 CAUSES = ("capacity", "memory")
 APPEND_ERRORS = ("LogUnavailable", "OutcomeUnknown", "LogMismatch")
@@ -97,7 +97,9 @@ class EngineCollector(Collector):
 
     def _standing(self) -> Iterator[Metric]:
         failing = dict.fromkeys(self._engine.health(), 1)
-        yield gauges("background_failing", "1 while this background task fails", "task", failing, THREADS)
+        yield gauges("background_failing", "1 while this background task fails", "task", failing, DUTIES)
+        failed = self._engine.duty_health.counts
+        yield counters("background_failures", "Failed attempts of each background task", "task", failed, DUTIES)
         yield gauge("engine_usable", "0 once the engine has stopped permanently", int(self._engine.obstacle() is None))
         partitions = {"held": len(self._engine.held()), "owned": len(self._engine.owned())}
         yield gauges("partitions", "Partitions that are held or owned here", "share", partitions, ())

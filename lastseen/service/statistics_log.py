@@ -23,7 +23,10 @@ def statistics_logged(engine: Engine, every_s: float | None) -> Iterator[None]:
 
     def log() -> None:
         while not ended.wait(every_s):
-            _logger.info("statistics", extra=statistics_line(engine))
+            try:
+                _logger.info("statistics", extra=statistics_line(engine))
+            except Exception:
+                _logger.exception("the figures could not be had: they are tried again")
 
     thread = threading.Thread(target=log, name="lastseen-statistics", daemon=True)
     thread.start()

@@ -240,7 +240,7 @@ def test_a_copy_is_put_by_every_so_often(on_disk: Stage) -> None:
 
 
 def test_a_failing_thread_says_so_and_goes_on(on_disk: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lastseen.embedded.background.RETRY_S", 0.01)
+    monkeypatch.setattr("lastseen.engine.log.duty_health.RETRY_S", 0.01)
     engine = on_disk.open(background=True, snapshot_interval="5ms")
     engine.open(KEY)
     wait_for(lambda: engine._state.snapshot.unsaved() == 0)
@@ -261,7 +261,7 @@ def test_a_failing_thread_says_so_and_goes_on(on_disk: Stage, monkeypatch: pytes
 def test_a_thread_outlives_an_error_that_nobody_thought_of(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("lastseen.embedded.background.RETRY_S", 0.01)
+    monkeypatch.setattr("lastseen.engine.log.duty_health.RETRY_S", 0.01)
     engine = stage.open(background=True, idle_ttl=None, max_sessions=1)
     run = engine._pruner.run
 

@@ -24,6 +24,7 @@ from kafka_topics import Open, message, new_url, values
 
 import lastseen
 from lastseen.engine import errors
+from lastseen.engine.log.duty_health import DutyHealth
 from lastseen.engine.log.kafka import SUPPORTED_LIBRARY, fetch, library_internals, producer
 from lastseen.engine.log.kafka.group import Membership
 from lastseen.engine.log.kafka.net_client import NetClient
@@ -166,7 +167,7 @@ def test_a_kafka_python_without_a_module_is_refused(monkeypatch: pytest.MonkeyPa
 def join() -> None:
     """Join the group of owners, as an engine does when it starts."""
     url = parse_kafka_url(NOWHERE)
-    Membership(url, 1, group=None, member=None, address=None, changed=lambda: None).close()
+    Membership(url, 1, group=None, member=None, address=None, changed=lambda: None, health=DutyHealth()).close()
 
 
 def test_without_a_way_to_join_again_no_group_is_joined(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from kafka import ConsumerRebalanceListener, KafkaConsumer, errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
 from lastseen.engine.errors import LogError
+from lastseen.engine.log.duty_health import DutyHealth
 from lastseen.engine.log.kafka import CLIENT_ID
 from lastseen.engine.log.kafka.client import log_error, open_admin, open_member
 from lastseen.engine.log.kafka.library_internals import check_group, finish_rebalance
@@ -28,7 +29,7 @@ HEARTBEAT_MS = 1_000
 POLL_TIMEOUT_MS = 20_000
 """Others wait for a member that does not poll any more, and so holds up a change of owners, for so long at most."""
 POLL_MS = 200
-RETRY_S = 1.0
+DUTY = "group"
 ADDRESSES_FRESH_S = 2.0
 """How long an answer about owners' addresses is good for."""
 _logger = logging.getLogger("lastseen")
@@ -46,6 +47,7 @@ class Membership:
         member: str | None,
         address: str | None,
         changed: Callable[[], None],
+        health: DutyHealth,
     ) -> None:
         """Join the group, in a thread. Raises `UnsupportedLibrary`."""
         check_group()
@@ -60,8 +62,7 @@ class Membership:
         self._looking_up = threading.Lock()
         self._addresses: dict[int, str | None] = {}
         self._looked_up_s = float("-inf")
-        self.failure: LogError | None = None
-        """Why there is no membership at the moment, if so."""
+        self._health = health
         self._thread = threading.Thread(target=self._run, name="lastseen-kafka-group", daemon=True)
         self._thread.start()
 
@@ -92,7 +93,7 @@ class Membership:
     def _look_up_owner(self, partition: int) -> None:
         try:
             self.owner_of(partition)
-        except LogError as error:
+        except Exception as error:
             _logger.info("the owners' addresses could not be had: %s", error)
 
     def close(self) -> None:
@@ -104,22 +105,27 @@ class Membership:
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                consumer = self._join()
-            except LogError as error:
-                self._report(error)
-                self._stop.wait(RETRY_S)
-                continue
+                self._take_part()
+            except Exception as error:
+                is_typed = isinstance(error, LogError) or not isinstance(error, (errors.KafkaError, OSError))
+                self._health.failed(
+                    DUTY, error if is_typed else log_error(self._url, "lost its place in the group of owners", error)
+                )
+            self._stop.wait(self._health.wait_s(DUTY))
+
+    def _take_part(self) -> None:
+        """Be a member until `close`, or until anything fails. Then the partitions are no longer owned here."""
+        consumer = self._join()
+        try:
+            while not self._stop.is_set():
+                # All partitions are paused: this fetches nothing, and keeps the membership going.
+                consumer.poll(timeout_ms=POLL_MS)
+                finish_rebalance(consumer)
+                self._health.succeeded(DUTY)
+        finally:
             try:
-                while not self._stop.is_set():
-                    # All partitions are paused: this fetches nothing, and keeps the membership going.
-                    consumer.poll(timeout_ms=POLL_MS)
-                    finish_rebalance(consumer)
-                    self.failure = None
-            except (errors.KafkaError, OSError) as error:
-                self._report(log_error(self._url, "lost its place in the group of owners", error))
-                self._stop.wait(RETRY_S)
-            finally:
                 self._set_owned(frozenset())
+            finally:
                 self._leave(consumer)
 
     def _join(self) -> KafkaConsumer:
@@ -136,15 +142,10 @@ class Membership:
         consumer.subscribe([self._url.topic], listener=_Listener(self, consumer))
         return consumer
 
-    def _report(self, error: LogError) -> None:
-        if self.failure is None:
-            _logger.warning("%s", error)
-        self.failure = error
-
     def _leave(self, consumer: KafkaConsumer) -> None:
         try:
             consumer.close(autocommit=False, timeout_ms=2_000)
-        except (errors.KafkaError, OSError, RuntimeError) as error:
+        except Exception as error:
             _logger.debug("leaving the group: %r", error)
 
     def _set_owned(self, partitions: frozenset[int]) -> None:

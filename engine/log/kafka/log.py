@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from lastseen.engine.errors import EngineClosed, InvalidInput, LogError, LogMismatch, LogUnavailable, shown
+from lastseen.engine.log.duty_health import DutyHealth
 from lastseen.engine.log.kafka.batching import sizes_of
 from lastseen.engine.log.kafka.client import open_admin
 from lastseen.engine.log.kafka.fetch import OffsetGone
@@ -245,12 +246,18 @@ class KafkaLog:
     # ── what machines share ──
 
     def join(
-        self, group: str | None, member: str | None, address: str | None, changed: Callable[[], None]
+        self,
+        group: str | None,
+        member: str | None,
+        address: str | None,
+        changed: Callable[[], None],
+        health: DutyHealth,
     ) -> Membership:
         """Take a share of the duties (`shared_log.SharedLog`)."""
         self._check()
         return Membership(
-            self._url, self.partitions, group=group, member=member, address=address, changed=changed
+            self._url, self.partitions, group=group, member=member, address=address, changed=changed,
+            health=health,
         )  # fmt: skip
 
     def open_fact_publisher(self) -> FactPublisher:
