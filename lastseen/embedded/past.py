@@ -66,10 +66,11 @@ class PastReads:
     def explain(self, key: str) -> Explanation:
         """Why the session under `key` lives, and until when; or why it ended, and by which record."""
         self._written_history(key)
-        now_ms = self._view.reading_ms(self._view.number_of(key), self._now_ms())
-        session = self._view.get(key, now_ms)
+        number = self._view.number_of(key)
+        session = self._view.get(key, self._now_ms())
         last = None if session is None else self._history.entry_at(key, session.position.offset)
-        return explain(key, now_ms, session, last, self._history.last_session_span(key), self._history.last_entry(key))
+        span, newest = self._history.last_session_span(key), self._history.last_entry(key)
+        return explain(key, self._view.reading_ms(number, self._now_ms()), session, last, span, newest)
 
     def as_of(self, key: str, at: int | Position) -> SessionView | None:
         """The session that lived under `key` at a log time in milliseconds, or right after the record at a position.

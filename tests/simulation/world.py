@@ -152,9 +152,8 @@ class World:
         partition = node.running._views.partition_of(key)
         view = found[0]
         seen = None if view is None else {"id": view.session_id, "version": view.version, "deadline": view.deadline_ms}
-        self.evidence.reads.append(
-            Read(node.number, partition.number, partition.checkpoint, key, node.clock.now_ms(), seen)
-        )
+        now_ms = max(node.clock.now_ms(), partition.log_time_ms)  # a clock that was set back revives nothing
+        self.evidence.reads.append(Read(node.number, partition.number, partition.checkpoint, key, now_ms, seen))
 
     def look(self, node: Node) -> None:
         """Take note of a node's digests."""
