@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 from lastseen.engine import events, lifecycle
 from lastseen.engine.clock import Clock
 from lastseen.engine.codec import check_key, encode
-from lastseen.engine.errors import LogUnavailable, OutcomeUnknown, VersionConflict, shown
+from lastseen.engine.errors import LastseenError, OutcomeUnknown, VersionConflict, shown
 from lastseen.engine.fire_and_forget import FireAndForget
 from lastseen.engine.log.port import Log, Message, Position
 from lastseen.engine.refusals import refusal
@@ -108,7 +108,7 @@ class SessionEngine:
                 answer = None
                 return ()
             event_id, value = decided
-            answer = self._fold.expect(event_id)
+            answer = self._fold.expect(event_id, partition.number)
             return (Message(partition.number, key, value),)
 
         for _ in range(ATTEMPTS):
@@ -146,7 +146,10 @@ class SessionEngine:
 
         For callers that write the events of many sessions at once, each of which the fold judges by itself.
         """
-        answers = [self._fold.expect(event_id) for event_id in event_ids]
+        answers = [
+            self._fold.expect(event_id, message.partition)
+            for event_id, message in zip(event_ids, messages, strict=True)
+        ]
         try:
             self.append_and_fold(messages)
         except BaseException:
@@ -164,14 +167,17 @@ class SessionEngine:
         self._fire_and_forget.send()
         # Of each partition only the last position counts.
         reached = dict(self._log.append(messages))
-        try:
-            for partition, offset in reached.items():
+        failure: LastseenError | None = None
+        for partition, offset in reached.items():
+            try:
                 self._fold.catch_up(Position(partition, offset))
-        except LogUnavailable as error:
-            # The error of a read says that nothing was written.
+            except LastseenError as error:
+                failure = error  # the other partitions are folded all the same
+        if failure is not None:
+            # Whatever it says of itself, the append was made: only its outcome is not known.
             raise OutcomeUnknown(
-                f"the append is in the log, and its outcome cannot be read ({error}). Read before you try again"
-            ) from error
+                f"the append is in the log, and its outcome cannot be read ({failure}). Read before you try again"
+            ) from failure
 
     def send(self, messages: Sequence[Message], wait: Wait) -> None:
         """Append without folding: with `wait="appended"` until the log has it, with `"none"` not at all."""

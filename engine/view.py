@@ -65,8 +65,8 @@ class Answer(Protocol):
 class Fold(Protocol):
     """The follower."""
 
-    def expect(self, event_id: str) -> Answer:
-        """Ask for the outcome of an event that is about to be appended."""
+    def expect(self, event_id: str, partition: int) -> Answer:
+        """Ask for the outcome of an event that is about to be appended to a partition."""
         ...
 
     def forget(self, event_id: str) -> None:

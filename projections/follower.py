@@ -3,15 +3,20 @@
 No call waits for a follower thread: a caller that waits for a record folds up to it itself, one caller at a time for
 each partition, and finds the work done if another caller has folded it. That saves a hand-over between threads a call.
 Records are read before the view's lock is taken: reads of the view continue while the log is down.
+
+A partition that cannot be read, or is not what was folded, fails by itself: its keys are refused from then on, before
+anything is appended, and the other partitions go on. Only when all have failed does the follower stop.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from threading import Lock
 from typing import NoReturn, Protocol
 
-from lastseen.engine.errors import EngineClosed, LastseenError, LogMismatch
+from lastseen.engine.errors import EngineClosed, LogCorrupt, LogError, LogMismatch
 from lastseen.engine.log.port import Log, Position, Record
 from lastseen.engine.session import SessionView
 from lastseen.projections.live_view import LiveView
@@ -19,6 +24,11 @@ from lastseen.projections.partition import Outcome, Partition
 
 BATCH_RECORDS = 512
 """Records folded at a time: how long a reader of the view may have to wait for the lock (about 5 ms)."""
+
+
+PARTITION_ERRORS = (LogMismatch, LogCorrupt)
+"""What ends the reading of a partition for good."""
+_logger = logging.getLogger("lastseen")
 
 
 class Projection(Protocol):
@@ -36,18 +46,21 @@ OnRecord = Callable[[Partition, Outcome], None]
 class Awaited:
     """The outcome of one event that a caller is waiting for, with the session as it was right after."""
 
-    __slots__ = ("_stop", "outcome", "session")
+    __slots__ = ("_partition", "_stop", "outcome", "session")
 
-    def __init__(self, stop: Callable[[str], NoReturn]) -> None:
+    def __init__(self, stop: Callable[[int, str], NoReturn], partition: int) -> None:
         self._stop = stop
+        self._partition = partition
         self.outcome: Outcome | None = None
         self.session: SessionView | None = None
 
     def fail_as_lost(self) -> NoReturn:
         """The fold has passed the event's place without it (`view.Answer`)."""
         self._stop(
-            "the log has put a record where another was folded before: it has lost records, or an older copy was put in"
-            " its place. Restore the log; or delete the snapshot and the history, if the loss is accepted"
+            self._partition,
+            f"partition {self._partition}: the log has put a record where another was folded before: it has lost"
+            " records, or an older copy was put in its place. Restore the log; or delete the snapshot and the history,"
+            " if the loss is accepted",
         )
 
 
@@ -62,7 +75,6 @@ class Follower:
         self._view = view
         self._projections = tuple(projections)
         self._awaited: dict[str, Awaited] = {}
-        self._failure: LogMismatch | None = None
         self.is_torn = False
         """Whether an interrupt broke a batch off: then partitions and projections disagree, and nothing may be kept."""
         self._delivered = [partition.checkpoint for partition in view.partitions]
@@ -72,29 +84,34 @@ class Follower:
         self.lock = view.lock
 
     @property
-    def failure(self) -> LastseenError | None:
-        """The error that stopped the follower for good, if one has."""
-        return self._failure
+    def failure(self) -> LogError | None:
+        """Why nothing is folded any more, if so: the failure of one of the partitions, where all have failed."""
+        failures, present = self._view.failures, self._view.present
+        return failures[min(present)] if present and present <= failures.keys() else None
 
     def check(self) -> None:
-        """Raise why nothing can be folded any more, if so: `LogMismatch` or `EngineClosed`."""
-        if self._failure is not None:
-            # A new one each time: an exception that is raised again and again collects tracebacks without bound.
-            raise LogMismatch(*self._failure.args)
+        """Raise why nothing can be folded any more, if so: `LogMismatch`, `LogCorrupt` or `EngineClosed`."""
+        if self._view.failures and self.failure is not None:
+            self._view.check(min(self._view.present))
         if self.is_torn:
             raise EngineClosed(
                 "the fold was interrupted halfway through a batch: shut the engine down and open it again; the log has"
                 " everything"
             )
 
-    def _stop(self, why: str) -> NoReturn:
-        """Nothing is folded any more, and nothing shown."""
-        self._failure = LogMismatch(why)
+    def fail(self, number: int, error: LogError) -> None:
+        """Fold and show no more of a partition."""
+        if number not in self._view.failures:
+            self._view.failures[number] = error
+            _logger.error("partition %s has failed, and its keys are refused: %s", number, error)
+
+    def _stop(self, number: int, why: str) -> NoReturn:
+        self.fail(number, LogMismatch(why))
         raise LogMismatch(why)
 
-    def expect(self, event_id: str) -> Awaited:
+    def expect(self, event_id: str, partition: int) -> Awaited:
         """Ask for the outcome of an event that is about to be appended. Give it up with `forget`."""
-        awaited = self._awaited[event_id] = Awaited(self._stop)
+        awaited = self._awaited[event_id] = Awaited(self._stop, partition)
         return awaited
 
     def forget(self, event_id: str) -> None:
@@ -105,21 +122,26 @@ class Follower:
         """Fold until the record at `to` is folded, or, without `to`, all that the log holds now.
 
         Returns how many records were folded here. Raises the log's error, or `LogMismatch` where records are missing.
+        Without `to`, a partition that fails keeps none of the others from being folded.
         """
         folded = 0
         if to is not None:
             return self._fold_until(to.partition, to.offset + 1)
         delivered = list(self._delivered)  # before the log is asked: others may fold on meanwhile
         for number, end_offset in enumerate(self._log.end_offsets()):
-            if number not in self._view.present:
+            if number not in self._view.present or number in self._view.failures:
                 continue
             if end_offset < delivered[number]:
-                self._stop(
+                why = (
                     f"partition {number}: records up to offset {delivered[number]} have been folded, and the log ends"
                     f" at {end_offset} now: it has lost records, or an older copy was put in its place. Restore the"
                     " log; or delete the snapshot and the history, if the loss is accepted"
                 )
-            folded += self._fold_until(number, end_offset)
+                self.fail(number, LogMismatch(why))
+                continue
+            with suppress(*PARTITION_ERRORS):  # `_read` has recorded it
+                folded += self._fold_until(number, end_offset)
+        self.check()
         return folded
 
     def _fold_until(self, number: int, end_offset: int) -> int:
@@ -147,21 +169,26 @@ class Follower:
     def reset(self, number: int) -> None:
         """Another object stands for a partition now. The caller holds the view's lock."""
         self._delivered[number] = self._view.partitions[number].checkpoint
+        self._view.failures.pop(number, None)
 
     def _read(self, partition: Partition) -> Sequence[Record]:
         """The next records of a partition; it may take as long as the log takes to answer."""
-        if self._failure is not None or self.is_torn:
-            self.check()
+        self._check(partition.number)
         try:
             return self._log.read(partition.number, partition.checkpoint, BATCH_RECORDS)
-        except LogMismatch as error:
+        except PARTITION_ERRORS as error:
             if self._view.partitions[partition.number] is partition:  # else these records are no longer wanted
-                self._failure = error
+                self.fail(partition.number, error)
             raise
 
-    def _fold_some(self, partition: Partition, records: Sequence[Record]) -> int:
-        if self._failure is not None or self.is_torn:
+    def _check(self, number: int) -> None:
+        if self.is_torn:
             self.check()
+        if self._view.failures:
+            self._view.check(number)
+
+    def _fold_some(self, partition: Partition, records: Sequence[Record]) -> int:
+        self._check(partition.number)
         try:
             outcomes = []
             for record in records:
@@ -182,9 +209,10 @@ class Follower:
             raise
         if len(outcomes) < len(records):
             self._stop(
+                partition.number,
                 f"partition {partition.number}: expected the record at offset {partition.checkpoint} and found"
                 f" {records[len(outcomes)].offset}: records are missing from the log, so its state can no longer be"
-                " known. Restore the log, or start from a snapshot that was taken after the gap."
+                " known. Restore the log, or start from a snapshot that was taken after the gap.",
             )
         return len(outcomes)
 

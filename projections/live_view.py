@@ -14,7 +14,7 @@ from itertools import islice, repeat
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple, Protocol
 
-from lastseen.engine.errors import InvalidSetting, LogUnavailable, NotOwner, shown
+from lastseen.engine.errors import InvalidSetting, LogError, LogUnavailable, NotOwner, shown
 from lastseen.engine.log.port import Position
 from lastseen.engine.partitioner import partition_of
 from lastseen.engine.session import AttributeSource, Session, SessionView, Status
@@ -74,6 +74,9 @@ class LiveView:
         """Those of them that have caught up, and that keys may be asked for."""
         self.has_one_clock = True
         """Whether one clock gives all partitions their log time: the log is a file, or in memory."""
+        self.failures: dict[int, LogError] = {}
+        """The partitions that cannot be read any further, or are not what was folded, and why. Keys in them are refused
+        and listings leave them out; the other partitions are not affected."""
         self.owner_address: Callable[[int], str | None] = lambda number: None
         """Where the owner of a partition is, as far as known, without asking."""
 
@@ -82,11 +85,30 @@ class LiveView:
         return partition_of(key, len(self.partitions))
 
     def partition_of(self, key: str) -> Partition:
-        """The partition that a key belongs to. Raises `NotOwner` where it is kept by another engine."""
+        """The partition that a key belongs to.
+
+        Raises `NotOwner` where it is kept by another engine, and the error of the log where it has failed.
+        """
         number = partition_of(key, len(self.partitions))
         if number not in self.served:
             raise self.not_owner(number, f"session key {shown(key)}")
+        if self.failures:
+            self.check(number)
         return self.partitions[number]
+
+    def check(self, number: int) -> None:
+        """Raise why a partition has failed, if it has."""
+        failure = self.failures.get(number)
+        if failure is not None:
+            # A new one each time: an exception that is raised again and again collects tracebacks without bound.
+            raise type(failure)(*failure.args)
+
+    def working_partitions(self) -> Sequence[Partition]:
+        """The partitions that have not failed."""
+        failures = self.failures
+        if not failures:
+            return self.partitions
+        return [partition for partition in self.partitions if partition.number not in failures]
 
     def not_owner(self, number: int, what: str) -> NotOwner:
         """The error for what belongs to another engine's partition."""
@@ -155,7 +177,7 @@ class LiveView:
     def get_by_id(self, session_id: str, now_ms: int) -> SessionView | None:
         """The live session with this id, or `None`."""
         with self.lock:
-            for partition in self.partitions:
+            for partition in self.working_partitions():
                 session = partition.by_id.get(session_id)
                 if session is not None and not session.is_due(self.reading_ms(partition.number, now_ms)):
                     return self.show(partition.number, session)
@@ -164,20 +186,21 @@ class LiveView:
     def count(self, now_ms: int | None = None) -> int:
         """How many sessions live at `now_ms`; without a time, how many no record has ended yet, in no time at all."""
         if now_ms is None:
-            return sum(len(partition) for partition in self.partitions)
+            return sum(len(partition) for partition in self.working_partitions())
         times = self.reading_times(now_ms)
         return sum(not session.is_due(times[partition.number]) for partition, session in self._all())
 
     def next_deadline(self, among: Container[int] | None = None) -> int | None:
         """A time before which no session is due, of all partitions or of some; `None` if none ever will be."""
         with self.lock:
-            wanted = [each for each in self.partitions if among is None or each.number in among]
+            wanted = [each for each in self.working_partitions() if among is None or each.number in among]
             return min((at for partition in wanted if (at := partition.deadlines.next_ms())), default=None)
 
     def in_lru_order(self) -> Iterator[tuple[Partition, Session]]:
         """All active sessions, least recently used first. The caller holds the lock."""
         # Not a generator expression: that would name the last partition for all of them.
-        lines = [zip(repeat(partition), partition.active.values(), strict=False) for partition in self.partitions]
+        partitions = self.working_partitions()
+        lines = [zip(repeat(partition), partition.active.values(), strict=False) for partition in partitions]
         if len(lines) == 1:
             return iter(lines[0])
         return heapq.merge(*lines, key=lambda pair: (pair[1].last_active_at_ms, pair[0].number))
@@ -270,7 +293,7 @@ class LiveView:
     def _all(self, owner: str | None = None, prefix: str = "") -> Iterator[tuple[Partition, Session]]:
         """Every live session that can be of this owner and under this prefix; others may be among them."""
         registered = self._prefixes.over(prefix)
-        for partition in self.partitions:
+        for partition in self.working_partitions():
             if registered is not None:
                 self._ensure(partition, registered)
             with self.lock:

@@ -74,6 +74,9 @@ class ServiceSettings:
     """Whether each request is logged, with its route, status, duration and the name of its token."""
     open_metrics: bool = False
     """Whether `/metrics` needs no token."""
+    strict_readiness: bool = False
+    """Whether `/readyz` answers 503 while this instance cannot answer for one of its partitions. Without, it says
+    `degraded`, with 200, while it answers for any."""
     drain_time: int | str | None = None
     """How long the service still answers after the signal to stop, while `/readyz` reports that it is shutting down."""
     shutdown_timeout: int | str = "20s"
@@ -145,6 +148,7 @@ _CHECKS: Mapping[str, Check] = {
     "burst": whole(1, 1_000_000),
     "access_log": check_bool,
     "open_metrics": check_bool,
+    "strict_readiness": check_bool,
     "drain_time": optional(duration_ms),
     "shutdown_timeout": duration_ms,
     "log_level": one_of(*LEVELS),

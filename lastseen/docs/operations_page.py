@@ -28,6 +28,7 @@ should be asked, else 503; with `?verbose` it says of each check how it stands, 
 |---|---|---|
 | `shutdown` | the service received a signal to stop | not ready |
 | `fold` | it has stopped for good: the log is another one, has lost records, or a batch was interrupted | not ready |
+| `partitions` | one has failed, or is still to be loaded | degraded (200); without any, or if strict, not ready |
 | `log` | the log does not answer | not ready |
 | `follower` | the view is more than {MOST_LAG_MS // 1000} s behind the log, or holds no partition yet | not ready |
 | `snapshot` | it cannot be written, or was not for {MOST_SNAPSHOT_AGE_MS // 1000} s | ready, with a warning |

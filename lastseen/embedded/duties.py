@@ -8,13 +8,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 from lastseen.embedded.settings import Settings
-from lastseen.engine.errors import LastseenError, LogMismatch
+from lastseen.engine.errors import LastseenError
 from lastseen.engine.log.duty_health import DutyHealth
 from lastseen.engine.log.port import Log, Position
 from lastseen.engine.log.shared_log import Duties, FactPublisher, SharedLog
-from lastseen.projections.follower import Follower
+from lastseen.projections.follower import PARTITION_ERRORS, Follower
 from lastseen.projections.live_view import LiveView
 from lastseen.projections.outbox import Outbox
 from lastseen.projections.publisher import Publisher
@@ -62,14 +63,19 @@ class EngineDuties:
         duties = self._membership
         return frozenset() if duties is None or self._is_closed else duties.owned()
 
+    def expected(self) -> frozenset[int]:
+        """The partitions that this engine is to answer for: all, or with `view="owned"` those that it owns."""
+        return self.owned() if self._settings.view == "owned" else self._all
+
     def performed(self) -> frozenset[int]:
         """The partitions for which this engine performs the owner's duties: those that it owns and answers for."""
-        return self.owned() & self._view.served
+        return (self.owned() & self._view.served) - self._view.failures.keys()
 
     def announced_by_us(self) -> frozenset[int]:
         """The partitions for which this engine may announce expiries: those that it owns, or all, if it takes no
         part in the group and its caller prunes."""
-        return self._all if self._log is None or self._membership is None else self.owned()
+        ours = self._all if self._log is None or self._membership is None else self.owned()
+        return ours - self._view.failures.keys()
 
     def owner_of(self, partition: int) -> str | None:
         """The address of a partition's owner, if it gave one. Raises `LogUnavailable`."""
@@ -87,21 +93,24 @@ class EngineDuties:
         if self._log is None:
             follower.catch_up()
             return
-        present = self._view.present
+        present, failures = self._view.present, self._view.failures
         folded = [partition.checkpoint for partition in self._view.partitions]
-        # How far partitions go that are not held here is unknown.
-        ends = self._ends if len(present) < len(folded) else folded
+        # How far partitions go that are not held here, or have failed, is unknown.
+        ends = self._ends if failures or len(present) < len(folded) else folded
         try:
             known = self._log.await_growth(ends, WAIT_S)
-        except LogMismatch:
-            # Reading on stops the follower: from then on no state is shown that may be of a log that is gone.
+        except PARTITION_ERRORS:
+            # Reading on fails every partition: from then on no state is shown that may be of a log that is gone.
             for number in present:
-                follower.catch_up(Position(number, folded[number]))
+                with suppress(*PARTITION_ERRORS):
+                    follower.catch_up(Position(number, folded[number]))
             raise
         self._ends = known
-        for number in present:
+        for number in present - failures.keys():
             if known[number] > folded[number]:
-                follower.catch_up(Position(number, known[number] - 1))
+                with suppress(*PARTITION_ERRORS):  # the follower has recorded it; the other partitions go on
+                    follower.catch_up(Position(number, known[number] - 1))
+        follower.check()
 
     def known_owner(self, partition: int) -> str | None:
         """The same as far as it is known, without asking."""

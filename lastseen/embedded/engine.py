@@ -12,7 +12,7 @@ from lastseen.embedded import introspection
 from lastseen.embedded.background import BackgroundThreads
 from lastseen.embedded.duties import EngineDuties
 from lastseen.embedded.garbage_collection import freeze_after_start
-from lastseen.embedded.introspection import Meters, SnapshotState
+from lastseen.embedded.introspection import Meters, PartitionsState, SnapshotState
 from lastseen.embedded.lag import Lag, LogWatch
 from lastseen.embedded.loading import load
 from lastseen.embedded.maintenance import Maintenance, Progress
@@ -308,6 +308,10 @@ class Engine(Commands):
         """The partitions whose sessions this engine answers for: all, or with `view="owned"` those that it owns."""
         return self._views.served
 
+    def partitions(self) -> PartitionsState:
+        """Which partitions this engine is to answer for, which it does, and which have failed, and why."""
+        return introspection.partitions_of(self._views, self._duties)
+
     def owned(self) -> frozenset[int]:
         """The partitions for which this engine does the owner's duties: it announces expiries and publishes facts."""
         return self._duties.performed()
@@ -364,8 +368,6 @@ class Engine(Commands):
     def is_importing(self) -> bool:
         """Whether the log is open for the import of a history that is not finished yet."""
         return self._views.is_importing
-
-    # ── the end ──
 
     def shutdown(self) -> None:
         """Stop the threads, flush, and close the log. May be called again; nothing acknowledged is lost."""

@@ -6,10 +6,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lastseen.embedded.duties import EngineDuties
 from lastseen.embedded.histogram import Durations
 from lastseen.embedded.lag import LogWatch
 from lastseen.embedded.loading import State
 from lastseen.embedded.metered_log import MeteredLog
+from lastseen.engine.errors import LogError
 from lastseen.projections.live_view import LiveView
 from lastseen.projections.pruner import Pruner
 from lastseen.projections.snapshot import Snapshot
@@ -39,11 +41,30 @@ class SnapshotState(NamedTuple):
     """For how long it has lagged behind what is folded, at the most; 0 if it holds all."""
 
 
+class PartitionsState(NamedTuple):
+    """How the partitions of an engine stand."""
+
+    expected: frozenset[int]
+    """Those that it is to answer for, loaded or not: all, or with `view="owned"` those that it owns."""
+    served: frozenset[int]
+    """Those of them that it answers for."""
+    failed: dict[int, LogError]
+    """Those that cannot be read any further, or are not what was folded, and why: their keys are refused, and listings,
+    counts and the pruner leave them out."""
+
+
+def partitions_of(view: LiveView, duties: EngineDuties) -> PartitionsState:
+    """How the partitions stand."""
+    expected, failed = duties.expected(), dict(view.failures)
+    return PartitionsState(expected, (view.served & expected) - failed.keys(), failed)
+
+
 def statistics_of(state: State, view: LiveView, pruner: Pruner) -> dict[str, Any]:
     """Counters and gauges as plain JSON values."""
     bodies = state.bodies
     with view.lock:
         report = state.statistics.report(view.partitions)
+        report["failed_partitions"] = sorted(view.failures)
         report["bodies"] = {
             "bytes": bodies.whole_bytes,
             "hits": bodies.hits,

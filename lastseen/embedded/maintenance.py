@@ -4,6 +4,7 @@ and frees memory. The background threads call these tasks; an engine without thr
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from lastseen.embedded.background import FOLLOW_EVERY_S, BackgroundThreads
 from lastseen.embedded.duties import EngineDuties
@@ -15,8 +16,9 @@ from lastseen.embedded.owned_partitions import OwnedPartitions
 from lastseen.embedded.settings import Settings, duration_ms
 from lastseen.engine.clock import Clock
 from lastseen.engine.log.port import Log
-from lastseen.projections.follower import Follower
+from lastseen.projections.follower import PARTITION_ERRORS, Follower
 from lastseen.projections.live_view import LiveView
+from lastseen.projections.partition import Partition
 from lastseen.projections.pruner import Pruner
 
 Progress = Callable[[int, int], None]
@@ -88,17 +90,25 @@ class Maintenance:
         while True:
             ends = self._log.end_offsets()
             total = sum(ends)
-            left = sum(max(0, ends[each.number] - each.checkpoint) for each in self._view.present_partitions())
-            if left == 0 or (before is not None and left > before // 2):
+            self._follower.check()
+            left = {each.number: max(0, ends[each.number] - each.checkpoint) for each in self._readable()}
+            if not any(left.values()) or (before is not None and sum(left.values()) > before // 2):
                 return
-            before = left
-            for partition in self._view.present_partitions():
-                end = ends[partition.number]
-                while partition.checkpoint < end:
-                    self._follower.advance(partition.number, end)
-                    self.flush_if_heavy()
-                    if progress is not None:
-                        progress(sum(other.checkpoint for other in self._view.partitions), total)
+            before = sum(left.values())
+            for partition in self._readable():
+                with suppress(*PARTITION_ERRORS):  # the follower has recorded it; the other partitions are folded
+                    self._catch_up(partition, ends[partition.number], total, progress)
+
+    def _readable(self) -> list[Partition]:
+        failures = self._view.failures
+        return [partition for partition in self._view.present_partitions() if partition.number not in failures]
+
+    def _catch_up(self, partition: Partition, end: int, total: int, progress: Progress | None) -> None:
+        while partition.checkpoint < end:
+            self._follower.advance(partition.number, end)
+            self.flush_if_heavy()
+            if progress is not None:
+                progress(sum(other.checkpoint for other in self._view.partitions), total)
 
     def follow(self) -> None:
         """Take up and drop partitions as duties change, and fold what other processes have written."""

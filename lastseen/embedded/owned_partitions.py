@@ -7,12 +7,12 @@ are answered for once it has caught up. Dropped, it leaves memory; what the snap
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from lastseen.embedded.loading import State
 from lastseen.engine.errors import LastseenError
 from lastseen.engine.log.port import Log
-from lastseen.projections.follower import Follower
+from lastseen.projections.follower import PARTITION_ERRORS, Follower
 from lastseen.projections.live_view import LiveView
 from lastseen.projections.partition import Partition
 from lastseen.projections.snapshot_rows import Damaged
@@ -50,9 +50,18 @@ class OwnedPartitions:
             self._drop(number)
         for number in sorted(owned - self._view.present):
             self._take_up(number)
-        for number in self._view.present - self._view.served:
-            self._catch_up(number)
+        if self._view.present != self._view.served:
+            ends = self._log.end_offsets()
+            # The one with the least to fold first: a small partition is not kept waiting by a large one.
+            for number in sorted(self._view.present - self._view.served, key=lambda each: self._left(each, ends)):
+                try:
+                    self._catch_up(number)
+                except PARTITION_ERRORS:  # the follower has recorded it
+                    self._view.served |= {number}
         return self._view.served != before
+
+    def _left(self, number: int, ends: Sequence[int]) -> int:
+        return ends[number] - self._view.partitions[number].checkpoint
 
     def _take_up(self, number: int) -> None:
         partition, state = Partition(number), self._state

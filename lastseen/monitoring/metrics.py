@@ -103,6 +103,9 @@ class EngineCollector(Collector):
         yield gauge("engine_usable", "0 once the engine has stopped permanently", int(self._engine.obstacle() is None))
         partitions = {"held": len(self._engine.held()), "owned": len(self._engine.owned())}
         yield gauges("partitions", "Partitions that are held or owned here", "share", partitions, ())
+        expected, _, broken = self._engine.partitions()
+        unreadable = {str(number): int(number in broken) for number in sorted(expected | broken.keys())}
+        yield gauges("partition_failed", "1 for each partition that cannot be read", "partition", unreadable, ())
         yield gauge("memory_used_ratio", "Resident memory over its limit", self._engine.memory_share())
 
 

@@ -25,10 +25,13 @@ class Check(NamedTuple):
     """Whether an engine for which it fails must not be asked: reads stay right without some."""
 
 
-def checks(engine: Engine, is_leaving: Callable[[], bool] = lambda: False) -> Iterator[Check]:
+def checks(
+    engine: Engine, is_leaving: Callable[[], bool] = lambda: False, *, is_strict: bool = False
+) -> Iterator[Check]:
     """Look at everything, a moment each; the log is asked, which may take as long as its time-outs.
 
-    `is_leaving` says whether the service is shutting down.
+    `is_leaving` says whether the service is shutting down. With `is_strict`, an engine that cannot answer for one of
+    its partitions is not ready; else it is while it answers for any.
     """
     obstacle = engine.obstacle()
     if is_leaving():
@@ -42,11 +45,23 @@ def checks(engine: Engine, is_leaving: Callable[[], bool] = lambda: False) -> It
         yield Check(
             "import", False, "the log is open for import, so nothing expires: finish the import, or copy the log"
         )
+    yield _partitions(engine, is_strict)
     yield from _log(engine)
     yield _snapshot(engine)
     failures = {task: error for task, error in engine.health().items() if task != "flush"}
     says = "; ".join(f"{task}: {error}" for task, error in failures.items())
     yield Check("background", not failures, says or "works", is_needed=False)
+
+
+def _partitions(engine: Engine, is_strict: bool) -> Check:
+    expected, served, failed = engine.partitions()
+    says = f"answers for {len(served)} of {len(expected)} partitions"
+    for number, error in sorted(failed.items()):
+        says += f"; partition {number} has failed: {error}"
+    if loading := sorted(expected - served - failed.keys()):
+        says += f"; still to be loaded: {', '.join(map(str, loading))}"
+    is_whole = len(served) == len(expected)
+    return Check("partitions", is_whole, says, is_needed=is_strict or not served)
 
 
 def _log(engine: Engine) -> Iterator[Check]:

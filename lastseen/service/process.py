@@ -88,7 +88,8 @@ def serve(
                 _logger.info("listening", extra={"address": address, "roles": settings.roles})
                 ready(address)
 
-            run_server(application(engine, guard, stop), settings, bound, stop, notify, exit_deadline.start)
+            app = application(engine, guard, stop, strict_readiness=settings.strict_readiness)
+            run_server(app, settings, bound, stop, notify, exit_deadline.start)
     _logger.info("stopped")
 
 

@@ -53,10 +53,13 @@ def run_server(
         runner.run(server.serve(sockets=[listening]))
 
 
-def application(engine: Engine, guard: Guard, stop: StopSignals) -> FastAPI:
+def application(engine: Engine, guard: Guard, stop: StopSignals, *, strict_readiness: bool = False) -> FastAPI:
     """The API of an engine, with what those who run it ask for: health, metrics, and traces where they are set up."""
     requests = RequestMetrics()
-    operations = [health.router(engine, lambda: stop.count > 0), metrics.router(engine, requests)]
+    operations = [
+        health.router(engine, lambda: stop.count > 0, is_strict=strict_readiness),
+        metrics.router(engine, requests),
+    ]
     outermost = requests.with_metrics(guard)
     if tracing.is_on():
         from lastseen.http.tracing import traced

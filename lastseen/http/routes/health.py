@@ -27,9 +27,10 @@ _SLOW = Check("log", False, f"no answer within {PATIENCE_S:g} s: see that the lo
 class Readiness:
     """Asks whether an engine is ready, for many probes at a time."""
 
-    def __init__(self, engine: Engine, is_leaving: Callable[[], bool]) -> None:
+    def __init__(self, engine: Engine, is_leaving: Callable[[], bool], is_strict: bool) -> None:
         self._engine = engine
         self._is_leaving = is_leaving
+        self._is_strict = is_strict
         self._checking: asyncio.Task[list[Check]] | None = None
 
     async def found(self, patience_s: float = PATIENCE_S) -> list[Check]:
@@ -45,13 +46,16 @@ class Readiness:
     async def _ask(self) -> list[Check]:
         # What hangs must not hang the end of the program: such a thread is left alone.
         return await anyio.to_thread.run_sync(
-            lambda: list(checks(self._engine, self._is_leaving)), abandon_on_cancel=True
+            lambda: list(checks(self._engine, self._is_leaving, is_strict=self._is_strict)), abandon_on_cancel=True
         )
 
 
-def router(engine: Engine, is_leaving: Callable[[], bool] = lambda: False) -> APIRouter:
-    """The routes, for `application.build`. Once `is_leaving` says so, the instance is not ready any more."""
-    readiness = Readiness(engine, is_leaving)
+def router(engine: Engine, is_leaving: Callable[[], bool] = lambda: False, *, is_strict: bool = False) -> APIRouter:
+    """The routes, for `application.build`. Once `is_leaving` says so, the instance is not ready any more.
+
+    `is_strict` is that of `readiness.checks`.
+    """
+    readiness = Readiness(engine, is_leaving, is_strict)
     found = APIRouter()
 
     @found.api_route("/livez", methods=[GET, HEAD], include_in_schema=False)
@@ -62,7 +66,9 @@ def router(engine: Engine, is_leaving: Callable[[], bool] = lambda: False) -> AP
     async def readyz(request: Request) -> Response:
         looked = await readiness.found()
         is_ready = all(check.ok for check in looked if check.is_needed)
-        text = "ready\n" if is_ready else "not ready\n"
+        is_degraded = any(check.name == "partitions" and not check.ok for check in looked)
+        text = "not ready\n" if not is_ready else "degraded\n" if is_degraded else "ready\n"
+        text = "".join(f"{check.says}\n" for check in looked if check.name == "partitions" and not check.ok) + text
         if "verbose" in request.query_params:
             text = "".join(f"[{_mark(check)}] {check.name}: {check.says}\n" for check in looked) + text
         return PlainTextResponse(text, 200 if is_ready else 503, headers=_NO_STORE)
