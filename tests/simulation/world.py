@@ -192,14 +192,15 @@ class World:
         for partition in node.running._views.partitions:
             chronicle, before = chronicles[partition.number], partition.checkpoint
             self.follow()
+            at_ms = max(now_ms, partition.log_time_ms)
             for session_id in partition.by_id:
                 if session_id in planned or chronicle.suspended_at(session_id, before) is not None:
                     continue
-                if any(until > now_ms for until in chronicle.leases(session_id, before).values()):
+                if any(until > at_ms for until in chronicle.leases(session_id, before).values()):
                     continue
                 offset = chronicle.last_active_offset(session_id, before)
-                at_ms = chronicle.last_active(session_id, before)
-                found.append((offset, at_ms, partition.number, session_id))
+                used_ms = chronicle.last_active(session_id, before)
+                found.append((offset, used_ms, partition.number, session_id))
         return merged(found, count, owned)
 
     # ── producers ──
