@@ -26,7 +26,6 @@ from kafka_topics import (
 )
 
 from lastseen.engine import errors
-from lastseen.engine.log.kafka import fetch
 from lastseen.engine.log.kafka.stream import MIN_AHEAD_BYTES
 from lastseen.engine.log.kafka.topic import NewTopics, create
 from lastseen.engine.log.kafka.url import parse_kafka_url
@@ -40,21 +39,11 @@ POISON: list[Foreign] = [
 ]  # fmt: skip
 
 
-@pytest.fixture(params=["whole batches", "single records"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways to kafka-python's consumer."""
-    if request.param == "single records":
-        monkeypatch.setattr(fetch, "knows_whole_batches", lambda: False)
-    return str(request.param)
-
-
 # ── what stands there ──
 
 
-@pytest.mark.parametrize("compression", ["none", "lz4", "gzip"])
-def test_what_others_write_is_read_whatever_it_is(
-    opened: Open, kafka_broker: SharedBroker, way: str, compression: str
-) -> None:
+@pytest.mark.parametrize("compression", ["none", "gzip", "snappy", "lz4", "zstd"])
+def test_what_others_write_is_read_whatever_it_is(opened: Open, kafka_broker: SharedBroker, compression: str) -> None:
     url = new_url(kafka_broker.address)
     choose = random.Random(3)
     sent = [*POISON, *((b"k%d" % n, choose.randbytes(choose.randrange(500))) for n in range(2_000)), *POISON]
@@ -79,17 +68,6 @@ def text_of(key: bytes | None) -> str | None:
         return None
 
 
-def test_both_ways_read_the_same(opened: Open, kafka_broker: SharedBroker, monkeypatch: pytest.MonkeyPatch) -> None:
-    url = new_url(kafka_broker.address)
-    write_foreign(url, POISON * 30)
-    whole = opened(url)
-    found = records(whole, window=7)
-    monkeypatch.setattr(fetch, "knows_whole_batches", lambda: False)
-    single = opened(url)
-    assert records(single, window=7) == found
-    assert [each._lookup._fetch._to_chunks is fetch._chunks_of_batches for each in (whole, single)] == [True, False]
-
-
 def test_bytes_that_are_damaged_on_the_way_are_noticed(
     opened: Open, kafka_broker: SharedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,21 +83,10 @@ def test_bytes_that_are_damaged_on_the_way_are_noticed(
             log.read(0, 0, 10)
 
 
-@pytest.mark.parametrize("cut", range(1, 40, 3))
-def test_a_batch_that_is_no_batch_is_corrupt(cut: int) -> None:
-    from lastseen.engine.log.kafka.records import decode, encode, encoded_headers
-
-    body = encode([Message(0, f"key-{n}", b"v" * n) for n in range(3)], encoded_headers([("name", b"value")]))
-    assert len(decode(body, 3, 0, 0, 0, None)) == 3
-    for bad in (body[:-cut], body + b"\0" * cut, body[cut:], body[:cut] + b"\xff" * 10 + body[cut:]):
-        with pytest.raises((errors.LogCorrupt, errors.LogMismatch)):
-            decode(bad, 3, 0, 0, 0, None)
-
-
 # ── where the stream is, and where it is not ──
 
 
-def test_reading_on_and_on_is_fetched_ahead(opened: Open, kafka_broker: SharedBroker, way: str) -> None:
+def test_reading_on_and_on_is_fetched_ahead(opened: Open, kafka_broker: SharedBroker) -> None:
     url = new_url(kafka_broker.address, 2)
     for partition in range(2):
         write_foreign(url, [(b"k", b"%d" % n + b"x" * 300) for n in range(20_000)], partition)
@@ -235,7 +202,7 @@ def test_records_that_go_while_they_are_followed_are_a_mismatch(opened: Open, ka
     assert [record.value for record in log.read(0, 7, 1)] == [b"7"]
 
 
-def test_a_transaction_is_a_mismatch(opened: Open, kafka_broker: SharedBroker, way: str) -> None:
+def test_a_transaction_is_a_mismatch(opened: Open, kafka_broker: SharedBroker) -> None:
     url = new_url(kafka_broker.address)
     kafka_url = parse_kafka_url(url)
     producer = Producer({"bootstrap.servers": kafka_broker.address, "transactional.id": kafka_url.topic})

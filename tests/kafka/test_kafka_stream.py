@@ -12,10 +12,11 @@ from kafka_topics import eventually
 
 from lastseen.engine import errors
 from lastseen.engine.log.kafka import stream as kafka_stream
-from lastseen.engine.log.kafka.record_runs import Chunk
+from lastseen.engine.log.kafka.record_runs import Chunk, records_of
 from lastseen.engine.log.kafka.stream import Stream
 from lastseen.engine.log.kafka.url import parse_kafka_url
 from lastseen.engine.log.port import Record
+from lastseen.engine.log.read_size import MAX_READ_BYTES
 from tests.patience import PATIENCE_S
 
 KAFKA_URL = parse_kafka_url("kafka://nowhere/topic")
@@ -140,3 +141,18 @@ def test_a_consumer_that_fails_is_replaced(stream: Stream, fetch: Scripted) -> N
     assert eventually(lambda: fetch.polls == 4)
     assert stream.trouble is None
     assert len(stream.read(0, 100, 10) or ()) == 4
+
+
+def test_a_read_opens_no_chunk_beyond_what_it_gives() -> None:
+    opened: list[int] = []
+
+    def make(offset: int) -> Chunk:
+        def records() -> list[Record]:
+            opened.append(offset)
+            return [Record(0, offset, 0, "k", b"x" * (MAX_READ_BYTES // 2))]
+
+        return Chunk(offset, offset + 1, 1, records)
+
+    chunks = [make(offset) for offset in range(5)]
+    assert [each.offset for each in records_of(chunks, 0, 5)] == [0, 1]
+    assert opened == [0, 1]

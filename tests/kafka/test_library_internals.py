@@ -52,8 +52,10 @@ BUILDER = {
     DefaultRecordBatchBuilder: ("_buffer", "_first_timestamp", "_last_offset", "_max_timestamp", "_num_records"),
 }
 """Of what encodes a batch; the same."""
-FETCHED = ("_maybe_uncompress", "_buffer", "_pos", "records_count", "validate_crc", "is_control_batch", "next_offset")
-"""Of a batch that was fetched; without one of them records are read singly."""
+FETCHED = (
+    "_buffer", "_pos", "compression_type", "records_count", "validate_crc", "is_control_batch", "next_offset",
+)  # fmt: skip
+"""Of a batch that was fetched; without one of them no log is opened."""
 FETCHER = ("_fetcher", "_parse_fetched_data", "_unpack_records")
 ENDING = ("_sender", "_unregister_cleanup")
 GROUP = ("_coordinator",)
@@ -269,15 +271,14 @@ def test_a_forked_child_marks_a_producer_as_closed_even_so(unconnected: KafkaPro
 
 
 @pytest.mark.parametrize("name", FETCHED)
-def test_without_a_part_of_a_fetched_batch_whole_batches_are_not_read(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert fetch.knows_whole_batches()
+def test_without_a_part_of_a_fetched_batch_no_log_is_opened(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetch.check_library()
     if hasattr(getattr(DefaultRecordBatch, name), "__set__") and name in DefaultRecordBatch.__slots__:
         monkeypatch.setattr(DefaultRecordBatch, name, property(lambda _: 1 / 0, lambda *_: None))
     else:
         monkeypatch.delattr(DefaultRecordBatch, name)
-    assert not fetch.knows_whole_batches()
+    with refused():
+        lastseen.open_engine(NOWHERE)
 
 
 def test_a_fetcher_that_unpacks_records_elsewhere_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,17 +292,17 @@ def test_a_consumer_with_another_fetcher_gives_records(changed: Any) -> None:
     assert not library_internals.watch_missing_topic(changed, lambda: None)
 
 
-def test_without_a_fetcher_records_are_read_singly_and_it_is_said_once(
-    opened: Open, kafka_broker: SharedBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_without_a_fetcher_of_batches_nothing_is_read(
+    opened: Open, kafka_broker: SharedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url = new_url(kafka_broker.address)
-    opened(url).append([message("a"), message("b")])
+    log = opened(new_url(kafka_broker.address))
+    log.append([message("a"), message("b")])
     monkeypatch.setattr(fetch, "give_whole_batches", lambda _: False)
-    monkeypatch.setattr(fetch, "_has_warned", False)
-    with caplog.at_level(logging.WARNING, "lastseen"):
-        for _ in range(2):
-            assert values(opened(url)) == [b"a", b"b"]
-    assert [each for each in caplog.messages if "records are read singly" in each] == caplog.messages[:1]
+    with refused() as refusal:
+        log.end_offsets()
+    assert "whole batches" in str(refusal.value)
+    monkeypatch.undo()
+    assert values(log) == [b"a", b"b"]
 
 
 def test_a_fetch_that_cannot_notice_a_missing_topic_doubts_it_from_the_start(

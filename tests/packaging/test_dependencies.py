@@ -16,16 +16,22 @@ pytestmark = pytest.mark.thorough
 
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCT = ("engine", "projections", "lastseen")
-IMPORTED_AS = {"kafka-python": "kafka", "opentelemetry-api": "opentelemetry", "prometheus-client": "prometheus_client"}
+IMPORTED_AS = {
+    "backports.zstd": "backports",
+    "kafka-python": "kafka",
+    "opentelemetry-api": "opentelemetry",
+    "prometheus-client": "prometheus_client",
+}
 """Where the two names differ."""
 LOADED_BY_OTHERS = {
     "crc32c": "kafka",  # checks each batch with it, and takes a thousand times as long without
-    "lz4": "kafka",  # reads and writes lz4 batches with it
     "httptools": "uvicorn",  # parses requests with it; our limits of a request's head are set on that parser
 }
 """What a dependency loads if it is there, and that we count on: package → who loads it."""
 COMES_WITH = {"starlette": "fastapi", "anyio": "fastapi"}
 """What a dependency is made of and gives to its users: its own types in our signatures."""
+NEWER_STANDARD_LIBRARY = {"compression"}
+"""What a Python newer than the one that runs this test brings along."""
 BROUGHT_BY_USERS = {"flask": "an application that has no Flask has no use for a session interface of Flask"}
 
 
@@ -45,14 +51,14 @@ def imported() -> set[str]:
                 names.update(alias.name.partition(".")[0] for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 names.add(str(node.module).partition(".")[0])
-    return names - sys.stdlib_module_names - {"lastseen"}
+    return names - sys.stdlib_module_names - {"lastseen", *NEWER_STANDARD_LIBRARY}
 
 
 def declared() -> dict[str, str]:
     """The dependencies and extras of pyproject.toml: import name → name on the index."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     lines = [*project["dependencies"], *(each for extra in project["optional-dependencies"].values() for each in extra)]
-    found = [match[0] for line in lines if (match := re.match(r"[\w-]+", line))]
+    found = [match[0] for line in lines if (match := re.match(r"[\w.-]+", line))]
     return {IMPORTED_AS.get(name, name): name for name in found}
 
 

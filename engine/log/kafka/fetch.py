@@ -1,13 +1,14 @@
-"""Fetching with kafka-python's consumer: whole record batches, or, where that cannot be, record by record.
+"""Fetching with kafka-python's consumer, by whole record batches.
 
 kafka-python's fetcher makes an object of each record, at 11 µs. Here a batch stays as the broker sent it until its
-records are read (`record_runs.Chunk`), at 3 µs each.
+records are read (`record_runs.Chunk`), at 3 µs each. Only so can a batch be inflated within bounds and its records be
+void where it cannot be read; so there is no other way, and a kafka-python without this one is refused.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,16 +17,17 @@ from kafka.record import MemoryRecords
 from kafka.record.memory_records import MemoryRecordsBuilder
 
 from lastseen.engine.errors import LogCorrupt, LogMismatch
+from lastseen.engine.log.kafka.batch_records import records_of_batch
 from lastseen.engine.log.kafka.client import REQUEST_TIMEOUT_MS, open_consumer
 from lastseen.engine.log.kafka.library_internals import (
     FetchedBatch,
     PartitionBatches,
-    batch_body,
     give_whole_batches,
+    refuse_reading,
     watch_missing_topic,
 )
 from lastseen.engine.log.kafka.record_runs import Chunk
-from lastseen.engine.log.kafka.records import EVENT_HEADERS, decode
+from lastseen.engine.log.kafka.records import EVENT_HEADERS
 from lastseen.engine.log.kafka.url import KafkaUrl
 from lastseen.engine.log.port import Record
 
@@ -40,34 +42,14 @@ class OffsetGone(Exception):
         self.partition, self.offset = partition, offset
 
 
-def _chunk(partition: int, batch: Any) -> Chunk:
+def _chunk(partition: int, batch: Any, *, is_sound: bool) -> Chunk:
     """A batch, unopened."""
     start, end = batch.base_offset, batch.next_offset
-    if batch.magic != 2 or not batch.validate_crc():
+    if not is_sound:
         return Chunk(start, end, batch.size_in_bytes, partial(_damaged, partition, start))
     if batch.is_control_batch:
         return Chunk(start, end, batch.size_in_bytes, partial(_transaction, partition, start))
-    return Chunk(start, end, batch.size_in_bytes, partial(_open, partition, batch))
-
-
-def _open(partition: int, batch: Any) -> list[Record]:
-    count = batch.records_count
-    if count != batch.next_offset - batch.base_offset:
-        raise LogMismatch(
-            f"partition {partition}: of the offsets {batch.base_offset} to {batch.next_offset - 1} the topic has only"
-            f" {count} records: it was compacted, and a log needs every record. Use a topic with cleanup.policy=delete"
-        )
-    try:
-        body = batch_body(batch)
-    except errors.UnsupportedCodecError:
-        raise LogCorrupt(
-            f"partition {partition}: the batch at offset {batch.base_offset} is compressed in a way that cannot be read"
-            " here: let producers use lz4, gzip or none, and leave the topic's compression.type=producer"
-        ) from None
-    except Exception:  # each codec has its own
-        return _damaged(partition, batch.base_offset)
-    at_ms = batch.max_timestamp if batch.timestamp_type == batch.LOG_APPEND_TIME else None
-    return decode(body, count, partition, batch.base_offset, batch.first_timestamp, at_ms)
+    return Chunk(start, end, batch.size_in_bytes, partial(records_of_batch, partition, batch))
 
 
 def _damaged(partition: int, offset: int) -> list[Record]:
@@ -77,19 +59,22 @@ def _damaged(partition: int, offset: int) -> list[Record]:
     )
 
 
-def _gap(partition: int, offset: int, end: int) -> list[Record]:
-    raise LogMismatch(
-        f"partition {partition}: there is no record at the offsets {offset} to {end - 1}: the topic was compacted, or"
-        " a producer writes to it in transactions, and a log has no gaps. Use a topic of its own, made with: lastseen"
-        " topics create"
-    )
-
-
 def _transaction(partition: int, offset: int) -> list[Record]:
     raise LogMismatch(
         f"partition {partition}, offset {offset}: the topic holds the end of a transaction there, which is no record: a"
         " log has no gaps. Find out who writes to this topic in transactions, and stop it; use another topic"
     )
+
+
+def _is_sound(batch: Any) -> bool:
+    """Whether a batch is of the format that we know, and as its producer sent it."""
+    return bool(batch.magic == 2 and batch.validate_crc())
+
+
+def check_library() -> None:
+    """Raise `UnsupportedLibrary` where kafka-python does not give whole batches."""
+    if not knows_whole_batches():
+        refuse_reading()
 
 
 def knows_whole_batches() -> bool:
@@ -104,13 +89,14 @@ def knows_whole_batches() -> bool:
             records = MemoryRecords(theirs.buffer())
             topic_partition = TopicPartition("probe", 3)
             fetched = PartitionBatches(0, topic_partition, records, None, None, True)
-            chunks = _chunks_of_batches(3, fetched.take(10))
+            batches = [each.batch for each in fetched.take(10)]
+            chunks = [_chunk(3, each, is_sound=_is_sound(each)) for each in batches]
             found = [record[3:5] for each in chunks for record in each.records()]
             if fetched or fetched.next_fetch_offset != 4 or found != [
                 ("a", b"x" * 200), ("ключ", b""), (None, b"y" * 70_000), ("", None),
             ]:  # fmt: skip
                 return False
-    except Exception as error:  # whatever has changed, the other way is open
+    except Exception as error:  # whatever has changed, it is refused
         _logger.debug("kafka-python is not as expected: %r", error)
         return False
     return True
@@ -131,13 +117,11 @@ class Fetch:
         )
         self.may_be_another_topic = False
         """Whether the broker has said since that there was no such topic: then it may be another one now."""
-        self._next: dict[int, int] = {}
-        """For each partition that is fetched, the offset after what was given."""
-        self._to_chunks: Callable[[int, Iterable[Any]], list[Chunk]] = self._chunks_of_records
-        if knows_whole_batches() and give_whole_batches(self._consumer):
-            self._to_chunks = _chunks_of_batches
-        else:
-            _warn()
+        self._doubted: dict[int, int] = {}
+        """For each partition, the offset of a batch that did not match its checksum, and is fetched once more."""
+        if not give_whole_batches(self._consumer):
+            self.close()
+            refuse_reading()
         if not watch_missing_topic(self._consumer, self._note_missing_topic):
             self._note_missing_topic()
 
@@ -147,7 +131,6 @@ class Fetch:
     def assign(self, offsets: dict[int, int]) -> None:
         """Fetch these partitions, each from an offset on, and no others."""
         self._consumer.assign([TopicPartition(self._topic, partition) for partition in offsets])
-        self._next.clear()
         for partition, offset in offsets.items():
             self.seek(partition, offset)
         # A partition that was assigned before is as it was, paused too.
@@ -155,7 +138,6 @@ class Fetch:
 
     def seek(self, partition: int, offset: int) -> None:
         """Go on with a partition from `offset`."""
-        self._next[partition] = offset
         self._consumer.seek(TopicPartition(self._topic, partition), offset)
 
     def pause(self, partitions: Sequence[int]) -> None:
@@ -168,8 +150,29 @@ class Fetch:
 
     def poll(self, timeout_ms: int) -> dict[int, list[Chunk]]:
         """What has come, by partition. Raises `OffsetGone`, `LogCorrupt`, `KafkaError`."""
+        found: dict[int, list[Chunk]] = {}
+        if self._poll(timeout_ms, found):
+            # A caller that waits for the first batch of a partition gets it, or the error, in this call.
+            self._poll(timeout_ms, found)
+        return found
+
+    def _poll(self, timeout_ms: int, chunks: dict[int, list[Chunk]]) -> bool:
+        """Add to `chunks` what has come; whether a batch is fetched once more."""
+        doubted = False
+        for topic_partition, batches in self._fetched(timeout_ms).items():
+            partition = topic_partition.partition
+            for each in batches:
+                is_sound = _is_sound(each.batch)
+                if not is_sound and self._doubted.get(partition) != each.batch.base_offset:
+                    self._fetch_again(partition, each.batch.base_offset)
+                    doubted = True
+                    break
+                chunks.setdefault(partition, []).append(_chunk(partition, each.batch, is_sound=is_sound))
+        return doubted
+
+    def _fetched(self, timeout_ms: int) -> dict[TopicPartition, Iterable[FetchedBatch]]:
         try:
-            found = self._consumer.poll(timeout_ms=timeout_ms)
+            return self._consumer.poll(timeout_ms=timeout_ms)  # type: ignore[no-any-return]
         except errors.OffsetOutOfRangeError as error:
             topic_partition, offset = next(iter(error.args[0].items()))
             raise OffsetGone(topic_partition.partition, offset) from None
@@ -178,10 +181,15 @@ class Fetch:
             raise OffsetGone(topic_partition.partition, -1 if until is None else until.offset) from None
         except errors.CorruptRecordError as error:
             raise LogCorrupt(f"topic {self._topic}: {error}: restore it from a replica or a copy") from None
-        if self._to_chunks is not _chunks_of_batches:
-            found = {TopicPartition(self._topic, partition): () for partition in self._next} | found
-        chunks = {each.partition: self._to_chunks(each.partition, records) for each, records in found.items()}
-        return {partition: each for partition, each in chunks.items() if each}
+
+    def _fetch_again(self, partition: int, offset: int) -> None:
+        """Fetch a batch once more: it may have been damaged on its way here, or the broker may have another replica."""
+        _logger.warning(
+            "topic %s, partition %d: the batch at offset %d does not match its checksum: it is fetched once more",
+            self._topic, partition, offset,
+        )  # fmt: skip
+        self._doubted[partition] = offset
+        self.seek(partition, offset)
 
     def offsets(self, partitions: Sequence[int], timeout_ms: int = REQUEST_TIMEOUT_MS, *, first: bool) -> list[int]:
         """The first offsets that there are, or those of the next records. Raises `KafkaError`."""
@@ -190,50 +198,6 @@ class Fetch:
         found = ask(topic_partitions, timeout_ms=timeout_ms)
         return [found[each] for each in topic_partitions]
 
-    def _chunks_of_records(self, partition: int, found: Iterable[Any]) -> list[Chunk]:
-        """Records that kafka-python has decoded, as chunks; it passes over gaps, which are chunks here as well."""
-        chunks: list[Chunk] = []
-        run: list[Record] = []
-        expected = self._next[partition]
-        for each in found:
-            try:
-                key = None if each.key is None else each.key.decode()
-            except UnicodeDecodeError:
-                key = None
-            if each.offset != expected:
-                chunks += [*_run(run), Chunk(expected, each.offset, 0, partial(_gap, partition, expected, each.offset))]
-                run = []
-            run.append(Record(partition, each.offset, each.timestamp, key, each.value))
-            expected = each.offset + 1
-        chunks += _run(run)
-        end = self._consumer.position(TopicPartition(self._topic, partition))
-        if end > expected:
-            chunks.append(Chunk(expected, end, 0, partial(_gap, partition, expected, end)))
-        self._next[partition] = end
-        return chunks
-
     def close(self) -> None:
         """Release the consumer and its thread."""
         self._consumer.close(autocommit=False, timeout_ms=1_000)
-
-
-def _chunks_of_batches(partition: int, found: Iterable[FetchedBatch]) -> list[Chunk]:
-    return [_chunk(partition, each.batch) for each in found]
-
-
-def _run(run: list[Record]) -> list[Chunk]:
-    """Records that follow one another, as a chunk."""
-    if not run:
-        return []
-    return [Chunk(run[0].offset, run[-1].offset + 1, sum(len(record.value or b"") for record in run), run.copy)]
-
-
-_has_warned = False
-
-
-def _warn() -> None:
-    """Say once that reading is slow."""
-    global _has_warned
-    if not _has_warned:
-        _logger.warning("this kafka-python is not the one that whole batches are read from: records are read singly")
-        _has_warned = True

@@ -10,7 +10,7 @@ Each group of parts is checked before its first use. What happens where a part i
   `UnsupportedLibrary` when a client is opened;
 - group (finishing a rebalance): `UnsupportedLibrary` when the group is joined;
 - a producer's queue (whole batches out): `send()`, record by record, with a warning;
-- a consumer's fetcher (whole batches in): records that kafka-python decodes, with a warning;
+- a consumer's fetcher (whole batches in): `UnsupportedLibrary` when the log is opened;
 - closing a producer at once: `KafkaProducer.close`, which waits for what is under way;
 - a client's list of topics, which saves the first metadata request 0.1 s: kafka-python's own pace.
 """
@@ -359,9 +359,13 @@ def give_whole_batches(consumer: KafkaConsumer) -> bool:
     return True
 
 
+def refuse_reading() -> None:
+    """Raise `UnsupportedLibrary`: record by record, kafka-python inflates without a limit, and stops at bad input."""
+    _refuse(["KafkaConsumer (reading whole batches)"])
+
+
 def batch_body(batch: Any) -> bytes:
-    """The records of a fetched batch as bytes, decompressed. Raises `UnsupportedCodecError`, and the codec's errors."""
-    batch._maybe_uncompress()
+    """The records of a fetched batch as they were sent; kafka-python would inflate them without a limit."""
     return bytes(memoryview(batch._buffer)[batch._pos :])
 
 

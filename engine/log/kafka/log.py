@@ -18,7 +18,8 @@ from lastseen.engine.errors import EngineClosed, InvalidInput, LogError, LogMism
 from lastseen.engine.log.duty_health import DutyHealth
 from lastseen.engine.log.kafka.batching import sizes_of
 from lastseen.engine.log.kafka.client import open_admin
-from lastseen.engine.log.kafka.fetch import OffsetGone
+from lastseen.engine.log.kafka.decompression import probe
+from lastseen.engine.log.kafka.fetch import OffsetGone, check_library
 from lastseen.engine.log.kafka.group import Membership
 from lastseen.engine.log.kafka.lookup import Lookup
 from lastseen.engine.log.kafka.producer import Delivered, connect
@@ -60,8 +61,11 @@ class KafkaLog:
         """Open the log at `url`; its topic must be there.
 
         Raises `LogUnavailable` where it is not, or no broker answers, `LogMismatch` where it is unfit or has another
-        number of partitions than asked for, and `InvalidSetting`.
+        number of partitions than asked for, `UnsupportedLibrary`
+        where a codec is missing or kafka-python is not as expected, and `InvalidSetting`.
         """
+        check_library()
+        probe()
         self._url, self._fact_publisher = url, fact_publisher
         self._read_timeout_s = min(READ_TIMEOUT_S, url.delivery_timeout_ms / 1000)
         self._pid = os.getpid()

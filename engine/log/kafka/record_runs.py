@@ -10,9 +10,9 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
 from lastseen.engine.log.port import Record
-from lastseen.engine.log.read_size import page_of
+from lastseen.engine.log.read_size import MAX_READ_BYTES, page_of, values_bytes
 
-MakeRecords = Callable[[], list[Record]]
+MakeRecords = Callable[[], Sequence[Record]]
 
 
 class Chunk:
@@ -25,9 +25,9 @@ class Chunk:
         self.end = end
         self.size = size
         self._make: MakeRecords | None = make
-        self._records: list[Record] | None = None
+        self._records: Sequence[Record] | None = None
 
-    def records(self) -> list[Record]:
+    def records(self) -> Sequence[Record]:
         """All of them. Raises what is wrong with them, each time anew."""
         records = self._records
         if records is None:
@@ -96,7 +96,13 @@ class RecordRun:
 def records_of(chunks: Sequence[Chunk], offset: int, limit: int) -> list[Record]:
     """The records from `offset` on out of chunks that a run has found, at most `limit`."""
     found: list[Record] = []
+    size = 0
     for chunk in chunks:
         first = max(offset - chunk.start, 0)
-        found += chunk.records()[first : first + limit - len(found)]
-    return page_of(found)
+        part = chunk.records()[first : first + limit - len(found)]
+        found += part
+        size += values_bytes(part)
+        if size >= MAX_READ_BYTES:
+            # The chunks behind stay as they were fetched: of each, megabytes may come out.
+            return page_of(found)
+    return found

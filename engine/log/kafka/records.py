@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lastseen.engine.errors import LogCorrupt, LogMismatch
+from lastseen.engine.log.kafka.decompression import Unreadable
 from lastseen.engine.log.port import Message, Record
 
 MAX_BATCH_BYTES = 512 * 1024
@@ -24,6 +24,8 @@ BATCH_OVERHEAD_BYTES = 61
 """The header of a batch."""
 RECORD_OVERHEAD_BYTES = 24
 """What stands around a record's key, value and headers at most."""
+MAX_VARINT_SHIFT = 63
+"""Where the last byte of the longest number stands, which has 64 bits: what goes on behind it is none."""
 EVENT_HEADERS = (("content-type", b"application/cloudevents+json"),)
 """By this header others know a CloudEvent in structured mode (the CloudEvents binding for Kafka, 3.3)."""
 Headers = Sequence[tuple[str, bytes]]
@@ -79,18 +81,19 @@ def encode(messages: Sequence[Message], headers: bytes) -> bytes:
     return b"".join(coded)
 
 
-def decode(
-    body: bytes, count: int, partition: int, base_offset: int, first_timestamp_ms: int, log_append_time_ms: int | None
-) -> list[Record]:
-    """The records of a batch that begins at `base_offset`; with a log append time, that is when each was taken.
+def decode_from(
+    body: bytes, index: int, first: int, count: int, partition: int, base_offset: int, first_timestamp_ms: int,
+    log_append_time_ms: int | None,
+) -> tuple[list[Record], int]:  # fmt: skip
+    """`count` records of a batch, of which the `first` begins at `index` of its body; and where the next one begins.
 
-    A key that is not UTF-8 becomes `None`. Raises `LogCorrupt` where the bytes are no such records, `LogMismatch` where
-    records are missing between them.
+    With a log append time, that is when each was taken; else the batch's first timestamp counts. A key that is not
+    UTF-8 becomes `None`. Raises `Unreadable` where the bytes are no such records.
     """
     records = []
-    index, at_ms = 0, log_append_time_ms or 0
+    at_ms = log_append_time_ms or 0
     try:
-        for expected in range(count):
+        for expected in range(first, first + count):
             length = body[index]
             index += 1
             if length > 0x7F:
@@ -105,7 +108,7 @@ def decode(
             if delta > 0x7F:
                 delta, index = _long(body, index, delta)
             if delta != expected << 1:
-                raise _gap(partition, base_offset + expected)
+                raise IndexError
             size = body[index]
             index += 1
             if size > 0x7F:
@@ -133,14 +136,9 @@ def decode(
             if log_append_time_ms is None:
                 at_ms = first_timestamp_ms + (delta_ms >> 1 ^ -(delta_ms & 1))
             records.append(Record(partition, base_offset + expected, at_ms, key, value))
-        if index != len(body):
-            raise IndexError
     except IndexError:
-        raise LogCorrupt(
-            f"partition {partition}: the batch of records at offset {base_offset} is damaged: see what the broker says"
-            " of its disk, and restore the topic from a replica or a copy"
-        ) from None
-    return records
+        raise Unreadable("its bytes are no records") from None
+    return records, index
 
 
 def _long(body: bytes, index: int, number: int) -> tuple[int, int]:
@@ -154,10 +152,5 @@ def _long(body: bytes, index: int, number: int) -> tuple[int, int]:
         if byte < 0x80:
             return number, index
         shift += 7
-
-
-def _gap(partition: int, offset: int) -> LogMismatch:
-    return LogMismatch(
-        f"partition {partition} has no record at offset {offset}: the topic was compacted, and a log needs every"
-        " record. Use a topic with cleanup.policy=delete, made with: lastseen topics create"
-    )
+        if shift > MAX_VARINT_SHIFT:
+            raise IndexError
