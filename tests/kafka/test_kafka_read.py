@@ -9,7 +9,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from confluent_kafka import Producer
 from kafka import TopicPartition
 from kafka_fixtures import SharedBroker
 from kafka_topics import (
@@ -28,7 +27,6 @@ from kafka_topics import (
 from lastseen.engine import errors
 from lastseen.engine.log.kafka.stream import MIN_AHEAD_BYTES
 from lastseen.engine.log.kafka.topic import NewTopics, create
-from lastseen.engine.log.kafka.url import parse_kafka_url
 from lastseen.engine.log.port import Message, Position
 from lastseen.projections.partition import Partition
 from tests.patience import PATIENCE_S
@@ -200,34 +198,6 @@ def test_records_that_go_while_they_are_followed_are_a_mismatch(opened: Open, ka
         with pytest.raises(errors.LogMismatch, match="before offset 7 were deleted"):
             log.read(0, 0, 10)
     assert [record.value for record in log.read(0, 7, 1)] == [b"7"]
-
-
-def test_a_transaction_is_a_mismatch(opened: Open, kafka_broker: SharedBroker) -> None:
-    url = new_url(kafka_broker.address)
-    kafka_url = parse_kafka_url(url)
-    producer = Producer({"bootstrap.servers": kafka_broker.address, "transactional.id": kafka_url.topic})
-    producer.init_transactions(PATIENCE_S)
-    for turn in range(2):
-        producer.begin_transaction()
-        producer.produce(kafka_url.topic, b"%d" % turn, b"k", 0)
-        producer.commit_transaction(PATIENCE_S)
-    log = opened(url)
-    found = log.read(0, 0, 1)
-    assert [record.value for record in found] == [b"0"]
-    # Whether the reader stands there or comes by, at the end of the log or before it.
-    for place in (1, 3):
-        with pytest.raises(errors.LogMismatch, match="transaction"):
-            log.read(0, place, 10)
-    assert [record.value for record in log.read(0, 2, 1)] == [b"1"]
-    follower = opened(url)
-    assert follower.read(0, 4, 10) == []
-    producer.begin_transaction()
-    producer.produce(parse_kafka_url(url).topic, b"2", b"k", 0)
-    producer.commit_transaction(PATIENCE_S)
-    assert follower.wait(Position(0, 5), PATIENCE_S)
-    assert [record.value for record in follower.read(0, 4, 1)] == [b"2"]
-    with pytest.raises(errors.LogMismatch, match="transaction"):
-        follower.read(0, 5, 1)
 
 
 def test_a_topic_that_was_deleted_is_a_mismatch(opened: Open, kafka_broker: SharedBroker) -> None:

@@ -53,7 +53,8 @@ BUILDER = {
 }
 """Of what encodes a batch; the same."""
 FETCHED = (
-    "_buffer", "_pos", "compression_type", "records_count", "validate_crc", "is_control_batch", "next_offset",
+    "_buffer", "_pos", "compression_type", "records_count", "validate_crc", "is_control_batch",
+    "is_transactional", "next_offset",
 )  # fmt: skip
 """Of a batch that was fetched; without one of them no log is opened."""
 FETCHER = ("_fetcher", "_parse_fetched_data", "_unpack_records")

@@ -242,7 +242,7 @@ def test_a_body_that_is_not_as_many_records_is_unreadable(count: int) -> None:
 
 
 def test_void_records_take_no_room_however_many_there_are() -> None:
-    found = VoidRecords(3, 70, 2**31 - 1, 9)
+    found = VoidRecords(3, 70, 2**31 - 1, 9, Mark.UNREADABLE)
     assert len(found) == 2**31 - 1
     assert found[5:7] == [Record(3, 75, 9, None, None, Mark.UNREADABLE), Record(3, 76, 9, None, None, Mark.UNREADABLE)]
     assert found[-1] == Record(3, 70 + 2**31 - 2, 9, None, None, Mark.UNREADABLE)

@@ -1,8 +1,11 @@
 """The records of one fetched batch, whatever its producer has put into it.
 
 A batch whose checksum is right is input: its bytes are what a producer sent. If they do not inflate, or are no records,
-each of its offsets has a void record. A megabyte may hold millions of records, so long batches are not made into
-records at once, but a page at a time; void records are made when they are read.
+each of its offsets has a void record. So it has where the batch is the marker at the end of a transaction; and the
+records of a transaction are void whether it was committed, aborted or is still open, so that it delays no reader.
+
+A megabyte may hold millions of records, so long batches are not made into records at once, but a page at a time; void
+records are made when they are read.
 """
 
 from __future__ import annotations
@@ -28,18 +31,21 @@ _logger = logging.getLogger("lastseen")
 def records_of_batch(partition: int, batch: Any) -> Sequence[Record]:
     """The records of a batch with a right checksum, one for each of its offsets. Raises `LogMismatch`."""
     start, count = batch.base_offset, batch.records_count
+    if batch.is_control_batch:
+        return VoidRecords(partition, start, batch.next_offset - start, batch.max_timestamp, Mark.CONTROL)
     if count != batch.next_offset - start:
         raise LogMismatch(
             f"partition {partition}: of the offsets {start} to {batch.next_offset - 1} the topic has only"
             f" {count} records: it was compacted, and a log needs every record. Use a topic with cleanup.policy=delete"
         )
     log_append_time_ms = batch.max_timestamp if batch.timestamp_type == batch.LOG_APPEND_TIME else None
+    mark = Mark.TRANSACTIONAL if batch.is_transactional else None
     try:
         body = inflate(batch.compression_type, batch_body(batch))
-        return records_in(body, count, partition, start, batch.first_timestamp, log_append_time_ms)
+        return records_in(body, count, partition, start, batch.first_timestamp, log_append_time_ms, mark)
     except Unreadable as error:
         _warn(partition, start, batch.next_offset - 1, str(error))
-        return VoidRecords(partition, start, count, batch.max_timestamp)
+        return VoidRecords(partition, start, count, batch.max_timestamp, mark or Mark.UNREADABLE)
 
 
 @lru_cache(maxsize=1_024)  # a batch that is read again is not reported again
@@ -51,12 +57,15 @@ def _warn(partition: int, first: int, last: int, reason: str) -> None:
 
 
 def records_in(
-    body: bytes, count: int, partition: int, base_offset: int, first_timestamp_ms: int, log_append_time_ms: int | None
-) -> Sequence[Record]:
+    body: bytes, count: int, partition: int, base_offset: int, first_timestamp_ms: int,
+    log_append_time_ms: int | None, mark: Mark | None = None,
+) -> Sequence[Record]:  # fmt: skip
     """The records that stand in the body of a batch. Raises `Unreadable` where it is not as many records."""
 
     def decode_page(index: int, first: int, size: int) -> tuple[list[Record], int]:
-        return decode_from(body, index, first, size, partition, base_offset, first_timestamp_ms, log_append_time_ms)
+        return decode_from(
+            body, index, first, size, partition, base_offset, first_timestamp_ms, log_append_time_ms, mark
+        )
 
     if count <= MAX_RECORDS_AT_ONCE and len(body) <= MAX_BODY_AT_ONCE_BYTES:
         records, end = decode_page(0, 0, count)
@@ -99,16 +108,16 @@ class _RecordsOnDemand(Sequence[Record]):
 
 
 class VoidRecords(_RecordsOnDemand):
-    """A void record for each offset of a batch that cannot be read: there is neither a key nor a value."""
+    """A void record for each offset of a batch that holds none to be read: there is neither a key nor a value."""
 
-    def __init__(self, partition: int, start: int, count: int, at_ms: int) -> None:
+    def __init__(self, partition: int, start: int, count: int, at_ms: int, mark: Mark) -> None:
         super().__init__(count)
-        self._partition, self._start, self._at_ms = partition, start, at_ms
+        self._partition, self._start, self._at_ms, self._mark = partition, start, at_ms, mark
 
     def _make(self, first: int, count: int) -> list[Record]:
         start = self._start + first
         return [
-            Record(self._partition, offset, self._at_ms, None, None, Mark.UNREADABLE)
+            Record(self._partition, offset, self._at_ms, None, None, self._mark)
             for offset in range(start, start + count)
         ]
 

@@ -16,7 +16,7 @@ from kafka import TopicPartition, errors
 from kafka.record import MemoryRecords
 from kafka.record.memory_records import MemoryRecordsBuilder
 
-from lastseen.engine.errors import LogCorrupt, LogMismatch
+from lastseen.engine.errors import LogCorrupt
 from lastseen.engine.log.kafka.batch_records import records_of_batch
 from lastseen.engine.log.kafka.client import REQUEST_TIMEOUT_MS, open_consumer
 from lastseen.engine.log.kafka.library_internals import (
@@ -47,8 +47,6 @@ def _chunk(partition: int, batch: Any, *, is_sound: bool) -> Chunk:
     start, end = batch.base_offset, batch.next_offset
     if not is_sound:
         return Chunk(start, end, batch.size_in_bytes, partial(_damaged, partition, start))
-    if batch.is_control_batch:
-        return Chunk(start, end, batch.size_in_bytes, partial(_transaction, partition, start))
     return Chunk(start, end, batch.size_in_bytes, partial(records_of_batch, partition, batch))
 
 
@@ -56,13 +54,6 @@ def _damaged(partition: int, offset: int) -> list[Record]:
     raise LogCorrupt(
         f"partition {partition}: the batch of records at offset {offset} does not match its checksum or its format: see"
         " what the broker says of its disk, and restore the topic from a replica or a copy"
-    )
-
-
-def _transaction(partition: int, offset: int) -> list[Record]:
-    raise LogMismatch(
-        f"partition {partition}, offset {offset}: the topic holds the end of a transaction there, which is no record: a"
-        " log has no gaps. Find out who writes to this topic in transactions, and stop it; use another topic"
     )
 
 

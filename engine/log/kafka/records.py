@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lastseen.engine.log.kafka.decompression import Unreadable
-from lastseen.engine.log.port import Message, Record
+from lastseen.engine.log.port import Mark, Message, Record
 
 MAX_BATCH_BYTES = 512 * 1024
 """The most that the records of a batch of ours take."""
@@ -83,12 +83,12 @@ def encode(messages: Sequence[Message], headers: bytes) -> bytes:
 
 def decode_from(
     body: bytes, index: int, first: int, count: int, partition: int, base_offset: int, first_timestamp_ms: int,
-    log_append_time_ms: int | None,
+    log_append_time_ms: int | None, mark: Mark | None = None,
 ) -> tuple[list[Record], int]:  # fmt: skip
     """`count` records of a batch, of which the `first` begins at `index` of its body; and where the next one begins.
 
-    With a log append time, that is when each was taken; else the batch's first timestamp counts. A key that is not
-    UTF-8 becomes `None`. Raises `Unreadable` where the bytes are no such records.
+    With a log append time, that is when each was taken; else the batch's first timestamp counts. All bear the `mark`.
+    A key that is not UTF-8 becomes `None`. Raises `Unreadable` where the bytes are no such records.
     """
     records = []
     at_ms = log_append_time_ms or 0
@@ -135,7 +135,7 @@ def decode_from(
             index = end
             if log_append_time_ms is None:
                 at_ms = first_timestamp_ms + (delta_ms >> 1 ^ -(delta_ms & 1))
-            records.append(Record(partition, base_offset + expected, at_ms, key, value))
+            records.append(Record(partition, base_offset + expected, at_ms, key, value, mark))
     except IndexError:
         raise Unreadable("its bytes are no records") from None
     return records, index

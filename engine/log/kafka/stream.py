@@ -177,8 +177,8 @@ class Stream:
             if chunk.start > run.end:
                 self._gone[partition] = LogMismatch(
                     f"log {self._url}, partition {partition}: after offset {run.end - 1} comes {chunk.start}. The"
-                    " topic was compacted, or a producer writes to it in transactions: a log has no gaps. Use a topic"
-                    " of its own, made with: lastseen topics create"
+                    " topic was compacted, and a log has no gaps: use a topic with cleanup.policy=delete, made with:"
+                    " lastseen topics create"
                 )
                 return
             run.add(chunk)
