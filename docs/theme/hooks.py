@@ -28,6 +28,7 @@ HOME = {"README.md": "index.md"}
 FOLDERS = {"docs/decisions": "decisions/README.md", "infra/kubernetes": "how-to/kubernetes.md"}
 """Folders that are linked to → the page that stands for each."""
 _LINK = re.compile(r"(\]\()([^)\s#]+)((?:#[^)\s]*)?\))")
+_NAME_AS_HEADING = re.compile(r"(<h1[^>]*>)((?:[A-Z][a-z]+){3,})(?=<)")
 _PICTURE = re.compile(r'<img alt="([^"]*)" src="([^"]*pictures/[\w-]+\.svg)"[^>]*>')
 
 
@@ -70,7 +71,7 @@ def _place(path: str, config: MkDocsConfig, files: Files) -> str | None:
 
 
 def on_page_content(html: str, page: Page, **_: Any) -> str:
-    """Put pictures into the page itself, so that they take its colours."""
+    """Put pictures into the page itself, so that they take its colours; let the names of alerts break between words."""
 
     def drawn(picture: re.Match[str]) -> str:
         name = picture[2].rpartition("/")[2]
@@ -78,4 +79,7 @@ def on_page_content(html: str, page: Page, **_: Any) -> str:
         named = text.replace("<svg ", f'<svg role="img" aria-label="{picture[1]}" ', 1).strip()
         return f'<div class="picture" tabindex="0" data-search-exclude>{named}</div>'
 
-    return _PICTURE.sub(drawn, html)
+    def breakable(heading: re.Match[str]) -> str:
+        return heading[1] + re.sub(r"(?<=[a-z])(?=[A-Z])", "<wbr>", heading[2])
+
+    return _NAME_AS_HEADING.sub(breakable, _PICTURE.sub(drawn, html))

@@ -6,9 +6,13 @@ import ast
 import shutil
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 pytestmark = pytest.mark.thorough
 
@@ -48,6 +52,16 @@ def test_those_that_this_machine_has_say_so() -> None:
     found = [program for name in OLDER if (program := shutil.which(name)) and runs(program)]
     for program in found:
         assert last_words(program, "-c", "import lastseen").startswith("ImportError: lastseen needs Python 3.11")
+
+
+def test_pip_on_an_older_python_names_lastseen_and_not_a_dependency() -> None:
+    """Before version 24.1, pip looks up dependencies first; eventsourcing has none of our range for Python 3.10."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = {each.name: each for each in map(Requirement, project["dependencies"])}
+    assert not SpecifierSet(metadata("eventsourcing")["Requires-Python"]).contains("3.10.13")
+    marker = needed["eventsourcing"].marker
+    assert marker is not None
+    assert [marker.evaluate({"python_version": version}) for version in ("3.9", "3.10", "3.11")] == [False, False, True]
 
 
 def runs(program: str) -> bool:
