@@ -8,7 +8,7 @@ body that is not in memory is only noted, and joined with the rest when the body
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -239,15 +239,20 @@ class Bodies:
         taken, self._unsaved = self._unsaved, {}
         return taken
 
-    def give_back(self, taken: Mapping[BodyId, Unsaved], ended: Container[BodyId]) -> None:
-        """Take unsaved changes back from a flush that failed, before those that came meanwhile."""
-        for body_id, earlier in taken.items():
-            if body_id in ended:
-                continue
-            later = self._unsaved.get(body_id)
-            if later is not None:
+    def give_back(self, taken: dict[BodyId, Unsaved], ended: Iterable[BodyId]) -> None:
+        """Take unsaved changes back from a flush that failed, before those that came meanwhile.
+
+        Costs what came meanwhile. `taken` belongs to the bodies afterwards.
+        """
+        for body_id in ended:
+            taken.pop(body_id, None)
+        for body_id, later in self._unsaved.items():
+            earlier = taken.get(body_id)
+            if earlier is None:
+                taken[body_id] = later
+            else:
                 earlier.steps += later.steps
-            self._unsaved[body_id] = earlier
+        self._unsaved = taken
 
     def forget(self, number: int) -> None:
         """Drop everything of one partition, written or not."""

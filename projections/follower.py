@@ -39,6 +39,8 @@ class Projection(Protocol):
         ...
 
 
+BeforeFold = Callable[[Partition, Sequence[Record]], None]
+"""Called before a batch of records is folded, under the view's lock: no session has changed yet."""
 OnRecord = Callable[[Partition, Outcome], None]
 """Called for each record right after it was folded: later records of a batch change the same session objects."""
 
@@ -68,9 +70,15 @@ class Follower:
     """Folds a log into partitions and hands the outcomes to projections. Safe to call from many threads."""
 
     def __init__(
-        self, log: Log, view: LiveView, projections: Sequence[Projection], on_record: Sequence[OnRecord] = ()
+        self,
+        log: Log,
+        view: LiveView,
+        projections: Sequence[Projection],
+        on_record: Sequence[OnRecord] = (),
+        before_fold: BeforeFold | None = None,
     ) -> None:
         self._log = log
+        self._before_fold = before_fold
         self._on_record = tuple(on_record)
         self._view = view
         self._projections = tuple(projections)
@@ -191,6 +199,8 @@ class Follower:
         self._check(partition.number)
         try:
             outcomes = []
+            if self._before_fold is not None:
+                self._before_fold(partition, records)
             for record in records:
                 if record.offset != partition.checkpoint:
                     break

@@ -199,21 +199,30 @@ class History:
         return Taken(notes, [(f"checkpoint-{partition.number}", partition.checkpoint) for partition in partitions])
 
     def write(self, taken: Taken, view_lock: AbstractContextManager[Any]) -> None:
-        """Write what was taken, in one transaction; or take it back and raise `SnapshotError`."""
+        """Write what was taken, in one transaction; or take it back, whatever the error. Raises `SnapshotError`."""
         notes = taken.notes
+        is_written = False
         try:
             self._write(sorted(notes.entries), notes.begun, notes.ended, taken.checkpoints)
+            is_written = True
         except sqlite3.Error as error:
-            with view_lock:
-                later = self._notes
-                self._notes = notes
-                notes.entries += later.entries
-                notes.begun += later.begun
-                notes.ended += later.ended
             raise SnapshotError(
                 f"history {self.path} cannot be written: {error}. The log and the reads are not affected; free some"
                 " space or repair the permissions, and the next flush catches up"
             ) from error
+        finally:
+            if not is_written:
+                self.give_back(taken, view_lock)
+
+    def give_back(self, taken: Taken, view_lock: AbstractContextManager[Any]) -> None:
+        """Take back what was not written, before what came meanwhile."""
+        notes = taken.notes
+        with view_lock:
+            later = self._notes
+            notes.entries += later.entries
+            notes.begun += later.begun
+            notes.ended += later.ended
+            self._notes = notes
 
     def _write(
         self,
@@ -223,8 +232,8 @@ class History:
         checkpoints: Sequence[tuple[str, int]],
     ) -> None:
         connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
         try:
+            connection.execute("BEGIN IMMEDIATE")
             insert_rows(connection, "INSERT OR REPLACE INTO entries", entries)
             connection.executemany(
                 "INSERT INTO lives (key, began_offset, session_id, partition, began_at_ms, began_by)"

@@ -6,9 +6,8 @@ last owner stopped. It is saved with the snapshot, in the same transaction: what
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import bisect_left
 from collections.abc import Sequence
-from itertools import islice
 from typing import NamedTuple
 
 from lastseen.projections.facts import Effect, effect_of, encode, encode_state, facts_of
@@ -16,6 +15,9 @@ from lastseen.projections.partition import Outcome, Partition
 
 MAX_KEPT = 500_000
 """Effects kept at most, of all partitions together. What is dropped can be had from the log again, by folding it."""
+MAX_OFFSET = 2**63 - 1
+STEP = 2_000
+"""Effects copied or dropped with the view's lock held: about 1 ms."""
 
 
 class OutboxEntry(NamedTuple):
@@ -38,6 +40,59 @@ def entry_of(partition: int, effect: Effect, source: str) -> OutboxEntry:
     return entry
 
 
+class Kept:
+    """The effects of one partition in the order of the log. Finding a place costs its logarithm, dropping what is
+    dropped: a deque would have to be walked through from one end."""
+
+    def __init__(self) -> None:
+        self._effects: list[Effect | OutboxEntry | None] = []
+        """Those before `_head` are dropped, and `None`."""
+        self._head = 0
+
+    def __len__(self) -> int:
+        return len(self._effects) - self._head
+
+    def append(self, effect: Effect | OutboxEntry) -> None:
+        self._effects.append(effect)
+
+    def extend(self, effects: Sequence[OutboxEntry]) -> None:
+        self._effects.extend(effects)
+
+    def between(self, from_offset: int, before_offset: int, limit: int) -> list[Effect | OutboxEntry]:
+        """The first effects of a range of offsets."""
+        start = self._place(from_offset)
+        found = self._effects[start : min(start + limit, self._place(before_offset))]
+        return [each for each in found if each is not None]
+
+    def first_offset(self) -> int | None:
+        """The offset of the first effect; `None` if there is none."""
+        first = self._effects[self._head] if len(self) else None
+        return None if first is None else first.offset
+
+    def drop_before(self, offset: int, limit: int) -> None:
+        """Drop effects before an offset, `limit` of them at the most."""
+        self._drop(min(self._place(offset) - self._head, limit))
+
+    def drop_first(self) -> None:
+        """Drop the first effect."""
+        self._drop(1)
+
+    def _drop(self, count: int) -> None:
+        # Their memory is freed at once, a step at a time; moving the rest of the list up is quick, and rare.
+        self._effects[self._head : self._head + count] = [None] * count
+        self._head += count
+        if self._head > max(len(self), STEP):
+            del self._effects[: self._head]
+            self._head = 0
+
+    def _place(self, offset: int) -> int:
+        return bisect_left(self._effects, offset, self._head, key=_offset_of)
+
+
+def _offset_of(effect: Effect | OutboxEntry | None) -> int:
+    return -1 if effect is None else effect.offset
+
+
 class Outbox:
     """Effects by partition, in the order of the log. All but `entries` expects the caller to hold the view's lock."""
 
@@ -45,7 +100,7 @@ class Outbox:
         self.source = source
         """The CloudEvents source of all facts: the log, not the process."""
         self._max_kept = max(max_kept // partitions, 1)
-        self._kept: list[deque[Effect | OutboxEntry]] = [deque() for _ in range(partitions)]
+        self._kept: list[Kept] = [Kept() for _ in range(partitions)]
         self.floors = [0] * partitions
         """For each partition the offset from which on every effect is here, or was published."""
 
@@ -56,7 +111,7 @@ class Outbox:
 
     def forget(self, number: int) -> None:
         """Drop everything of one partition."""
-        self._kept[number].clear()
+        self._kept[number] = Kept()
         self.floors[number] = 0
 
     def on_record(self, partition: Partition, outcome: Outcome) -> None:
@@ -67,24 +122,32 @@ class Outbox:
         kept = self._kept[partition.number]
         kept.append(effect)
         if len(kept) > self._max_kept:
-            self.floors[partition.number] = kept.popleft().offset + 1
+            self.floors[partition.number] = (kept.first_offset() or 0) + 1
+            kept.drop_first()
 
     def first(self, number: int, from_offset: int, limit: int) -> list[Effect | OutboxEntry]:
         """The first effects at or after an offset."""
-        kept = self._kept[number]
-        start = next((place for place, each in enumerate(kept) if each.offset >= from_offset), len(kept))
-        return list(islice(kept, start, start + limit))
+        return self.between(number, from_offset, MAX_OFFSET, limit)
+
+    def between(self, number: int, from_offset: int, before_offset: int, limit: int) -> list[Effect | OutboxEntry]:
+        """The first effects at or after an offset, and before another."""
+        return self._kept[number].between(from_offset, before_offset, limit)
 
     def pending(self, number: int) -> int:
         """How many effects of a partition are here."""
         return len(self._kept[number])
 
-    def drop_before(self, number: int, offset: int) -> None:
-        """Everything before `offset` has been published."""
+    def drop_before(self, number: int, offset: int) -> bool:
+        """Everything before `offset` has been published: drop a step of it. Whether that was all.
+
+        Where it was not, the caller lets others have the view's lock, and calls again.
+        """
         kept = self._kept[number]
-        while kept and kept[0].offset < offset:
-            kept.popleft()
-        self.floors[number] = max(self.floors[number], offset)
+        kept.drop_before(offset, STEP)
+        first = kept.first_offset()
+        reached = offset if first is None else min(first, offset)
+        self.floors[number] = max(self.floors[number], reached)
+        return reached == offset
 
     def entries(self, number: int, effects: Sequence[Effect | OutboxEntry]) -> list[OutboxEntry]:
         """What is published of effects."""

@@ -21,6 +21,8 @@ from lastseen.projections.partition import Partition
 
 BATCH = 1_000
 """Records published at a time."""
+PAUSE_S = 0.000_1
+"""Between two steps; without it, the lock is taken again before a waiting thread has woken up."""
 LOOK_EVERY_S = 1.0
 """How often it is looked what other owners have published, and whether they have written states here."""
 
@@ -80,9 +82,8 @@ class Publisher:
             if not effects:
                 break
             count += self._publish_entries(number, self._outbox.entries(number, effects))
-            with self._view.lock:
-                # The last one stays: the next run, or the next owner, begins with it again.
-                self._outbox.drop_before(number, self._next[number] - 1)
+            # The last one stays: the next run, or the next owner, begins with it again.
+            self._drop_before(number, self._next[number] - 1)
         self._repair_states(number)
         return count
 
@@ -186,6 +187,12 @@ class Publisher:
         if pending and self._is_time_to_look(number):
             last = self._fact_publisher.last_fact(number)
             if last is not None:
-                offset = published_fact_id(last).offset
-                with self._view.lock:
-                    self._outbox.drop_before(number, offset)
+                self._drop_before(number, published_fact_id(last).offset)
+
+    def _drop_before(self, number: int, offset: int) -> None:
+        """Drop what is published from the outbox, step by step: it may be half a million effects."""
+        while True:
+            with self._view.lock:
+                if self._outbox.drop_before(number, offset):
+                    return
+            time.sleep(PAUSE_S)

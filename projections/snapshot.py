@@ -18,6 +18,7 @@ import msgspec
 
 from lastseen.engine.errors import LogMismatch, SnapshotError
 from lastseen.engine.lifecycle import REMEMBERED_ENDINGS
+from lastseen.engine.log.port import Record
 from lastseen.engine.session import Policy, Session, pack_beginning
 from lastseen.projections.archive import archive
 from lastseen.projections.bodies import Bodies, Body, BodyId
@@ -25,16 +26,14 @@ from lastseen.projections.facts import Effect
 from lastseen.projections.history import History
 from lastseen.projections.outbox import Outbox, OutboxEntry
 from lastseen.projections.partition import Endings, Outcome, Partition
+from lastseen.projections.snapshot_cut import STEP, Cut, Taken, copied_in_steps
 from lastseen.projections.snapshot_file import IN_MEMORY, Batch, SnapshotFile
 from lastseen.projections.snapshot_rows import (
     Damaged,
     PartitionRow,
-    SessionRow,
     ending_row,
     packed,
-    policy_number,
     row_of,
-    session_row,
 )
 from lastseen.projections.statistics import Counts, Statistics
 
@@ -48,7 +47,10 @@ class Snapshot:
         self._file = file
         self._changed: list[dict[int, Session]] = [{} for _ in range(partitions)]
         self._gone: list[set[int]] = [set() for _ in range(partitions)]
-        self._endings_saved = [0] * partitions
+        self._ended: list[list[str]] = [[] for _ in range(partitions)]
+        """For each partition the ids that its `endings` got since the last flush."""
+        self._cut: Cut | None = None
+        """What a flush is copying at this moment."""
         self._policies: dict[Policy, int] = {}
         self._outbox = outbox
         self._outbox_saved = [0] * partitions
@@ -62,8 +64,10 @@ class Snapshot:
     def follow(self, partition: Partition, outcomes: Sequence[Outcome]) -> None:
         """Note which sessions changed."""
         changed, gone = self._changed[partition.number], self._gone[partition.number]
+        endings = self._ended[partition.number]
         for _, _, _, _, session, ended, _ in outcomes:
             if ended is not None:
+                endings.append(ended.session_id)
                 born_offset = ended.born_offset
                 changed.pop(born_offset, None)
                 gone.add(born_offset)
@@ -90,88 +94,83 @@ class Snapshot:
         with self.lock, history.lock:
             with view_lock:
                 noted = history.take(partitions)
-                changed, self._changed = self._changed, [{} for _ in self._changed]
-                gone, self._gone = self._gone, [set() for _ in self._gone]
-                batch = self._collect(partitions, statistics, changed)
-                batch.bodies = bodies.take_unsaved()
-                effects = {partition.number: self._new_effects(partition.number) for partition in partitions}
-            batch.outbox = [pair for number, each in effects.items() for pair in self._outbox_rows(number, each)]
-            batch.gone = sorted(row_of(number, offset) for number, offsets in enumerate(gone) for offset in offsets)
+                taken = self._take(partitions, statistics, bodies)
+                cut = self._cut = Cut(taken.changed, self._policies)
+            batch, is_written = None, False
             try:
+                batch = self._copy(taken, cut, view_lock)
                 history.write(noted, view_lock)
                 is_written = self._file.write(batch)
-            except (SnapshotError, sqlite3.Error, OSError, Damaged) as error:
-                self._give_back(changed, gone, batch, bodies, view_lock)
-                if isinstance(error, SnapshotError):
-                    raise
+            except (sqlite3.Error, OSError, Damaged) as error:
                 raise SnapshotError(
                     f"snapshot {self.path} cannot be written: {error}. The log and the reads are not affected; free"
                     " some space or repair the permissions, and the next flush catches up"
                 ) from error
+            finally:
+                self._cut = None
+                if batch is None:
+                    history.give_back(noted, view_lock)
+                if not is_written:
+                    # Or another engine is ahead of us: what we know is in its file, or will be with our next flush.
+                    self._give_back(taken, bodies, view_lock)
             if not is_written:
-                # Another engine is ahead of us: what we know is in the file already, or will be with our next flush.
-                self._give_back(changed, gone, batch, bodies, view_lock)
                 return 0
             for number, row in batch.partitions:
-                self._endings_saved[number] = batch.endings_totals[number]
                 self._outbox_saved[number] = row.checkpoint
             return len(batch.sessions)
 
-    def _collect(
-        self, partitions: Sequence[Partition], statistics: Statistics, changed: Sequence[dict[int, Session]]
-    ) -> Batch:
-        sessions = [
-            session_row(row_of(number, born_offset), self._stored(of_partition[born_offset]))
-            for number, of_partition in enumerate(changed)
-            for born_offset in sorted(of_partition)
-        ]
+    def before_fold(self, partition: Partition, records: Sequence[Record]) -> None:
+        """Keep for a flush that is under way what these records may change. The caller holds the view's lock."""
+        cut = self._cut
+        if cut is not None:
+            for record in records:
+                session = None if record.key is None else partition.find(record.key)
+                if session is not None:
+                    cut.keep(partition.number, session)
+
+    def _take(self, partitions: Sequence[Partition], statistics: Statistics, bodies: Bodies) -> Taken:
+        """Take what has changed, with the checkpoints. Costs the same at any size. The caller holds the view's lock."""
+        rows = [(each.number, self._stored_partition(each, statistics.counts[each.number])) for each in partitions]
+        taken = Taken(self._changed, self._gone, self._ended, bodies.take_unsaved(), rows)
+        count = len(self._changed)
+        self._changed = [{} for _ in range(count)]
+        self._gone = [set() for _ in range(count)]
+        self._ended = [[] for _ in range(count)]
+        return taken
+
+    def _copy(self, taken: Taken, cut: Cut, view_lock: AbstractContextManager[Any]) -> Batch:
+        """What is written of what was taken."""
+        sessions = cut.rows(view_lock)
+        outbox = [pair for number, row in taken.partitions for pair in self._outbox_rows(number, row, view_lock)]
+        with view_lock:
+            policies = list(self._policies.items())
         return Batch(
-            policies=packed((number, policy) for policy, number in self._policies.items()),
+            policies=packed((number, policy) for policy, number in policies),
             sessions=sessions,
-            gone=(),
-            partitions=[
-                (partition.number, self._stored_partition(partition, statistics.counts[partition.number]))
-                for partition in partitions
-            ],
-            endings=[pair for partition in partitions for pair in self._new_endings(partition)],
-            endings_totals={partition.number: partition.endings.total for partition in partitions},
+            gone=sorted(row_of(number, offset) for number, offsets in enumerate(taken.gone) for offset in offsets),
+            partitions=taken.partitions,
+            endings=[pair for number, row in taken.partitions for pair in _ending_rows(number, row, taken.endings)],
+            endings_totals={number: row.endings_total for number, row in taken.partitions},
+            outbox=outbox,
+            bodies=taken.bodies,
         )
 
-    def _stored(self, session: Session) -> SessionRow:
-        policy = self._policies.get(session.policy)
-        if policy is None:
-            policy = self._policies[session.policy] = policy_number(session.policy)
-        return SessionRow(
-            session.key,
-            session.session_id,
-            policy,
-            session.created_at_ms,
-            session.last_active_at_ms,
-            session.last_active_offset,
-            session.version,
-            session.suspended_at_ms,
-            session.suspended_ms,
-            session.leases,
-            session.owner,
-        )
-
-    def _new_endings(self, partition: Partition) -> list[tuple[int, str, int]]:
-        total = partition.endings.total
-        newest = partition.endings.newest(total - self._endings_saved[partition.number])
-        first = total - len(newest)
-        return [ending_row(row_of(partition.number, first + place), each) for place, each in enumerate(newest)]
-
-    def _new_effects(self, number: int) -> Sequence[Effect | OutboxEntry]:
-        """What the outbox has that the file has not. The caller holds the view's lock."""
-        if self._outbox is None:
-            return ()
-        return self._outbox.first(number, self._outbox_saved[number], self._outbox.pending(number))
-
-    def _outbox_rows(self, number: int, effects: Sequence[Effect | OutboxEntry]) -> list[tuple[int, Any]]:
-        """Rows of the outbox."""
-        if self._outbox is None:
+    def _outbox_rows(
+        self, number: int, row: PartitionRow, view_lock: AbstractContextManager[Any]
+    ) -> list[tuple[int, Any]]:
+        """Rows of what the outbox has that the file has not, up to the checkpoint; sets the floor of `row`."""
+        outbox = self._outbox
+        if outbox is None:
             return []
-        return [(row_of(number, entry.offset), tuple(entry)) for entry in self._outbox.entries(number, effects)]
+
+        def copy(from_offset: int) -> list[Effect | OutboxEntry]:
+            return outbox.between(number, from_offset, row.checkpoint, STEP)
+
+        effects = copied_in_steps(copy, self._outbox_saved[number], view_lock)
+        with view_lock:
+            # What was dropped meanwhile may be missing among the rows.
+            row.outbox_floor = max(row.outbox_floor, min(outbox.floors[number], row.checkpoint))
+        return [(row_of(number, entry.offset), tuple(entry)) for entry in outbox.entries(number, effects)]
 
     def _stored_partition(self, partition: Partition, counts: Counts) -> PartitionRow:
         return PartitionRow(
@@ -187,23 +186,18 @@ class Snapshot:
             partition.log_partitions,
         )
 
-    def _give_back(
-        self,
-        changed: list[dict[int, Session]],
-        gone: list[set[int]],
-        batch: Batch,
-        bodies: Bodies,
-        view_lock: AbstractContextManager[Any],
-    ) -> None:
-        """Take back what was not written, before what came meanwhile."""
+    def _give_back(self, taken: Taken, bodies: Bodies, view_lock: AbstractContextManager[Any]) -> None:
+        """Take back what was not written, before what came meanwhile. Costs what came meanwhile."""
         with view_lock:
-            ended = {BodyId(number, offset) for number, offsets in enumerate(self._gone) for offset in offsets}
-            bodies.give_back(batch.bodies, ended)
-            for number, offsets in enumerate(gone):
+            ended = [BodyId(number, offset) for number, offsets in enumerate(self._gone) for offset in offsets]
+            bodies.give_back(taken.bodies, ended)
+            for number, changed in enumerate(taken.changed):
                 for born_offset in self._gone[number]:
-                    changed[number].pop(born_offset, None)
-                self._changed[number] = changed[number] | self._changed[number]
-                self._gone[number] |= offsets
+                    changed.pop(born_offset, None)
+                changed.update(self._changed[number])
+                taken.gone[number].update(self._gone[number])
+                taken.endings[number].extend(self._ended[number])
+            self._changed, self._gone, self._ended = taken.changed, taken.gone, taken.endings
 
     def load(
         self, partitions: Sequence[Partition], statistics: Statistics, end_offsets: Callable[[], Sequence[int]]
@@ -270,7 +264,6 @@ class Snapshot:
         partition.restore(sessions, stored.checkpoint, stored.digest)
         partition.importing, partition.log_time_ms = stored.importing, stored.log_time_ms
         partition.log_id, partition.log_partitions = stored.log_id, stored.log_partitions
-        self._endings_saved[partition.number] = stored.endings_total
         if self._outbox is not None:
             entries = [
                 OutboxEntry(offset, facts, states) for offset, facts, states in self._file.outbox(partition.number)
@@ -282,7 +275,8 @@ class Snapshot:
         """Drop what is known of one partition; the file keeps it. The caller holds `lock` and the view's."""
         self._changed[number].clear()
         self._gone[number].clear()
-        self._endings_saved[number] = self._outbox_saved[number] = 0
+        self._ended[number].clear()
+        self._outbox_saved[number] = 0
 
     def load_body(self, body_id: BodyId) -> Body:
         """The body as last flushed; an empty one if there is none. Raises `SnapshotError`."""
@@ -306,3 +300,10 @@ class Snapshot:
         """Close the file."""
         with self.lock:
             self._file.close()
+
+
+def _ending_rows(number: int, row: PartitionRow, endings: Sequence[Sequence[str]]) -> list[tuple[int, str, int]]:
+    """Rows of the endings since the last flush, as many as are remembered."""
+    newest = endings[number][-REMEMBERED_ENDINGS:]
+    first = row.endings_total - len(newest)
+    return [ending_row(row_of(number, first + place), session_id) for place, session_id in enumerate(newest)]

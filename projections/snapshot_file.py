@@ -74,7 +74,7 @@ class Batch:
     endings_totals: Mapping[int, int]
     outbox: Sequence[tuple[int, Any]] = ()
     """Of the outbox: row and content."""
-    bodies: Mapping[BodyId, Unsaved] = field(default_factory=dict)
+    bodies: dict[BodyId, Unsaved] = field(default_factory=dict)
 
 
 class SnapshotFile:
@@ -169,8 +169,8 @@ class SnapshotFile:
         behind what the file has reached is not written. One that is ahead holds all that changed in between, and more.
         """
         connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
         try:
+            connection.execute("BEGIN IMMEDIATE")
             stored = self.partitions()
             reached = {number: row.checkpoint for number, row in stored.items()}
             if any(row.checkpoint < reached.get(number, 0) for number, row in batch.partitions):
@@ -205,11 +205,12 @@ class SnapshotFile:
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Everything read in the block is of one moment."""
-        self._connection.execute("BEGIN")
         try:
+            self._connection.execute("BEGIN")
             yield
         finally:
-            self._connection.execute("ROLLBACK")
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
 
     def _write_body(self, row: int, unsaved: Unsaved) -> None:
         if unsaved.attributes is not None or any(step.patch is not None for step in unsaved.steps):

@@ -72,7 +72,11 @@ class Engine(Commands):
         if state.outbox is not None:
             on_record.append(state.outbox.on_record)
         self._follower = Follower(
-            log, view, [state.snapshot, state.history, state.statistics, self._background], on_record
+            log,
+            view,
+            [state.snapshot, state.history, state.statistics, self._background],
+            on_record,
+            state.snapshot.before_fold,
         )
         self._log = MeteredLog(log, view.check_writable)
         self.meters = Meters(self._log, LogWatch(log, view.present_partitions), clock.now_ms())
