@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from lastseen.engine.session import Policy, Session
 from lastseen.projections.bodies import BodyId, Unsaved
-from lastseen.projections.snapshot_rows import PartitionRow, SessionRow, policy_number, row_of, session_row
+from lastseen.projections.snapshot_rows import PartitionRow, SessionRow, pack, policy_number, row_of, session_row
 
 STEP = 500
 """Sessions copied with the view's lock held: about 1 ms."""
@@ -36,32 +36,38 @@ class Taken(NamedTuple):
 
 
 class Cut:
-    """The rows of changed sessions, as they were when the cut was made."""
+    """The changed sessions, packed, as they were when the cut was made."""
 
     def __init__(self, changed: Sequence[dict[int, Session]], policies: dict[Policy, int]) -> None:
         """`policies` are the numbers of known policies, to which the cut adds. It may be made under the view's lock."""
         self._changed = changed
         self._policies = policies
-        self._rows: list[dict[int, tuple[int, bytes, int]]] = [{} for _ in changed]
+        self._reached = [-1] * len(changed)
+        """For each partition the birth up to which its sessions are copied."""
+        self._kept: list[dict[int, bytes]] = [{} for _ in changed]
+        """Copied ahead of that. Few: a dictionary of all would grow, at some step, for longer than the lock is held.
+        Nor do steps make objects that the garbage collector tracks, which would start a collection."""
 
     def keep(self, number: int, session: Session) -> None:
         """Copy a session that is about to change, unless it is copied already. The caller holds the view's lock."""
-        born_offset = session.born_offset
-        if born_offset in self._changed[number] and born_offset not in self._rows[number]:
-            self._rows[number][born_offset] = self._row(number, born_offset, session)
+        born_offset, kept = session.born_offset, self._kept[number]
+        if born_offset > self._reached[number] and born_offset in self._changed[number] and born_offset not in kept:
+            kept[born_offset] = self._packed(session)
 
     def rows(self, view_lock: AbstractContextManager[Any]) -> list[tuple[int, bytes, int]]:
-        """The rows of all sessions, in their order. The caller holds no lock of the view."""
+        """The rows of all sessions, in their order. The caller does not hold the view's lock."""
+        rows = []
         for number, changed in enumerate(self._changed):
-            rows = self._rows[number]
-            for step in _in_steps(list(changed)):
+            kept = self._kept[number]
+            for step in _in_steps(sorted(changed)):
                 with view_lock:
-                    for born_offset in step:
-                        if born_offset not in rows:
-                            rows[born_offset] = self._row(number, born_offset, changed[born_offset])
-        return [rows[born_offset] for rows in self._rows for born_offset in sorted(rows)]
+                    states = [kept.pop(born, b"") or self._packed(changed[born]) for born in step]
+                    self._reached[number] = step[-1]
+                pairs = zip(step, states, strict=True)
+                rows += [session_row(row_of(number, born_offset), state) for born_offset, state in pairs]
+        return rows
 
-    def _row(self, number: int, born_offset: int, session: Session) -> tuple[int, bytes, int]:
+    def _packed(self, session: Session) -> bytes:
         policy = self._policies.get(session.policy)
         if policy is None:
             policy = self._policies[session.policy] = policy_number(session.policy)
@@ -78,7 +84,7 @@ class Cut:
             session.leases,
             session.owner,
         )
-        return session_row(row_of(number, born_offset), stored)
+        return pack(stored)
 
 
 def _in_steps(births: list[int]) -> Iterator[list[int]]:

@@ -71,9 +71,8 @@ def unsealed(state: Any, *beside: Any) -> bytes:
     return state[4:]
 
 
-def session_row(row: int, session: SessionRow) -> tuple[int, bytes, int]:
-    """A session's row. There are many of them, so the checksum has a column of its own: reading it costs least so."""
-    state = pack(session)
+def session_row(row: int, state: bytes) -> tuple[int, bytes, int]:
+    """A packed session's row. There are many, so the checksum has a column of its own: reading it costs least so."""
     return row, state, zlib.crc32(state, row & CRC_MASK)
 
 

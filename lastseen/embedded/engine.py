@@ -35,7 +35,7 @@ from lastseen.projections.bodies import Message
 from lastseen.projections.body_reads import BodyReads
 from lastseen.projections.explain import Explanation
 from lastseen.projections.facts import Fact
-from lastseen.projections.follower import Follower
+from lastseen.projections.follower import Follower, Projection
 from lastseen.projections.history import Entry, SessionSpan
 from lastseen.projections.live_view import LiveView, Page, Sort, Unused
 from lastseen.projections.pruner import Plan, Pruner
@@ -71,13 +71,8 @@ class Engine(Commands):
         on_record = [state.bodies.on_record, self._subscriptions.on_record]
         if state.outbox is not None:
             on_record.append(state.outbox.on_record)
-        self._follower = Follower(
-            log,
-            view,
-            [state.snapshot, state.history, state.statistics, self._background],
-            on_record,
-            state.snapshot.before_fold,
-        )
+        projections: list[Projection] = [state.snapshot, state.history, state.statistics, self._background]
+        self._follower = Follower(log, view, projections, on_record, state.snapshot.before_fold)
         self._log = MeteredLog(log, view.check_writable)
         self.meters = Meters(self._log, LogWatch(log, view.present_partitions), clock.now_ms())
         """What the engine measures of itself."""

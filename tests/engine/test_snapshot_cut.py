@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -59,6 +60,22 @@ def test_a_flush_is_one_moment_whatever_happens_meanwhile(seed: int, step: int, 
             assert state_of(again) == expected
         finally:
             stage.end()
+
+
+def test_the_view_is_locked_for_a_step_at_most(on_disk: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = on_disk.open()
+    for number in range(40):
+        engine.open(f"key:{number}")
+    monkeypatch.setattr(snapshot_cut, "STEP", 8)
+    packed, holds = [], []
+    pack = snapshot_cut.pack
+    monkeypatch.setattr(snapshot_cut, "pack", lambda session: packed.append(session) or pack(session))
+    state = engine._state
+    lock = LockWithPasserBy(engine._views.lock, lambda: holds.append(len(packed)))
+    assert state.snapshot.flush(engine._views.partitions, state.statistics, state.bodies, state.history, lock) == 40
+    assert len(packed) == 40
+    assert max(after - before for before, after in pairwise(holds)) == 8
+    assert holds[0] == 0
 
 
 @pytest.mark.parametrize("broken", ["copy", "history", "file"])
