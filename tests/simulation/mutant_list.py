@@ -127,9 +127,6 @@ MUTANTS = (
     Mutant("what a full disk refused is not written later", SNAPSHOT,
            "self._give_back(taken, bodies, view_lock)\n            if not is_written:",
            "pass\n            if not is_written:", 4),
-    Mutant("a flush copies what changed meanwhile", SNAPSHOT,
-           "        if cut is not None:", "        if cut is not None and not records:",
-           "tests/engine/test_snapshot_cut.py"),
     Mutant("the history gives an end to earlier sessions too", "lastseen.projections.history",
            "WHERE key = ? AND began_offset = ?\"", "WHERE key = ? AND began_offset <= ?\"", 2),
     # ── facts ──
