@@ -45,7 +45,7 @@ def show(
     origin: Annotated[bool, typer.Option("--origin", help="Say where each value comes from.")] = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:
-    """Show every setting as `lastseen serve` would take it here and now. No secret is among them."""
+    """Show every setting that `lastseen serve` would use here. No secret is among them."""
     from lastseen.configuration.configuration import configure, shown_value
 
     configuration = configure({"profile": profile}, assignments or [], config=config)
@@ -69,7 +69,7 @@ def validate(
     profile: ProfileName = None,
     assignments: Assignments = None,
 ) -> None:
-    """Check the settings: exit code 0 if all are right, 2 if some are wrong. All that are wrong are named at once."""
+    """Check the settings, and name all that are wrong. The exit code is 0 if all are right, else 2."""
     from lastseen.configuration.configuration import configure
 
     configure({"profile": profile}, assignments or [], config=config)

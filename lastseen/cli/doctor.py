@@ -31,11 +31,12 @@ def doctor(
     is_json: Annotated[bool, typer.Option("--json", help="The same as -o json.")] = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:  # fmt: skip
-    """Look at the log, its snapshot and this machine, as `lastseen serve` would be configured here and now.
+    """Examine the log, its snapshot, this machine and the service.
 
-    It says of each thing how it stands, and what to do next: whether the log is there and fit, clocks, how far the
-    snapshot is behind, its digest, room on the disk, memory, and the service, if one answers at the address. It only
-    reads, and may be used beside a service that runs. The exit code is 1 where there is a warning or an error.
+    Settings are those that `lastseen serve` would use here. It reports the state of each part and what to do next:
+    whether the log is there and fit, clocks, how far the snapshot is behind, its digest, room on the disk, memory, and
+    the service, if one answers at the address. It only reads, and may be used beside a running service. The exit code
+    is 1 where there is a warning or an error.
     """
     from lastseen.configuration.configuration import configure
     from lastseen.doctor.examine import examine

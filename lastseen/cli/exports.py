@@ -43,7 +43,7 @@ def export_history(file: File, log: LogUrl = DEFAULT_LOG, output: Output = Outpu
 
 @app.command("sessions")
 def export_sessions(file: File, log: LogUrl = DEFAULT_LOG, output: Output = OutputFormat.TABLE) -> None:
-    """Write the sessions that live now, with their attributes and messages.
+    """Write the live sessions with their attributes and messages.
 
     The log may be in use. After an interruption it continues if the log has not changed, and starts over otherwise.
     """
@@ -55,10 +55,10 @@ def export_sessions(file: File, log: LogUrl = DEFAULT_LOG, output: Output = Outp
 
 
 def import_history(file: File, log: LogUrl = DEFAULT_LOG, output: Output = OutputFormat.TABLE) -> None:
-    """Import an exported history into an empty log, with its times, and verify the result.
+    """Import an exported history into an empty log, and verify it.
 
-    The result equals that of `lastseen log copy`, in any number of partitions. Run it again after an interruption to
-    continue.
+    Records keep their times. The result equals that of `lastseen log copy`, in any number of partitions. Run it again
+    after an interruption to continue.
     """
     from lastseen.exchange import history
 

@@ -30,7 +30,7 @@ def history(
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=10_000, help="At most so many.")] = 1_000,
     output: Output = OutputFormat.TABLE,
 ) -> None:
-    """Every record of a key, with its verdict."""
+    """List every record of a key with its verdict."""
     from lastseen.embedded.offline import reading
     from lastseen.engine.errors import SessionNotFound
 
@@ -57,7 +57,7 @@ def history(
 
 
 def explain(key: Key, log: LogUrl = DEFAULT_LOG, output: Output = OutputFormat.TABLE) -> None:
-    """Why the session under a key lives, and until when; or why it ended, and by which record."""
+    """Explain until when a session lives, or why it ended. The answer names the limit and the record."""
     from dataclasses import asdict
 
     from lastseen.embedded.offline import reading

@@ -41,10 +41,11 @@ def gateway(
     ] = None,
     output: Output = OutputFormat.TABLE,
 ) -> None:
-    """Import a gateway's session store into an empty log, with its own times.
+    """Import a gateway's session store into an empty log.
 
-    Entries that are malformed, of unknown platforms, or from the future are skipped and listed; the others are imported
-    completely. Run it again to append what is missing: nothing is appended twice. Transcripts stay where they are.
+    Sessions keep their own times. Entries that are malformed, of unknown platforms, or from the future are skipped and
+    listed; the others are imported completely. Run it again to append what is missing: nothing is appended twice.
+    Transcripts stay where they are.
     """
     from lastseen.compat.gateway.importing import import_sessions
     from lastseen.compat.gateway.platform import Platform

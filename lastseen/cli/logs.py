@@ -14,12 +14,12 @@ from lastseen.cli.progress import progress_bar
 if TYPE_CHECKING:
     from lastseen.copying.copy import Copied
 
-app = typer.Typer(help="Whole logs.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Copy whole logs.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()
 def log() -> None:
-    """Whole logs."""
+    """Copy whole logs."""
 
 
 @app.command()
@@ -44,7 +44,7 @@ def copy(
     ] = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:
-    """Copy the history of a log into another, with its times, and verify the copy.
+    """Copy a log into another with its times, and verify the copy.
 
     FROM may be in use; what is written after the start is not copied, so stop its writers first for a complete copy.
     Each event keeps its id, its source and what it says; its time becomes its log time, and what the producer said of

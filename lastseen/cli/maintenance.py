@@ -14,7 +14,7 @@ _DUE = {"key": "key", "reason": "reason", "deadline": "deadline", "session_id": 
 
 
 def stats(log: LogUrl = DEFAULT_LOG, output: Output = OutputFormat.TABLE) -> None:
-    """Count what is live, what was created, what ended and why, and which records were void."""
+    """Count live, created and ended sessions, and void records. Those that ended are counted by reason."""
     from lastseen.embedded.offline import reading
 
     with progress_bar("reading", "records") as progress, reading(log, progress=progress) as engine:

@@ -66,7 +66,7 @@ def _print_version(is_wanted: bool) -> None:
 @app.callback()
 def lastseen(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Who is live, until when, and why: an event-sourced session lifecycle engine."""

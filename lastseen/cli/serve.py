@@ -96,10 +96,11 @@ def dev(
     config: ConfigFile = None,
     assignments: Assignments = None,
 ) -> None:
-    """Try it out: run the service on 127.0.0.1:8321, with a log in this folder and without tokens.
+    """Try it out: the service on 127.0.0.1:8321, without tokens.
 
-    Its log is lastseen-dev.db, and the next start continues with it. With --demo, people of a chat channel
-    of 2006 join, talk and leave again; at 60 times the speed, a session idles out after half a minute of silence.
+    Its log is lastseen-dev.db in this folder, and the next start continues with it. With --demo, people of a chat
+    channel of 2006 join, talk and leave again; at 60 times the speed, a session idles out after half a minute of
+    silence.
     """
     from lastseen.configuration.configuration import configure
     from lastseen.configuration.sources import SourcedValue

@@ -55,7 +55,7 @@ def show(
     messages: Annotated[int, typer.Option(metavar="N", min=0, help="How many of the newest messages.")] = 10,
     output: Output = OutputFormat.TABLE,
 ) -> None:
-    """Show the session that lives under a key: its state, limits, attributes and newest messages."""
+    """Show a session: state, limits, attributes and newest messages."""
     from lastseen.embedded.offline import reading
     from lastseen.engine.errors import SessionNotFound
 

@@ -59,7 +59,7 @@ def create(
 
 @app.command("list")
 def list_tokens(file: File = DEFAULT_FILE, output: Output = OutputFormat.TABLE) -> None:
-    """List the tokens: names, scopes, prefixes and times, never the tokens themselves."""
+    """List the tokens by name. Shows their scopes, prefixes and times, never the tokens themselves."""
     from lastseen.auth.caller import Scope
     from lastseen.auth.token_file import TokenFile
     from lastseen.engine.clock import SystemClock
@@ -94,7 +94,7 @@ def list_tokens(file: File = DEFAULT_FILE, output: Output = OutputFormat.TABLE) 
 
 @app.command("revoke")
 def revoke(name: Name, file: File = DEFAULT_FILE) -> None:
-    """Revoke a token: who sends it is refused within two seconds, without a restart."""
+    """Revoke a token. Requests with it are refused within two seconds, without a restart."""
     from lastseen.auth.token_file import TokenFile
 
     TokenFile(file).revoke(name)

@@ -13,7 +13,9 @@ from lastseen.cli.printing import put_json, put_rows, say
 if TYPE_CHECKING:
     from lastseen.engine.log.kafka.url import KafkaUrl
 
-app = typer.Typer(help="The topics of a log on Kafka.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Make, check and describe the topics of a log on Kafka.", no_args_is_help=True, rich_markup_mode=None
+)
 _KafkaUrl = Annotated[
     str, typer.Option("--log", envvar="LASTSEEN_LOG", metavar="URL", help="The log: kafka://host:9092/topic.")
 ]
@@ -51,10 +53,11 @@ def create(
     ] = 1_048_588,
     output: Output = OutputFormat.TABLE,
 ) -> None:  # fmt: skip
-    """Make the log's topic, and beside it those for the facts and for the latest states, with as many partitions.
+    """Make the topics of a log, of its facts and of its latest states.
 
-    Log times are the broker's, nothing is compacted or deleted unless you say so, and with 3 replicas a record counts
-    when 2 have it. A topic that is there and fits is left as it is; one that does not is refused.
+    All have the same number of partitions. Log times are the broker's, nothing is compacted or deleted unless you say
+    so, and with 3 replicas a record counts when 2 have it. A topic that is there and fits is left as it is; one that
+    does not is refused.
     """
     from lastseen.engine.log.kafka.topic import NewTopics
     from lastseen.engine.log.kafka.topic import create as create_topics
@@ -88,7 +91,7 @@ def check(log: _KafkaUrl, output: Output = OutputFormat.TABLE) -> None:
 
 @app.command()
 def describe(log: _KafkaUrl, output: Output = OutputFormat.TABLE) -> None:
-    """Show the topics of a log as the cluster has them: partitions, replicas, settings, ids."""
+    """Show partitions, replicas, settings and ids of a log's topics."""
     from lastseen.engine.log.kafka.topic import check as check_topics
 
     topics, _ = check_topics(_kafka_url(log))

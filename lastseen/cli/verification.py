@@ -13,10 +13,10 @@ from lastseen.cli.progress import progress_bar
 
 
 def rebuild(log: LogUrl = DEFAULT_LOG, output: Output = OutputFormat.TABLE) -> None:
-    """Fold the log from its beginning, and compare the result with the snapshot continued from the log.
+    """Fold the log from its beginning, and compare with the snapshot.
 
-    Digests, every live session with its attributes and messages, statistics and the history must agree. Nothing is
-    written.
+    The snapshot is first continued from the log. Digests, every live session with its attributes and messages,
+    statistics and the history must agree. Nothing is written.
     """
     from lastseen.embedded.audit import rebuild
 

@@ -22,6 +22,12 @@ def test_every_option_is_explained() -> None:
             assert option.help, f"{name} {option.name}"
 
 
+def test_lists_of_commands_have_a_whole_sentence_for_each() -> None:
+    room = 80 - 6 - max(len(name.split()[-1]) for name in commands())
+    for name, command in commands().items():
+        assert re.search(r"[^.]\.$", command.get_short_help_str(room)), f"{name} is cut off on 80 columns"
+
+
 def test_every_command_option_and_exit_code_is_exercised() -> None:
     tests = "".join(
         path.read_text("utf-8") for path in Path(__file__).parent.glob("test_*.py") if path != Path(__file__)
