@@ -179,7 +179,7 @@ $(DOCS_STAMP): requirements-docs.lock $(if $(realpath $(DOCS_BIN)/python),,no-py
 	@touch $(DOCS_STAMP)
 
 docs-site: docs-setup ## build the documentation site in var/site; open var/site/index.html
-	NO_MKDOCS_2_WARNING=1 $(DOCS_BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(DOCS_BIN)/mkdocs build --strict
 	@echo "lastseen: open var/site/index.html; it needs no server"
 
 # The tool that pins, and that installs for other Pythons; it is in no lock of ours but its own.

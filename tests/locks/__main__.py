@@ -67,7 +67,7 @@ def _incomplete(uv: Path, lock: str, target: Target, folder: Path) -> Iterator[s
             "--target", str(folder / "nothing"), "-r", lock,
         )  # fmt: skip
     except subprocess.CalledProcessError as failure:
-        yield f"{target}: {failure.stderr.strip()}"
+        yield f"{target}: {failure.stderr.strip() or f'uv ended with {failure.returncode}, and gave no reason: run it again'}"
 
 
 def _run(uv: Path, *arguments: str) -> None:
