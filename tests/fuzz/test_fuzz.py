@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lastseen.engine.codec import decode
-from lastseen.engine.errors import LogCorrupt
+from lastseen.engine.log.kafka.decompression import Unreadable
 from lastseen.engine.verdicts import Verdict
 from tests.fuzz import doors, fuzzing
 from tests.fuzz.doors import DOORS
@@ -27,7 +27,7 @@ def test_a_door_holds(name: str, tmp_path: Path, seed: int, inputs: int) -> None
 
 
 def test_a_door_that_does_not_hold_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doors.kafka_records, "decode", lambda body, *_: body[5])
+    monkeypatch.setattr(doors, "records_in", lambda body, *_: body[5])
     with pytest.raises(Broken, match=f"kafka batches: seed {SEED}, input"):
         fuzz("kafka batches", tmp_path, SEED, 500)
 
@@ -37,7 +37,7 @@ def test_a_door_that_hangs_is_noticed(tmp_path: Path, monkeypatch: pytest.Monkey
         while True:
             pass
 
-    monkeypatch.setattr(doors.kafka_records, "decode", hang)
+    monkeypatch.setattr(doors, "records_in", hang)
     monkeypatch.setattr(fuzzing, "LONGEST_S", 0.2)
     with pytest.raises(Broken, match="TimeoutError: no answer within"):
         fuzz("kafka batches", tmp_path, SEED, 500)
@@ -48,9 +48,9 @@ def test_a_door_that_keeps_what_it_gets_is_noticed(tmp_path: Path, monkeypatch: 
 
     def keep(body: bytes, *_: object) -> list[object]:
         kept.append(body * 100)
-        raise LogCorrupt("and kept")
+        raise Unreadable("and kept")
 
-    monkeypatch.setattr(doors.kafka_records, "decode", keep)
+    monkeypatch.setattr(doors, "records_in", keep)
     monkeypatch.setattr(fuzzing, "MOST_BYTES", 1_000_000)
     with pytest.raises(Broken, match="bytes of memory at a time"):
         fuzz("kafka batches", tmp_path, SEED, 500)
