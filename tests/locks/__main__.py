@@ -67,7 +67,8 @@ def _incomplete(uv: Path, lock: str, target: Target, folder: Path) -> Iterator[s
             "--target", str(folder / "nothing"), "-r", lock,
         )  # fmt: skip
     except subprocess.CalledProcessError as failure:
-        yield f"{target}: {failure.stderr.strip() or f'uv ended with {failure.returncode}, and gave no reason: run it again'}"
+        silent = f"uv ended with {failure.returncode} and gave no reason: run the check again"
+        yield f"{target}: {failure.stderr.strip() or silent}"
 
 
 def _run(uv: Path, *arguments: str) -> None:
