@@ -50,17 +50,17 @@ class DutyHealth:
     def failed(self, duty: str, error: Exception) -> None:
         """Record a failure. One unlike the last is logged, with its traceback where it was not expected."""
         typed = error if isinstance(error, LastseenError) else _unexpected(duty, error)
+        before = self.failures.get(duty)
+        if before is None or _kind(before) != _kind(typed):  # before it shows elsewhere
+            _logger.warning(
+                "%s failed and is tried again: %s", duty, error, exc_info=error if typed is not error else None
+            )
         with self._lock:
-            before = self.failures.get(duty)
             self.failures[duty] = typed
             self.counts[duty] += 1
             in_a_row = self._in_a_row[duty] = self._in_a_row.get(duty, 0) + 1
             doublings = 0 if isinstance(typed, LogUnavailable) else min(in_a_row - 1, 10)
             self._again_s[duty] = self._monotonic_s() + min(RETRY_S * 2**doublings, MOST_RETRY_S)
-        if before is None or _kind(before) != _kind(typed):
-            _logger.warning(
-                "%s failed and is tried again: %s", duty, error, exc_info=error if typed is not error else None
-            )
 
     def succeeded(self, duty: str) -> None:
         """Record that a duty works."""

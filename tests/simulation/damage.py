@@ -45,14 +45,36 @@ def _watch(
     error = node.do(work)
     reached = node.running._views.partitions[number].checkpoint
     wrong = None if reached <= max(at_most, before) else f"folded up to {reached}, beyond {at_most}"
-    if must_stop and error is not None and wrong is None:
-        again = node.do(lambda engine: engine.get("ana"))
-        wrong = None if type(again) is type(error) else f"shows sessions all the same ({again!r})"
+    _note(world, node, what, must_stop, number, error, wrong)
+
+
+def _note(
+    world: World, node: Node, what: str, must_stop: bool, number: int, error: LastseenError | None, wrong: str | None
+) -> None:
+    """Write down whether a node stopped: for the partition, which it then shows nothing of, or as a whole."""
+    failed = {} if node.engine is None else node.running.partitions().failed
+    error = failed.get(number, error)
+    for partition in range(world.plan.partitions) if failed and wrong is None else ():
+        refused = _refusal(node, key_in(partition, world))
+        if partition == number and type(refused) is not type(error):
+            wrong = f"shows sessions all the same ({refused!r})"
+        elif partition not in failed and refused is not None:
+            wrong = f"refuses partition {partition} as well ({refused!r})"
     name = None if error is None else type(error).__name__
     world.evidence.stops.append(Stop(str(world.plan.damage), node.number, what, must_stop, name, wrong))
 
 
-def _restart(world: World, node: Node, what: str, must_stop: bool, *, deleted: bool = False) -> None:
+def _refusal(node: Node, key: str) -> LastseenError | None:
+    """The error that a read of a key meets."""
+    return node.do(lambda engine: engine.get(key))
+
+
+def key_in(partition: int, world: World) -> str:
+    """A key that belongs to a partition."""
+    return next(key for key in map(str, range(10_000)) if partition_of(key, world.plan.partitions) == partition)
+
+
+def _restart(world: World, node: Node, what: str, must_stop: bool, number: int, *, deleted: bool = False) -> None:
     """Kill a node and start it again, with its snapshot or without."""
     if node.engine is not None:
         node.die()
@@ -63,8 +85,7 @@ def _restart(world: World, node: Node, what: str, must_stop: bool, *, deleted: b
         node.start()
     except LastseenError as caught:
         error = caught
-    name = None if error is None else type(error).__name__
-    world.evidence.stops.append(Stop(str(world.plan.damage), node.number, what, must_stop, name, None))
+    _note(world, node, what, must_stop, number, error, None)
 
 
 def _truncate(world: World, number: int, draw: Random) -> None:
@@ -77,15 +98,15 @@ def _truncate(world: World, number: int, draw: Random) -> None:
     records = world.brokers.records[number]
     length = draw.randrange(1, len(records))
     del records[length:]
-    key = next(key for key in map(str, range(1_000)) if partition_of(key, world.plan.partitions) == number)
+    key = key_in(number, world)
     if draw.random() < 0.5:
         _watch(world, node, "asked to follow after the cut", True, number, length, lambda engine: engine.refresh())
     else:
         _watch(world, node, "asked to open a session after the cut", True, number, length, lambda e: e.open(key))
     node = world.nodes[-1]
     ahead = node.running._views.partitions[number].checkpoint > world.brokers.ends()[number]
-    _restart(world, node, "started again with a snapshot of what is lost", ahead)
-    _restart(world, node, "started again without its snapshot", False, deleted=True)
+    _restart(world, node, "started again with a snapshot of what is lost", ahead, number)
+    _restart(world, node, "started again without its snapshot", False, number, deleted=True)
 
 
 def _gap(world: World, number: int, draw: Random) -> None:
@@ -99,7 +120,7 @@ def _gap(world: World, number: int, draw: Random) -> None:
         _watch(world, node, "a record that it has not read is missing", True, number, missing)
         records.insert(missing, taken)
     records.pop(draw.randrange(len(records) - 1))
-    _restart(world, world.nodes[0], "started again without its snapshot", True, deleted=True)
+    _restart(world, world.nodes[0], "started again without its snapshot", True, number, deleted=True)
 
 
 def _delete_beginning(world: World, number: int, draw: Random) -> None:
@@ -113,8 +134,8 @@ def _delete_beginning(world: World, number: int, draw: Random) -> None:
     del records[:first]
     world.brokers.first_offset[number] = first
     _watch(world, world.nodes[0], "it has read on already", False, number, 2**62)
-    _restart(world, world.nodes[0], "started again", False)
-    _restart(world, world.nodes[0], "started again without its snapshot", True, deleted=True)
+    _restart(world, world.nodes[0], "started again", False, number)
+    _restart(world, world.nodes[0], "started again without its snapshot", True, number, deleted=True)
 
 
 def _remake(world: World, number: int, draw: Random) -> None:
@@ -123,7 +144,7 @@ def _remake(world: World, number: int, draw: Random) -> None:
         node.do(lambda engine: engine.flush())
     world.brokers.identity = "another"
     for node in world.nodes:
-        _restart(world, node, "started again", True)
+        _restart(world, node, "started again", True, number)
 
 
 def _other_partitions(world: World, number: int, draw: Random) -> None:
@@ -136,4 +157,4 @@ def _other_partitions(world: World, number: int, draw: Random) -> None:
     brokers.first_offset.append(0)
     brokers.skews_ms.append(0)
     for node in world.nodes:
-        _restart(world, node, "started again", True)
+        _restart(world, node, "started again", True, number)
