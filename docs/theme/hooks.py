@@ -27,6 +27,19 @@ HOME = {"README.md": "index.md"}
 """Pages whose place on the site is taken by another page."""
 FOLDERS = {"docs/decisions": "decisions/README.md", "infra/kubernetes": "how-to/kubernetes.md"}
 """Folders that are linked to → the page that stands for each."""
+SEARCH_WEIGHTS = {
+    "quick-start/": 4.0,
+    "concepts/": 4.0,
+    "how-to/compat-": 1.0,
+    "how-to/": 4.0,
+    "reference/": 1.0,
+    "troubleshooting.md": 1.0,
+    "runbooks/": 1.0,
+    "index.md": 1.0,
+}
+"""Beginnings of pages' paths → how much the search favours them: what a user does before what one looks up."""
+BACKGROUND_WEIGHT = 0.1
+"""All other pages: decisions, benchmarks and mutants mention everything, and answer no user's question."""
 _LINK = re.compile(r"(\]\()([^)\s#]+)((?:#[^)\s]*)?\))")
 _NAME_AS_HEADING = re.compile(r"(<h1[^>]*>)((?:[A-Z][a-z]+){3,})(?=<)")
 _PICTURE = re.compile(r'<img alt="([^"]*)" src="([^"]*pictures/[\w-]+\.svg)"[^>]*>')
@@ -40,8 +53,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Rewrite the links that lead to files outside of `docs`, or from them into it."""
+    """Weigh the page for the search; rewrite the links that lead to files outside of `docs`, or from them into it."""
     place = page.file.src_uri
+    weights = (weight for path, weight in SEARCH_WEIGHTS.items() if place.startswith(path))
+    page.meta["search"] = {"boost": next(weights, BACKGROUND_WEIGHT)}
     source = next((path for path, copy in PAGES.items() if copy == place), f"docs/{place}")
 
     def rewritten(link: re.Match[str]) -> str:

@@ -92,14 +92,50 @@ def test_stylesheets_load_nothing_from_elsewhere(site: Site) -> None:
     [("background jobs", "how-to/background-jobs.html"), ("LogMismatch", "troubleshooting.html")],
 )
 def test_search_works_from_the_disk_without_a_network(site: Site, words: str, page: str, tmp_path: Path) -> None:
-    address = f"file://{site.folder}/index.html?q={quote(words)}"
-    done = subprocess.run(
-        [choose(), *BROWSER, *NO_NETWORK, f"--user-data-dir={tmp_path}", "--virtual-time-budget=60000", "--dump-dom",
+    found = results(site, words, tmp_path)
+    assert any(each.endswith(page) for each in found), found
+
+
+@pytest.mark.parametrize(("words", "page"), [("backup", "how-to/back-up.html"), ("kafka", "quick-start/kafka.html")])
+def test_search_puts_first_what_users_do(site: Site, words: str, page: str, tmp_path: Path) -> None:
+    found = results(site, words, tmp_path)
+    assert found[0].endswith(page), found
+
+
+def test_search_puts_decisions_and_benchmarks_last(site: Site, tmp_path: Path) -> None:
+    found = results(site, "install", tmp_path)
+    background = [re.search(r"/(decisions|benchmarks|how-benchmarks-run|architecture)\b", each) for each in found]
+    assert any(background)
+    assert [each is not None for each in background] == sorted(each is not None for each in background), found
+
+
+def test_copying_a_block_leaves_out_prompts_and_output(site: Site, tmp_path: Path) -> None:
+    page = site.folder / "quick-start" / "embedded.html"
+    copied = """<script>
+      const block = [...document.querySelectorAll("code")].find(code => code.innerText.includes("turn 1"));
+      block.setAttribute("data-md-copying", "");
+      document.title = "copied: " + block.innerText.trim();
+    </script></body>"""
+    (site.folder / "quick-start" / "copied.html").write_text(
+        page.read_text(encoding="utf-8").replace("</body>", copied), encoding="utf-8"
+    )
+    shown = dom(f"file://{site.folder}/quick-start/copied.html", tmp_path)
+    assert "<title>copied: python bot.py</title>" in shown
+
+
+def results(site: Site, words: str, profile: Path) -> list[str]:
+    """The pages that the site's search shows, best first."""
+    shown = dom(f"file://{site.folder}/index.html?q={quote(words)}", profile)
+    return re.findall(r'<a href="([^"#?]*)[^"]*" class="md-search-result__link"', shown)
+
+
+def dom(address: str, profile: Path) -> str:
+    """A page as a browser has it once its scripts have run."""
+    return subprocess.run(
+        [choose(), *BROWSER, *NO_NETWORK, f"--user-data-dir={profile}", "--virtual-time-budget=60000", "--dump-dom",
          address],
         capture_output=True, text=True, timeout=PATIENCE_S, check=True,
-    )  # fmt: skip
-    found = re.findall(r'<a href="([^"#?]*)[^"]*" class="md-search-result__link"', done.stdout)
-    assert any(each.endswith(page) for each in found), found
+    ).stdout  # fmt: skip
 
 
 def test_pictures_of_terminals_show_what_the_commands_write(tmp_path: Path) -> None:
