@@ -30,7 +30,7 @@ def stage(tmp_path: Path) -> Iterator[GatewayStage]:
 
 
 def test_every_difference_on_the_page_has_a_test_of_its_name() -> None:
-    page = PAGE.read_text("utf-8").partition("## What is different, by name")[2].partition("\n## ")[0]
+    page = PAGE.read_text("utf-8").partition("## What is different")[2].partition("\n## ")[0]
     names = [re.sub(r"\W+", "_", name.lower()).strip("_") for name in re.findall(r"^### (.+)$", page, re.MULTILINE)]
     tests = [name for name in globals() if name.startswith("test_")]
     assert len(names) > 10
@@ -65,7 +65,7 @@ def test_a_suspended_session_can_be_resumed(stage: GatewayStage) -> None:
     assert not store.resume_session("agent:main:telegram:dm:nobody")
 
 
-def test_a_suspended_session_still_has_an_end(stage: GatewayStage) -> None:
+def test_a_suspended_session_expires(stage: GatewayStage) -> None:
     store = stage.open(session_store_suspended_max_age_days=10)
     store.get_or_create_session(source())
     store.suspend_session(KEY)
@@ -263,7 +263,7 @@ def test_a_reset_is_reported_once(stage: GatewayStage) -> None:
     assert not again.get_or_create_session(source()).is_fresh_reset
 
 
-def test_activity_is_what_was_said(stage: GatewayStage) -> None:
+def test_activity_depends_on_tokens_and_transcript(stage: GatewayStage) -> None:
     store = stage.open(IDLE)
     for chat, had_activity in (("silent", False), ("spoke", True), ("counted", True)):
         entry = store.get_or_create_session(source(chat))

@@ -33,7 +33,7 @@ def test_a_page_is_about_its_alert(name: str) -> None:
     severity, duration = ALERTS[name]["labels"]["severity"], ALERTS[name]["for"]
     assert text.startswith(f"# {name}\n\n{severity.capitalize()}, after {duration}.")
     assert [line for line in text.splitlines() if line.startswith("## ")] == PARTS
-    assert "\nIt is over when " in text
+    assert "\nThe alert resolves when " in text
 
 
 def test_the_list_of_alerts_is_whole() -> None:
