@@ -198,12 +198,18 @@ class LiveView:
 
     def in_lru_order(self) -> Iterator[tuple[Partition, Session]]:
         """All active sessions, least recently used first. The caller holds the lock."""
-        # Not a generator expression: that would name the last partition for all of them.
-        partitions = self.working_partitions()
-        lines = [zip(repeat(partition), partition.active.values(), strict=False) for partition in partitions]
-        if len(lines) == 1:
-            return iter(lines[0])
-        return heapq.merge(*lines, key=lambda pair: (pair[1].last_active_at_ms, pair[0].number))
+        return _merged([(each, each.in_lru_order()) for each in self.working_partitions()])
+
+    def in_eviction_order(
+        self, times: Sequence[int], limit: int, among: Container[int]
+    ) -> Iterator[tuple[Partition, Session]]:
+        """The active sessions of some partitions, least recently used first, without those that a pass found held and
+        that still are. Of those that are no longer, at least the first `limit`. The caller holds the lock.
+
+        `times` are those by which the partitions are judged.
+        """
+        partitions = [each for each in self.working_partitions() if each.number in among]
+        return _merged([(each, each.in_eviction_order(times[each.number], limit)) for each in partitions])
 
     def unused_since(self, before_ms: float, prefix: str = "") -> Sequence[Unused]:
         """The active sessions under a prefix that were last used before a time, least recently used first."""
@@ -313,6 +319,14 @@ class LiveView:
             sessions = None if partition.prefix_index is None else partition.prefix_index.find(prefix)
         if sessions is None or not sessions.is_whole:
             self._index(partition, self._prefixes.known)
+
+
+def _merged(orders: Sequence[tuple[Partition, Iterator[Session]]]) -> Iterator[tuple[Partition, Session]]:
+    """The sessions of several partitions, each in its order, in the order in which they were last used."""
+    lines = [zip(repeat(partition), order, strict=False) for partition, order in orders]
+    if len(lines) == 1:
+        return iter(lines[0])
+    return heapq.merge(*lines, key=lambda pair: (pair[1].last_active_at_ms, pair[0].number))
 
 
 _SORT_KEYS: dict[Sort, Callable[[Session], int]] = {

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 import struct
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from operator import attrgetter
 from typing import NamedTuple
 
 from lastseen.engine import events, lifecycle
@@ -19,6 +21,7 @@ from lastseen.engine.session import Ending, Policy, Session, Status
 from lastseen.engine.verdicts import Verdict
 from lastseen.projections.deadlines import Deadlines
 from lastseen.projections.prefix_index import PrefixIndex
+from lastseen.projections.set_aside import SetAside
 
 EMPTY_DIGEST = bytes(32)
 INTERNED_POLICIES = 1_024
@@ -26,6 +29,7 @@ _place = struct.Struct(">32sQqB")
 _VERDICTS_BY_MARK = {
     Mark.CONTROL: Verdict.CONTROL, Mark.TRANSACTIONAL: Verdict.TRANSACTIONAL, Mark.UNREADABLE: Verdict.MALFORMED,
 }  # fmt: skip
+_last_active_offset = attrgetter("last_active_offset")
 _tuple = tuple.__new__
 """Makes a named tuple in half the time that its class takes."""
 
@@ -87,7 +91,10 @@ class Partition:
         self.log_time_ms = 0
         """The latest log time of a record that was not void for its form or its clock."""
         self.active: OrderedDict[str, Session] = OrderedDict()
-        """Active sessions by key, least recently used first."""
+        """Active sessions by key, least recently used first, but for those that are set aside."""
+        self.set_aside = SetAside()
+        """Active sessions that a pass of the pruner found held."""
+        self._aside = self.set_aside.sessions
         self.suspended: dict[str, Session] = {}
         """Suspended sessions by key."""
         self.by_id: dict[str, Session] = {}
@@ -112,7 +119,24 @@ class Partition:
     def find(self, key: str) -> Session | None:
         """The session under `key` that no record has ended yet; it may be due."""
         session = self.active.get(key)
-        return session if session is not None else self.suspended.get(key)
+        return session if session is not None else self.suspended.get(key) or self._aside.get(key)
+
+    def active_count(self) -> int:
+        """How many sessions are active."""
+        return len(self.active) + len(self._aside)
+
+    def in_lru_order(self) -> Iterator[Session]:
+        """The active sessions, least recently used first."""
+        return self._before_active(sorted(self._aside.values(), key=_last_active_offset))
+
+    def in_eviction_order(self, at_ms: int, limit: int) -> Iterator[Session]:
+        """The same without those that are set aside and held; at most `limit` of those set aside."""
+        return self._before_active(self.set_aside.free(at_ms, limit))
+
+    def _before_active(self, aside: Sequence[Session]) -> Iterator[Session]:
+        if not aside:
+            return iter(self.active.values())
+        return heapq.merge(aside, self.active.values(), key=_last_active_offset)
 
     def is_live(self, session: Session) -> bool:
         """Whether this very session object is still part of the state."""
@@ -169,7 +193,7 @@ class Partition:
         key = event.subject
         session = self.active.get(key)
         if session is None:
-            session = self.suspended.get(key)
+            session = self.suspended.get(key) or self._aside.get(key)
         elif type(event) is events.Touched and lifecycle.touch_plainly(session, event, at_ms, offset):
             self.active.move_to_end(key)
             return Verdict.APPLIED, session, None, None
@@ -188,6 +212,8 @@ class Partition:
             lifecycle.apply(session, event, at_ms, offset)
             if session.owner != owner:
                 self._reindex(session, owner)
+            if self.set_aside.drop(key) is not None:
+                self.active[key] = session
             self.active.move_to_end(session.key)
             if event.data.policy is not None:
                 session.policy = self._interned(session.policy)
@@ -219,9 +245,11 @@ class Partition:
         lifecycle.apply(session, event, at_ms, offset)
         if session.status is not was:
             if session.status is Status.SUSPENDED:
-                self.suspended[session.key] = self.active.pop(session.key)
+                self.suspended[session.key] = self.set_aside.drop(session.key) or self.active.pop(session.key)
             else:
                 self.active[session.key] = self.suspended.pop(session.key)
+        elif self._aside:
+            self.set_aside.refile(session)
         self.deadlines.file(session, at_ms)
 
     def _interned(self, policy: Policy) -> Policy:
@@ -250,7 +278,7 @@ class Partition:
 
     def _end(self, session: Session, reason: str, at_ms: int, offset: int) -> Ending:
         del self.by_id[session.session_id]
-        if self.active.pop(session.key, None) is None:
+        if self.active.pop(session.key, None) is None and self.set_aside.drop(session.key) is None:
             del self.suspended[session.key]
         if session.owner is not None:
             self._disown(session, session.owner)

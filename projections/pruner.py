@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import NamedTuple
 
 from lastseen.engine import own_events
@@ -25,6 +26,11 @@ BATCH = 1_000
 """Announcements appended at a time."""
 OPENED_AT_A_TIME = 1_000
 """Filings looked at with the view's lock held: about 2 ms."""
+PASSED_AT_A_TIME = 500
+"""Held sessions set aside with the view's lock held: about 1 ms."""
+FEW_SPARED = 100
+MANY_SPARED = 1_000
+"""How many spared sessions the plan of a pass names, and that of a dry run."""
 PAUSE_S = 0.000_1
 RETRY_MS = 1_000
 """How long the pruner waits for the fold to end a session before it announces it again."""
@@ -42,9 +48,14 @@ class Due(NamedTuple):
     version: int
 
 
+_Placed = tuple[tuple[int, ...], Due]
+"""A session, and its place in the LRU order."""
+
+
 @dataclass(slots=True)
 class Plan:
-    """What a pass would do: end `due`, soonest first, and spare `spared`, which are older but guarded."""
+    """What a pass would do: end `due`, soonest first, and spare others: `spared` names some, less recently used but
+    held."""
 
     due: list[Due] = field(default_factory=list)
     spared: list[Due] = field(default_factory=list)
@@ -71,11 +82,14 @@ class Pruner:
         self.runs = 0
         self.announced = 0
         self.spared: Counter[str] = Counter()
-        """How often a pass went past a session that was its turn, by guard."""
+        """By guard, how many sessions a pass found guarded when it was their turn: each once, until it is used."""
         self._recent: dict[str, int] = {}
 
-    def plan(self, now_ms: int, limit: int = BATCH) -> Plan:
-        """What a pass at `now_ms` would do, at most `limit` sessions of it. Costs what is due, not what is live."""
+    def plan(self, now_ms: int, limit: int = BATCH, max_spared: int = FEW_SPARED) -> Plan:
+        """What a pass at `now_ms` would do, at most `limit` sessions of it. Costs what is due, not what is live.
+
+        Names at most `max_spared` of the spared.
+        """
         plan = Plan()
         owned = self._owned()
         self._open_step_by_step(now_ms, owned)
@@ -88,56 +102,115 @@ class Pruner:
                     deadline_ms = session.deadline_ms()
                     if deadline_ms is not None:
                         plan.due.append(_due(partition, session, session.reason_at(deadline_ms), deadline_ms))
-            plan.due.sort(key=lambda due: due.deadline_ms)
-            if self._max_sessions is not None:
-                excess = self._view.count() - len(plan.due) - self._max_sessions
-                if excess > 0:
-                    self._plan_evictions(plan, now_ms, min(excess, limit - len(plan.due)), "capacity", owned)
+        plan.due.sort(key=lambda due: due.deadline_ms)
+        if self._max_sessions is not None:
+            excess = self._view.count() - len(plan.due) - self._max_sessions
+            every = range(len(self._view.partitions))
+            self._plan_evictions(plan, now_ms, min(excess, limit - len(plan.due)), "capacity", every, max_spared)
         return plan
 
+    def dry_run(self, now_ms: int) -> Plan:
+        """What a pass at `now_ms` would do, all of it."""
+        return self.plan(now_ms, 2**62, MANY_SPARED)
+
     def _open_step_by_step(self, now_ms: int, owned: Container[int]) -> None:
-        """Look at what was filed under times that have come: tens of thousands of sessions, where a million live.
+        """Look at what was filed under times that have come: tens of thousands of sessions, where a million live."""
+        for partition in self._view.partitions:
+            if partition.number in owned:
+                self._in_steps(partition, now_ms, lambda each, at_ms: each.deadlines.open(at_ms, OPENED_AT_A_TIME))
+
+    def _in_steps(self, partition: Partition, now_ms: int, step: Callable[[Partition, int], bool]) -> None:
+        """Call `step` under the view's lock, with the time by which a partition is judged, until it says it is done.
 
         A thread that waits for the view's lock gets it between two steps. That takes a pause: without one the lock is
         taken again before a waiting thread has woken up.
         """
-        for partition in self._view.partitions:
-            while partition.number in owned:
-                with self._view.lock:
-                    at_ms = self._view.reading_ms(partition.number, now_ms)
-                    if partition.deadlines.open(at_ms, OPENED_AT_A_TIME):
-                        break
-                time.sleep(PAUSE_S)
+        while True:
+            with self._view.lock:
+                if step(partition, self._view.reading_ms(partition.number, now_ms)):
+                    return
+            time.sleep(PAUSE_S)
+
+    def live(self) -> int:
+        """How many sessions live in the partitions that it announces for."""
+        owned = self._owned()
+        return sum(len(partition) for partition in self._view.working_partitions() if partition.number in owned)
 
     def plan_memory(self, now_ms: int, count: int) -> Plan:
-        """What it would do to end `count` sessions because memory is short."""
+        """What it would do to end `count` of our sessions, or a batch of them, because memory is short."""
         plan = Plan()
-        with self._view.lock:
-            self._plan_evictions(plan, now_ms, count, "memory", self._owned())
+        self._plan_evictions(plan, now_ms, min(count, BATCH), "memory", self._owned(), FEW_SPARED)
         return plan
 
-    def _plan_evictions(self, plan: Plan, now_ms: int, count: int, reason: ExpiryReason, owned: Container[int]) -> None:
-        """Add those of the `count` least recently used sessions, neither suspended nor held, that are ours to end."""
+    def _plan_evictions(
+        self, plan: Plan, now_ms: int, count: int, reason: ExpiryReason, among: Container[int], max_spared: int
+    ) -> None:
+        """Add those of the `count` least recently used sessions in these partitions that are ours to end.
+
+        Suspended and held ones do not count.
+        """
+        if count <= 0:
+            return
+        owned = self._owned()
         planned = {due.session_id for due in plan.due}
-        for partition, session in self._view.in_lru_order():
-            if count <= 0:
-                return
-            if session.session_id in planned:
-                continue
-            is_ours = partition.number in owned
-            if session.held_at(self._view.reading_ms(partition.number, now_ms)):
+        soon = min(count + len(planned), BATCH)
+        for partition in self._view.working_partitions():
+            if partition.number in among:
+                self._pass_held_by(partition, now_ms, soon, owned)
+        last: tuple[int, ...] | None = None
+        spared: list[_Placed] = []
+        with self._view.lock:
+            times = self._view.reading_times(now_ms)
+            for partition, session in self._view.in_eviction_order(times, count + len(planned), among):
+                is_ours = partition.number in owned
+                if session.session_id in planned:
+                    continue
+                if session.held_at(times[partition.number]):
+                    if is_ours and len(spared) < max_spared:
+                        spared.append((_place(partition, session), _due(partition, session, "held", now_ms)))
+                    continue
                 if is_ours:
-                    plan.spared.append(_due(partition, session, "held", now_ms))
-                continue
-            if is_ours:
-                plan.due.append(_due(partition, session, reason, now_ms))
-            count -= 1
+                    plan.due.append(_due(partition, session, reason, now_ms))
+                count -= 1
+                if not count:
+                    last = _place(partition, session)
+                    break
+        spared += self._set_aside(now_ms, last, owned, max_spared)
+        plan.spared = [due for _, due in sorted(spared)[:max_spared]]
+
+    def _pass_held_by(self, partition: Partition, now_ms: int, count: int, owned: Container[int]) -> None:
+        """Set aside the held among the least recently used sessions, up to the `count`-th that is not held."""
+
+        def pass_by(partition: Partition, at_ms: int) -> bool:
+            aside = partition.set_aside
+            passed, is_all = aside.pass_by(partition.active, at_ms, count, PASSED_AT_A_TIME)
+            if passed and partition.number in owned:
+                self.spared["held"] += passed
+            return is_all
+
+        self._in_steps(partition, now_ms, lambda each, at_ms: each.set_aside.open(at_ms, OPENED_AT_A_TIME))
+        self._in_steps(partition, now_ms, pass_by)
+
+    def _set_aside(
+        self, now_ms: int, before: tuple[int, ...] | None, owned: Container[int], most: int
+    ) -> list[_Placed]:
+        """Some of the sessions that are set aside and held, and stand before a place in the LRU order."""
+        found: list[_Placed] = []
+        with self._view.lock:
+            times = self._view.reading_times(now_ms)
+            for partition in self._view.working_partitions():
+                if partition.number not in owned:
+                    continue
+                for session in islice(partition.set_aside.sessions.values(), most):
+                    place = _place(partition, session)
+                    if session.held_at(times[partition.number]) and (before is None or place < before):
+                        found.append((place, _due(partition, session, "held", now_ms)))
+        return found
 
     def execute(self, plan: Plan, now_ms: int) -> int:
         """Announce what a plan says; returns how many announcements the log took. Raises `LogError`."""
         # By a clock that was set back the log would take an announcement for one of long ago.
         times = self._view.reading_times(now_ms)
-        self.spared.update(due.reason for due in plan.spared)
         for start in range(0, len(plan.due), BATCH):
             batch = plan.due[start : start + BATCH]
             event_ids = new_event_ids(now_ms, len(batch))
@@ -181,6 +254,11 @@ class Pruner:
             event_id, self._source, due.key, iso_from_ms(at_ms), at_ms, due.session_id, due.reason,
             max(due.deadline_ms, 0), if_version,
         )  # fmt: skip
+
+
+def _place(partition: Partition, session: Session) -> tuple[int, ...]:
+    """Where it stands in the LRU order of all partitions."""
+    return session.last_active_at_ms, partition.number, session.last_active_offset
 
 
 def _due(partition: Partition, session: Session, reason: str, deadline_ms: int) -> Due:

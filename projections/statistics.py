@@ -99,7 +99,7 @@ class Statistics:
         return {
             "live": sum(map(len, partitions)),
             "live_by_status": {
-                Status.ACTIVE.value: sum(len(partition.active) for partition in partitions),
+                Status.ACTIVE.value: sum(partition.active_count() for partition in partitions),
                 Status.SUSPENDED.value: sum(len(partition.suspended) for partition in partitions),
             },
             "created": created,

@@ -260,7 +260,7 @@ class Engine(Commands):
         """Announce every session that is due or too many; with `dry_run`, only say which. Returns the plan."""
         self.refresh()
         if dry_run:
-            return self._pruner.plan(self._now_ms(), limit=2**62)
+            return self._pruner.dry_run(self._now_ms())
         return self._pruner.run(self._now_ms())
 
     def execute_plan(self, plan: Plan) -> None:

@@ -193,6 +193,10 @@ class Maintenance:
         self.memory_relief.make_room(self._evict if may_end else None)
 
     def _evict(self) -> None:
-        """End the least recently used twentieth of the sessions, for `memory`."""
-        now_ms = self._clock.now_ms()
-        self._pruner.execute(self._pruner.plan_memory(now_ms, max(self._view.count() // 20, 1)), now_ms)
+        """End the least recently used twentieth of the sessions that are ours to end, for `memory`."""
+        live, before = self._pruner.live(), None
+        left = max(live // 20, 1)
+        while left > 0 and live != before:
+            now_ms, before = self._clock.now_ms(), live
+            left -= self._pruner.execute(self._pruner.plan_memory(now_ms, left), now_ms)
+            live = self._pruner.live()

@@ -143,7 +143,7 @@ class Loop:
             if (recovered.checkpoint, recovered.digest) != (refolded.checkpoint, refolded.digest):
                 raise Lost("the digest after recovery is not that of the log")
             # Active sessions stand in LRU order; suspended ones in none.
-            if _states(recovered.active.values()) != _states(refolded.active.values()):
+            if _states(recovered.in_lru_order()) != _states(refolded.in_lru_order()):
                 raise Lost("the active sessions after recovery are not those of the log")
             if sorted(_states(recovered.suspended.values())) != sorted(_states(refolded.suspended.values())):
                 raise Lost("the suspended sessions after recovery are not those of the log")

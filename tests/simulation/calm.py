@@ -124,10 +124,11 @@ def _write_down(world: World) -> None:
 
 def _indexes(world: World, node: Node) -> None:
     for partition in node.running._views.partitions:
-        by_key = {**partition.active, **partition.suspended}
+        parts = partition.active, partition.set_aside.sessions, partition.suspended
+        by_key = {key: session for part in parts for key, session in part.items()}
         by_id = {session.key: session for session in partition.by_id.values()}
         owned = {session.key for sessions in partition.by_owner.values() for session in sessions.values()}
-        if len(by_key) != len(partition.active) + len(partition.suspended) or by_key != by_id:
+        if len(by_key) != sum(map(len, parts)) or by_key != by_id:
             world.evidence.crowds.append(f"node {node.number}: {sorted(by_key)} by key, {sorted(by_id)} by id")
         if owned != {session.key for session in by_id.values() if session.owner is not None}:
             world.evidence.crowds.append(f"node {node.number}: {sorted(owned)} by owner")

@@ -34,7 +34,7 @@ def state_of(partition: Partition, statistics: Statistics) -> dict[str, Any]:
         "digest": partition.digest,
         "log time": partition.log_time_ms,
         "log": (partition.log_id, partition.log_partitions, partition.importing),
-        "lru": [fields(session) for session in partition.active.values()],
+        "lru": [fields(session) for session in partition.in_lru_order()],
         "suspended": {key: fields(session) for key, session in partition.suspended.items()},
         "ids": sorted(partition.by_id),
         "owners": {owner: sorted(owned) for owner, owned in partition.by_owner.items()},
