@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -12,6 +14,7 @@ import typer
 from lastseen.cli.options import OutputFormat
 
 WIDEST = 100_000
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 ESCAPED_CONTROLS = str.maketrans({code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))})
 """Keys and attributes are untrusted: none of their bytes may control a terminal."""
 
@@ -22,8 +25,14 @@ def say(message: str) -> None:
 
 
 def put_json(value: Any) -> None:
-    """One JSON value on a line of stdout."""
-    sys.stdout.write(msgspec.json.encode(value).decode("utf-8") + "\n")
+    """One JSON value on a line of stdout; with all but ASCII escaped where that is not UTF-8, so that it stays JSON."""
+    text = msgspec.json.encode(value).decode("utf-8")
+    is_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    sys.stdout.write((text if is_unicode else _NOT_ASCII.sub(_json_escape, text)) + "\n")
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    return json.dumps(found[0])[1:-1]
 
 
 def put_rows(
