@@ -135,7 +135,10 @@ def _expiries(report: Mapping[str, Any], classes: Iterable[int]) -> Iterator[Met
 def _pruner(report: Mapping[str, Any]) -> Iterator[Metric]:
     yield counter("pruner_runs", "Passes of this instance's pruner", report["runs"])
     yield counter("pruner_announced", "Expiries that this pruner announced", report["announced"])
-    yield counters("pruner_skipped", "Sessions that a pass found guarded when it was their turn, each once until it is used", "guard", report["spared"], GUARDS)
+    yield counters(
+        "pruner_skipped", "Sessions that a pass found guarded when it was their turn, each once until it is used",
+        "guard", report["spared"], GUARDS,
+    )  # fmt: skip
 
 
 def _bodies(report: Mapping[str, Any]) -> Iterator[Metric]:
