@@ -37,7 +37,7 @@ _tuple = tuple.__new__
 
 
 class SqliteLog:
-    """A log in a SQLite file."""
+    """A log in an SQLite file."""
 
     def __init__(
         self,

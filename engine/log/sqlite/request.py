@@ -1,4 +1,4 @@
-"""Messages on their way into a SQLite log, and the outcome for the callers that wait for them."""
+"""Messages on their way into an SQLite log, and the outcome for the callers that wait for them."""
 
 from __future__ import annotations
 
