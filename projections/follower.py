@@ -132,10 +132,26 @@ class Follower:
         Returns how many records were folded here. Raises the log's error, or `LogMismatch` where records are missing.
         Without `to`, a partition that fails keeps none of the others from being folded.
         """
-        folded = 0
         if to is not None:
             return self._fold_until(to.partition, to.offset + 1)
+        folded = 0
+        for number, end_offset in self.open_ends().items():
+            with suppress(*PARTITION_ERRORS):  # `_read` has recorded it
+                folded += self._fold_until(number, end_offset)
+        self.check()
+        return folded
+
+    def folded(self, number: int) -> int:
+        """The offset up to which the outcomes of a partition are with projections and callers."""
+        return self._delivered[number]
+
+    def open_ends(self) -> dict[int, int]:
+        """The ends of the partitions that are held here and have not failed, asked of the log.
+
+        A partition whose log has become shorter fails. Raises the log's error.
+        """
         delivered = list(self._delivered)  # before the log is asked: others may fold on meanwhile
+        ends = {}
         for number, end_offset in enumerate(self._log.end_offsets()):
             if number not in self._view.present or number in self._view.failures:
                 continue
@@ -147,10 +163,8 @@ class Follower:
                 )
                 self.fail(number, LogMismatch(why))
                 continue
-            with suppress(*PARTITION_ERRORS):  # `_read` has recorded it
-                folded += self._fold_until(number, end_offset)
-        self.check()
-        return folded
+            ends[number] = end_offset
+        return ends
 
     def _fold_until(self, number: int, end_offset: int) -> int:
         folded = 0

@@ -76,6 +76,8 @@ class Publisher:
             with self._view.lock:
                 floor = self._outbox.floors[number]
                 effects = self._outbox.first(number, self._next[number], BATCH)
+            if number not in self._owned():
+                return count  # the next owner goes on
             if floor > self._next[number]:
                 count += self._publish_again(number, self._next[number], floor)
                 continue
@@ -105,7 +107,7 @@ class Publisher:
         scratch = Partition(number)
         entries: list[OutboxEntry] = []
         count = 0
-        while scratch.checkpoint < until_offset:
+        while scratch.checkpoint < until_offset and number in self._owned():
             limit = min(BATCH, until_offset - scratch.checkpoint)
             for record in self._log.read(number, scratch.checkpoint, limit):
                 effect = effect_of(scratch.fold(record))
@@ -115,7 +117,21 @@ class Publisher:
             if len(entries) >= BATCH or scratch.checkpoint >= until_offset:
                 count += self._publish_entries(number, entries)
                 entries = []
-        self._next[number] = until_offset
+        if scratch.checkpoint >= until_offset:
+            self._next[number] = until_offset
+        return count
+
+    def publish_rest(self, numbers: frozenset[int]) -> int:
+        """Publish at most a batch of each partition, of what is in the outbox: for an owner that has left the group.
+
+        The next owner may publish the same. Raises `LogError`.
+        """
+        count = 0
+        for number in numbers & self._next.keys():
+            with self._view.lock:
+                is_whole = self._outbox.floors[number] <= self._next[number]
+                effects = self._outbox.first(number, self._next[number], BATCH) if is_whole else []
+            count += self._publish_entries(number, self._outbox.entries(number, effects))
         return count
 
     def _publish_entries(self, number: int, entries: Sequence[OutboxEntry]) -> int:
@@ -146,6 +162,9 @@ class Publisher:
         is_right: dict[str, bool] = {}
         """By key, of what was written last."""
         for page in self._fact_publisher.written_by_others(number):
+            if number not in self._owned():
+                self._next.pop(number)
+                return
             with self._view.lock:
                 if self._is_behind(number):  # it was dropped meanwhile: the next owner looks at everything
                     self._next.pop(number)
@@ -156,7 +175,7 @@ class Publisher:
         for start in range(0, len(keys), BATCH):
             outbound = []
             with self._view.lock:
-                if self._is_behind(number):
+                if self._is_behind(number) or number not in self._owned():
                     self._next.pop(number)
                     return
                 partition = self._view.partitions[number]

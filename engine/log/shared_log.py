@@ -34,8 +34,12 @@ class Duties(Protocol):
         """The last known address, without a request; where none is known, a thread is set to ask."""
         ...
 
+    def leave(self) -> None:
+        """Release all partitions, so that others take them over at once. Does not wait. May be called again."""
+        ...
+
     def close(self) -> None:
-        """Release all partitions, so that others take them over at once. May be called again."""
+        """Leave, and wait until that is done. May be called again."""
         ...
 
 

@@ -151,6 +151,10 @@ class BackgroundThreads:
             # What is due was announced already, or cannot be: give the fold time.
             self._stop.wait(GIVE_TIME_S)
 
+    def goes_on(self) -> bool:
+        """Whether the threads are to go on: what takes long asks between its steps."""
+        return not self._stop.is_set()
+
     def _signal_stop(self) -> None:
         self._stop.set()
         self._prune_now.set()

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
+from lastseen.embedded.folding import fold_in_turns, raise_passing
 from lastseen.embedded.settings import Settings
 from lastseen.engine.errors import LastseenError
 from lastseen.engine.log.duty_health import DutyHealth
@@ -39,6 +40,8 @@ class EngineDuties:
         self._fact_publisher: FactPublisher | None = None
         self._publisher: Publisher | None = None
         self._publishing = threading.Lock()
+        self._left_with: frozenset[int] | None = None
+        """What was owned when the group was left; `None` before."""
         self._is_closed = False
         self._ends: list[int] = []
 
@@ -61,7 +64,12 @@ class EngineDuties:
         if self._log is None:
             return self._all
         duties = self._membership
-        return frozenset() if duties is None or self._is_closed else duties.owned()
+        return frozenset() if duties is None or self._left_with is not None else duties.owned()
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether the group was left: from then on this engine takes up, drops, follows and publishes nothing more."""
+        return self._left_with is not None
 
     def expected(self) -> frozenset[int]:
         """The partitions that this engine is to answer for: all, or with `view="owned"` those that it owns."""
@@ -88,17 +96,19 @@ class EngineDuties:
         """Whether the log signals that there is something to read."""
         return self._log is not None
 
-    def follow(self, follower: Follower) -> None:
-        """Fold what others have written; where the log signals that, wait for it briefly. Raises `LogError`."""
+    def follow(self, follower: Follower, goes_on: Callable[[], bool], *, waits: bool = True) -> None:
+        """Fold what others have written to the partitions served here, while `goes_on`; where the log signals that,
+        wait for it briefly. A partition that cannot be read at the moment keeps no other waiting. Raises `LogError`."""
         if self._log is None:
-            follower.catch_up()
+            raise_passing(fold_in_turns(follower, follower.open_ends(), goes_on=goes_on))
+            follower.check()
             return
-        present, failures = self._view.present, self._view.failures
+        present, failures = self._view.served, self._view.failures
         folded = [partition.checkpoint for partition in self._view.partitions]
         # How far partitions go that are not held here, or have failed, is unknown.
         ends = self._ends if failures or len(present) < len(folded) else folded
         try:
-            known = self._log.await_growth(ends, WAIT_S)
+            known = self._log.await_growth(ends, WAIT_S if waits else 0)
         except PARTITION_ERRORS:
             # Reading on fails every partition: from then on no state is shown that may be of a log that is gone.
             for number in present:
@@ -106,10 +116,8 @@ class EngineDuties:
                     follower.catch_up(Position(number, folded[number]))
             raise
         self._ends = known
-        for number in present - failures.keys():
-            if known[number] > folded[number]:
-                with suppress(*PARTITION_ERRORS):  # the follower has recorded it; the other partitions go on
-                    follower.catch_up(Position(number, known[number] - 1))
+        grown = {number: known[number] for number in present - failures.keys() if known[number] > folded[number]}
+        raise_passing(fold_in_turns(follower, grown, goes_on=goes_on))
         follower.check()
 
     def known_owner(self, partition: int) -> str | None:
@@ -124,18 +132,32 @@ class EngineDuties:
     def publish(self) -> int:
         """Publish what took effect; returns how many facts. Raises `LogError`."""
         with self._publishing:
-            return 0 if self._publisher is None else self._publisher.run()
+            return 0 if self._publisher is None or self.is_leaving else self._publisher.run()
+
+    def leave(self) -> None:
+        """Leave the group, without waiting: other engines take the duties over. May be called again."""
+        if self._left_with is None:
+            self._left_with = self.owned()
+            if self._membership is not None:
+                self._membership.leave()
 
     def close(self) -> None:
-        """Publish what there is, and hand the duties over. May be called again."""
+        """Leave the group, and publish the last facts. May be called again."""
+        self.leave()
         if self._is_closed:
             return
-        try:
-            self.publish()
-        except LastseenError as error:
-            _logger.warning("the last facts were not published, the next owner does it: %s", error)
         self._is_closed = True
         if self._membership is not None:
             self._membership.close()
+        try:
+            self._publish_rest()
+        except LastseenError as error:
+            _logger.warning("the last facts were not published, the next owner does it: %s", error)
         if self._fact_publisher is not None:
             self._fact_publisher.close()
+
+    def _publish_rest(self) -> None:
+        """Publish what this engine's last records did; the next owner, if there is one, may publish it too."""
+        with self._publishing:
+            if self._publisher is not None and self._left_with:
+                self._publisher.publish_rest(self._left_with)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import builtins
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Self
+from typing import Self
 
-from lastseen.embedded import introspection
 from lastseen.embedded.background import BackgroundThreads
 from lastseen.embedded.duties import EngineDuties
+from lastseen.embedded.figures import Figures
 from lastseen.embedded.garbage_collection import freeze_after_start
-from lastseen.embedded.introspection import Meters, PartitionsState, SnapshotState
-from lastseen.embedded.lag import Lag, LogWatch
+from lastseen.embedded.introspection import Meters
+from lastseen.embedded.lag import LogWatch
 from lastseen.embedded.loading import load
 from lastseen.embedded.maintenance import Maintenance, Progress
 from lastseen.embedded.metered_log import MeteredLog
@@ -45,7 +44,7 @@ from lastseen.projections.subscriptions import Subscription, Subscriptions
 _logger = logging.getLogger("lastseen")
 
 
-class Engine(Commands):
+class Engine(Commands, Figures):
     """A session lifecycle engine on one log: the commands, the reads, and the tasks behind them.
 
     Safe to call from many threads. Use it as a context manager, or call `shutdown` when you are done.
@@ -75,7 +74,6 @@ class Engine(Commands):
         self._follower = Follower(log, view, projections, on_record, state.snapshot.before_fold)
         self._log = MeteredLog(log, view.check_writable)
         self.meters = Meters(self._log, LogWatch(log, view.present_partitions), clock.now_ms())
-        """What the engine measures of itself."""
         fire_and_forget = FireAndForget(self._log, settings.source, clock)
         super().__init__(
             SessionEngine(self._log, view, self._follower, clock, fire_and_forget, self._check_open),
@@ -292,70 +290,6 @@ class Engine(Commands):
         """
         return self._loop.append_and_answer(messages, event_ids)
 
-    # ── introspection: nothing here changes anything ──
-
-    @property
-    def log_identity(self) -> str:
-        """Names the engine's log: another one, or the same one made anew, has another."""
-        return self._log.identity
-
-    def now_ms(self) -> int:
-        """The time by this engine's clock."""
-        return self._clock.now_ms()
-
-    def held(self) -> frozenset[int]:
-        """The partitions whose sessions this engine answers for: all, or with `view="owned"` those that it owns."""
-        return self._views.served
-
-    def partitions(self) -> PartitionsState:
-        """Which partitions this engine is to answer for, which it does, and which have failed, and why."""
-        return introspection.partitions_of(self._views, self._duties)
-
-    def owned(self) -> frozenset[int]:
-        """The partitions for which this engine does the owner's duties: it announces expiries and publishes facts."""
-        return self._duties.performed()
-
-    def statistics(self) -> dict[str, Any]:
-        """Counters and gauges as plain JSON values."""
-        return introspection.statistics_of(self._state, self._views, self._pruner)
-
-    def expiry_lags(self) -> builtins.list[int]:
-        """How many expiries were late by up to each of `projections.statistics.EXPIRY_LAG_BOUNDS_MS`, and by more."""
-        with self._views.lock:
-            return self._state.statistics.expiry_lags()
-
-    def checkpoints(self) -> dict[int, tuple[int, str]]:
-        """For each partition the next offset to read, and the digest of all before it in hexadecimal."""
-        return introspection.checkpoints_of(self._views)
-
-    def health(self) -> dict[str, LastseenError]:
-        """The error of each background duty that fails at the moment; empty if all work."""
-        return dict(self.duty_health.failures)
-
-    def obstacle(self) -> LastseenError | None:
-        """Why this engine can answer nothing more, if so: it has shut down, or its fold has stopped for good."""
-        try:
-            self._check_open()
-        except LastseenError as error:
-            return error
-        return None
-
-    def lags(self) -> builtins.list[Lag]:
-        """How far each partition held here is behind the log. Raises `LogError` where the log does not answer."""
-        return self.meters.watch.look(self._clock.now_ms())
-
-    def log_ends(self) -> builtins.list[int]:
-        """For each partition the offset of its next record, asked of the log itself. Raises `LogError`."""
-        return self._log.end_offsets()
-
-    def snapshot_state(self) -> SnapshotState:
-        """How the snapshot stands: where it is, its size, and how far it lags behind."""
-        return introspection.snapshot_state_of(self._state.snapshot, self.meters, self._clock.now_ms())
-
-    def memory_share(self) -> float:
-        """Resident memory as a share of the limit that is set, or of the cgroup's; 0 where either is unknown."""
-        return self._maintenance.memory_relief.pressure.share()
-
     def _now_ms(self) -> int:
         """The time by which reads judge deadlines: while history is being imported, the history's own."""
         self._check_open()
@@ -368,12 +302,21 @@ class Engine(Commands):
         """Whether the log is open for the import of a history that is not finished yet."""
         return self._views.is_importing
 
+    def leave_group(self) -> None:
+        """Hand the owner's duties to other engines at once; this one goes on answering. May be called again.
+
+        The first step of a shutdown, to be taken while requests are still answered. Does not wait for the log.
+        """
+        self._duties.leave()
+
     def shutdown(self) -> None:
         """Stop the threads, flush, and close the log. May be called again; nothing acknowledged is lost."""
         with self._closing:
             if self._is_closed:
                 return
             self._is_closed = True
+        # First of all: whatever takes long below, others have the duties by then.
+        self.leave_group()
         self._fire_and_forget.send()
         self._background.stop()
         self._subscriptions.close()

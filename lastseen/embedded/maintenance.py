@@ -4,10 +4,11 @@ and frees memory. The background threads call these tasks; an engine without thr
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
+from functools import partial
 
 from lastseen.embedded.background import FOLLOW_EVERY_S, BackgroundThreads
 from lastseen.embedded.duties import EngineDuties
+from lastseen.embedded.folding import fold_in_turns, raise_passing
 from lastseen.embedded.introspection import Meters
 from lastseen.embedded.loading import State, holds_owned
 from lastseen.embedded.memory_pressure import MemoryPressure
@@ -16,9 +17,8 @@ from lastseen.embedded.owned_partitions import OwnedPartitions
 from lastseen.embedded.settings import Settings, duration_ms
 from lastseen.engine.clock import Clock
 from lastseen.engine.log.port import Log
-from lastseen.projections.follower import PARTITION_ERRORS, Follower
+from lastseen.projections.follower import Follower
 from lastseen.projections.live_view import LiveView
-from lastseen.projections.partition import Partition
 from lastseen.projections.pruner import Pruner
 
 Progress = Callable[[int, int], None]
@@ -60,7 +60,16 @@ class Maintenance:
         self.memory_relief = MemoryRelief(MemoryPressure(settings.max_memory_bytes), state.bodies, view.lock)
         state.bodies.call_every(self.memory_relief.step_bytes(settings.max_body_bytes), background.request_flush)
         self.owned_partitions = (
-            OwnedPartitions(log, view, follower, state, duties.owned, self.flush, self.flush_if_heavy)
+            OwnedPartitions(
+                log,
+                view,
+                follower,
+                state,
+                duties.owned,
+                self.flush,
+                self.flush_if_heavy,
+                background.goes_on,
+            )
             if holds_owned(log, settings)
             else None
         )
@@ -89,38 +98,44 @@ class Maintenance:
         before: int | None = None
         while True:
             ends = self._log.end_offsets()
-            total = sum(ends)
             self._follower.check()
-            left = {each.number: max(0, ends[each.number] - each.checkpoint) for each in self._readable()}
+            left = {number: max(0, ends[number] - self._follower.folded(number)) for number in self._readable()}
             if not any(left.values()) or (before is not None and sum(left.values()) > before // 2):
                 return
             before = sum(left.values())
-            for partition in self._readable():
-                with suppress(*PARTITION_ERRORS):  # the follower has recorded it; the other partitions are folded
-                    self._catch_up(partition, ends[partition.number], total, progress)
+            report = None if progress is None else self._reporting(progress, sum(ends))
+            failed = fold_in_turns(
+                self._follower, {number: ends[number] for number in left}, goes_on=self._background.goes_on,
+                after_read=partial(self._after_read, report),
+            )  # fmt: skip
+            raise_passing(failed)  # what has failed for good the follower has recorded
 
-    def _readable(self) -> list[Partition]:
-        failures = self._view.failures
-        return [partition for partition in self._view.present_partitions() if partition.number not in failures]
+    def _readable(self) -> frozenset[int]:
+        return self._view.present - self._view.failures.keys()
 
-    def _catch_up(self, partition: Partition, end: int, total: int, progress: Progress | None) -> None:
-        while partition.checkpoint < end:
-            self._follower.advance(partition.number, end)
-            self.flush_if_heavy()
-            if progress is not None:
-                progress(sum(other.checkpoint for other in self._view.partitions), total)
+    def _after_read(self, report: Callable[[], None] | None) -> None:
+        self.flush_if_heavy()
+        if report is not None:
+            report()
+
+    def _reporting(self, progress: Progress, total: int) -> Callable[[], None]:
+        return lambda: progress(sum(each.checkpoint for each in self._view.partitions), total)
 
     def follow(self) -> None:
         """Take up and drop partitions as duties change, and fold what other processes have written."""
-        if self.owned_partitions is not None and self.owned_partitions.adjust():
-            self._background.wake_pruner()
-        self._duties.follow(self._follower)
+        is_loading = False
+        if self.owned_partitions is not None and not self._duties.is_leaving:
+            if self.owned_partitions.adjust():
+                self._background.wake_pruner()
+            is_loading = self.owned_partitions.is_loading
+        self._duties.follow(self._follower, self._background.goes_on, waits=not is_loading)
 
     def prune(self) -> int:
         """Announce what is due; returns how many sessions."""
         if self._view.is_importing:
             return 0  # the history that is being imported says itself what ended when
-        self._follower.catch_up()
+        raise_passing(fold_in_turns(self._follower, self._follower.open_ends(), goes_on=self._background.goes_on))
+        self._follower.check()
         return len(self._pruner.run(self._clock.now_ms()).due)
 
     def flush(self) -> int:

@@ -7,8 +7,9 @@ are answered for once it has caught up. Dropped, it leaves memory; what the snap
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
+from lastseen.embedded.folding import fold_in_turns, raise_passing
 from lastseen.embedded.loading import State
 from lastseen.engine.errors import LastseenError
 from lastseen.engine.log.port import Log
@@ -33,6 +34,7 @@ class OwnedPartitions:
         owned: Callable[[], frozenset[int]],
         flush: Callable[[], object],
         flush_if_heavy: Callable[[], object],
+        goes_on: Callable[[], bool],
     ) -> None:
         self._log = log
         self._view = view
@@ -41,27 +43,42 @@ class OwnedPartitions:
         self._owned = owned
         self._flush = flush
         self._flush_if_heavy = flush_if_heavy
+        self._goes_on = goes_on
         view.present = view.served = frozenset()
 
+    @property
+    def is_loading(self) -> bool:
+        """Whether a partition is present and cannot be served yet."""
+        return self._view.present != self._view.served
+
     def adjust(self) -> bool:
-        """Drop what is no longer owned, and take up what is; whether anything has changed. Raises `LogError`."""
+        """Drop what is no longer owned, take up what is, and load for a while; whether anything has changed.
+
+        Raises `LogError`.
+        """
         owned, before = self._owned(), self._view.served
         for number in self._view.present - owned:
             self._drop(number)
         for number in sorted(owned - self._view.present):
             self._take_up(number)
-        if self._view.present != self._view.served:
-            ends = self._log.end_offsets()
-            # The one with the least to fold first: a small partition is not kept waiting by a large one.
-            for number in sorted(self._view.present - self._view.served, key=lambda each: self._left(each, ends)):
-                try:
-                    self._catch_up(number)
-                except PARTITION_ERRORS:  # the follower has recorded it
-                    self._view.served |= {number}
+        if self.is_loading:
+            self._load()
         return self._view.served != before
 
-    def _left(self, number: int, ends: Sequence[int]) -> int:
-        return ends[number] - self._view.partitions[number].checkpoint
+    def _load(self) -> None:
+        """One turn of each partition that is not served yet; those that have caught up are served from then on."""
+        loading = self._view.present - self._view.served
+        ends = self._log.end_offsets()
+        failed = fold_in_turns(
+            self._follower, {number: ends[number] for number in loading},
+            goes_on=self._goes_on, after_read=self._flush_if_heavy, rounds=1,
+        )  # fmt: skip
+        for number in loading:
+            is_over = isinstance(failed.get(number), PARTITION_ERRORS)  # the follower has recorded it
+            if is_over or self._follower.folded(number) >= ends[number]:
+                self._view.served |= {number}
+                _logger.info("partition %s is held, up to offset %s", number, ends[number])
+        raise_passing(failed)
 
     def _take_up(self, number: int) -> None:
         partition, state = Partition(number), self._state
@@ -81,17 +98,6 @@ class OwnedPartitions:
                 self._view.partitions[number] = partition
                 self._follower.reset(number)
                 self._view.present |= {number}
-
-    def _catch_up(self, number: int) -> None:
-        while number in self._owned():
-            end = self._log.end_offsets()[number]
-            if self._view.partitions[number].checkpoint >= end:
-                self._view.served |= {number}
-                _logger.info("partition %s is held, up to offset %s", number, end)
-                return
-            while self._view.partitions[number].checkpoint < end and number in self._owned():
-                self._follower.advance(number, end)
-                self._flush_if_heavy()
 
     def _drop(self, number: int) -> None:
         # First stop answering for it; then save what is known; then drop it.

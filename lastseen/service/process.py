@@ -1,9 +1,9 @@
 """The service: one engine, and what this process does with it, from the start to an end that loses nothing.
 
 It begins with what can go wrong at once (tokens, address), opens the engine, which reads the log as far as it goes, and
-only then takes callers. It ends the other way round: no more callers, those in flight get their answers, streams end,
-the snapshot is flushed, the partitions are handed over. What was acknowledged is in the log already, so that none of
-this can lose it; a second signal to stop only cuts the waiting short, and so does a log out of reach.
+only then takes callers. At its end the partitions are handed over first of all; then no more callers are taken, those
+in flight get their answers, streams end, and the snapshot is flushed. What was acknowledged is in the log already, so
+that none of this can lose it; a second signal to stop only cuts the waiting short, and so does a log out of reach.
 """
 
 from __future__ import annotations
@@ -79,6 +79,7 @@ def serve(
             _logger.info("started", extra={"roles": settings.roles})
             while not stop.count:
                 time.sleep(POLL_INTERVAL_S)
+            engine.leave_group()
             exit_deadline.start()
         else:
             listen(bound)
@@ -89,7 +90,7 @@ def serve(
                 ready(address)
 
             app = application(engine, guard, stop, strict_readiness=settings.strict_readiness)
-            run_server(app, settings, bound, stop, notify, exit_deadline.start)
+            run_server(app, settings, bound, stop, notify, engine.leave_group, exit_deadline.start)
     _logger.info("stopped")
 
 

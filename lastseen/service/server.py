@@ -41,13 +41,15 @@ def run_server(
     listening: socket.socket,
     stop: StopSignals,
     ready: Callable[[], None],
+    signalled: Callable[[], None],
     stopping: Callable[[], None],
 ) -> None:
     """Serve requests on a socket until the signal to stop, and finish those in flight.
 
-    `ready` is called when requests are answered, `stopping` when no more are taken.
+    `ready` is called when requests are answered, `signalled` right after the signal to stop, and `stopping` when no
+    more requests are taken.
     """
-    server = _Server(app, settings, ready, stopping)
+    server = _Server(app, settings, ready, signalled, stopping)
     stop.on_signal(server.notify)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(server.serve(sockets=[listening]))
@@ -116,7 +118,12 @@ class _Server(uvicorn.Server):
     """uvicorn's server, which leaves signals to the service, and ends streams when it stops."""
 
     def __init__(
-        self, app: FastAPI, settings: ServiceSettings, ready: Callable[[], None], stopping: Callable[[], None]
+        self,
+        app: FastAPI,
+        settings: ServiceSettings,
+        ready: Callable[[], None],
+        signalled: Callable[[], None],
+        stopping: Callable[[], None],
     ) -> None:
         protocol = bounded_protocol(limits_of(settings))
         super().__init__(
@@ -131,7 +138,8 @@ class _Server(uvicorn.Server):
         self._drain_s = 0.0 if drain is None else duration_ms("drain_time", drain) / 1000
         self._timeout_s = duration_ms("shutdown_timeout", settings.shutdown_timeout) / 1000
         self._signals, self._signalled_s = 0, 0.0
-        self._ready, self._stopping = ready, stopping
+        self._has_said_so = False
+        self._ready, self._signalled, self._stopping = ready, signalled, stopping
 
     def notify(self, count: int) -> None:
         """Record the `count`-th signal to stop. Called in a signal handler: sets flags only."""
@@ -140,6 +148,9 @@ class _Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to accept no more requests. After a signal the service still answers for a while."""
+        if self._signals and not self._has_said_so:
+            self._has_said_so = True
+            self._signalled()
         if self._signals and (self.force_exit or time.monotonic() >= self._signalled_s + self._drain_s):
             self.should_exit = True
         return await super().on_tick(counter)

@@ -27,6 +27,10 @@ class Member:
         """Nobody gives an address here."""
         return None
 
+    def leave(self) -> None:
+        """Give up what is owned."""
+        self.believed = frozenset()
+
     def close(self) -> None:
         """Give up what is owned."""
         self.believed = frozenset()

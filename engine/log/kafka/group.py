@@ -68,7 +68,7 @@ class Membership:
 
     def owned(self) -> frozenset[int]:
         """The partitions that this process owns (`shared_log.Duties`)."""
-        return self._owned
+        return frozenset() if self._stop.is_set() else self._owned
 
     def owner_of(self, partition: int) -> str | None:
         """The address of a partition's owner (`shared_log.Duties`)."""
@@ -96,9 +96,15 @@ class Membership:
         except Exception as error:
             _logger.info("the owners' addresses could not be had: %s", error)
 
+    def leave(self) -> None:
+        """Leave the group, within a poll; nothing is owned from this moment on (`shared_log.Duties`)."""
+        if not self._stop.is_set():
+            self._stop.set()
+            self._changed()
+
     def close(self) -> None:
-        """Leave the group (`shared_log.Duties`)."""
-        self._stop.set()
+        """Leave the group, and wait for that (`shared_log.Duties`)."""
+        self.leave()
         if threading.current_thread() is not self._thread:
             self._thread.join()
 

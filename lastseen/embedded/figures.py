@@ -1,0 +1,99 @@
+"""What an engine says of itself: its partitions, its figures, how its duties and its snapshot stand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lastseen.embedded import introspection
+from lastseen.embedded.duties import EngineDuties
+from lastseen.embedded.introspection import Meters, PartitionsState, SnapshotState
+from lastseen.embedded.lag import Lag
+from lastseen.embedded.loading import State
+from lastseen.embedded.maintenance import Maintenance
+from lastseen.engine.clock import Clock
+from lastseen.engine.errors import LastseenError
+from lastseen.engine.log.duty_health import DutyHealth
+from lastseen.engine.log.port import Log
+from lastseen.projections.live_view import LiveView
+from lastseen.projections.pruner import Pruner
+
+
+class Figures:
+    """The part of an engine that only reports. Nothing here changes anything."""
+
+    _log: Log
+    _clock: Clock
+    _views: LiveView
+    _duties: EngineDuties
+    _state: State
+    _pruner: Pruner
+    _maintenance: Maintenance
+    duty_health: DutyHealth
+    meters: Meters
+    """What the engine measures of itself."""
+
+    @property
+    def log_identity(self) -> str:
+        """Names the engine's log: another one, or the same one made anew, has another."""
+        return self._log.identity
+
+    def now_ms(self) -> int:
+        """The time by this engine's clock."""
+        return self._clock.now_ms()
+
+    def held(self) -> frozenset[int]:
+        """The partitions whose sessions this engine answers for: all, or with `view="owned"` those that it owns."""
+        return self._views.served
+
+    def partitions(self) -> PartitionsState:
+        """Which partitions this engine is to answer for, which it does, and which have failed, and why."""
+        return introspection.partitions_of(self._views, self._duties)
+
+    def owned(self) -> frozenset[int]:
+        """The partitions for which this engine does the owner's duties: it announces expiries and publishes facts."""
+        return self._duties.performed()
+
+    def statistics(self) -> dict[str, Any]:
+        """Counters and gauges as plain JSON values."""
+        return introspection.statistics_of(self._state, self._views, self._pruner)
+
+    def expiry_lags(self) -> list[int]:
+        """How many expiries were late by up to each of `projections.statistics.EXPIRY_LAG_BOUNDS_MS`, and by more."""
+        with self._views.lock:
+            return self._state.statistics.expiry_lags()
+
+    def checkpoints(self) -> dict[int, tuple[int, str]]:
+        """For each partition the next offset to read, and the digest of all before it in hexadecimal."""
+        return introspection.checkpoints_of(self._views)
+
+    def health(self) -> dict[str, LastseenError]:
+        """The error of each background duty that fails at the moment; empty if all work."""
+        return dict(self.duty_health.failures)
+
+    def obstacle(self) -> LastseenError | None:
+        """Why this engine can answer nothing more, if so: it has shut down, or its fold has stopped for good."""
+        try:
+            self._check_open()
+        except LastseenError as error:
+            return error
+        return None
+
+    def lags(self) -> list[Lag]:
+        """How far each partition held here is behind the log. Raises `LogError` where the log does not answer."""
+        return self.meters.watch.look(self._clock.now_ms())
+
+    def log_ends(self) -> list[int]:
+        """For each partition the offset of its next record, asked of the log itself. Raises `LogError`."""
+        return self._log.end_offsets()
+
+    def snapshot_state(self) -> SnapshotState:
+        """How the snapshot stands: where it is, its size, and how far it lags behind."""
+        return introspection.snapshot_state_of(self._state.snapshot, self.meters, self._clock.now_ms())
+
+    def memory_share(self) -> float:
+        """Resident memory as a share of the limit that is set, or of the cgroup's; 0 where either is unknown."""
+        return self._maintenance.memory_relief.pressure.share()
+
+    def _check_open(self) -> None:
+        """Raise `EngineClosed` after the shutdown, and what has stopped the fold."""
+        raise NotImplementedError
