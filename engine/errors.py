@@ -40,6 +40,8 @@ Each message names the thing, the limit and the next step. The class is the cont
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 __all__ = [
     "AlreadyDone",
     "CannotListen",
@@ -155,13 +157,30 @@ class ClockSkew(Refused):
     """The log's clock and the producer's clock differ by more than the fold tolerates."""
 
 
+class OwnerState(StrEnum):
+    """What an engine knows of the owner of a partition that it does not serve."""
+
+    KNOWN = "known"
+    """Another engine owns it; its address is given."""
+    UNNAMED = "unnamed"
+    """Another engine owns it, which joined without an address."""
+    LOADING = "loading"
+    """This engine owns it, and has not caught up with the log."""
+    VACANT = "vacant"
+    """No engine owns it: the last owner is gone, and the next is not chosen yet."""
+    UNKNOWN = "unknown"
+    """This engine does not know the owner yet."""
+
+
 class NotOwner(LastseenError):
     """This engine holds only its own partitions, and the key is in another engine's. Nothing was written."""
 
-    def __init__(self, message: str, address: str | None = None) -> None:
+    def __init__(self, message: str, address: str | None = None, owner: OwnerState | None = None) -> None:
         super().__init__(message)
         self.address = address
-        """Where the owner is to be reached, if it said so when it joined."""
+        """Where the owner of the key's partition is to be reached, if it said so when it joined."""
+        self.owner = owner or (OwnerState.UNKNOWN if address is None else OwnerState.KNOWN)
+        """What is known of the owner. Without an address, ask again in a moment, or ask another engine."""
 
 
 class LogError(LastseenError):

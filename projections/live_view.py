@@ -14,8 +14,9 @@ from itertools import islice, repeat
 from operator import attrgetter
 from typing import Any, Literal, NamedTuple, Protocol
 
-from lastseen.engine.errors import InvalidSetting, LogError, LogUnavailable, NotOwner, shown
+from lastseen.engine.errors import InvalidSetting, LogError, LogUnavailable, NotOwner, OwnerState, shown
 from lastseen.engine.log.port import Position
+from lastseen.engine.log.shared_log import Owner
 from lastseen.engine.partitioner import partition_of
 from lastseen.engine.session import AttributeSource, Session, SessionView, Status
 from lastseen.projections.partition import Partition
@@ -26,6 +27,14 @@ SORTS: tuple[Sort, ...] = ("lru", "deadline", "created")
 MAX_PAGE = 10_000
 STEP = 4_096
 """Sessions put into a new index at a time, between which others may have the lock."""
+_OWNER_STEPS = {
+    OwnerState.KNOWN: "ask its owner at {address}",
+    OwnerState.UNNAMED: "its owner gave no address; open every engine with `address`",
+    OwnerState.LOADING: "it has become the owner, and is loading it; try again in a moment",
+    OwnerState.VACANT: "no engine owns it at the moment; try again until the group has chosen an owner",
+    OwnerState.UNKNOWN: "it does not know the owner yet; try again in a moment",
+}
+"""What is known of the owner of a partition that is not served here, and the next step."""
 _NEVER_MS = 2**62
 """Sorts after every deadline."""
 
@@ -77,8 +86,8 @@ class LiveView:
         self.failures: dict[int, LogError] = {}
         """The partitions that cannot be read any further, or are not what was folded, and why. Keys in them are refused
         and listings leave them out; the other partitions are not affected."""
-        self.owner_address: Callable[[int], str | None] = lambda number: None
-        """Where the owner of a partition is, as far as known, without asking."""
+        self.known_owner: Callable[[int], Owner] = lambda number: Owner(OwnerState.UNKNOWN)
+        """The owner of a partition, as far as known, without asking."""
 
     def number_of(self, key: str) -> int:
         """The number of the partition that a key belongs to."""
@@ -96,6 +105,12 @@ class LiveView:
             self.check(number)
         return self.partitions[number]
 
+    def check_served(self, number: int, what: str) -> None:
+        """Raise `NotOwner`, which names `what`, where another engine keeps a partition, and why it has failed if so."""
+        if number not in self.served:
+            raise self.not_owner(number, what)
+        self.check(number)
+
     def check(self, number: int) -> None:
         """Raise why a partition has failed, if it has."""
         failure = self.failures.get(number)
@@ -112,9 +127,10 @@ class LiveView:
 
     def not_owner(self, number: int, what: str) -> NotOwner:
         """The error for what belongs to another engine's partition."""
-        address = self.owner_address(number)
-        where = "its owner, once it has one" if address is None else f"its owner at {address}"
-        return NotOwner(f"{what} is in partition {number}, which this engine does not hold: ask {where}", address)
+        owner = self.known_owner(number)
+        step = _OWNER_STEPS[owner.state].format(address=owner.address)
+        message = f"{what} is in partition {number}, which this engine does not serve: {step}"
+        return NotOwner(message, owner.address, owner.state)
 
     def present_partitions(self) -> list[Partition]:
         """The partitions whose state is kept here."""

@@ -8,8 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from lastseen.engine.errors import OwnerState
 from lastseen.engine.log.duty_health import DutyHealth
 from lastseen.engine.log.port import Log
+
+
+class Owner(NamedTuple):
+    """The owner of a partition, as far as it is known."""
+
+    state: OwnerState
+    address: str | None = None
+    """Where it is to be reached; only of a `KNOWN` one."""
 
 
 class Duties(Protocol):
@@ -30,8 +39,8 @@ class Duties(Protocol):
         """
         ...
 
-    def known_owner(self, partition: int) -> str | None:
-        """The last known address, without a request; where none is known, a thread is set to ask."""
+    def known_owner(self, partition: int) -> Owner:
+        """The owner as it was known last, without a request; what is not known, or is old, a thread is set to ask."""
         ...
 
     def leave(self) -> None:

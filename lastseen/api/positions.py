@@ -9,6 +9,8 @@ from lastseen.api.problems import Problem
 from lastseen.engine.log.port import Position
 
 HEADER = "Position"
+PARTITIONS_HEADER = "Partitions"
+"""How many partitions the log has; the partition of a key follows from it (`engine.partitioner`)."""
 MAX_POSITIONS = 100
 _form = re.compile(r"([0-9]{1,5}):([0-9]{1,18})")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -35,7 +35,10 @@ class ProblemDocument(Struct):
     error: str | UnsetType = UNSET
     """The class of the engine's error, if there is one."""
     address: str | UnsetType = UNSET
-    """The address of the instance that has the session."""
+    """The address of the instance that owns the key's partition."""
+    owner: Literal["known", "unnamed", "loading", "vacant", "unknown"] | UnsetType = UNSET
+    """What is known of that instance: `known` (at `address`), `unnamed` (it gave no address), `loading` (it is the one
+    that answers, and has not caught up yet), `vacant` (there is none at the moment), `unknown` (not known yet)."""
     ended: EndedSession | UnsetType = UNSET
 
     @property

@@ -11,6 +11,8 @@ from lastseen.api.problem_document import TYPES, ProblemDocument
 from lastseen.api.status_phrases import phrase_of
 from lastseen.engine import errors
 
+OWNER_RETRY_S = 1
+"""When to ask again for the owner of a partition, where its address is not known."""
 MEDIA_TYPE = "application/problem+json"
 
 
@@ -77,8 +79,12 @@ def problem_of(error: errors.LastseenError) -> Problem:
     kind = next(kind for known, kind in KINDS if isinstance(error, known))
     headers = {} if kind.retry_after_s is None else {"Retry-After": str(kind.retry_after_s)}
     members: dict[str, Any] = {"error": type(error).__name__}
-    if isinstance(error, errors.NotOwner) and error.address is not None:
-        members["address"] = error.address
+    if isinstance(error, errors.NotOwner):
+        members["owner"] = error.owner.value
+        if error.address is None:
+            headers["Retry-After"] = str(OWNER_RETRY_S)
+        else:
+            members["address"] = error.address
     return Problem(kind.status, kind.slug, str(error), headers=headers, members=members)
 
 

@@ -52,6 +52,8 @@ class Call(Generic[R]):
     read: Callable[[Response], R]
     """The result in an answer of success. Raises `msgspec.DecodeError` for what is none."""
     query: Mapping[str, str] = field(default_factory=dict)
+    key: str | None = None
+    """The session key that it is about: its partition's owner is asked."""
     content: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     is_repeatable: bool = False

@@ -63,7 +63,7 @@ def open(  # noqa: A001 - the engine's name for it
     """The session that lives under `key`; a new one if there is none. Opening a live one does not touch it."""
     check_key(key)
     content = body(OpenRequest(key, _object(attributes), _limits(policy)))
-    return Call("POST", SESSIONS, responses.session_of(key), content=content, is_repeatable=True)
+    return Call("POST", SESSIONS, responses.session_of(key), key=key, content=content, is_repeatable=True)
 
 
 def create(key: str, *, attributes: Mapping[str, Any] | None = None, policy: Policy | None = None) -> Call[Session]:
@@ -71,7 +71,7 @@ def create(key: str, *, attributes: Mapping[str, Any] | None = None, policy: Pol
     check_key(key)
     content = body(OpenRequest(key, _object(attributes), _limits(policy), "refuse"))
     return Call(
-        "POST", SESSIONS, responses.session_of(key), content=content, is_repeatable=True,
+        "POST", SESSIONS, responses.session_of(key), key=key, content=content, is_repeatable=True,
         headers={"Idempotency-Key": secrets.token_urlsafe(24)}, unclear_errors=(SessionExists,),
     )  # fmt: skip
 
@@ -91,7 +91,7 @@ def rotate(
     """
     content = body(RotateRequest(reason, _object(attributes), _limits(policy), session_id))
     return Call(
-        "POST", _path(key, "rotate"), responses.session_of(key), content=content, headers=_match(if_version),
+        "POST", _path(key, "rotate"), responses.session_of(key), key=key, content=content, headers=_match(if_version),
         is_repeatable=session_id is not None, unclear_errors=(*_REPLACED, VersionConflict),
     )  # fmt: skip
 
@@ -114,7 +114,7 @@ def touch(
     is_plain = attributes is None and policy is None and if_version is None
     content = body(TouchRequest(session_id, _object(attributes), _json("message", message), _limits(policy)))
     return Call(
-        "POST", _path(key, "touch"), responses.touched_of(key), content=None if content == b"{}" else content,
+        "POST", _path(key, "touch"), responses.touched_of(key), key=key, content=None if content == b"{}" else content,
         query={} if wait == "applied" else {"wait": str(wait)}, headers=_match(if_version),
         is_repeatable=message is None and (is_plain or session_id is not None), unclear_errors=(VersionConflict,),
     )  # fmt: skip
@@ -125,7 +125,7 @@ def update(
 ) -> Call[Session]:
     """Merge `attributes` into the session's (RFC 7396: `None` deletes). Counts as activity."""
     return Call(
-        "POST", _path(key, "touch"), responses.session_of(key), headers=_match(if_version),
+        "POST", _path(key, "touch"), responses.session_of(key), key=key, headers=_match(if_version),
         content=body(TouchRequest(session_id, _object(attributes))),
         is_repeatable=session_id is not None, unclear_errors=(VersionConflict,),
     )  # fmt: skip
@@ -158,7 +158,7 @@ def _change_state(
     verb: str, key: str, reason: str | None, session_id: str | None, if_version: int | None
 ) -> Call[Session]:
     return Call(
-        "POST", _path(key, verb), responses.session_of(key), content=body(ReasonRequest(reason, session_id)),
+        "POST", _path(key, verb), responses.session_of(key), key=key, content=body(ReasonRequest(reason, session_id)),
         headers=_match(if_version), is_repeatable=session_id is not None, done_errors=(AlreadyDone,),
         then=_read_session(key), unclear_errors=(VersionConflict,),
     )  # fmt: skip
@@ -167,14 +167,15 @@ def _change_state(
 def take_lease(key: str, holder: str, lease_ms: int, session_id: str | None = None) -> Call[Session]:
     """Take, or renew, one lease; `hold` does this for you. Raises `TooManyHolders`."""
     content = body(HoldRequest(holder, lease_ms, session_id))
-    return Call("POST", _path(key, "hold"), responses.session_of(key), content=content, is_repeatable=True)
+    return Call("POST", _path(key, "hold"), responses.session_of(key), key=key, content=content, is_repeatable=True)
 
 
 def release(key: str, holder: str, session_id: str | None = None) -> Call[Session]:
     """Give a lease up. Raises `AlreadyDone` if the holder has none."""
     return Call(
-        "POST", _path(key, "release"), responses.session_of(key), content=body(ReleaseRequest(holder, session_id)),
-        is_repeatable=True, done_errors=(AlreadyDone,), then=_read_session(key),
+        "POST", _path(key, "release"), responses.session_of(key), key=key,
+        content=body(ReleaseRequest(holder, session_id)), is_repeatable=True, done_errors=(AlreadyDone,),
+        then=_read_session(key),
     )  # fmt: skip
 
 
@@ -183,7 +184,7 @@ def close(
 ) -> Call[None]:
     """End the session, held or not. Raises `SessionNotFound` or `SessionEnded` if none lives."""
     return Call(
-        "POST", _path(key, "close"), responses.nothing,
+        "POST", _path(key, "close"), responses.nothing, key=key,
         content=body(CloseRequest(reason, UNSET if session_id is None else session_id)),
         headers=_match(if_version), is_repeatable=session_id is not None, done_errors=_REPLACED,
         unclear_errors=(VersionConflict,),
@@ -195,11 +196,11 @@ def close(
 
 def get(key: str) -> Call[Session | None]:
     """The session that lives under `key`, or `None`."""
-    return _read_call(_path(key), responses.session_or_none(key), none_errors=_GONE)
+    return _read_call(_path(key), responses.session_or_none(key), key=key, none_errors=_GONE)
 
 
 def _read_session(key: str) -> Call[Session]:
-    return _read_call(_path(key), responses.session_of(key), none_errors=_GONE)
+    return _read_call(_path(key), responses.session_of(key), key=key, none_errors=_GONE)
 
 
 def list(  # noqa: A001 - the engine's name for it
@@ -225,35 +226,35 @@ def list(  # noqa: A001 - the engine's name for it
 
 def messages(key: str) -> Call[Sequence[Message]]:
     """The newest messages of the live session under `key`, oldest first."""
-    return _read_call(_path(key, "messages"), responses.messages)
+    return _read_call(_path(key, "messages"), responses.messages, key=key)
 
 
 def messages_as_of(key: str, at: int | Position) -> Call[Sequence[Message]]:
     """The newest messages of the session that lived under `key` then: the transcript of an ended session too."""
-    return _read_call(_path(key, "messages"), responses.messages, query={"as_of": _point_in_time(at)})
+    return _read_call(_path(key, "messages"), responses.messages, key=key, query={"as_of": _point_in_time(at)})
 
 
 def history(key: str, *, after_offset: int = -1, limit: int = 1_000) -> Call[Sequence[Entry]]:
     """Every record of a key with its verdict, in the order of the log; a page of `limit` after `after_offset`."""
     query = {"of": "records", "after": str(after_offset), "limit": str(limit)}
-    return _read_call(_path(key, "history"), responses.records, query=query)
+    return _read_call(_path(key, "history"), responses.records, key=key, query=query)
 
 
 def session_spans(key: str, *, after_offset: int = -1, limit: int = 1_000) -> Call[Sequence[SessionSpan]]:
     """How each session of a key began and ended."""
     query = {"of": "lives", "after": str(after_offset), "limit": str(limit)}
-    return _read_call(_path(key, "history"), responses.session_spans, query=query)
+    return _read_call(_path(key, "history"), responses.session_spans, key=key, query=query)
 
 
 def explain(key: str) -> Call[Explanation]:
     """Why the session under `key` lives, and until when; or why it ended, and by which record."""
-    return _read_call(_path(key, "explain"), responses.explanation)
+    return _read_call(_path(key, "explain"), responses.explanation, key=key)
 
 
 def as_of(key: str, at: int | Position) -> Call[Session | None]:
     """The session that lived under `key` at a log time in milliseconds, or right after the record at a position."""
     return _read_call(
-        _path(key), responses.session_or_none(key), query={"as_of": _point_in_time(at)}, none_errors=_GONE
+        _path(key), responses.session_or_none(key), key=key, query={"as_of": _point_in_time(at)}, none_errors=_GONE
     )
 
 

@@ -10,7 +10,7 @@ import msgspec
 from lastseen.api.problem_document import ProblemDocument
 from lastseen.api.problems import KINDS, MEDIA_TYPE
 from lastseen.engine import errors
-from lastseen.engine.errors import LastseenError, NotOwner, shown
+from lastseen.engine.errors import LastseenError, NotOwner, OwnerState, shown
 
 MAX_DETAIL_CHARACTERS = 2_000
 _BY_NAME: dict[str, type[LastseenError]] = {
@@ -64,7 +64,7 @@ def error_for(status: int, problem: ProblemDocument | None) -> LastseenError:
     if kind is None or kind is LastseenError:
         return ServiceError(f"{detail} (status {status}, {shown(problem.slug)})", status, problem.slug)
     if issubclass(kind, NotOwner):
-        return kind(detail, problem.address or None)
+        return kind(detail, problem.address or None, OwnerState(problem.owner) if problem.owner else None)
     return kind(detail)
 
 

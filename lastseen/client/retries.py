@@ -24,6 +24,7 @@ from lastseen.client.call import Call, NoResponse, Response
 from lastseen.client.errors import error_for, problem_in, unreadable_response
 from lastseen.engine.errors import LastseenError, LogUnavailable, NotOwner, OutcomeUnknown, SessionEnded
 from lastseen.engine.log.port import Position
+from lastseen.engine.partitioner import partition_of
 
 R = TypeVar("R")
 MAX_TRIES = 12
@@ -59,10 +60,13 @@ class SeenPositions:
 
     def __init__(self) -> None:
         self._offsets: dict[int, int] = {}
+        self._partitions: int | None = None
         self._lock = threading.Lock()
 
-    def add(self, header: str) -> None:
-        """Record the positions of a `Position` header. What is malformed is ignored."""
+    def add(self, header: str, partitions: str = "") -> None:
+        """Record what the headers `Position` and `Partitions` of an answer say. What is malformed is ignored."""
+        if re.fullmatch("[1-9][0-9]{0,4}", partitions):
+            self._partitions = int(partitions)
         found = [position_or_none(part.strip()) for part in header[:4_000].split(",")]
         with self._lock:
             for position in found:
@@ -71,10 +75,17 @@ class SeenPositions:
                     # The partition that was seen last stands last.
                     self._offsets[partition] = max(offset, self._offsets.pop(partition, -1))
 
-    def text(self) -> str:
-        """The positions, as `min_position` takes them."""
+    def partition_of(self, key: str | None) -> int | None:
+        """The partition of a key; `None` before the service has said how many there are, or without a key."""
+        return None if key is None or self._partitions is None else partition_of(key, self._partitions)
+
+    def text(self, key: str | None = None) -> str:
+        """The positions, as `min_position` takes them: of a key's partition only, where there is a key."""
+        partition = self.partition_of(key)
         with self._lock:
             newest = list(self._offsets.items())[-MAX_POSITIONS:]
+            if partition is not None:
+                newest = [(partition, self._offsets.get(partition, -1))]
         return positions_text(Position(partition, offset) for partition, offset in newest)
 
 
@@ -194,7 +205,7 @@ def _judge(call: Call[R], connection: Connection, address: Address, response: Re
             result = call.read(response)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, KeyError) as fault:
             return _Outcome(error=unreadable_response(response.status, fault), may_have_acted=not call.is_read)
-        connection.seen.add(response.headers.get("position", ""))
+        connection.seen.add(response.headers.get("position", ""), response.headers.get("partitions", ""))
         return _Outcome(result)
     problem = problem_in(response.headers, response.content)
     error = error_for(response.status, problem)
@@ -226,7 +237,7 @@ def _prospects(response: Response, problem: ProblemDocument | None, error: Lasts
 
 def _request(call: Call[Any], connection: Connection, address: Address, left_s: float) -> Send:
     query = dict(call.query)
-    if call.waits_for_position and connection.reads_own_writes and (seen := connection.seen.text()):
+    if call.waits_for_position and connection.reads_own_writes and (seen := connection.seen.text(call.key)):
         query["min_position"] = seen
     headers = {**connection.headers(), **call.headers}
     if call.content is not None:

@@ -54,8 +54,10 @@ ADVICE = {
         " [LastseenEventsVoidForSkew](runbooks/LastseenEventsVoidForSkew.md) and [Log time](concepts/log-time.md)."
     ),
     "NotOwner": (
-        "The engine runs with `view=owned` and another engine holds the key's partition. Ask `address`, which the error"
-        " and the HTTP problem carry; clients follow it for reads and for calls that are safe to repeat."
+        "The engine runs with `view=owned` and does not serve the key's partition. Ask `address`, which the error and"
+        " the HTTP problem carry; the HTTP clients do. Without an address, `owner` says why: no engine owns the"
+        " partition at the moment, the owner is loading it, or is not known yet (ask again in a moment), or it gave no"
+        " `address`."
     ),
     "LogUnavailable": (
         "Nothing was written, so try again. If it lasts: is the disk full or read-only, does another program lock the"

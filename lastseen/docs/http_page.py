@@ -25,7 +25,11 @@ milliseconds since 1970.
   [Tokens and tenants](../how-to/tokens-and-tenants.md).
 - A key in a path is percent-encoded as one segment: a slash in it is `%2F`.
 - An answer's header `Position` names the records that it reflects. Given as `min_position` to another instance, it
-  makes that one wait until it reflects them too.
+  makes that one wait until it reflects them too: of a session, those in the key's partition; of a listing, those in
+  the partitions that it covers. `Partitions` is the number of partitions of the log.
+- With `view=owned`, an instance answers 421 for keys of partitions that it does not serve. `address` names the owner of
+  the key's partition; without it, `owner` says what is known of the owner, and `Retry-After` when to ask again.
+  Nothing was written.
 - A session's `ETag` is its version; `If-Match` makes a command depend on it.
 - `HEAD` is answered wherever `GET` is.
 - Any request may be answered with one of the statuses {common}; the tables below list the others.

@@ -12,10 +12,10 @@ from contextlib import suppress
 
 from lastseen.embedded.folding import fold_in_turns, raise_passing
 from lastseen.embedded.settings import Settings
-from lastseen.engine.errors import LastseenError
+from lastseen.engine.errors import LastseenError, OwnerState
 from lastseen.engine.log.duty_health import DutyHealth
 from lastseen.engine.log.port import Log, Position
-from lastseen.engine.log.shared_log import Duties, FactPublisher, SharedLog
+from lastseen.engine.log.shared_log import Duties, FactPublisher, Owner, SharedLog
 from lastseen.projections.follower import PARTITION_ERRORS, Follower
 from lastseen.projections.live_view import LiveView
 from lastseen.projections.outbox import Outbox
@@ -120,9 +120,9 @@ class EngineDuties:
         raise_passing(fold_in_turns(follower, grown, goes_on=goes_on))
         follower.check()
 
-    def known_owner(self, partition: int) -> str | None:
+    def known_owner(self, partition: int) -> Owner:
         """The same as far as it is known, without asking."""
-        return None if self._membership is None else self._membership.known_owner(partition)
+        return Owner(OwnerState.UNKNOWN) if self._membership is None else self._membership.known_owner(partition)
 
     @property
     def publishes(self) -> bool:

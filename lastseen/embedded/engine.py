@@ -51,7 +51,7 @@ class Engine(Commands, Figures):
     """
 
     def __init__(self, log: Log, clock: Clock, settings: Settings, progress: Progress | None = None) -> None:
-        self._is_closed = False
+        self.partition_count, self._is_closed = log.partitions, False
         self._closing = threading.Lock()
         self._state = state = load(log, settings)
         self.notes: list[str] = state.notes
@@ -64,7 +64,7 @@ class Engine(Commands, Figures):
         self._subscriptions = Subscriptions()
         health = self.duty_health = DutyHealth()
         self._duties = EngineDuties(log, settings, view, state.outbox, health)
-        view.owner_address = self._duties.known_owner
+        view.known_owner = self._duties.known_owner
         view.has_one_clock = not isinstance(log, SharedLog)
         self._background = BackgroundThreads(view, clock, settings.max_sessions, self._duties.performed, health)
         on_record = [state.bodies.on_record, self._subscriptions.on_record]
@@ -184,10 +184,11 @@ class Engine(Commands, Figures):
         return self._views.has_reached(position)
 
     def wait_for(self, position: Position, timeout_s: float) -> bool:
-        """Wait until this engine shows what the record at `position` did; whether it does. Raises `LogError`."""
+        """Wait until this engine shows the record at `position`; whether it does. Raises `LogError` and `NotOwner`."""
         self._check_open()
         if self.has_reached(position):
             return True
+        self._views.check_served(position.partition, f"the record {position.partition}:{position.offset}")
         if not self._log.wait(position, timeout_s):
             return False
         self._follower.catch_up(position)

@@ -36,6 +36,10 @@ RESPONSE_HEADERS: Mapping[str, dict[str, Any]] = {
         "description": "The last records that the answer reflects, partition:offset; for `min_position`.",
         "schema": {"type": "string", "examples": ["0:1234"]},
     },
+    "Partitions": {
+        "description": "How many partitions the log has: a key's is Kafka's murmur2 of its UTF-8, modulo this.",
+        "schema": {"type": "string", "pattern": "^[0-9]{1,5}$", "examples": ["12"]},
+    },
     "Location": {
         "description": "Where it is.",
         "schema": {"type": "string", "format": "uri-reference", "examples": ["/v1/sessions/telegram%3A42"]},
@@ -198,7 +202,7 @@ def _problem(status: int) -> dict[str, Any]:
         "description": phrase_of(status),
         "content": {problems.MEDIA_TYPE: {"schema": schema_of(ProblemDocument)}},
     }
-    if status in (429, 503):
+    if status in (421, 429, 503):
         described["headers"] = {"Retry-After": RESPONSE_HEADERS["Retry-After"]}
     return described
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 from starlette.responses import Response
 
-from lastseen.api.positions import HEADER, position_text
+from lastseen.api.positions import HEADER, PARTITIONS_HEADER, position_text, positions_text
 from lastseen.api.problems import MEDIA_TYPE, Problem, document
-from lastseen.engine.log.port import Position
+from lastseen.embedded.engine import Engine
 from lastseen.engine.session import SessionView
 from lastseen.http.etags import etag_of
 
@@ -32,11 +32,21 @@ class JsonBytes(Response):
 
 
 def of_session(
-    session: SessionView, reached: Position, status: int = 200, headers: Mapping[str, str] | None = None
+    session: SessionView, engine: Engine, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
     """One session, with its version as `ETag` and what the answer reflects as `Position`."""
-    stated = {"ETag": etag_of(session.version), HEADER: position_text(reached)}
+    stated = {
+        "ETag": etag_of(session.version),
+        HEADER: position_text(engine.reached(session.partition)),
+        PARTITIONS_HEADER: str(engine.partition_count),
+    }
     return JsonBytes(encode(session.as_dict()), status, {**stated, **(headers or {})})
+
+
+def reflecting(engine: Engine, partitions: Iterable[int]) -> dict[str, str]:
+    """The headers that name what an answer reflects, of these partitions."""
+    reached = positions_text(map(engine.reached, sorted(partitions)))
+    return {HEADER: reached, PARTITIONS_HEADER: str(engine.partition_count)} if reached else {}
 
 
 def of_value(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from time import perf_counter
 from typing import ParamSpec, TypeVar
 
@@ -63,10 +63,13 @@ class WorkerThreads:
             self._batch = TouchBatch(self.engine)
         return await self._batch.touch(key, session_id)
 
-    async def reach(self, positions: list[Position]) -> None:
-        """Wait until this instance shows what stands at these positions. Raises `Problem` 503 where that takes long."""
+    async def reach(self, positions: list[Position], partitions: Container[int]) -> None:
+        """Wait until this instance shows what stands at those of the positions that are in `partitions`.
+
+        Raises `Problem` 503 where that takes long, and `NotOwner` where the partition is another engine's.
+        """
         try:
-            missing = [position for position in positions if not self.engine.has_reached(position)]
+            missing = [each for each in positions if not self.engine.has_reached(each) and each.partition in partitions]
         except InvalidSetting as error:
             raise Problem(409, "another-log", f"min_position is of another log than this service's: {error}") from None
         if not missing:

@@ -7,15 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from driven import ID, KEY, REFUSED, RESET, SESSION, Driven, for_ever, owned_by, problem, session
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lastseen import ServiceError
-from lastseen.api.problems import Problem, document, problem_of
+from lastseen.api.problems import Problem
 from lastseen.client import commands as calls
-from lastseen.client.address import address_of
 from lastseen.client.call import Call, NoResponse, Response
-from lastseen.client.retries import Connection, Pause, Send, attempt_steps
 from lastseen.engine import errors
 from lastseen.engine.errors import (
     AlreadyDone,
@@ -30,17 +29,6 @@ from lastseen.engine.errors import (
     VersionConflict,
 )
 
-KEY = "telegram:42"
-ID = "h3Zq0mJ5Tn2b8c1xYw9KfA"
-SECRET = "lst_verysecret"
-RESET, REFUSED = NoResponse("ReadError", True), NoResponse("ConnectError", False)
-SESSION = {
-    "key": KEY, "session_id": ID, "status": "active", "version": 3, "owner": None, "created_at_ms": 1,
-    "last_active_at_ms": 2, "deadline_ms": None, "deadline_reason": None, "holders": {}, "position": [0, 7],
-    "policy": {"idle_ttl_ms": None, "max_age_ms": None, "suspend_ttl_ms": None, "touch_precision_ms": 0,
-               "max_hold_ms": None, "max_messages": None},
-    "attributes": {},
-}  # fmt: skip
 PLAIN: list[Call[Any]] = [calls.touch(KEY), calls.open(KEY), calls.get(KEY), calls.take_lease(KEY, "job", 1000)]
 PINNED: list[Call[Any]] = [
     calls.suspend(KEY, session_id=ID), calls.resume(KEY, session_id=ID), calls.update(KEY, {"n": 1}, session_id=ID),
@@ -52,69 +40,6 @@ UNSAFE: list[Call[Any]] = [
     calls.touch(KEY, message="hello", session_id=ID), calls.touch(KEY, attributes={"n": 1}),
     calls.touch(KEY, if_version=2),
 ]  # fmt: skip
-
-
-def session(**members: Any) -> Response:
-    """A success."""
-    return Response(200, {"position": "0:7"}, json.dumps({**SESSION, **members}).encode())
-
-
-def problem(of: LastseenError | Problem, **headers: str) -> Response:
-    """A refusal, as the service makes it."""
-    stated = problem_of(of) if isinstance(of, LastseenError) else of
-    told = {name.lower(): value for name, value in stated.headers.items()}
-    return Response(stated.status, {"content-type": "application/problem+json", **told, **headers}, document(stated))
-
-
-class Driven:
-    """A call, carried out by a script of answers on a clock that pauses turn."""
-
-    def __init__(
-        self, call: Call[Any], script: list[Response | NoResponse], timeout_s: float = 10, **options: Any
-    ) -> None:
-        self.now_s = 1_000.0
-        self.is_whole = options.pop("is_whole", True)
-        """Whether all of the script is to be needed."""
-        self.sent: list[Send] = []
-        self.pauses: list[float] = []
-        self.connection = options.pop("connection", None) or Connection(
-            address_of(options.pop("address", "http://one:8321")), SECRET, timeout_s, now_s=lambda: self.now_s,
-            jitter=lambda: 0.5, **options,
-        )  # fmt: skip
-        self.result: Any = None
-        self.error: LastseenError | None = None
-        try:
-            self._drive(call, list(script))
-        except LastseenError as error:
-            self.error = error
-        assert SECRET not in f"{self.error!r} {self.connection!r} {self.error and self.error.__cause__!r}"
-
-    def _drive(self, call: Call[Any], script: list[Response | NoResponse]) -> None:
-        exchange = attempt_steps(call, self.connection)
-        answer: Response | NoResponse | None = None
-        while True:
-            try:
-                step = exchange.send(answer)
-            except StopIteration as over:
-                self.result = over.value
-                assert not script or not self.is_whole, "it was over before all was said"
-                return
-            if isinstance(step, Pause):
-                self.pauses.append(step.seconds)
-                self.now_s += step.seconds
-                answer = None
-            else:
-                self.sent.append(step)
-                answer = script.pop(0) if len(script) > 1 or not self.repeats_last(script) else script[0]
-
-    def repeats_last(self, script: list[Response | NoResponse]) -> bool:
-        """Whether the last answer is given for ever."""
-        return bool(script) and isinstance(script[0], NoResponse) and script[0].why == "for ever"
-
-
-def for_ever(may_have_acted: bool) -> NoResponse:
-    """No answer, now and later."""
-    return NoResponse("for ever", may_have_acted)
 
 
 # ── sending again ──
@@ -373,76 +298,6 @@ def test_errors_of_other_names_are_none_of_the_engines() -> None:
     for name in ("shown", "__builtins__", "LastseenError", "SystemExit"):
         stated = Problem(409, "refused-somehow", "because", members={"error": name})
         assert type(Driven(calls.get(KEY), [problem(stated)]).error) is ServiceError
-
-
-# ── owners ──
-
-
-def owned_by(address: str | None) -> Response:
-    return problem(NotOwner("not here", address))
-
-
-def test_the_owners_address_is_followed() -> None:
-    driven = Driven(calls.rotate(KEY), [owned_by("http://two:9000"), session()])
-    assert [str(sent.address) for sent in driven.sent] == ["http://one:8321", "http://two:9000"]
-    assert driven.pauses == []
-    assert all(sent.headers["Authorization"] == f"Bearer {SECRET}" for sent in driven.sent)
-
-
-def test_an_address_without_a_scheme_has_ours() -> None:
-    driven = Driven(calls.get(KEY), [owned_by("two:9000"), session()], address="https://one/base")
-    assert [str(sent.address) for sent in driven.sent] == ["https://one:443/base", "https://two:9000/base"]
-    assert driven.sent[1].path == "/base/v1/sessions/telegram%3A42"
-
-
-@pytest.mark.parametrize(
-    "address", ["http://two:9000", "ftp://two", "https://u:p@two", "javascript:alert(1)", "https://", "https://two/?q"]
-)
-def test_the_token_does_not_follow_just_anywhere(address: str) -> None:
-    driven = Driven(calls.get(KEY), [owned_by(address)], address="https://one")
-    assert isinstance(driven.error, NotOwner)
-    assert len(driven.sent) == 1
-
-
-def test_owners_that_name_each_other_are_left_after_a_while() -> None:
-    script = [owned_by(f"http://{name}:1") for name in ("two", "one", "two")] + [owned_by("http://one:1"), session()]
-    driven = Driven(calls.get(KEY), script)
-    assert driven.result.version == 3
-    assert len(driven.pauses) == 1  # the fourth time it is given a moment
-
-
-def test_an_owner_that_is_not_known_yet_is_waited_for() -> None:
-    driven = Driven(calls.rotate(KEY), [owned_by(None), owned_by(None), session()])
-    assert driven.result.version == 3
-    assert len(driven.pauses) == 2
-
-
-# ── reading one's own writes ──
-
-
-def test_what_was_seen_is_asked_for() -> None:
-    first = Driven(calls.touch(KEY), [session()])
-    connection = first.connection
-    connection.seen.add("2:5,0:3")
-    connection.seen.add("nonsense, 1:1x, :")
-    second = Driven(calls.get(KEY), [session()], connection=connection)
-    assert second.sent[0].query == {"min_position": "2:5,0:7"}
-    assert "min_position" not in Driven(calls.touch(KEY), [session()], connection=connection).sent[0].query
-    empty_page = Response(200, {}, b'{"sessions":[],"cursor":null}')
-    listed = Driven(calls.list(), [empty_page], connection=connection)
-    assert listed.sent[0].query == {"sort": "lru", "limit": "100", "min_position": "2:5,0:7"}
-
-
-def test_it_need_not_be() -> None:
-    connection = Driven(calls.touch(KEY), [session()], reads_own_writes=False).connection
-    assert Driven(calls.get(KEY), [session()], connection=connection).sent[0].query == {}
-
-
-def test_no_more_is_asked_for_than_the_service_takes() -> None:
-    connection = Driven(calls.touch(KEY), [session()]).connection
-    connection.seen.add(",".join(f"{n}:{10**17}" for n in range(200)))
-    (sent,) = Driven(calls.get(KEY), [session()], connection=connection).sent
-    assert sent.query["min_position"].count(",") == 99
 
 
 # ── whatever is answered ──

@@ -12,7 +12,10 @@ import pytest
 from kafka_topics import eventually, new_url
 
 import lastseen
-from lastseen.engine.errors import NotOwner
+from lastseen.engine.errors import NotOwner, OwnerState
+from lastseen.engine.log.kafka.group import _owners_of
+from lastseen.engine.log.kafka.url import parse_kafka_url
+from lastseen.engine.log.shared_log import Owner
 from tests.kafka_fixtures import SharedBroker
 
 PARTITIONS = 4
@@ -62,7 +65,7 @@ def test_each_answers_for_its_own_and_names_the_others(url: str, opened: OpenEng
         session = owner.open(key, attributes={"key": key})
         assert owner.get(key) is not None
         for refused in (other.get, other.open, other.touch, other.close, other.history, other.explain):
-            with pytest.raises(NotOwner, match="ask its owner"):
+            with pytest.raises(NotOwner, match="which this engine does not serve"):
                 refused(key)
         (result,) = other.touch_many([key])
         assert isinstance(result, NotOwner)
@@ -74,6 +77,32 @@ def test_each_answers_for_its_own_and_names_the_others(url: str, opened: OpenEng
     for engine in (one, two):
         for partition in engine._views.partitions:
             assert (len(partition) > 0) == (partition.number in engine.held()), "what it does not hold takes no memory"
+
+
+def owners_by(engine: lastseen.Engine) -> set[tuple[str, str | None]]:
+    """What an engine says of the owners of the partitions that it does not serve."""
+    found = set()
+    for key in KEYS:
+        try:
+            engine.get(key)
+        except NotOwner as error:
+            found.add((error.owner.value, error.address))
+    return found
+
+
+def test_a_vacancy_is_told_from_an_owner_that_is_not_known_and_from_one_without_an_address(
+    url: str, opened: OpenEngine
+) -> None:
+    place = parse_kafka_url(url)
+    vacant = dict.fromkeys(range(PARTITIONS), Owner(OwnerState.VACANT))
+    assert _owners_of(place, f"{place.topic}.owners", PARTITIONS) == vacant, "no engine has joined"
+    one, two = opened(url, "one"), opened(url, "two", address=None)
+    assert eventually(lambda: hold_all(one, two))
+    assert owners_by(two) <= {("unknown", None), ("known", "one:8321")}, "the first answer waits for no request"
+    assert eventually(lambda: owners_by(two) == {("known", "one:8321")})
+    assert eventually(lambda: owners_by(one) == {("unnamed", None)})
+    one._views.served -= one.owned()
+    assert ("loading", None) in owners_by(one)
 
 
 def address_by(engine: lastseen.Engine, key: str) -> str | None:

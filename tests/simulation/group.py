@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from lastseen.engine.errors import OwnerState
+from lastseen.engine.log.shared_log import Owner
+
 
 class Member:
     """One node's duties (`shared_log.Duties`): what it believes to own, which may be out of date."""
@@ -23,9 +26,9 @@ class Member:
         """Nobody gives an address here."""
         return None
 
-    def known_owner(self, partition: int) -> str | None:  # noqa: ARG002
-        """Nobody gives an address here."""
-        return None
+    def known_owner(self, partition: int) -> Owner:  # noqa: ARG002
+        """No member gives an address here."""
+        return Owner(OwnerState.UNKNOWN)
 
     def leave(self) -> None:
         """Give up what is owned."""

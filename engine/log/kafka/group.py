@@ -16,12 +16,13 @@ from typing import Any
 from kafka import ConsumerRebalanceListener, KafkaConsumer, errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
-from lastseen.engine.errors import LogError
+from lastseen.engine.errors import LogError, OwnerState
 from lastseen.engine.log.duty_health import DutyHealth
 from lastseen.engine.log.kafka import CLIENT_ID
 from lastseen.engine.log.kafka.client import log_error, open_admin, open_member
 from lastseen.engine.log.kafka.library_internals import check_group, finish_rebalance
 from lastseen.engine.log.kafka.url import KafkaUrl
+from lastseen.engine.log.shared_log import Owner
 
 SESSION_TIMEOUT_MS = 10_000
 """A member that has been silent for so long has lost its partitions."""
@@ -32,6 +33,8 @@ POLL_MS = 200
 DUTY = "group"
 ADDRESSES_FRESH_S = 2.0
 """How long an answer about owners' addresses is good for."""
+_SETTLED = ("Stable", "Empty", "Dead")
+"""The states of a group that is not dividing partitions."""
 _logger = logging.getLogger("lastseen")
 
 
@@ -60,7 +63,7 @@ class Membership:
         self._owned: frozenset[int] = frozenset()
         self._stop = threading.Event()
         self._looking_up = threading.Lock()
-        self._addresses: dict[int, str | None] = {}
+        self._owners: dict[int, Owner] = {}
         self._looked_up_s = float("-inf")
         self._health = health
         self._thread = threading.Thread(target=self._run, name="lastseen-kafka-group", daemon=True)
@@ -74,25 +77,32 @@ class Membership:
         """The address of a partition's owner (`shared_log.Duties`)."""
         if partition in self._owned:
             return self._address
+        self._look_up()
+        return self._last_known(partition).address
+
+    def known_owner(self, partition: int) -> Owner:
+        """The owner as it was known last (`shared_log.Duties`)."""
+        if partition in self._owned:
+            return Owner(OwnerState.LOADING)
+        if time.monotonic() - self._looked_up_s > ADDRESSES_FRESH_S and not self._looking_up.locked():
+            threading.Thread(target=self._try_look_up, name="lastseen-kafka-owners", daemon=True).start()
+        found = self._last_known(partition)
+        # What was ours has another owner by now, and an answer that names this engine would go in a circle.
+        is_old = found.address is not None and found.address == self._address
+        return Owner(OwnerState.UNKNOWN) if is_old else found
+
+    def _last_known(self, partition: int) -> Owner:
+        return self._owners.get(partition, Owner(OwnerState.UNKNOWN))
+
+    def _look_up(self) -> None:
         with self._looking_up:
             if time.monotonic() - self._looked_up_s > ADDRESSES_FRESH_S:
-                self._addresses = _addresses(self._url, self.group)
+                self._owners |= _owners_of(self._url, self.group, self._partitions)
                 self._looked_up_s = time.monotonic()
-            return self._addresses.get(partition)
 
-    def known_owner(self, partition: int) -> str | None:
-        """The address of a partition's owner as it was known last (`shared_log.Duties`)."""
-        if partition in self._owned:
-            return self._address
-        if time.monotonic() - self._looked_up_s > ADDRESSES_FRESH_S and not self._looking_up.locked():
-            threading.Thread(
-                target=self._look_up_owner, args=(partition,), name="lastseen-kafka-owners", daemon=True
-            ).start()
-        return self._addresses.get(partition)
-
-    def _look_up_owner(self, partition: int) -> None:
+    def _try_look_up(self) -> None:
         try:
-            self.owner_of(partition)
+            self._look_up()
         except Exception as error:
             _logger.info("the owners' addresses could not be had: %s", error)
 
@@ -188,8 +198,11 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         self._membership.remove({each.partition for each in lost})
 
 
-def _addresses(url: KafkaUrl, group: str) -> dict[int, str | None]:
-    """Partition → the address that its owner joined with, by what the group's coordinator says."""
+def _owners_of(url: KafkaUrl, group: str, partitions: int) -> dict[int, Owner]:
+    """Partition → its owner, by what the group's coordinator says.
+
+    While the group divides the partitions, the coordinator knows only some owners, or none: the others are left out.
+    """
     admin = open_admin(url)
     try:
         found = admin.describe_groups([group])[group]
@@ -197,11 +210,13 @@ def _addresses(url: KafkaUrl, group: str) -> dict[int, str | None]:
         raise log_error(url, "cannot say who owns what", error) from None
     finally:
         admin.close()
-    addresses: dict[int, str | None] = {}
+    is_settled = found["group_state"] in _SETTLED
+    owners = dict.fromkeys(range(partitions), Owner(OwnerState.VACANT)) if is_settled else {}
     for member in found["members"]:
         _, _, address = member["client_id"].partition("@")
+        owner = Owner(OwnerState.KNOWN, address) if address else Owner(OwnerState.UNNAMED)
         assignment = member["member_assignment"]
         for topic in assignment["assigned_partitions"] if assignment else ():
             for partition in topic["partitions"] if topic["topic"] == url.topic else ():
-                addresses[partition] = address or None
-    return addresses
+                owners[partition] = owner
+    return owners

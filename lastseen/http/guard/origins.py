@@ -24,7 +24,10 @@ _PREFLIGHT: Fields = [
     ),
     (b"access-control-max-age", b"600"),
 ]
-_EXPOSED = (b"access-control-expose-headers", b"ETag, Location, Position, Retry-After, RateLimit, RateLimit-Policy")
+_EXPOSED = (
+    b"access-control-expose-headers",
+    b"ETag, Location, Partitions, Position, Retry-After, RateLimit, RateLimit-Policy",
+)
 
 
 def is_loopback(host: str) -> bool:

@@ -108,7 +108,7 @@ class Activity:
     async def _response(self, session: SessionView) -> Response:
         if not session.is_whole:
             await self._workers.call(lambda: session.attributes)
-        return responses.of_session(session, self._engine.reached(session.partition))
+        return responses.of_session(session, self._engine)
 
 
 def _scan_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bool, bool]:
@@ -125,7 +125,7 @@ def _scan_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bool, bool]:
 def operations(workers: WorkerThreads) -> list[Operation]:
     """The operations."""
     handlers = Activity(workers)
-    changed = {200: Success("The session, as it is now.", Session, ("ETag", "Position"))}
+    changed = {200: Success("The session, as it is now.", Session, ("ETag", "Position", "Partitions"))}
     refused = (404, 409, 410, 412, 415)
     versioned = ("If-Match",)
 

@@ -68,7 +68,7 @@ class KeyHistory:
         key = key_in(request.path_params["key"])
         caller_of(request, Scope.READ, key)
         query = query_of(request, kind)
-        await reach(self._workers, query.min_position)
+        await reach(self._workers, query.min_position, key)
         return key, query
 
 

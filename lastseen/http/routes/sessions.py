@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from lastseen.api import queries
 from lastseen.api.paths import SESSIONS, path_of
-from lastseen.api.positions import HEADER, position_text, positions_in, positions_text
+from lastseen.api.positions import position_text, positions_in
 from lastseen.api.problem_document import EndedSession
 from lastseen.api.problems import Problem
 from lastseen.api.requests import CloseRequest, Limits, OpenRequest
@@ -39,10 +39,15 @@ def policy_of(limits: Limits | None) -> Policy | None:
     return Policy(**{name: getattr(limits, name) for name in limits.__struct_fields__})
 
 
-async def reach(workers: WorkerThreads, min_position: queries.MinPosition) -> None:
-    """Wait for the positions that a caller has seen. Raises `Problem`."""
+async def reach(workers: WorkerThreads, min_position: queries.MinPosition, key: str | None = None) -> None:
+    """Wait for the positions that a caller has seen, of the key's partition or of those that a listing covers.
+
+    Other positions have no part in the answer. Raises `Problem`, and `NotOwner` where the key is another engine's.
+    """
     if min_position is not UNSET:
-        await workers.reach(positions_in("min_position", min_position))
+        engine = workers.engine
+        partitions = engine.partitions().served if key is None else {engine.partition_of(key)}
+        await workers.reach(positions_in("min_position", min_position), partitions)
 
 
 def ended_of(life: SessionSpan) -> EndedSession:
@@ -134,7 +139,7 @@ class Sessions:
             raise no_live_session(key, life)
 
     def _response(self, session: SessionView, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-        return responses.of_session(session, self._engine.reached(session.partition), status, headers)
+        return responses.of_session(session, self._engine, status, headers)
 
     # ── looking ──
 
@@ -144,7 +149,7 @@ class Sessions:
         caller_of(request, Scope.READ, key)
         if request.scope["query_string"]:
             query = query_of(request, queries.ReadQuery)
-            await reach(self._workers, query.min_position)
+            await reach(self._workers, query.min_position, key)
             if query.as_of is not UNSET:
                 return await self._workers.call(self._as_of, key, query.as_of)
         session = self._engine.get(key)
@@ -187,10 +192,9 @@ class Sessions:
             sort=wanted.sort, status=or_none(wanted.status), prefix=prefix, owner=or_none(wanted.owner),
             limit=wanted.limit, cursor=or_none(wanted.cursor),
         )  # fmt: skip
-        places = {session.partition for session in page.sessions}
-        reached = positions_text(self._engine.reached(partition) for partition in sorted(places))
         body = {"sessions": [session.as_dict() for session in page.sessions], "cursor": page.cursor}
-        return responses.of_value(body, headers={HEADER: reached} if reached else None)
+        partitions = {session.partition for session in page.sessions}
+        return responses.of_value(body, headers=responses.reflecting(self._engine, partitions))
 
     # ── ending ──
 
@@ -211,8 +215,7 @@ class Sessions:
         await self._workers.call(
             self._engine.close, key, reason=closing.reason, session_id=or_none(closing.session_id), if_version=version
         )
-        reached = self._engine.reached(self._engine.partition_of(key))
-        return responses.nothing(204, {HEADER: position_text(reached)})
+        return responses.nothing(204, responses.reflecting(self._engine, [self._engine.partition_of(key)]))
 
 
 def if_match_version(current: SessionView | None, request: Request) -> int | None:
@@ -230,15 +233,15 @@ def narrow_prefix(own: str, requested: str) -> str | None:
 def operations(workers: WorkerThreads) -> list[Operation]:
     """The operations."""
     sessions = Sessions(workers)
-    session = Success("The session.", Session, ("ETag", "Position"))
-    opened = ("ETag", "Position", "Idempotency-Replayed")
+    session = Success("The session.", Session, ("ETag", "Position", "Partitions"))
+    opened = ("ETag", "Position", "Partitions", "Idempotency-Replayed")
     to_session = {
         "look": {"operationId": "getSession", "parameters": {"key": "$response.body#/key"}},
         "touch": {"operationId": "touchSession", "parameters": {"key": "$response.body#/key"}},
         "close": {"operationId": "closeSession", "parameters": {"key": "$response.body#/key"}},
         "explain": {"operationId": "explainSession", "parameters": {"key": "$response.body#/key"}},
     }
-    gone = Success("It has ended.", headers=("Position",))
+    gone = Success("It has ended.", headers=("Position", "Partitions"))
     return [
         Operation(
             "GET", f"{SESSIONS}/{{key}}", "getSession", sessions.get, Scope.READ, "Look at a session",
@@ -259,7 +262,7 @@ def operations(workers: WorkerThreads) -> list[Operation]:
         ),
         Operation(
             "GET", SESSIONS, "listSessions", sessions.list, Scope.READ, "List live sessions",
-            {200: Success("One page.", SessionPage, ("Position",))},
+            {200: Success("One page.", SessionPage, ("Position", "Partitions"))},
             "Costs a look at every live session, or at those of one owner.", query=queries.ListQuery, problems=(409,),
         ),
         Operation(

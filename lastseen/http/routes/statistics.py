@@ -9,7 +9,6 @@ from starlette.responses import Response
 
 from lastseen.api import queries, service_responses
 from lastseen.api.paths import STATISTICS
-from lastseen.api.positions import HEADER, positions_text
 from lastseen.api.problems import Problem
 from lastseen.auth.caller import Caller, Scope
 from lastseen.engine.errors import LastseenError
@@ -82,9 +81,9 @@ class ServiceStatistics:
             self._state(name, obstacle or failures.get(thread), obstacle is not None, *lag.get(name, (None, None)))
             for name, thread in _THREADS.items()
         ]
-        reached = positions_text(engine.reached(each.partition) for each in partitions[:64])
         body = {"projections": states, "partitions": partitions}
-        return responses.of_value(body, headers={HEADER: reached} if reached else None)
+        reflected = [each.partition for each in partitions[:64]]
+        return responses.of_value(body, headers=responses.reflecting(engine, reflected))
 
     def _state(
         self,
@@ -116,7 +115,7 @@ def operations(workers: WorkerThreads) -> list[Operation]:
         ),
         Operation(
             "GET", "/v1/projections", "readProjections", handlers.projections, Scope.READ, "How each projection stands",
-            {200: Success("Phase, lag and last error.", service_responses.Projections, ("Position",))}, only_all,
-            tag="service", query=queries.EmptyQuery,
+            {200: Success("Phase, lag and last error.", service_responses.Projections, ("Position", "Partitions"))},
+            only_all, tag="service", query=queries.EmptyQuery,
         ),
     ]  # fmt: skip

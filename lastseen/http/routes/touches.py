@@ -6,7 +6,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from lastseen.api.paths import TOUCHES
-from lastseen.api.positions import HEADER, positions_text
 from lastseen.api.problems import Problem, document_of, problem_of
 from lastseen.api.requests import TouchManyRequest
 from lastseen.api.responses import AppliedTouch, RefusedTouch, SentTouch, TouchResults
@@ -46,9 +45,8 @@ class ManyTouches:
         else:
             results = [_result_of(each) for each in self._engine.touch_many(keys, wait=body.wait)]
         partitions = {result.position[0] for result in results if isinstance(result, AppliedTouch)}
-        reached = positions_text(self._engine.reached(partition) for partition in sorted(partitions))
         return responses.of_value(
-            {"results": results}, 200 if body.wait == "applied" else 202, {HEADER: reached} if reached else None
+            {"results": results}, 200 if body.wait == "applied" else 202, responses.reflecting(self._engine, partitions)
         )
 
 
@@ -79,7 +77,7 @@ def operations(workers: WorkerThreads) -> list[Operation]:
         Operation(
             "POST", TOUCHES, "touchSessions", handlers.touch, Scope.TOUCH, "Report activity of many sessions",
             {
-                200: Success("A result for each key, in their order.", TouchResults, ("Position",)),
+                200: Success("A result for each key, in their order.", TouchResults, ("Position", "Partitions")),
                 202: Success("The same for `wait` = `appended` or `none`: refusals are known, the rest is on its way.",
                             TouchResults),
             },
