@@ -67,7 +67,7 @@ class FactPublisher(Protocol):
         ...
 
     def newest_facts(self, partition: int) -> Iterator[Sequence[Record]]:
-        """What stands last in a partition, whoever wrote it: page by page from the newest on, within bounds.
+        """What stands last in a partition, strangers' records included: page by page from the newest on, within bounds.
 
         Each page is in the order of the topic; what cannot be read is left out. Raises `LogError`.
         """
