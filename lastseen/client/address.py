@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -49,10 +52,55 @@ def address_of(text: object, scheme: str | None = None) -> Address:
         ) from None
 
 
-def owner_address(current: Address, text: str) -> Address | None:
-    """Where an owner is, as the instance at `current` says; `None` where the token must not follow it there.
+def addresses_of(given: object) -> list[Address]:
+    """The addresses of a client: one, several with commas between them, or a sequence. Raises `InvalidSetting`."""
+    texts = given.split(",") if isinstance(given, str) else given
+    if not isinstance(texts, Sequence) or not texts:
+        texts = [given]
+    return list(dict.fromkeys(address_of(text.strip(" ") if isinstance(text, str) else text) for text in texts))
 
-    An owner is reached as its neighbour is: by HTTPS where that one is.
+
+HostRule = Callable[[str], bool]
+"""Whether it is about a host."""
+
+
+def host_rules_of(given: object) -> list[HostRule]:
+    """Rules that name hosts: `two.example`, `*.sessions.svc`, `10.1.0.0/16`, `*` for any. Raises `InvalidSetting`."""
+    texts = [given] if isinstance(given, str) else given
+    if not isinstance(texts, Sequence):
+        raise InvalidSetting(f"owner_hosts = {shown(given)}: give a sequence of host names, *.domains or networks")
+    return [_host_rule(text) for text in texts]
+
+
+def _host_rule(text: object) -> HostRule:
+    if isinstance(text, str):
+        name = text.lower()
+        if name == "*":
+            return lambda host: True
+        if name.startswith("*.") and _host.fullmatch(name[2:]):
+            return lambda host: host.endswith(name[1:])
+        if "/" in name:
+            with suppress(ValueError):
+                network = ip_network(name)
+                return lambda host: _is_in(host, network)
+        elif _host.fullmatch(name):
+            return lambda host: host == name
+    raise InvalidSetting(
+        f"owner_hosts = {shown(text)}: give a host such as two.example, a domain such as *.sessions.svc, a network such"
+        " as 10.1.0.0/16, or * for any host"
+    )
+
+
+def _is_in(host: str, network: IPv4Network | IPv6Network) -> bool:
+    try:
+        return ip_address(host) in network
+    except ValueError:
+        return False
+
+
+def owner_address(current: Address, text: str) -> Address | None:
+    """Where an owner is, as the instance at `current` says; `None` if that is no address, or not by HTTPS where
+    `current` is.
     """
     try:
         owner = address_of(text, current.scheme)

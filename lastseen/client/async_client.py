@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
@@ -15,6 +15,7 @@ from lastseen.api.responses import Session
 from lastseen.client import commands as calls
 from lastseen.client.call import Call, NoResponse, Response
 from lastseen.client.client import CONNECTIONS, PAGE, TIMEOUT_S
+from lastseen.client.connection import CONNECT_TIMEOUT_S, TRY_TIMEOUT_S
 from lastseen.client.event_stream import PATIENCE_S, StreamPosition, is_stream
 from lastseen.client.retries import Attempt, Pause, Send
 from lastseen.client.transport import (
@@ -59,17 +60,22 @@ class AsyncClient(ServiceClient):
 
     def __init__(
         self,
-        address: str,
+        address: str | Sequence[str],
         token: str | None = None,
         *,
         timeout: float = TIMEOUT_S,
+        try_timeout: float = TRY_TIMEOUT_S,
+        connect_timeout: float = CONNECT_TIMEOUT_S,
+        owner_hosts: Sequence[str] = (),
         connections: int = CONNECTIONS,
         reads_own_writes: bool = True,
         verify: ssl.SSLContext | bool = True,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """As for `Client`. Raises `InvalidSetting`."""
-        super().__init__(connection_of(address, token, timeout, reads_own_writes))
+        super().__init__(
+            connection_of(address, token, timeout, reads_own_writes, try_timeout, connect_timeout, owner_hosts)
+        )
         self._connections = connections
         self._http = httpx.AsyncClient(transport=transport, **pool_options(connections, verify))
         self._slots = asyncio.Semaphore(connections)

@@ -41,6 +41,10 @@ class NoResponse(NamedTuple):
     why: str
     may_have_acted: bool
     """Whether the request may have reached the service."""
+    timed_out: bool = False
+    """Whether the time for it ran out."""
+    was_queued: bool = False
+    """Whether it waited in this client all the time, for one of its connections: that says nothing of the service."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar, cast
 
@@ -14,6 +14,7 @@ import httpx
 from lastseen.api.responses import Session
 from lastseen.client import commands as calls
 from lastseen.client.call import Call, NoResponse, Response
+from lastseen.client.connection import CONNECT_TIMEOUT_S, TRY_TIMEOUT_S
 from lastseen.client.event_stream import PATIENCE_S, StreamPosition, is_stream
 from lastseen.client.retries import Attempt, Pause, Send
 from lastseen.client.transport import (
@@ -57,31 +58,43 @@ class Client(ServiceClient):
     """A service of lastseen, reached over HTTP: the engine's method names, results and errors.
 
     Sessions are `Session`s, which show what an engine's do. A call is over after `timeout` seconds, all tries
-    included: what is safe to repeat is tried again after pauses (see `lastseen.client.call`), and what may or may not
-    have been done raises `OutcomeUnknown`. Where another instance has the session, its address is followed. What this
-    client reads reflects what it has written, whichever instance answers.
+    included: what is safe to repeat is tried again (see `lastseen.client.call`), at other instances and after pauses,
+    as long as the time allows, and what may or may not have been done raises `OutcomeUnknown`. Where another instance
+    owns the session, it is asked, and remembered (see `lastseen.client.routes`). What this client reads reflects what
+    it has written, whichever instance answers.
 
     Safe to call from many threads. Use it as a context manager, or call `shutdown` when you are done.
     """
 
     def __init__(
         self,
-        address: str,
+        address: str | Sequence[str],
         token: str | None = None,
         *,
         timeout: float = TIMEOUT_S,
+        try_timeout: float = TRY_TIMEOUT_S,
+        connect_timeout: float = CONNECT_TIMEOUT_S,
+        owner_hosts: Sequence[str] = (),
         connections: int = CONNECTIONS,
         reads_own_writes: bool = True,
         verify: ssl.SSLContext | bool = True,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """`address` is the service's, such as `http://127.0.0.1:8321`; nothing is sent before the first call.
+        """`address` is the service's, such as `http://127.0.0.1:8321`, or several instances', as a sequence or with
+        commas between them. The first that answers is asked. Nothing is sent before the first call.
+
+        Times are in seconds. `timeout` is a call's, all tries included; `connect_timeout` is that of each connection;
+        `try_timeout` is how long one instance has to respond to a call about a key that may be sent again: then another
+        is asked, or the same again with twice the time. `owner_hosts` names hosts, beside those of `address`, to which
+        a service may refer this client and its token: `two.example`, `*.sessions.svc`, `10.1.0.0/16`, or `*`.
 
         `connections` calls are under way at most, and others wait; streams come on top. `verify` is for certificates of
         one's own, `transport` for tests. Proxies and passwords of the environment are not used. Raises
         `InvalidSetting`.
         """
-        super().__init__(connection_of(address, token, timeout, reads_own_writes))
+        super().__init__(
+            connection_of(address, token, timeout, reads_own_writes, try_timeout, connect_timeout, owner_hosts)
+        )
         self._connections = connections
         self._http = httpx.Client(transport=transport, **pool_options(connections, verify))
         self._slots = threading.BoundedSemaphore(connections)

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from lastseen.api.facts import FactEvent
+from lastseen.client.address import Address
 from lastseen.client.call import Response
+from lastseen.client.connection import Connection, pause_s, retry_after_s
 from lastseen.client.errors import ServiceError, error_for, problem_in
-from lastseen.client.retries import Connection, pause_s
 from lastseen.engine.errors import LogUnavailable
 from lastseen.projections.facts import Fact, FactId
 
@@ -112,7 +113,14 @@ class StreamPosition:
         self.query = query
         self._patience_s = patience_s
         self._tries = 0
+        self._moves = 0
         self._lost_at_s = connection.now_s()
+
+    @property
+    def address(self) -> Address:
+        """Where the next connection goes: after each that is lost, to the next address."""
+        configured = self.connection.routes.configured
+        return configured[self._moves % len(configured)]
 
     def headers(self) -> dict[str, str]:
         """The headers of the next connection."""
@@ -129,13 +137,15 @@ class StreamPosition:
         """Seconds to wait before the next connection. Raises `LogUnavailable` after too long without any."""
         self.reader.connection_lost()
         self._tries += 1
+        self._moves += 1
         wait_s = max(
-            pause_s(self.connection, self._tries, retry_after),
+            pause_s(self.connection, self._tries),
+            retry_after_s(self.connection, retry_after),
             self.reader.retry_s * (0.5 + self.connection.jitter() / 2),
         )
         if self.connection.now_s() + wait_s - self._lost_at_s > self._patience_s:
             raise LogUnavailable(
-                f"the stream of {self.connection.address} could not be connected for {self._patience_s:g} s: {why}."
+                f"the stream of {self.connection.routes} could not be connected for {self._patience_s:g} s: {why}."
                 f" Listen again with last_event_id = {self.reader.last_event_id!r} and nothing is missed"
             )
         return wait_s

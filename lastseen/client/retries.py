@@ -1,37 +1,25 @@
 """How a client gets a response: tries, pauses and redirects to other instances, as a generator that does no I/O.
 
 It yields the next step, `Send` or `Pause`, and receives its outcome; `Client` and `AsyncClient` execute the steps. A
-call, its pauses included, takes no longer than the client's timeout.
+call, its pauses included, takes no longer than the client's timeout, and is tried as long as that allows.
 """
 
 from __future__ import annotations
 
-import random
-import re
-import threading
-import time
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
+from collections.abc import Generator, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
-from lastseen.api.positions import MAX_POSITIONS, position_or_none, positions_text
 from lastseen.api.problem_document import ProblemDocument
-from lastseen.client.address import Address, owner_address
+from lastseen.client.address import Address
 from lastseen.client.call import Call, NoResponse, Response
+from lastseen.client.connection import Connection
 from lastseen.client.errors import error_for, problem_in, unreadable_response
-from lastseen.engine.errors import LastseenError, LogUnavailable, NotOwner, OutcomeUnknown, SessionEnded
-from lastseen.engine.log.port import Position
-from lastseen.engine.partitioner import partition_of
+from lastseen.client.search import Search
+from lastseen.engine.errors import EngineClosed, LastseenError, LogUnavailable, NotOwner, OutcomeUnknown, SessionEnded
 
 R = TypeVar("R")
-MAX_TRIES = 12
-MAX_REDIRECTS = 3
-"""How often a call lets itself be sent to another instance: owners change, and may know of each other late."""
-FIRST_PAUSE_S = 0.05
-MAX_PAUSE_S = 2.0
 
 
 class Send(NamedTuple):
@@ -44,6 +32,7 @@ class Send(NamedTuple):
     headers: Mapping[str, str]
     content: bytes | None
     timeout_s: float
+    connect_timeout_s: float
 
 
 class Pause(NamedTuple):
@@ -55,90 +44,22 @@ class Pause(NamedTuple):
 AttemptSteps = Generator[Send | Pause, Response | NoResponse | None, R]
 
 
-class SeenPositions:
-    """The last records that a client's answers reflected: what it reads next must reflect them too."""
+def attempt_steps(call: Call[R], connection: Connection, at: Address | None = None) -> AttemptSteps[R]:
+    """The result of a call, which is sent to `at` first, if that is given.
 
-    def __init__(self) -> None:
-        self._offsets: dict[int, int] = {}
-        self._partitions: int | None = None
-        self._lock = threading.Lock()
-
-    def add(self, header: str, partitions: str = "") -> None:
-        """Record what the headers `Position` and `Partitions` of an answer say. What is malformed is ignored."""
-        if re.fullmatch("[1-9][0-9]{0,4}", partitions):
-            self._partitions = int(partitions)
-        found = [position_or_none(part.strip()) for part in header[:4_000].split(",")]
-        with self._lock:
-            for position in found:
-                if position is not None:
-                    partition, offset = position
-                    # The partition that was seen last stands last.
-                    self._offsets[partition] = max(offset, self._offsets.pop(partition, -1))
-
-    def partition_of(self, key: str | None) -> int | None:
-        """The partition of a key; `None` before the service has said how many there are, or without a key."""
-        return None if key is None or self._partitions is None else partition_of(key, self._partitions)
-
-    def text(self, key: str | None = None) -> str:
-        """The positions, as `min_position` takes them: of a key's partition only, where there is a key."""
-        partition = self.partition_of(key)
-        with self._lock:
-            newest = list(self._offsets.items())[-MAX_POSITIONS:]
-            if partition is not None:
-                newest = [(partition, self._offsets.get(partition, -1))]
-        return positions_text(Position(partition, offset) for partition, offset in newest)
-
-
-@dataclass(slots=True)
-class Connection:
-    """What all calls of a client share."""
-
-    address: Address
-    token: str | None = field(repr=False)
-    timeout_s: float
-    reads_own_writes: bool = True
-    seen: SeenPositions = field(default_factory=SeenPositions)
-    now_s: Callable[[], float] = time.monotonic
-    jitter: Callable[[], float] = random.random
-
-    def headers(self, accept: str = "application/json, application/problem+json") -> dict[str, str]:
-        """The headers of every request."""
-        headers = {"Accept": accept}
-        return headers if self.token is None else {**headers, "Authorization": f"Bearer {self.token}"}
-
-
-def pause_s(connection: Connection, tries: int, retry_after: str | None) -> float:
-    """How long to wait before the next try: twice as long each time, at random, and what the service asks for."""
-    pause = min(FIRST_PAUSE_S * (1 << min(tries - 1, 10)), MAX_PAUSE_S) * (0.5 + connection.jitter() / 2)
-    # Clients that were turned away together must not come back together.
-    return max(pause, _retry_after_s(retry_after) * (1 + connection.jitter() / 4))
-
-
-def _retry_after_s(retry_after: str | None) -> float:
-    if retry_after is None:
-        return 0.0
-    if re.fullmatch("[0-9]{1,9}", retry_after.strip()):
-        return float(retry_after)
-    try:
-        return max(parsedate_to_datetime(retry_after).timestamp() - time.time(), 0.0)
-    except (ValueError, TypeError, OverflowError):
-        return 0.0
-
-
-def attempt_steps(call: Call[R], connection: Connection) -> AttemptSteps[R]:
-    """The result of a call. Raises the errors of `engine.errors`, and `ServiceError` for what is none of those."""
-    until_s = connection.now_s() + connection.timeout_s
-    address, redirects, tries = connection.address, 0, 0
+    Raises the errors of `engine.errors`, and `ServiceError` for what is none of those.
+    """
+    search = Search(call, connection, at)
     unknown_outcome: str | None = None
     while True:
-        tries += 1
-        response = yield _request(call, connection, address, until_s - connection.now_s())
+        response = yield _request(call, connection, search)
         assert response is not None, "a request has an answer, or has lost it"
-        outcome = _judge(call, connection, address, response)
+        outcome = _judge(call, connection, search.address, response)
+        search.learn(response, outcome.error)
         if outcome.error is None:
             result: R = outcome.result
             after = None if call.follow is None else call.follow(result)
-            return result if after is None else (yield from attempt_steps(after, connection))
+            return result if after is None else (yield from attempt_steps(after, connection, search.address))
         error = outcome.error
         if outcome.may_have_acted:
             unknown_outcome = str(error)
@@ -146,20 +67,16 @@ def attempt_steps(call: Call[R], connection: Connection) -> AttemptSteps[R]:
             return (yield from _after(call, connection, error))
         elif unknown_outcome is not None and isinstance(error, call.unclear_errors):
             raise _unknown(call, f"{unknown_outcome}, and now: {error}") from error
-        if isinstance(error, NotOwner) and error.address is not None and redirects < MAX_REDIRECTS:
-            owner = owner_address(address, error.address)
-            if owner is None:
-                raise error  # the token does not go there
-            if owner != address:
-                address, redirects = owner, redirects + 1
-                continue
-        retries = outcome.retries and (call.is_repeatable or not outcome.may_have_acted)
-        wait_s = pause_s(connection, tries, outcome.retry_after)
-        if not retries or tries >= MAX_TRIES or connection.now_s() + wait_s >= until_s:
+        wait_s = None
+        if outcome.retries and (call.is_repeatable or not outcome.may_have_acted):
+            wait_s = search.move_on(error, outcome.goes_elsewhere, outcome.retry_after)
+        if wait_s is None:
             if unknown_outcome is not None and not call.is_read and (outcome.retries or outcome.may_have_acted):
                 raise _unknown(call, str(error)) from error
-            raise error
-        yield Pause(wait_s)
+            raise search.refused or error
+        if wait_s > 0:
+            yield Pause(wait_s)
+            search.begin_anew()
 
 
 class Attempt(Generic[R]):
@@ -190,6 +107,8 @@ class _Outcome(NamedTuple):
     may_have_acted: bool = False
     retries: bool = False
     """Whether another try may fare better."""
+    goes_elsewhere: bool = False
+    """Whether another instance may give the answer at once."""
     retry_after: str | None = None
 
 
@@ -199,6 +118,7 @@ def _judge(call: Call[R], connection: Connection, address: Address, response: Re
             error=LogUnavailable(f"the service at {address} did not respond: {response.why}"),
             may_have_acted=response.may_have_acted,
             retries=True,
+            goes_elsewhere=not response.was_queued,
         )
     if 200 <= response.status < 300:
         try:
@@ -216,6 +136,7 @@ def _judge(call: Call[R], connection: Connection, address: Address, response: Re
         error=error,
         may_have_acted=may_have_acted and not call.is_read,
         retries=retries,
+        goes_elsewhere=problem is None or isinstance(error, NotOwner | EngineClosed),
         retry_after=response.headers.get("retry-after"),
     )
 
@@ -235,16 +156,16 @@ def _prospects(response: Response, problem: ProblemDocument | None, error: Lasts
     ), response.status == 500
 
 
-def _request(call: Call[Any], connection: Connection, address: Address, left_s: float) -> Send:
-    query = dict(call.query)
+def _request(call: Call[Any], connection: Connection, search: Search) -> Send:
+    address, query = search.address, dict(call.query)
     if call.waits_for_position and connection.reads_own_writes and (seen := connection.seen.text(call.key)):
         query["min_position"] = seen
     headers = {**connection.headers(), **call.headers}
     if call.content is not None:
         headers["Content-Type"] = "application/json"
-    # One answer that never comes must leave time for another try.
-    timeout_s = max(left_s / 2, min(left_s, 1.0)) if call.is_repeatable else left_s
-    return Send(address, call.method, address.path + call.path, query, headers, call.content, max(timeout_s, 0.001))
+    path, timeout_s = address.path + call.path, search.try_s()
+    connect_s = min(connection.connect_timeout_s, timeout_s * 0.8)  # the response needs time too
+    return Send(address, call.method, path, query, headers, call.content, timeout_s, connect_s)
 
 
 def _after(call: Call[R], connection: Connection, error: LastseenError) -> AttemptSteps[R]:

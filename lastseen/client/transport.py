@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import update_wrapper
 from inspect import Parameter, signature
 from typing import Any
@@ -11,10 +11,12 @@ from typing import Any
 import httpx
 
 from lastseen.api.paths import EVENT_STREAM
-from lastseen.client.address import Address, address_of, checked_token
+from lastseen.client.address import Address, addresses_of, checked_token, host_rules_of
 from lastseen.client.call import Call, NoResponse, Response
+from lastseen.client.connection import Connection
 from lastseen.client.event_stream import READ_TIMEOUT_S, StreamPosition, stream_query
-from lastseen.client.retries import Connection, Send
+from lastseen.client.retries import Send
+from lastseen.client.routes import Routes
 from lastseen.engine.errors import InvalidSetting, shown
 from lastseen.engine.identifiers import new_session_id
 
@@ -46,21 +48,41 @@ class ServiceClient:
         connection = self._connection
         return {
             "method": "GET",
-            "url": url_of(connection.address, connection.address.path + EVENT_STREAM).copy_merge_params(position.query),
+            "url": url_of(position.address, position.address.path + EVENT_STREAM).copy_merge_params(position.query),
             "headers": position.headers(),
-            "timeout": timeout_of(connection.timeout_s, READ_TIMEOUT_S),
+            "timeout": timeout_of(READ_TIMEOUT_S, connection.connect_timeout_s),
         }
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._connection.address}>"
+        return f"<{type(self).__name__} {self._connection.routes}>"
 
 
-def connection_of(address: str, token: str | None, timeout: float, reads_own_writes: bool) -> Connection:
+def connection_of(
+    address: str | Sequence[str],
+    token: str | None,
+    timeout: float,
+    reads_own_writes: bool,
+    try_timeout: float,
+    connect_timeout: float,
+    owner_hosts: Sequence[str],
+) -> Connection:
     """What a client's calls share. Raises `InvalidSetting`."""
-    is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
-    if not is_number or not 0 < timeout <= MAX_TIMEOUT_S:
-        raise InvalidSetting(f"timeout = {shown(timeout)}: give seconds, more than 0 and at most {MAX_TIMEOUT_S:g}")
-    return Connection(address_of(address), checked_token(token), float(timeout), reads_own_writes)
+    routes = Routes(addresses_of(address), host_rules_of(owner_hosts))
+    return Connection(
+        routes,
+        checked_token(token),
+        _seconds("timeout", timeout),
+        reads_own_writes,
+        _seconds("try_timeout", try_timeout),
+        _seconds("connect_timeout", connect_timeout),
+    )
+
+
+def _seconds(name: str, value: float) -> float:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 < value <= MAX_TIMEOUT_S:
+        raise InvalidSetting(f"{name} = {shown(value)}: give seconds, more than 0 and at most {MAX_TIMEOUT_S:g}")
+    return float(value)
 
 
 def pool_options(connections: int, verify: ssl.SSLContext | bool) -> dict[str, Any]:
@@ -91,13 +113,13 @@ def request_options(send: Send, left_s: float) -> dict[str, Any]:
         "url": url.copy_merge_params(send.query) if send.query else url,
         "headers": send.headers,
         "content": send.content,
-        "timeout": timeout_of(left_s),
+        "timeout": timeout_of(left_s, min(send.connect_timeout_s, left_s)),
     }
 
 
-def timeout_of(seconds: float, silence_s: float | None = None) -> httpx.Timeout:
-    """Times of one request: a connection that takes most of them leaves none for the answer."""
-    return httpx.Timeout(seconds if silence_s is None else silence_s, connect=seconds * 0.8, pool=seconds * 0.8)
+def timeout_of(seconds: float, connect_s: float) -> httpx.Timeout:
+    """Times of one request: how long each wait for bytes may take, and how long the connection."""
+    return httpx.Timeout(seconds, connect=connect_s, pool=seconds * 0.8)
 
 
 def response_of(response: httpx.Response, content: bytes) -> Response:
@@ -108,7 +130,8 @@ def response_of(response: httpx.Response, content: bytes) -> Response:
 def no_response_from(error: httpx.HTTPError | TimeoutError) -> NoResponse:
     """What a failure means."""
     said = "" if isinstance(error, httpx.LocalProtocolError) else str(error)  # which may quote a header
-    return NoResponse(f"{type(error).__name__} {said}".strip(), not isinstance(error, _NOT_SENT))
+    timed_out = isinstance(error, httpx.TimeoutException | TimeoutError)
+    return NoResponse(f"{type(error).__name__} {said}".strip(), not isinstance(error, _NOT_SENT), timed_out)
 
 
 def holder_name(holder: str | None) -> str:
@@ -118,7 +141,8 @@ def holder_name(holder: str | None) -> str:
 
 def no_free_connection(connections: int, timeout_s: float) -> NoResponse:
     """All connections were in use all the time."""
-    return NoResponse(f"{connections} calls were under way, and none ended within {timeout_s:g} s", False)
+    why = f"{connections} calls were under way, and none ended within {timeout_s:g} s"
+    return NoResponse(why, False, was_queued=True)
 
 
 def response_too_large() -> httpx.RemoteProtocolError:

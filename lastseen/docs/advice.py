@@ -57,7 +57,8 @@ ADVICE = {
         "The engine runs with `view=owned` and does not serve the key's partition. Ask `address`, which the error and"
         " the HTTP problem carry; the HTTP clients do. Without an address, `owner` says why: no engine owns the"
         " partition at the moment, the owner is loading it, or is not known yet (ask again in a moment), or it gave no"
-        " `address`."
+        " `address`. A client refuses an address that no rule of its own allows: see"
+        " [Security](security.md#where-clients-send-their-tokens)."
     ),
     "LogUnavailable": (
         "Nothing was written, so try again. If it lasts: is the disk full or read-only, does another program lock the"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from driven import ID, KEY, REFUSED, RESET, SESSION, Driven, for_ever, owned_by, problem, session
+from driven import FROZEN, ID, KEY, REFUSED, RESET, SESSION, Driven, for_ever, owned_by, planned, problem, session
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -125,23 +125,6 @@ def test_a_refusal_is_not_sent_again() -> None:
         assert str(driven.error) == "no"
 
 
-def planned(*due: str) -> Response:
-    rows = [
-        {
-            "key": key,
-            "session_id": ID,
-            "partition": 0,
-            "reason": "idle",
-            "deadline_ms": 1,
-            "version": 1,
-            "outcome": None,
-        }
-        for key in due
-    ]
-    plan = {"plan": "p1", "applied": False, "due": rows, "due_total": len(rows), "spared": [], "spared_total": 0}
-    return Response(200, {}, json.dumps(plan).encode())
-
-
 def test_a_plan_is_made_and_carried_out_once() -> None:
     driven = Driven(calls.prune(), [RESET, planned("a"), REFUSED, planned("a")])
     assert [sent.content for sent in driven.sent] == [None, None, b'{"apply":"p1"}', b'{"apply":"p1"}']
@@ -159,7 +142,16 @@ def test_pauses_grow_and_are_bounded() -> None:
     assert isinstance(driven.error, LogUnavailable)
     assert driven.pauses[:3] == pytest.approx([0.0375, 0.075, 0.15])
     assert max(driven.pauses) == 1.5
-    assert len(driven.sent) == 12
+
+
+@pytest.mark.parametrize("timeout_s", [1, 10, 30, 60])
+def test_a_call_is_tried_until_its_time_is_over(timeout_s: float) -> None:
+    for answer in (for_ever(False), for_ever(True)):
+        driven = Driven(calls.get(KEY), [answer], timeout_s=timeout_s)
+        assert timeout_s - 0.05 <= driven.took_s <= timeout_s
+        assert len(driven.sent) == len(driven.pauses) + 1
+    frozen = Driven(calls.get(KEY), lambda _: FROZEN, timeout_s=timeout_s)
+    assert timeout_s - 0.05 <= frozen.took_s <= timeout_s + 0.01
 
 
 def test_all_is_over_after_the_timeout() -> None:
@@ -173,7 +165,12 @@ def test_all_is_over_after_the_timeout() -> None:
 
 
 def test_an_answer_that_does_not_come_leaves_time_for_another_try() -> None:
-    assert Driven(calls.get(KEY), [session()], timeout_s=10).sent[0].timeout_s == 5
+    assert Driven(calls.get(KEY), [session()], timeout_s=4).sent[0].timeout_s == 2
+    assert Driven(calls.get(KEY), [session()], timeout_s=10).sent[0].timeout_s == 3
+    assert Driven(calls.get(KEY), [session()], timeout_s=10, try_timeout_s=8.0).sent[0].timeout_s == 5
+    assert Driven(calls.list(), [Response(200, {}, b'{"sessions":[],"cursor":null}')]).sent[0].timeout_s == 5
+    slow = Driven(calls.get(KEY), [FROZEN, FROZEN, FROZEN, FROZEN, session()], timeout_s=60)
+    assert [sent.timeout_s for sent in slow.sent] == [3, 3, 6, 6, 12], "what is slow, and not frozen, gets longer"
     assert Driven(calls.rotate(KEY), [session()], timeout_s=10).sent[0].timeout_s == 10
 
 
@@ -322,7 +319,7 @@ def test_no_call_goes_on_for_ever_or_does_harm(call: Call[Any], script: list[Any
     driven = Driven(call, [*script, *[success] * 20], timeout_s, is_whole=False)
     heard = [*script, *[success] * 20][: len(driven.sent)]
     assert sum(driven.pauses) < 2 * timeout_s  # a call that reads again has a time of its own
-    assert len(driven.sent) <= 2 * (12 + 3)
+    assert len(driven.sent) <= (len(driven.pauses) + 2) * (1 + 1), "each address once between two pauses"
     posts = [answer for sent, answer in zip(driven.sent, heard, strict=True) if sent.method == "POST"]
     lost = [n for n, answer in enumerate(posts) if answer in MAY_HAVE_ACTED]
     if call in UNSAFE:

@@ -26,20 +26,11 @@ def test_an_address_without_a_scheme_has_ours() -> None:
     assert driven.sent[1].path == "/base/v1/sessions/telegram%3A42"
 
 
-@pytest.mark.parametrize(
-    "address", ["http://two:9000", "ftp://two", "https://u:p@two", "javascript:alert(1)", "https://", "https://two/?q"]
-)
-def test_the_token_does_not_follow_just_anywhere(address: str) -> None:
-    driven = Driven(calls.get(KEY), [owned_by(address)], address="https://one")
-    assert isinstance(driven.error, NotOwner)
-    assert len(driven.sent) == 1
-
-
 def test_owners_that_name_each_other_are_left_after_a_while() -> None:
-    script = [owned_by(f"http://{name}:1") for name in ("two", "one", "two")] + [owned_by("http://one:1"), session()]
+    script = [owned_by("http://two:1"), owned_by("http://one:1"), owned_by("http://one:1"), session()]
     driven = Driven(calls.get(KEY), script)
     assert driven.result.version == 3
-    assert len(driven.pauses) == 1  # the fourth time it is given a moment
+    assert len(driven.pauses) == 1, "each is asked once, then given a moment"
 
 
 def test_an_owner_that_is_not_known_yet_is_waited_for() -> None:
