@@ -12,9 +12,12 @@ from lastseen.engine import events
 from lastseen.engine.session import Ending, Status
 from lastseen.engine.verdicts import Verdict
 from lastseen.projections.partition import Outcome, Partition
+from lastseen.projections.sources import Sources, source_of
 
 EXPIRY_LAG_BOUNDS_MS = (10, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 600_000)
 """The classes of lateness into which expiries are sorted; what is later than the last has a class too."""
+_APPLIED = Verdict.APPLIED
+"""Found faster than through its class."""
 
 
 @dataclass(slots=True)
@@ -65,21 +68,29 @@ class Statistics:
 
     def __init__(self, partitions: int) -> None:
         self.counts = [Counts() for _ in range(partitions)]
+        self.sources = Sources()
 
     def follow(self, partition: Partition, outcomes: Sequence[Outcome]) -> None:
         """Count outcomes."""
         counts = self.counts[partition.number]
-        applied = counts.applied
-        for _, event, verdict, at_ms, _, ended, ending in outcomes:
-            if verdict is Verdict.APPLIED:
+        applied, sources = counts.applied, self.sources.counts
+        for record, event, verdict, at_ms, _, ended, ending in outcomes:
+            source = source_of(record.value) if event is None else event.source
+            written = sources.get(source)
+            if written is None:
+                written = self.sources.counts_of(source)
+            written.records += 1
+            if verdict is _APPLIED:
                 kind = type(event)
                 applied[events.NAMES[kind]] += 1
                 if kind is events.Created:
                     counts.created += 1
             else:
                 counts.void[verdict.label] += 1
+                written.void[verdict.label] += 1
             if ending is not None and ended is not None:
                 _count_end(counts, ending, at_ms, ended.created_at_ms)
+        self.sources.end_batch(len(outcomes))
 
     def expiry_lags(self) -> list[int]:
         """Expiries by class of lateness, all partitions together. The caller holds the view's lock."""

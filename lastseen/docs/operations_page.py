@@ -12,6 +12,7 @@ from lastseen.http.routes.health import PATIENCE_S
 from lastseen.http.routes.metrics import RequestMetrics
 from lastseen.monitoring.metrics import EngineCollector
 from lastseen.monitoring.readiness import MOST_LAG_MS, MOST_SNAPSHOT_AGE_MS
+from lastseen.projections.sources import MAX_NAMED
 
 _OPENING = f"""\
 # Probes, metrics and the doctor
@@ -73,9 +74,11 @@ any session's key. Events do not carry `traceparent`.
 
 `GET /metrics` needs a token of scope `read` that is for all keys, or none with `open_metrics`. It answers in the format
 of Prometheus, or as OpenMetrics to those who ask for that. Figures are read when they are asked for. No label holds
-a session, a key, an owner or a partition. Counts of created, ended, applied and void records, and the lateness of
-expiries, come from the log, so that each instance that folds all of it says the same: take `max` over instances, not
-`sum`. The other counters begin with the process. Beside these stand Python's usual `process_` and `python_gc_` metrics.
+a session, a key or an owner. `source` is what producers call themselves: {MAX_NAMED} sources have series of their own,
+`other` has the rest, and `unknown` the records that name none. Counts of created, ended, applied and void records, and
+the lateness of expiries, come from the log, so that each instance that folds all of it says the same: take `max` over
+instances, not `sum`. The other counters begin with the process; those by `source` count what this instance has folded
+since, so take `max` of them, too. Beside these stand Python's usual `process_` and `python_gc_` metrics.
 
 | metric | type | labels | meaning |
 |---|---|---|---|

@@ -16,6 +16,7 @@ from lastseen.engine.log.duty_health import DutyHealth
 from lastseen.engine.log.port import Log
 from lastseen.projections.live_view import LiveView
 from lastseen.projections.pruner import Pruner
+from lastseen.projections.sources import SourceReport
 
 
 class Figures:
@@ -61,6 +62,11 @@ class Figures:
         """How many expiries were late by up to each of `projections.statistics.EXPIRY_LAG_BOUNDS_MS`, and by more."""
         with self._views.lock:
             return self._state.statistics.expiry_lags()
+
+    def sources(self) -> list[SourceReport]:
+        """Who wrote what was folded here since the process began, the busiest first: records and voids by source."""
+        with self._views.lock:
+            return self._state.statistics.sources.report()
 
     def checkpoints(self) -> dict[int, tuple[int, str]]:
         """For each partition the next offset to read, and the digest of all before it in hexadecimal."""

@@ -2,13 +2,14 @@
 
 Names and units follow Prometheus' conventions. A label takes one of few values, known beforehand: never a session, a
 key, an owner or a partition. All values of a label are there from the first moment, so that a rate is right from the
-first event. Counts of created, ended and void come from the log: every instance that folds all of it says the same,
-and a sum over instances would count them several times.
+first event. The exception is `source`, which producers make up: `projections.sources` bounds it. Counts of created,
+ended and void come from the log: every instance that folds all of it says the same, and a sum over instances would
+count them several times.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import nan
 from typing import Any
 
@@ -26,6 +27,8 @@ from lastseen.embedded.histogram import Durations
 from lastseen.engine import events
 from lastseen.engine.errors import LastseenError
 from lastseen.engine.verdicts import Verdict
+from lastseen.projections import sources
+from lastseen.projections.sources import SourceReport
 from lastseen.projections.statistics import EXPIRY_LAG_BOUNDS_MS
 from lastseen.version import __version__
 
@@ -55,6 +58,7 @@ class EngineCollector(Collector):
         now_ms = self._engine.now_ms()
         yield InfoMetricFamily("lastseen_build", "The version of lastseen", {"version": __version__})
         yield from _sessions(report, now_ms)
+        yield from _sources(self._engine.sources())
         yield from _expiries(report, self._engine.expiry_lags())
         yield from _pruner(report["pruner"])
         yield from _bodies(report["bodies"])
@@ -119,6 +123,20 @@ def _sessions(report: Mapping[str, Any], now_ms: int) -> Iterator[Metric]:
         created_at_ms = report[f"{name}_created_at_ms"]
         age_s = nan if created_at_ms is None else (now_ms - created_at_ms) / 1000
         yield gauge(f"{name}_session_age_seconds", f"Age of the {name} live session; NaN where none lives", age_s)
+
+
+def _sources(report: Sequence[SourceReport]) -> Iterator[Metric]:
+    records = {each.source: each.records for each in report}
+    yield counters("source_records", "Records that this instance has folded", "source", records, records)
+    void = CounterMetricFamily(
+        "lastseen_source_records_void", "Of these, those that had no effect", labels=["source", "reason"]
+    )
+    for each in report:
+        # For each source only the reasons that there are: all of them would be a thousand series.
+        known = dict.fromkeys(VOID_REASONS if each.source == sources.OTHER else (), 0)
+        for reason, count in (known | dict(each.void)).items():
+            void.add_metric([each.source, reason], count)
+    yield void
 
 
 def _expiries(report: Mapping[str, Any], classes: Iterable[int]) -> Iterator[Metric]:

@@ -23,6 +23,8 @@ from lastseen import Engine, ManualClock
 from lastseen.auth.caller import Caller
 from lastseen.auth.caller import Scope as May
 from lastseen.cli.program import app
+from lastseen.engine.clock import iso_from_ms
+from lastseen.engine.codec import envelope
 from lastseen.engine.errors import LogUnavailable
 from lastseen.engine.log.port import Message
 from lastseen.http.application import Unguarded, build
@@ -140,6 +142,33 @@ def test_void_records_and_spared_sessions(service: Service, engine: Engine, cloc
     assert told("sessions_ended_total", reason="capacity") == 2
     assert told("records_void_total", reason="malformed") == 2
     assert told("records_void_total", reason="already") == 0
+
+
+def test_records_and_voids_by_source(service: Service, engine: Engine) -> None:
+    def event(source: str, kind: str) -> bytes:
+        return envelope(kind, "id", source, "key-0", iso_from_ms(engine.now_ms()), {"session_id": "0" * 22})
+
+    touched = "lastseen.session.touched.v1"
+    engine.open("key-0")
+    hostile = 'a"b\\c'
+    values = [
+        b"rubbish", event("/reporting", "com.example.order.v1"), event("/reporting", touched),
+        event("other", touched), event(hostile, touched), *(event(f"/made-up/{n}", touched) for n in range(200)),
+    ]  # fmt: skip
+    engine._log.append([Message(0, "key-0", value) for value in values])
+    engine.refresh()
+
+    told = service.told()
+
+    assert told("source_records_total", source="/lastseen") == 1
+    assert told("source_records_total", source="/reporting") == 2
+    assert told("source_records_void_total", source="/reporting", reason="unknown_type") == 1
+    assert told("source_records_void_total", source="/reporting", reason="stale_session") == 1
+    assert told("source_records_void_total", source="unknown", reason="malformed") == 1
+    assert told("source_records_void_total", source=hostile, reason="stale_session") == 1
+    assert told("source_records_void_total", source="other", reason="malformed") == 0
+    assert told("source_records_total", source="other") == 1 + 200 - 47
+    assert told.text.count("lastseen_source_records_total{") == 50 + 2, "what producers make up takes no more series"
 
 
 def test_appends_are_counted_and_timed(service: Service, engine: Engine) -> None:

@@ -17,9 +17,9 @@ ROOMS = (
     ("engine", "version"),
     ("projections",),
     ("embedded",),
-    ("aio", "api", "auth", "bulk", "configuration", "emitter", "monitoring", "replay"),
+    ("adapters", "aio", "api", "auth", "bulk", "configuration", "emitter", "monitoring", "replay"),
     ("client", "compat", "copying", "doctor", "http"),
-    ("adapters", "exchange", "service"),
+    ("exchange", "service"),
     ("cli",),
     ("docs",),
 )
