@@ -10,24 +10,20 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from lastseen.engine import events, own_events
-from lastseen.engine.arguments import attributes_of, check_wait, key_and_id
+from lastseen.engine.arguments import attributes_of, check_wait
+from lastseen.engine.bulk_commands import BulkCommands, Result, Wanted
 from lastseen.engine.clock import Clock, iso_from_ms
 from lastseen.engine.codec import check_key, checked
 from lastseen.engine.errors import LastseenError, VersionConflict
 from lastseen.engine.fire_and_forget import FireAndForget
 from lastseen.engine.hold import Hold
-from lastseen.engine.identifiers import new_event_id, new_event_ids, new_session_id
-from lastseen.engine.log.port import Message
+from lastseen.engine.identifiers import new_event_id, new_session_id
 from lastseen.engine.preconditions import check_merged, is_coalesced, live_session
-from lastseen.engine.refusals import refusal
 from lastseen.engine.session import Policy, Session, SessionView
-from lastseen.engine.session_engine import ATTEMPTS, Decided, SessionEngine, Wait, verdict_of
-from lastseen.engine.verdicts import Verdict
+from lastseen.engine.session_engine import ATTEMPTS, Decided, SessionEngine, Wait
 from lastseen.engine.view import PartitionState, View
 
 E = TypeVar("E", bound=events.SessionEvent)
-_tuple = tuple.__new__
-"""Makes a named tuple in half the time that its class takes."""
 
 
 class Commands:
@@ -47,6 +43,7 @@ class Commands:
         self._view = view
         self._clock = clock
         self._fire_and_forget = fire_and_forget
+        self._bulk = BulkCommands(loop, view, clock, source)
         self._source = source
         self._policy = policy
 
@@ -201,47 +198,13 @@ class Commands:
         A key may come with the id of the very session that is meant. One refusal does not keep the others from being
         touched.
         """
-        check_wait(wait)
-        self._loop.check_open()
-        results: list[SessionView | LastseenError | None] = []
-        places: list[int] = []
-        event_ids: list[str] = []
-        messages: list[Message] = []
-        source, now_ms = self._source, self._clock.now_ms()
-        time = iso_from_ms(now_ms)
-        wanted = list(keys)  # whatever makes the keys may call the engine, and must not under its lock
-        fresh_ids = iter(new_event_ids(now_ms, len(wanted)))
-        with self._view.lock:
-            for each in wanted:
-                try:
-                    key, session_id = key_and_id(each) if type(each) is not str else (each, None)
-                    partition, session = self._touchable(key, session_id, now_ms)
-                except LastseenError as error:
-                    results.append(error)
-                    continue
-                if is_coalesced(session, now_ms):
-                    results.append(self._view.show(partition, session))
-                    continue
-                event_id = next(fresh_ids)
-                value = own_events.touch(event_id, source, key, time, now_ms, session.session_id)
-                messages.append(_tuple(Message, (partition, key, value)))
-                event_ids.append(event_id)
-                places.append(len(results))
-                results.append(None)
-        if wait != "applied":
-            self._loop.send(messages, wait)
-            return results
-        answers = self._loop.append_and_answer(messages, event_ids)
-        for place, message, answer in zip(places, messages, answers, strict=True):
-            verdict = verdict_of(answer)
-            results[place] = answer.session if verdict is Verdict.APPLIED else refusal(verdict, message.key)
-        return results
+        return self._bulk.touch(keys, wait)
 
     def _touch_without_waiting(self, key: str, session_id: str | None) -> None:
         self._loop.check_open()
         now_ms = self._clock.now_ms()
         with self._view.lock:
-            partition, session = self._touchable(key, session_id, now_ms)
+            partition, session = self._bulk.touchable(key, session_id, now_ms)
             if is_coalesced(session, now_ms):
                 return
         self._fire_and_forget.add(partition, key, session.session_id)
@@ -251,15 +214,6 @@ class Commands:
     ) -> Session:
         """`live_session`, judged by the view's time."""
         return live_session(key, session, session_id, self._view.reading_ms(partition.number, now_ms), partition)
-
-    def _touchable(self, key: str, session_id: str | None, now_ms: int) -> tuple[int, Session]:
-        """The partition and the session of a key that can be touched. The caller holds the view's lock."""
-        check_key(key)
-        partition = self._view.partition_of(key)
-        session = self._live(key, partition.find(key), session_id, now_ms, partition)
-        if session.suspended_at_ms is not None:
-            raise refusal(Verdict.SUSPENDED, key)
-        return partition.number, session
 
     def suspend(
         self, key: str, *, reason: str | None = None, session_id: str | None = None, if_version: int | None = None
@@ -320,6 +274,24 @@ class Commands:
             events.Closed, key, session_id, if_version,
             lambda named: events.ClosedData(session_id=named, reason=reason, if_version=if_version),
         )  # fmt: skip
+
+    # ── many at once: one append for up to 1,000 sessions, and a result for each ──
+
+    def close_many(self, keys: Iterable[Wanted], *, reason: str = "deleted") -> list[LastseenError | None]:
+        """End many sessions; for each key `None`, or the error that refused it.
+
+        A key may come with the id of the very session that is meant. Raises `InvalidEvent` for a reason that no record
+        can carry, before anything is written, and `LogError`: the sessions of earlier appends have ended then.
+        """
+        return self._bulk.close(keys, reason)
+
+    def suspend_many(self, keys: Iterable[Wanted], *, reason: str | None = None) -> list[Result]:
+        """Suspend many sessions, as `close_many` ends them; for each key its session, or the error that refused it."""
+        return self._bulk.suspend(keys, reason)
+
+    def resume_many(self, keys: Iterable[Wanted], *, reason: str | None = None) -> list[Result]:
+        """Resume many sessions, as `close_many` ends them; for each key its session, or the error that refused it."""
+        return self._bulk.resume(keys, reason)
 
     # ── making events ──
 

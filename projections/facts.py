@@ -13,7 +13,7 @@ import msgspec
 
 from lastseen.engine import events
 from lastseen.engine.clock import EARLIEST_MS, LATEST_MS, iso_from_ms
-from lastseen.engine.errors import LogCorrupt, shown
+from lastseen.engine.log.port import Record
 from lastseen.engine.session import Ending, Session
 from lastseen.engine.verdicts import Verdict
 from lastseen.projections.partition import Outcome
@@ -149,15 +149,16 @@ def published_state(encoded: bytes | None) -> Any:
 
 class _FactEvent(msgspec.Struct):
     id: str
+    source: str
 
 
-def published_fact_id(encoded: bytes) -> FactId:
-    """The id of a published fact. Raises `LogCorrupt` where it is none."""
+def published_fact_id(record: Record, source: str) -> FactId | None:
+    """The id that a record in the topic of facts claims; `None` where it cannot be a fact of the log named `source`."""
+    if record.mark is not None or record.key is None or record.value is None:
+        return None
     try:
-        partition, offset, k = map(int, msgspec.json.decode(encoded, type=_FactEvent).id.split("-"))
-    except (ValueError, msgspec.DecodeError):
-        raise LogCorrupt(
-            f"the topic of facts ends with something that is no fact, {shown(encoded[:80])}: find out who writes there,"
-            " and make the topic anew"
-        ) from None
-    return FactId(partition, offset, k)
+        event = msgspec.json.decode(record.value, type=_FactEvent)
+        partition, offset, k = map(int, event.id.split("-"))
+    except ValueError:  # msgspec's errors are such
+        return None
+    return FactId(partition, offset, k) if event.source == source else None

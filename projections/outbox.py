@@ -103,16 +103,18 @@ class Outbox:
         self._kept: list[Kept] = [Kept() for _ in range(partitions)]
         self.floors = [0] * partitions
         """For each partition the offset from which on every effect is here, or was published."""
+        self.published = [0] * partitions
+        """For each partition an offset before which every effect was published for certain."""
 
-    def restore(self, number: int, floor: int, entries: Sequence[OutboxEntry]) -> None:
+    def restore(self, number: int, floor: int, published: int, entries: Sequence[OutboxEntry]) -> None:
         """Begin with what a snapshot holds."""
-        self.floors[number] = floor
+        self.floors[number], self.published[number] = floor, published
         self._kept[number].extend(entries)
 
     def forget(self, number: int) -> None:
         """Drop everything of one partition."""
         self._kept[number] = Kept()
-        self.floors[number] = 0
+        self.floors[number] = self.published[number] = 0
 
     def on_record(self, partition: Partition, outcome: Outcome) -> None:
         """Keep what a record did. Call it right after it was folded."""
@@ -136,6 +138,10 @@ class Outbox:
     def pending(self, number: int) -> int:
         """How many effects of a partition are here."""
         return len(self._kept[number])
+
+    def mark_published(self, number: int, offset: int) -> None:
+        """Every effect before `offset` was published."""
+        self.published[number] = max(self.published[number], offset)
 
     def drop_before(self, number: int, offset: int) -> bool:
         """Everything before `offset` has been published: drop a step of it. Whether that was all.

@@ -2,19 +2,21 @@
 
 Each fact is named by its place in the log, so publishing one twice is harmless, and every owner publishes in the order
 of the log. So the newest fact in the topic says that all before it are there too: a new owner begins with it again, and
-misses nothing. States go first: what a fact speaks of can then be read. Where an owner that was replaced has written
-states since, those keys' states are written again.
+misses nothing. Only a fact that is verified says so (`facts_tail`). Where none is, the owner begins where all was
+certainly published, and publishes some facts twice. States go first: what a fact speaks of can then be read. Where an
+owner that was replaced has written states since, those keys' states are written again.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from lastseen.engine.log.port import Log
 from lastseen.engine.log.shared_log import FactPublisher, OutboundRecord
-from lastseen.projections.facts import FactId, effect_of, encode_state, published_fact_id, published_state, state_of
+from lastseen.projections.facts import Effect, FactId, effect_of, encode_state, published_state, state_of
+from lastseen.projections.facts_tail import Claim, FactsTail
 from lastseen.projections.live_view import LiveView
 from lastseen.projections.outbox import Outbox, OutboxEntry, entry_of
 from lastseen.projections.partition import Partition
@@ -45,6 +47,9 @@ class Publisher:
         self._fact_publisher = fact_publisher
         self._owned = owned
         self._monotonic_s = monotonic_s
+        self._tail = FactsTail(view, outbox, fact_publisher, lambda number: log.end_offsets()[number])
+        self._awaited: dict[int, int] = {}
+        """For each partition that we are to take over, the offset up to which it is to be folded first."""
         self._next: dict[int, int] = {}
         """For each partition that we publish, the offset to go on with."""
         self._looked_s: dict[int, float] = {}
@@ -65,13 +70,17 @@ class Publisher:
                     raise
             else:
                 self._next.pop(number, None)
+                self._awaited.pop(number, None)
                 self._follow_owner(number)
         return count
 
     def _publish(self, number: int) -> int:
         count = 0
         if number not in self._next:
-            self._next[number] = self._take_over(number)
+            place = self._take_over(number)
+            if place is None:
+                return 0
+            self._next[number] = place
         while True:
             with self._view.lock:
                 floor = self._outbox.floors[number]
@@ -89,36 +98,75 @@ class Publisher:
         self._repair_states(number)
         return count
 
-    def _take_over(self, number: int) -> int:
-        """Where the last owner stopped."""
-        last = self._fact_publisher.last_fact(number)
+    def _take_over(self, number: int) -> int | None:
+        """Where the last owner stopped; `None` as long as that cannot be known here."""
+        with self._view.lock:
+            if self._view.partitions[number].checkpoint < self._awaited.get(number, 0):
+                return None
+        if self._fact_publisher.had_facts(number):
+            found = self._tail.look(number)
+            if found.ahead is not None and number not in self._awaited:
+                # Others may have published what is not folded here yet. That is awaited once: a stranger could go on
+                # and on forging such facts.
+                self._awaited[number] = found.ahead + 1
+                return None
+            place = found.place if found.place is not None else self._verified_by_fold(number, found.older)
+        else:  # the topic is new, or was made anew
+            with self._view.lock:
+                place = self._outbox.published[number] = 0
+        self._awaited.pop(number, None)
         # The last state that another owner wrote may be an old one, written while no owner was looking.
         self._fact_publisher.mark_foreign(number)
         self._looked_s.pop(number, None)
-        if last is not None:
-            return published_fact_id(last).offset
-        if self._fact_publisher.had_facts(number):
-            with self._view.lock:
-                return self._outbox.floors[number]  # all that there were are too old to be kept
-        return 0
+        with self._view.lock:
+            if place is not None:
+                self._outbox.mark_published(number, place)
+            return self._outbox.published[number] if place is None else place
 
-    def _publish_again(self, number: int, from_offset: int, until_offset: int) -> int:
-        """Publish what is no longer in the outbox: fold the partition from its beginning once more."""
+    def _verified_by_fold(self, number: int, claims: Sequence[Claim]) -> int | None:
+        """The newest of the places that were claimed and prove right, by what the records did once more."""
+        if not claims:
+            return None
+        by_offset: dict[int, list[Claim]] = {}
+        for claim in claims:
+            by_offset.setdefault(claim.id.offset, []).append(claim)
+        place: int | None = None
+        for _, effects in self._refold(number, max(by_offset) + 1):
+            for effect in effects:
+                if effect.offset in by_offset:
+                    entry = entry_of(number, effect, self._outbox.source)
+                    if any(claim.is_among(entry) for claim in by_offset[effect.offset]):
+                        place = effect.offset
+        return place
+
+    def _refold(self, number: int, until_offset: int) -> Iterator[tuple[int, list[Effect]]]:
+        """Fold a partition from its beginning once more, up to an offset, while it is ours.
+
+        Gives, read by read, the offset that is reached and what the records did.
+        """
         scratch = Partition(number)
-        entries: list[OutboxEntry] = []
-        count = 0
         while scratch.checkpoint < until_offset and number in self._owned():
-            limit = min(BATCH, until_offset - scratch.checkpoint)
-            for record in self._log.read(number, scratch.checkpoint, limit):
+            effects = []
+            for record in self._log.read(number, scratch.checkpoint, min(BATCH, until_offset - scratch.checkpoint)):
                 effect = effect_of(scratch.fold(record))
                 self.refolded += 1
-                if effect is not None and effect.offset >= from_offset:
-                    entries.append(entry_of(number, effect, self._outbox.source))
-            if len(entries) >= BATCH or scratch.checkpoint >= until_offset:
+                if effect is not None:
+                    effects.append(effect)
+            yield scratch.checkpoint, effects
+
+    def _publish_again(self, number: int, from_offset: int, until_offset: int) -> int:
+        """Publish what is no longer in the outbox."""
+        entries: list[OutboxEntry] = []
+        count = 0
+        for reached, effects in self._refold(number, until_offset):
+            entries += [
+                entry_of(number, effect, self._outbox.source) for effect in effects if effect.offset >= from_offset
+            ]
+            if len(entries) >= BATCH or reached >= until_offset:
                 count += self._publish_entries(number, entries)
                 entries = []
-        if scratch.checkpoint >= until_offset:
-            self._next[number] = until_offset
+            if reached >= until_offset:
+                self._next[number] = until_offset
         return count
 
     def publish_rest(self, numbers: frozenset[int]) -> int:
@@ -143,6 +191,8 @@ class Publisher:
         self._fact_publisher.publish_states(number, [OutboundRecord(key, state) for key, state in states.items()])
         self._fact_publisher.publish_facts(number, facts)
         self._next[number] = entries[-1].offset + 1
+        with self._view.lock:
+            self._outbox.mark_published(number, self._next[number])
         return len(facts)
 
     def _is_time_to_look(self, number: int) -> bool:
@@ -204,9 +254,11 @@ class Publisher:
         with self._view.lock:
             pending = self._outbox.pending(number)
         if pending and self._is_time_to_look(number):
-            last = self._fact_publisher.last_fact(number)
-            if last is not None:
-                self._drop_before(number, published_fact_id(last).offset)
+            place = self._tail.look(number).place
+            if place is not None:
+                with self._view.lock:
+                    self._outbox.mark_published(number, place)
+                self._drop_before(number, place)
 
     def _drop_before(self, number: int, offset: int) -> None:
         """Drop what is published from the outbox, step by step: it may be half a million effects."""

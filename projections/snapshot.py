@@ -184,6 +184,7 @@ class Snapshot:
             partition.checkpoint if self._outbox is None else self._outbox.floors[partition.number],
             partition.log_id,
             partition.log_partitions,
+            None if self._outbox is None else self._outbox.published[partition.number],
         )
 
     def _give_back(self, taken: Taken, bodies: Bodies, view_lock: AbstractContextManager[Any]) -> None:
@@ -268,7 +269,7 @@ class Snapshot:
             entries = [
                 OutboxEntry(offset, facts, states) for offset, facts, states in self._file.outbox(partition.number)
             ]
-            self._outbox.restore(partition.number, stored.outbox_floor, entries)
+            self._outbox.restore(partition.number, stored.outbox_floor, stored.published or 0, entries)
             self._outbox_saved[partition.number] = stored.checkpoint
 
     def forget(self, number: int) -> None:

@@ -192,6 +192,8 @@ class SnapshotFile:
             for number, row in batch.partitions:
                 # The engine that has seen more of it published is right.
                 row.outbox_floor = max(row.outbox_floor, stored[number].outbox_floor if number in stored else 0)
+                if row.published is None:
+                    row.published = stored[number].published if number in stored else 0
                 bounds = row_of(number, 0), row_of(number, row.outbox_floor)
                 connection.execute("DELETE FROM outbox WHERE row >= ? AND row < ?", bounds)
             many("INSERT OR REPLACE INTO partitions VALUES (?, ?)", packed(batch.partitions))

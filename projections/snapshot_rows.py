@@ -50,6 +50,8 @@ class PartitionRow(msgspec.Struct, array_like=True):
     log_id: str | None = None
     """Of the log's genesis record."""
     log_partitions: int = 0
+    published: int | None = 0
+    """Before this offset every effect was published; `None` where the engine does not publish, and does not know."""
 
 
 decode_session = msgspec.msgpack.Decoder(SessionRow).decode

@@ -65,7 +65,8 @@ def open_log(url: str, clock: Clock, *, partitions: int | None = None) -> Log:
     if parts.scheme in _NOT_HERE:
         raise InvalidSetting(f"log URL {shown(url)}: logs on {_NOT_HERE[parts.scheme]} are not in this version yet")
     raise InvalidSetting(
-        f"log URL {shown(url)}: unknown scheme {shown(parts.scheme)}; give memory:// or sqlite:///path"
+        f"log URL {shown(url)}: unknown scheme {shown(parts.scheme)}; give memory://, sqlite:///path/to/file.db or"
+        " kafka://host:9092/topic"
     )
 
 

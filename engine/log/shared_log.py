@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from lastseen.engine.errors import OwnerState
 from lastseen.engine.log.duty_health import DutyHealth
-from lastseen.engine.log.port import Log
+from lastseen.engine.log.port import Log, Record
 
 
 class Owner(NamedTuple):
@@ -66,15 +66,15 @@ class FactPublisher(Protocol):
         """Append facts; returns when they are safe. Raises `LogError`."""
         ...
 
-    def last_fact(self, partition: int) -> bytes | None:
-        """The newest fact of a partition; `None` if there was never one, or the topic keeps none so old.
+    def newest_facts(self, partition: int) -> Iterator[Sequence[Record]]:
+        """What stands last in a partition, strangers' records included: page by page from the newest on, within bounds.
 
-        Raises `LogError`.
+        Each page is in the order of the topic; what cannot be read is left out. Raises `LogError`.
         """
         ...
 
     def had_facts(self, partition: int) -> bool:
-        """Whether there ever was a fact in a partition. Raises `LogError`."""
+        """Whether anything was ever written to a partition. Raises `LogError`."""
         ...
 
     def publish_states(self, partition: int, outbound: Sequence[OutboundRecord]) -> None:

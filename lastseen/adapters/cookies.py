@@ -41,9 +41,10 @@ class Cookie:
                 return value
         return None
 
-    def written(self, token: str) -> str:
-        """The `Set-Cookie` header that gives a visitor the token, for as long as the browser is open."""
-        return f"{self.name}={token}{self._terms()}"
+    def written(self, token: str, age_s: int | None = None) -> str:
+        """The `Set-Cookie` header that gives a visitor the token: for `age_s` seconds, or until the browser closes."""
+        age = "" if age_s is None else f"; Max-Age={age_s}"
+        return f"{self.name}={token}{age}{self._terms()}"
 
     def removed(self) -> str:
         """The `Set-Cookie` header that takes it away."""

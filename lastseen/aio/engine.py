@@ -76,6 +76,9 @@ class AsyncEngine:
     take_lease = _in_thread(Engine.take_lease)
     release = _in_thread(Engine.release)
     close = _in_thread(Engine.close)
+    close_many = _in_thread(Engine.close_many)
+    suspend_many = _in_thread(Engine.suspend_many)
+    resume_many = _in_thread(Engine.resume_many)
 
     async def touch(
         self,

@@ -54,7 +54,9 @@ class EngineDuties:
             return
         if self._outbox is not None:
             self._fact_publisher = self._log.open_fact_publisher()
-            self._publisher = Publisher(self._log, self._view, self._outbox, self._fact_publisher, self.owned)
+            self._publisher = Publisher(
+                self._log, self._view, self._outbox, self._fact_publisher, self._published_by_us
+            )
         settings = self._settings
         if settings.prune or settings.view == "owned" or self._publisher is not None:
             self._membership = self._log.join(settings.group, settings.member, settings.address, changed, self._health)
@@ -78,6 +80,10 @@ class EngineDuties:
     def performed(self) -> frozenset[int]:
         """The partitions for which this engine performs the owner's duties: those that it owns and answers for."""
         return (self.owned() & self._view.served) - self._view.failures.keys()
+
+    def _published_by_us(self) -> frozenset[int]:
+        """The partitions whose facts are ours to publish: those that we own, once they are here."""
+        return self.owned() & self._view.present
 
     def announced_by_us(self) -> frozenset[int]:
         """The partitions for which this engine may announce expiries: those that it owns, or all, if it takes no

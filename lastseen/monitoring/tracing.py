@@ -16,6 +16,7 @@ from lastseen.engine.errors import LastseenError, LogError, SnapshotError
 
 COMMANDS = (
     "open", "create", "rotate", "touch", "update", "touch_many", "suspend", "resume", "take_lease", "release", "close",
+    "close_many", "suspend_many", "resume_many",
 )  # fmt: skip
 """The commands that append to the log; `hold` takes leases."""
 UNSET = ("ProxyTracerProvider", "NoOpTracerProvider")

@@ -31,6 +31,9 @@ _access = logging.getLogger("lastseen.access")
 IDLE_CONNECTION_S = 75
 """How long a connection may stay open between two requests: longer than a load balancer keeps it."""
 POLL_INTERVAL_S = 0.05
+LAST_ANSWERS_S = 0.5
+"""For how long after the signal requests are still accepted, each on a connection that its response closes. A
+connection that is closed while its next request is coming is reset, and the caller cannot know what became of it."""
 LIFESPAN_SHUTDOWN_S = 2.0
 """How long the application may take to end after the last request."""
 
@@ -125,20 +128,22 @@ class _Server(uvicorn.Server):
         signalled: Callable[[], None],
         stopping: Callable[[], None],
     ) -> None:
-        protocol = bounded_protocol(limits_of(settings))
+        self._protocol = bounded_protocol(limits_of(settings))
         super().__init__(
             uvicorn.Config(
-                app, http=protocol, ws="none", lifespan="on", log_config=None, access_log=False,
+                app, http=self._protocol, ws="none", lifespan="on", log_config=None, access_log=False,
                 server_header=False, proxy_headers=False, timeout_keep_alive=IDLE_CONNECTION_S,
                 ssl_certfile=settings.tls_cert_file, ssl_keyfile=settings.tls_key_file,
             )
         )  # fmt: skip
         self._app = app
         drain = settings.drain_time
-        self._drain_s = 0.0 if drain is None else duration_ms("drain_time", drain) / 1000
+        drain_s = 0.0 if drain is None else duration_ms("drain_time", drain) / 1000
+        self._drain_s = max(drain_s, LAST_ANSWERS_S)
         self._timeout_s = duration_ms("shutdown_timeout", settings.shutdown_timeout) / 1000
         self._signals, self._signalled_s = 0, 0.0
         self._has_said_so = False
+        self._last_connections: list[asyncio.Task[Any]] = []
         self._ready, self._signalled, self._stopping = ready, signalled, stopping
 
     def notify(self, count: int) -> None:
@@ -149,7 +154,7 @@ class _Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         """Whether to accept no more requests. After a signal the service still answers for a while."""
         if self._signals and not self._has_said_so:
-            self._has_said_so = True
+            self._has_said_so = self._protocol.is_stopping = True
             self._signalled()
         if self._signals and (self.force_exit or time.monotonic() >= self._signalled_s + self._drain_s):
             self.should_exit = True
@@ -170,6 +175,8 @@ class _Server(uvicorn.Server):
         self._stopping()
         _logger.info("stopping", extra={"connections": len(self.server_state.connections)})
         waiting = asyncio.get_running_loop().create_task(self._abort_connections())
+        for listening in sockets or ():
+            self._accept_waiting(listening)
         # It runs once no connection is accepted any more: uvicorn stops listening before it first waits.
         asyncio.get_running_loop().call_soon(worker_threads_of(self._app).stop_streams)
         await super().shutdown(sockets)
@@ -177,6 +184,20 @@ class _Server(uvicorn.Server):
         if self.force_exit:  # uvicorn has skipped this
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.lifespan.shutdown(), LIFESPAN_SHUTDOWN_S)
+
+    def _accept_waiting(self, listening: socket.socket) -> None:
+        """Take the connections that the system has accepted: it resets those that are waiting when the socket closes."""
+        loop = asyncio.get_running_loop()
+        with suppress(BlockingIOError):
+            while True:
+                connection, _ = listening.accept()
+                connection.setblocking(False)
+                self._last_connections.append(
+                    loop.create_task(loop.connect_accepted_socket(self._make_protocol, connection, ssl=self.config.ssl))
+                )
+
+    def _make_protocol(self) -> asyncio.Protocol:
+        return self._protocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     async def _abort_connections(self) -> None:
         """Abort the remaining connections at the deadline, or after the second signal."""

@@ -170,7 +170,14 @@ def test_replay_refuses_bad_input(chat: Path, tmp_path: Path) -> None:
     failed("replay", str(chat), "--idle-ttl", "soon", exit_code=2, says="idle_ttl = 'soon'")
     failed("replay", str(chat), "--max-sessions", "0", exit_code=2, says="max_sessions = 0")
     failed("replay", str(chat), "--max-sessions", "many", exit_code=2, says="max-sessions")
-    failed("replay", str(chat), "--log", "redis://x", exit_code=2, says="unknown scheme")
+    failed(
+        "replay",
+        str(chat),
+        "--log",
+        "redis://x",
+        exit_code=2,
+        says=r"unknown scheme 'redis'; give .*kafka://host:9092/topic",
+    )
     failed("replay", str(chat), "--fresh", "--log", "memory://", exit_code=2, says="give the file of a log")
     failed("replay", str(chat), "--log", f"sqlite:///{tmp_path}/no/such.db", exit_code=2, says="no folder")
     failed("replay", str(chat), "--log", f"sqlite:///{chat}", exit_code=4, says="is not a log")

@@ -486,5 +486,5 @@ def test_every_public_command_is_held_here() -> None:
     commands = {name for name in vars(Commands) if not name.startswith("_")}
     assert commands == {
         "open", "create", "rotate", "touch", "update", "touch_many", "suspend", "resume", "hold", "take_lease",
-        "release", "close",
+        "release", "close", "close_many", "suspend_many", "resume_many",
     }  # fmt: skip

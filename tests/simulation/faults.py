@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from random import Random
 
 from lastseen.engine.events import MAX_RECORD_BYTES
 from lastseen.engine.log.port import Mark, Message
+from lastseen.engine.log.shared_log import OutboundRecord
 from lastseen.engine.partitioner import partition_of
 from tests.simulation.disk import fill, free
 from tests.simulation.plan import MIN
@@ -261,3 +263,57 @@ def an_old_state_is_written(world: World, draw: Random) -> None:
     if states:
         states.append(draw.choice(states))
         world.evidence.happened["old state"] += 1
+
+
+@fault(6)
+def a_stranger_writes_facts(world: World, draw: Random) -> None:
+    """Whoever may write to the topic of facts: garbage, transactions, and facts that say what never was."""
+    number = draw.randrange(world.plan.partitions)
+    topics = world.brokers.topics
+    for _ in range(draw.choice([1, 1, 3, 60])):
+        forged, mark = _strange_fact(world, number, draw)
+        topics.strange[number][len(topics.facts[number])] = mark
+        topics.facts[number].append(forged)
+    world.evidence.happened["strange facts"] += 1
+    if draw.random() < 0.5:
+        world.rebalance(draw)
+        for member in world.brokers.group.members.values():
+            member.hear()
+        world.attempt(world.up(draw), lambda engine: engine._duties.publish())
+
+
+def _strange_fact(world: World, number: int, draw: Random) -> tuple[OutboundRecord, Mark | None]:
+    facts, key = world.brokers.topics.facts[number], draw.choice(world.plan.keys)
+    garbage = draw.choice([*ROTTEN, None, b'{"id":"0-1-0"}'])
+    ours = [fact for place, fact in enumerate(facts) if place not in world.brokers.topics.strange[number]]
+    if not ours or draw.random() < 0.3:
+        return OutboundRecord(key, garbage), draw.choice([None, None, *Mark])
+    fact = draw.choice(ours[-3:])
+    assert fact.value is not None
+    event = json.loads(fact.value)
+    what = draw.choice(["offset", "offset", "kind", "key", "k", "mark"])
+    if what == "mark":
+        return fact, Mark.TRANSACTIONAL
+    if what == "key":
+        return OutboundRecord(f"not {fact.key}", fact.value), None
+    if what == "kind":
+        event["data"]["kind"] = "forged"
+    elif what == "k":
+        event["data"]["k"] += 1
+    else:
+        end = world.brokers.ends()[number]
+        event["data"]["offset"] = draw.choice([end - 1, end, end + 5, draw.randrange(end), 2**40])
+    if what != "kind":
+        event["data"]["forged"] = True
+        event["id"] = f"{number}-{event['data']['offset']}-{event['data']['k']}"
+    return OutboundRecord(fact.key, json.dumps(event, separators=(",", ":"), ensure_ascii=False).encode()), None
+
+
+@fault(3)
+def a_stranger_writes_states(world: World, draw: Random) -> None:
+    """Garbage, and states of keys that there are and of keys that there never were."""
+    states = draw.choice(world.brokers.topics.states)
+    for _ in range(draw.choice([1, 4])):
+        key = draw.choice([*world.plan.keys, "nobody's", ""])
+        states.append(OutboundRecord(key, draw.choice([*ROTTEN, b'{"data":{}}', None])))
+    world.evidence.happened["strange states"] += 1

@@ -23,7 +23,7 @@ FAULTS = (
     *APPEND_FAULTS, *DAMAGES, "record again", "poison", "marked offset", "leader's clock jumps", "slow reader",
     "node's clock jumps", "kill", "power loss", "torn snapshot", "lost snapshot", "restart", "full disk",
     "memory pressure", "rebalance", "zombie owner", "zombie pruner", "heir behind", "facts not acknowledged",
-    "outbox overflows", "old state",
+    "outbox overflows", "old state", "strange facts", "strange states",
 )  # fmt: skip
 CHUNK = 10
 MOST_SHOWN = 5

@@ -27,7 +27,9 @@ FOLLOWER, DEADLINES, LOOP = (
     "lastseen.projections.deadlines",
     "lastseen.engine.session_engine",
 )
+TAIL = "lastseen.projections.facts_tail"
 FOLD_TESTS = "tests/properties/test_fold.py"
+TAIL_TESTS = "tests/properties/test_facts_tail.py"
 TOUCH_TESTS, OWN_TESTS = "tests/properties/test_plain_touch.py", "tests/properties/test_own_events.py"
 
 # fmt: off
@@ -133,13 +135,28 @@ MUTANTS = (
     Mutant("a fact shows the session as it is later", "lastseen.projections.facts",
            "copy = None if session is None else session.__copy__()", "copy = session", 14),
     Mutant("the outbox is forgotten on restore", SNAPSHOT,
-           "self._outbox.restore(partition.number, stored.outbox_floor, entries)",
-           "self._outbox.restore(partition.number, stored.outbox_floor, [])", 14),
+           "self._outbox.restore(partition.number, stored.outbox_floor, stored.published or 0, entries)",
+           "self._outbox.restore(partition.number, stored.outbox_floor, stored.published or 0, [])", 14),
     Mutant("a new owner begins after the last fact", PUBLISHER,
-           "return published_fact_id(last).offset", "return published_fact_id(last).offset + 1", 14),
+           "return self._outbox.published[number] if place is None else place",
+           "return self._outbox.published[number] if place is None else place + 1", 14),
+    Mutant("a new owner believes whatever says that it is a fact", TAIL,
+           "return same_place and entry.facts[self.id.k] == (self.record.key, self.record.value)",
+           "return True", 14),
+    Mutant("a new owner believes a fact without a look at its record", TAIL,
+           "            if offset >= checkpoint:\n",
+           "            if not effects:\n                return TailFound(offset, None, [])\n"
+           "            if offset >= checkpoint:\n", 14),
+    Mutant("where no fact is believed, all before the outbox counts as published", PUBLISHER,
+           "return self._outbox.published[number] if place", "return self._outbox.floors[number] if place", 14),
+    Mutant("a follower drops what a stranger says is published", PUBLISHER,
+           "            place = self._tail.look(number).place\n",
+           "            place = max((c.id.offset for c in self._tail._claims(number)), default=None)\n", 14),
     Mutant("overwritten states are not repaired", PUBLISHER, "        self._repair_states(number)\n", "", 14),
     Mutant("an owner that is behind writes old states over newer ones", PUBLISHER,
-           "return self._view.partitions[number].checkpoint < self._next[number]", "return False", 14),
+           "if found.ahead is not None and number not in self._awaited:", "if False:", TAIL_TESTS),
+    Mutant("a new owner waits for whatever strangers forge", PUBLISHER,
+           "if found.ahead is not None and number not in self._awaited:", "if found.ahead is not None:", TAIL_TESTS),
     Mutant("facts count as published although the brokers did not answer", PUBLISHER,
            "                    self._next.pop(number, None)\n                    raise",
            "                    self._next[number] = self._view.partitions[number].checkpoint\n"

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from lastseen.engine.errors import LogUnavailable
+from lastseen.engine.log.port import Mark, Record
 from lastseen.engine.log.shared_log import OutboundRecord
+
+NEWEST = 40
+"""How far back the facts are searched."""
 
 
 class Topics:
@@ -13,6 +17,8 @@ class Topics:
 
     def __init__(self, partitions: int) -> None:
         self.facts: list[list[OutboundRecord]] = [[] for _ in range(partitions)]
+        self.strange: list[dict[int, Mark | None]] = [{} for _ in range(partitions)]
+        """Which facts strangers have written, by their places, and how they are marked."""
         self.states: list[list[OutboundRecord]] = [[] for _ in range(partitions)]
 
 
@@ -42,10 +48,12 @@ class Way:
         self._topics.facts[partition] += outbound
         self._fail("after facts")
 
-    def last_fact(self, partition: int) -> bytes | None:
-        """The newest fact (`shared_log.FactPublisher`)."""
-        facts = self._topics.facts[partition]
-        return facts[-1].value if facts else None
+    def newest_facts(self, partition: int) -> Iterator[Sequence[Record]]:
+        """What stands last, a few at a time (`shared_log.FactPublisher`)."""
+        facts, strange = self._topics.facts[partition], self._topics.strange[partition]
+        for end in range(len(facts), max(len(facts) - NEWEST, 0), -4):
+            places = range(max(end - 4, 0), end)
+            yield [Record(partition, place, 0, *facts[place], strange.get(place)) for place in places]
 
     def had_facts(self, partition: int) -> bool:
         """Whether there ever was one (`shared_log.FactPublisher`)."""

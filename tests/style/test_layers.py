@@ -17,9 +17,9 @@ ROOMS = (
     ("engine", "version"),
     ("projections",),
     ("embedded",),
-    ("adapters", "aio", "api", "auth", "bulk", "configuration", "emitter", "monitoring", "replay"),
+    ("aio", "api", "auth", "bulk", "configuration", "emitter", "monitoring", "replay"),
     ("client", "compat", "copying", "doctor", "http"),
-    ("exchange", "service"),
+    ("adapters", "exchange", "service"),
     ("cli",),
     ("docs",),
 )

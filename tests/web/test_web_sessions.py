@@ -9,20 +9,13 @@ from typing import Any
 import pytest
 
 import lastseen
-from lastseen.adapters.web_sessions import WebSession, WebSessions
+from lastseen.adapters.web_session import WebSession
+from lastseen.adapters.web_sessions import WebSessions
 from lastseen.engine.errors import InvalidEvent, InvalidSetting, VersionConflict
 from tests.patience import PATIENCE_S
+from tests.web.visits import visit
 
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
-
-
-def visit(sessions: WebSessions, token: str | None = None, /, user: str | None = None, **values: Any) -> str | None:
-    """One request: what it sets, and the token that it leaves the visitor with."""
-    session = sessions.find(token)
-    session.update(values)
-    if user is not None:
-        session.login(user)
-    return sessions.save(session, token if session.view else None)
 
 
 def ends_of(engine: lastseen.Engine, key: str) -> list[str | None]:

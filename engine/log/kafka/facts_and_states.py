@@ -15,21 +15,28 @@ from collections.abc import Iterator, Sequence
 
 from kafka import KafkaConsumer, TopicPartition
 
-from lastseen.engine.errors import LogMismatch, LogUnavailable
+from lastseen.engine.errors import LogCorrupt, LogMismatch, LogUnavailable
 from lastseen.engine.log.kafka.batching import Append, cut, sizes_of
 from lastseen.engine.log.kafka.client import log_error, open_admin, open_consumer
+from lastseen.engine.log.kafka.fetch import OffsetGone
 from lastseen.engine.log.kafka.log import KafkaLog
 from lastseen.engine.log.kafka.producer import Delivered, connect
 from lastseen.engine.log.kafka.records import EVENT_HEADERS, encoded_headers
 from lastseen.engine.log.kafka.topic import describe
 from lastseen.engine.log.kafka.url import FACTS, STATE, KafkaUrl
 from lastseen.engine.log.kafka.writer import Writer
-from lastseen.engine.log.port import Message
+from lastseen.engine.log.port import Message, Record
+from lastseen.engine.log.read_size import values_bytes
 from lastseen.engine.log.shared_log import OutboundRecord
 
 MAX_WAITING_BYTES = 16 * 1024 * 1024
 READ_TIMEOUT_S = 10.0
 PAGE = 5_000
+NEWEST_RECORDS = 10_000
+NEWEST_BYTES = 16 * 1024 * 1024
+"""How far back the topic of facts is searched for one of ours. Beyond that, facts are published again."""
+NEWEST_GROWTH = 10
+"""A page is so many times as long as the newer one: mostly the very newest record is ours."""
 _HEADERS_SIZE = len(encoded_headers(EVENT_HEADERS))
 _logger = logging.getLogger("lastseen")
 
@@ -45,6 +52,7 @@ class KafkaFactPublisher:
         facts = dataclasses.replace(url, topic=url.topic + FACTS, partitions=partitions)
         states = dataclasses.replace(url, topic=url.topic + STATE, partitions=partitions)
         max_state_batch_bytes = _checked(states)
+        self._facts_topic = facts.topic
         self._facts = KafkaLog(facts, max_waiting_bytes=MAX_WAITING_BYTES)
         self._states = _States(states, partitions, max_state_batch_bytes)
 
@@ -59,22 +67,40 @@ class KafkaFactPublisher:
         for _, batch in cut(Append(messages, sum(sizes), None), sizes, self._facts.max_batch_bytes):
             self._facts.append(batch.messages)
 
-    def last_fact(self, partition: int) -> bytes | None:
-        """The newest fact of a partition (`shared_log.FactPublisher`)."""
-        end = self._facts.end_offsets()[partition]
-        if end == 0:
-            return None
-        try:
-            records = self._facts.read(partition, end - 1, 1)
-        except LogMismatch:
-            if self._facts.end_offsets()[partition] < end:
-                raise
-            return None  # retention has taken the last one too
-        return records[0].value if records else None
+    def newest_facts(self, partition: int) -> Iterator[Sequence[Record]]:
+        """What stands last in a partition (`shared_log.FactPublisher`)."""
+        lookup = self._facts.lookup
+        end, size, left, left_bytes = lookup.end_offsets()[partition], 1, NEWEST_RECORDS, NEWEST_BYTES
+        while end > 0 and left > 0 and left_bytes > 0:
+            start = max(end - min(size, left), 0)
+            records = list(self._readable(partition, start, end, left_bytes))
+            yield records
+            left -= end - start
+            left_bytes -= values_bytes(records)
+            end, size = start, size * NEWEST_GROWTH
+
+    def _readable(self, partition: int, start: int, end: int, most_bytes: int) -> Iterator[Record]:
+        """The records from `start` to before `end`, up to the first that cannot be read."""
+        while start < end and most_bytes > 0:
+            try:
+                records = self._facts.lookup.page(partition, start, end - start)
+            except OffsetGone:  # by retention
+                first = self._facts.lookup.first_offset(partition)
+                if first <= start:
+                    return
+                start = first
+                continue
+            except (LogCorrupt, LogMismatch) as error:
+                # Here nothing is lost by that: what is not seen as published is published again.
+                _logger.warning("topic %s: %s", self._facts_topic, error)
+                return
+            yield from records
+            most_bytes -= values_bytes(records)
+            start = records[-1].offset + 1
 
     def had_facts(self, partition: int) -> bool:
-        """Whether there ever was a fact in a partition (`shared_log.FactPublisher`)."""
-        return self._facts.end_offsets()[partition] > 0
+        """Whether anything was ever written to a partition (`shared_log.FactPublisher`)."""
+        return self._facts.lookup.end_offsets()[partition] > 0
 
     def publish_states(self, partition: int, outbound: Sequence[OutboundRecord]) -> None:
         """Replace states (`shared_log.FactPublisher`)."""

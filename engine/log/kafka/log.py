@@ -195,6 +195,12 @@ class KafkaLog:
         end = self._ends[partition]
         return end if end > offset else self.end_offsets()[partition]
 
+    @property
+    def lookup(self) -> Lookup:
+        """Asks the broker, and reads here and there, without following the log."""
+        self._check()
+        return self._lookup
+
     def wait(self, position: Position, timeout_s: float) -> bool:
         """Wait until there is a record at `position` (`port.Log`)."""
         self._check()

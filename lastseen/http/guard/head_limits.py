@@ -15,23 +15,29 @@ from lastseen.api.status_phrases import phrase_of
 from lastseen.http.guard.limits import Limits
 
 
-def bounded_protocol(limits: Limits) -> type[HttpToolsProtocol]:
+def bounded_protocol(limits: Limits) -> type[BoundedProtocol]:
     """The protocol to give uvicorn as `http`: answers 431 or 408 and hangs up where a head is too large or too slow."""
 
-    class Bounded(_BoundedProtocol):
+    class Bounded(BoundedProtocol):
         max_head_bytes = limits.max_head_bytes + _SLACK_BYTES
         head_s = limits.head_s
 
     return Bounded
 
 
+LAST_REQUEST_S = 0.2
+"""How long a connection without a request stays open when the service stops."""
 _SLACK_BYTES = 8_192
 """What is only a little too large gets the guard's better answer."""
 
 
-class _BoundedProtocol(HttpToolsProtocol):
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, with limits on heads of requests, and with an end that resets no request."""
+
     max_head_bytes: int
     head_s: float
+    is_stopping = False
+    """Whether each response is its connection's last: the caller sees that, and sends no request that is never read."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -70,10 +76,27 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._unfinished_bytes = 0
         self._stop_head_timer()
         super().on_headers_complete()
+        if self.is_stopping and self.cycle is not None:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         self._unfinished_bytes = 0
         super().on_body(body)
+
+    def shutdown(self) -> None:
+        """Close the connection after the response in progress; an idle one a moment later: a request may be coming."""
+        self.is_stopping = True
+        if self._is_idle():
+            self.loop.call_later(LAST_REQUEST_S, self._close_if_idle)
+        else:
+            super().shutdown()
+
+    def _is_idle(self) -> bool:
+        return (self.cycle is None or self.cycle.response_complete) and not self._unfinished_bytes
+
+    def _close_if_idle(self) -> None:
+        if self._is_idle():
+            self.transport.close()
 
     def on_message_complete(self) -> None:
         self._unfinished_bytes = 0

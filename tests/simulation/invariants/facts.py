@@ -17,10 +17,12 @@ def check(world: World) -> Iterator[str]:
     """The topics against the second opinion, and against each fact made right after its record was folded."""
     yield from world.evidence.heard
     if world.evidence.passes:
-        for reference, facts, states in zip(
-            world.references, world.brokers.topics.facts, world.brokers.topics.states, strict=True
+        topics = world.brokers.topics
+        for reference, facts, strange, states in zip(
+            world.references, topics.facts, topics.strange, topics.states, strict=True
         ):
-            yield from _facts(reference, [fact.value or b"" for fact in facts])
+            ours = [fact.value or b"" for place, fact in enumerate(facts) if place not in strange]
+            yield from _facts(reference, ours)
             yield from _states(reference, dict(states))
 
 
