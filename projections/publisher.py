@@ -219,8 +219,10 @@ class Publisher:
                 if self._is_behind(number):  # it was dropped meanwhile: the next owner looks at everything
                     self._next.pop(number)
                     return
-                wanted = {key: self._state(number, key) for key, _ in page}
-            is_right |= {key: published_state(value) == wanted[key] for key, value in page}
+                wanted = {each.key: self._state(number, each.key) for each in page if each.key is not None}
+            for each in page:
+                if each.key is not None:
+                    is_right[each.key] = published_state(each.value) == wanted[each.key]
         keys = [key for key, right in is_right.items() if not right]
         for start in range(0, len(keys), BATCH):
             outbound = []

@@ -85,8 +85,11 @@ class FactPublisher(Protocol):
         """Treat all states in the topic as another owner's. Raises `LogError`."""
         ...
 
-    def written_by_others(self, partition: int) -> Iterator[Sequence[OutboundRecord]]:
-        """The states that other owners have written since the last call, page by page. Raises `LogError`."""
+    def written_by_others(self, partition: int) -> Iterator[Sequence[Record]]:
+        """What others, owners or strangers, have written to the states since the last call, page by page.
+
+        A record that cannot be read has neither key nor value. Raises `LogError`.
+        """
         ...
 
     def close(self) -> None:

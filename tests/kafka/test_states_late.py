@@ -22,7 +22,7 @@ from lastseen.engine.log.kafka.producer import Delivered, Failed, OnOutcome
 from lastseen.engine.log.kafka.url import parse_kafka_url
 from lastseen.engine.log.kafka.writer import Writer
 from lastseen.engine.log.memory import MemoryLog
-from lastseen.engine.log.port import Message
+from lastseen.engine.log.port import Message, Record
 from lastseen.engine.log.shared_log import OutboundRecord
 from tests.properties.test_publisher import (
     KEYS,
@@ -146,6 +146,10 @@ class MadeUpConsumer:
 class StatesOnTheWay(_States):
     """The real reader and writer of the states, with clients that are made up."""
 
+    @staticmethod
+    def _records_of(partition: int, fetched: Any) -> Iterator[Record]:
+        yield Record(partition, fetched.offset, 0, fetched.key.decode(), fetched.value)
+
     def __init__(self, way: Way) -> None:
         super().__init__(KAFKA_URL, PARTITIONS, 1 << 20)
         self._way = way
@@ -173,7 +177,7 @@ class LateFactPublisher(FakeFactPublisher):
     def mark_foreign(self, partition: int) -> None:
         self._real.mark_foreign(partition)
 
-    def written_by_others(self, partition: int) -> Iterator[Sequence[OutboundRecord]]:
+    def written_by_others(self, partition: int) -> Iterator[Sequence[Record]]:
         return self._real.written_by_others(partition)
 
     def close(self) -> None:

@@ -53,6 +53,5 @@ def test_a_reader_that_cannot_read_is_replaced_and_nothing_is_passed_over(
         list(fact_publisher.written_by_others(0))
     monkeypatch.undo()
     assert fact_publisher._states._consumer is None
-    assert [notice for page in fact_publisher.written_by_others(0) for notice in page] == [
-        OutboundRecord("key", b"state")
-    ]
+    found = [(record.key, record.value) for page in fact_publisher.written_by_others(0) for record in page]
+    assert found == [("key", b"state")]

@@ -15,7 +15,7 @@ from test_transactions import ABORTED, COMMITTED, OPEN, transaction
 
 import lastseen
 from lastseen.engine.log.kafka.decompression import MAX_INFLATED_BYTES
-from lastseen.engine.log.kafka.url import FACTS, parse_kafka_url
+from lastseen.engine.log.kafka.url import FACTS, STATE, parse_kafka_url
 from lastseen.engine.log.port import Record
 from lastseen.engine.log.shared_log import OutboundRecord
 from lastseen.projections.facts import FactId, published_fact_id
@@ -80,46 +80,44 @@ def forged(url: str, number: int, offset: int) -> bytes:
     return json.dumps(fact, separators=(",", ":")).encode()
 
 
-def everywhere(url: str, value: bytes | None, **settings: Any) -> None:
+def everywhere(topic_url: str, value: bytes | None, **settings: Any) -> None:
     """librdkafka writes a value to each partition."""
     for number in range(PARTITIONS):
-        write_foreign(url + FACTS, [(b"key-1", value)] * 3, number, **settings)
+        write_foreign(topic_url, [(b"key-1", value)] * 3, number, **settings)
 
 
-def by_kafka_python(url: str, codec: str | None) -> None:
+def by_kafka_python(topic_url: str, codec: str | None) -> None:
     """kafka-python writes garbage to each partition, in whole batches."""
-    kafka_url = parse_kafka_url(url)
+    kafka_url = parse_kafka_url(topic_url)
     producer = KafkaProducer(bootstrap_servers=list(kafka_url.servers), compression_type=codec, linger_ms=50)
-    topic, value = kafka_url.topic + FACTS, b"no fact" * 40
+    topic, value = kafka_url.topic, b"no fact" * 40
     sent = [producer.send(topic, value, b"key", partition=n % PARTITIONS) for n in range(20)]
     for each in sent:
         each.get(PATIENCE_S)
     producer.close()
 
 
-def forged_far(url: str) -> None:
-    for number in range(PARTITIONS):
-        write_foreign(url + FACTS, [(b"key-1", forged(url, number, FAR))], number)
+def forging(offset: int) -> Stranger:
+    def forge(topic_url: str) -> None:
+        url = topic_url.removesuffix(FACTS)
+        for number in range(PARTITIONS):
+            write_foreign(topic_url, [(b"key-1", forged(url, number, offset))], number)
+
+    return forge
 
 
-def forged_near(url: str) -> None:
-    for number in range(PARTITIONS):
-        write_foreign(url + FACTS, [(b"key-1", forged(url, number, 3))], number)
-
-
-def in_transactions(url: str) -> None:
-    values = {number: [forged(url, number, FAR), b"x"] for number in range(PARTITIONS)}
+def in_transactions(topic_url: str) -> None:
     for ends in (COMMITTED, ABORTED):
-        with transaction(url + FACTS, ends, values):
+        with transaction(topic_url, ends, {number: [b"x", b"y"] for number in range(PARTITIONS)}, b"key-1"):
             pass
 
 
-def raw(url: str, body: bytes, codec: int, count: int = 1) -> None:
+def raw(topic_url: str, body: bytes, codec: int, count: int = 1) -> None:
     for number in range(PARTITIONS):
-        assert produce(url + FACTS, batch_of(body, count, codec), number)[0] == 0
+        assert produce(topic_url, batch_of(body, count, codec), number)[0] == 0
 
 
-STRANGERS: dict[str, Stranger] = {
+ANYWHERE: dict[str, Stranger] = {
     "garbage": lambda url: everywhere(url, b"no fact"),
     "a tombstone": lambda url: everywhere(url, None),
     "no JSON": lambda url: everywhere(url, b"\xff\x00" * 9),
@@ -130,11 +128,11 @@ STRANGERS: dict[str, Stranger] = {
     "kafka-python, gzip": lambda url: by_kafka_python(url, "gzip"),
     "kafka-python, lz4": lambda url: by_kafka_python(url, "lz4"),
     "transactions": in_transactions,
-    "a far fact": forged_far,
-    "a near fact": forged_near,
     **{what: lambda url, batch=batch: raw(url, *batch, len(SENT)) for what, batch in damaged().items()},
     "a batch that explodes": lambda url: raw(url, gzip_of_one_value(MAX_INFLATED_BYTES + 1), GZIP),
 }
+STRANGERS = {"a far fact": forging(FAR), "a near fact": forging(3)} | ANYWHERE
+"""What may be written to the topic of facts."""
 
 
 def complete(url: str) -> bool:
@@ -165,7 +163,7 @@ def found_behind(url: str, strange: Stranger) -> None:
         fact = json.dumps({"id": "0-7-0", "source": "/x", "data": {"offset": 7}}).encode()
         for number in range(PARTITIONS):
             fact_publisher.publish_facts(number, [OutboundRecord("key", fact)])
-        strange(url)
+        strange(url + FACTS)
         for number in range(PARTITIONS):
             records = [record for page in fact_publisher.newest_facts(number) for record in reversed(page)]
             assert [record.offset for record in records] == sorted((each.offset for each in records), reverse=True)
@@ -191,7 +189,7 @@ def test_strangers_stand_last_when_an_engine_starts(starts: str, url: str, opene
     with lastseen.open_engine(url, facts=False, prune=False) as silent:
         live(silent, 10)  # unpublished, so that a place that is too far shows
     for strange in STRANGERS.values():
-        strange(url)
+        strange(url + FACTS)
     strangers = count(url) - before
     again = opened(url, snapshot=snapshot if starts == "from its snapshot" else None)
     assert eventually(lambda: complete(url))
@@ -212,7 +210,7 @@ def test_strangers_stand_last_when_a_partition_is_taken_over(url: str, opened: A
     one._duties._publisher._owned = frozenset  # it falls silent without a word
     live(two, 10)
     for name in ("garbage", "transactions", "a near fact", "a far fact"):
-        STRANGERS[name](url)
+        STRANGERS[name](url + FACTS)
     one.shutdown()
     assert eventually(lambda: len(two.owned()) == PARTITIONS)
     live(two, 10)
@@ -237,3 +235,42 @@ def test_a_transaction_that_stays_open_delays_no_fact(url: str, opened: Any) -> 
         assert eventually(published)
         assert again.health() == {}
     assert eventually(lambda: complete(url))
+
+
+def newest_states(url: str) -> dict[str, Any]:
+    """The newest state of each key, of a topic in which some batches cannot be read."""
+    log = open_kafka(url)
+    fact_publisher = log.open_fact_publisher()
+    states: dict[str, Any] = {}
+    try:
+        for number in range(PARTITIONS):
+            fact_publisher.mark_foreign(number)
+            newest: dict[str, bytes | None] = {}
+            for page in fact_publisher.written_by_others(number):
+                newest |= {record.key: record.value for record in page if record.key is not None}
+            states |= {key: json.loads(value)["data"] for key, value in newest.items() if value is not None}
+        return states
+    except (ValueError, TypeError, LookupError):
+        return {}
+    finally:
+        fact_publisher.close()
+        log.close()
+
+
+def test_strangers_write_states(url: str, opened: Any) -> None:
+    with lastseen.open_engine(url) as one:
+        live(one, 20)
+        assert eventually(lambda: newest_states(url) == live_in(one))
+        for number in range(PARTITIONS):
+            write_foreign(url + STATE, [(b"nobody's", b'{"data":{}}'), (b"\xff", b"x")], number)
+        for strange in ANYWHERE.values():
+            strange(url + STATE)
+        live(one, 5)
+        assert eventually(lambda: newest_states(url) == live_in(one)), "an owner finds them while it publishes"
+        assert one.health() == {}
+    for strange in ANYWHERE.values():
+        strange(url + STATE)
+    again = opened(url)
+    live(again, 5)
+    assert eventually(lambda: newest_states(url) == live_in(again)), "an owner finds them when it takes over"
+    assert again.health() == {}

@@ -62,7 +62,7 @@ class FakeFactPublisher:
     def __init__(self, topics: Topics) -> None:
         self._topics = topics
         self._seen: list[int | None] = [None] * PARTITIONS
-        self._strange: list[list[OutboundRecord]] = [[] for _ in range(PARTITIONS)]
+        self._strange: list[list[Record]] = [[] for _ in range(PARTITIONS)]
         self.fails: str | None = None
         self.newest = 1_000
         """How far back the facts are searched."""
@@ -102,14 +102,14 @@ class FakeFactPublisher:
     def _look(self, partition: int) -> None:
         states = self._topics.states[partition]
         if self._seen[partition] is not None:
-            self._strange[partition] += [OutboundRecord(*each) for each in states[self._seen[partition] :]]
+            self._strange[partition] += [Record(partition, 0, 0, *each) for each in states[self._seen[partition] :]]
         self._seen[partition] = len(states)
 
     def mark_foreign(self, partition: int) -> None:
         self._seen[partition] = 0
         self._strange[partition] = []
 
-    def written_by_others(self, partition: int) -> Iterator[Sequence[OutboundRecord]]:
+    def written_by_others(self, partition: int) -> Iterator[Sequence[Record]]:
         self._look(partition)
         found, self._strange[partition] = self._strange[partition], []
         for start in range(0, len(found), 3):

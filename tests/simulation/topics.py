@@ -29,7 +29,7 @@ class Way:
         self._topics = topics
         self._happened = happened
         self._seen: dict[int, int] = {}
-        self._strange: dict[int, list[OutboundRecord]] = {}
+        self._strange: dict[int, list[Record]] = {}
         self.armed: str | None = None
         """When the next write fails: `before`, `amid` or `after`, of facts or of states."""
 
@@ -70,7 +70,8 @@ class Way:
     def _look(self, partition: int) -> None:
         states = self._topics.states[partition]
         if partition in self._seen:
-            self._strange.setdefault(partition, []).extend(states[self._seen[partition] :])
+            found = [Record(partition, 0, 0, *state) for state in states[self._seen[partition] :]]
+            self._strange.setdefault(partition, []).extend(found)
         self._seen[partition] = len(states)
 
     def mark_foreign(self, partition: int) -> None:
@@ -78,7 +79,7 @@ class Way:
         self._seen[partition] = 0
         self._strange[partition] = []
 
-    def written_by_others(self, partition: int) -> Iterator[Sequence[OutboundRecord]]:
+    def written_by_others(self, partition: int) -> Iterator[Sequence[Record]]:
         """What others have written since this was asked last (`shared_log.FactPublisher`)."""
         self._look(partition)
         found = self._strange.pop(partition, [])

@@ -12,13 +12,16 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from kafka import KafkaConsumer, TopicPartition
 
 from lastseen.engine.errors import LogCorrupt, LogMismatch, LogUnavailable
 from lastseen.engine.log.kafka.batching import Append, cut, sizes_of
 from lastseen.engine.log.kafka.client import log_error, open_admin, open_consumer
+from lastseen.engine.log.kafka.compacted_records import compacted_records
 from lastseen.engine.log.kafka.fetch import OffsetGone
+from lastseen.engine.log.kafka.library_internals import FetchedBatch, give_whole_batches, refuse_reading
 from lastseen.engine.log.kafka.log import KafkaLog
 from lastseen.engine.log.kafka.producer import Delivered, connect
 from lastseen.engine.log.kafka.records import EVENT_HEADERS, encoded_headers
@@ -31,7 +34,9 @@ from lastseen.engine.log.shared_log import OutboundRecord
 
 MAX_WAITING_BYTES = 16 * 1024 * 1024
 READ_TIMEOUT_S = 10.0
-PAGE = 5_000
+PAGE = 1_000
+BATCHES = 16
+"""States are given by so many, and their batches fetched by so many."""
 NEWEST_RECORDS = 10_000
 NEWEST_BYTES = 16 * 1024 * 1024
 """How far back the topic of facts is searched for one of ours. Beyond that, facts are published again."""
@@ -110,7 +115,7 @@ class KafkaFactPublisher:
         """Treat all states in the topic as written by others (`shared_log.FactPublisher`)."""
         self._states.mark_foreign(partition)
 
-    def written_by_others(self, partition: int) -> Iterator[Sequence[OutboundRecord]]:
+    def written_by_others(self, partition: int) -> Iterator[Sequence[Record]]:
         """What others have written to the states (`shared_log.FactPublisher`)."""
         return self._states.written_by_others(partition)
 
@@ -122,6 +127,10 @@ class KafkaFactPublisher:
 
 class _States:
     """The compacted topic. It is no log: old records go, so its offsets have gaps."""
+
+    @staticmethod
+    def _records_of(partition: int, fetched: FetchedBatch) -> Iterator[Record]:
+        return compacted_records(partition, fetched.batch)
 
     def __init__(self, url: KafkaUrl, partitions: int, max_batch_bytes: int) -> None:
         self._url = url
@@ -155,7 +164,7 @@ class _States:
                 self._foreign[partition].append((seen, first))
             self._seen[partition] = written.offsets[-1] + 1
 
-    def written_by_others(self, partition: int) -> Iterator[Sequence[OutboundRecord]]:
+    def written_by_others(self, partition: int) -> Iterator[Sequence[Record]]:
         if self._seen[partition] is None:
             self.mark_foreign(partition)
         _, end = self._bounds(partition)
@@ -184,7 +193,10 @@ class _States:
 
     def _reader(self) -> KafkaConsumer:
         if self._consumer is None:
-            self._consumer = open_consumer(self._url)
+            consumer = open_consumer(self._url)
+            if not give_whole_batches(consumer):
+                refuse_reading()
+            self._consumer = consumer
         return self._consumer
 
     def _drop_reader(self) -> None:
@@ -196,7 +208,7 @@ class _States:
             except Exception as error:  # whatever it is, the next one must be made
                 _logger.debug("log %s: a consumer did not close: %r", self._url, error)
 
-    def _read_range(self, partition: int, first: int, after: int) -> Iterator[Sequence[OutboundRecord]]:
+    def _read_range(self, partition: int, first: int, after: int) -> Iterator[Sequence[Record]]:
         """What is left of a range of offsets; what compaction has taken was replaced by something newer."""
         topic_partition = TopicPartition(self._url.topic, partition)
         give_up = time.monotonic() + READ_TIMEOUT_S
@@ -205,14 +217,11 @@ class _States:
             consumer.assign([topic_partition])
             consumer.seek(topic_partition, first)
             while consumer.position(topic_partition) < after:
-                found = consumer.poll(timeout_ms=100, max_records=PAGE).get(topic_partition, ())
-                if found:
+                for fetched in consumer.poll(timeout_ms=100, max_records=BATCHES).get(topic_partition, ()):
                     give_up = time.monotonic() + READ_TIMEOUT_S
-                yield [
-                    OutboundRecord(record.key.decode(errors="replace"), record.value)
-                    for record in found
-                    if record.offset < after and record.key is not None
-                ]
+                    records = (each for each in self._records_of(partition, fetched) if first <= each.offset < after)
+                    while page := list(islice(records, PAGE)):
+                        yield page
                 if time.monotonic() > give_up:
                     raise LogUnavailable(f"log {self._url}, partition {partition}: it could not be read in time")
         except Exception as error:
