@@ -145,7 +145,7 @@ class WebSession(MutableMapping[str, Any]):
 
 
 def check_user(user: object) -> str:
-    """A user's name. Raises `InvalidSetting` for all else: `None` is a visitor who has not logged in, and not all users."""
+    """A user's name. Raises `InvalidSetting` for all else: `None` is a visitor who has not logged in, not all users."""
     if not isinstance(user, str) or not 1 <= len(user) <= LONGEST_USER:
         raise InvalidSetting(f"user = {shown(user)}: give text of 1 to {LONGEST_USER} characters")
     return user

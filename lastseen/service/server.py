@@ -186,7 +186,7 @@ class _Server(uvicorn.Server):
                 await asyncio.wait_for(self.lifespan.shutdown(), LIFESPAN_SHUTDOWN_S)
 
     def _accept_waiting(self, listening: socket.socket) -> None:
-        """Take the connections that the system has accepted: it resets those that are waiting when the socket closes."""
+        """Take the connections that the system has accepted: it resets those that wait when the socket closes."""
         loop = asyncio.get_running_loop()
         with suppress(BlockingIOError):
             while True:
