@@ -1,7 +1,8 @@
 """Sessions in memory only, as the predecessor kept them: nothing is written, and nothing outlives the process.
 
-A log in memory would do the same work ten times slower, grow with every use, and never be read. So this is the engine's
-session state under the engine's own rules (when it is due, by which limit, what a touch does), without events.
+A log in memory takes 14 times as much CPU time for a read and 24 to 33 times for a change, grows with every use, and is
+never read. So this is the engine's session state under the engine's own rules (when it is due, by which limit, what a
+touch does), without events.
 """
 
 from __future__ import annotations
