@@ -95,18 +95,17 @@ class BulkCommands:
 
     def close(self, keys: Iterable[Wanted], reason: str) -> list[LastseenError | None]:
         """End sessions. Raises `InvalidEvent` for the reason, and `LogError`."""
-        results = self._write(
+        return self._write(
             events.Closed, keys, lambda session_id: events.ClosedData(session_id=session_id, reason=reason)
         )
-        return [result if isinstance(result, LastseenError) else None for result in results]
 
-    def suspend(self, keys: Iterable[Wanted], reason: str | None) -> list[Result]:
+    def suspend(self, keys: Iterable[Wanted], reason: str | None) -> list[LastseenError | None]:
         """Suspend sessions. Raises `InvalidEvent` for the reason, and `LogError`."""
         return self._write(
             events.Suspended, keys, lambda session_id: events.ReasonedData(session_id=session_id, reason=reason)
         )
 
-    def resume(self, keys: Iterable[Wanted], reason: str | None) -> list[Result]:
+    def resume(self, keys: Iterable[Wanted], reason: str | None) -> list[LastseenError | None]:
         """Resume sessions. Raises `InvalidEvent` for the reason, and `LogError`."""
         return self._write(
             events.Resumed, keys, lambda session_id: events.ReasonedData(session_id=session_id, reason=reason)
@@ -125,20 +124,20 @@ class BulkCommands:
         at_ms = self._view.reading_ms(partition.number, now_ms)
         return partition.number, live_session(key, partition.find(key), session_id, at_ms, partition)
 
-    def _write(self, kind: type[Any], keys: Iterable[Wanted], data: Callable[[str], Any]) -> list[Result]:
+    def _write(self, kind: type[Any], keys: Iterable[Wanted], data: Callable[[str], Any]) -> list[LastseenError | None]:
         self._loop.check_open()
         self._event(
             kind, "any", "x" * 22, data
         )  # a reason that no event can carry is refused before anything is written
         wanted = list(keys)
-        results: list[Result] = []
+        results: list[LastseenError | None] = []
         for start in range(0, len(wanted), AT_ONCE):
             results += self._write_at_once(kind, wanted[start : start + AT_ONCE], data)
         return results
 
     def _write_at_once(
         self, kind: type[Any], keys: Sequence[Wanted], data: Callable[[str], Any], attempts: int = ATTEMPTS
-    ) -> list[Result]:
+    ) -> list[LastseenError | None]:
         found, results = self._find(kind, keys)
         made = [self._event(kind, each.key, each.session_id, data) for each in found]
         messages = [Message(each.partition, each.key, encode(event)) for each, event in zip(found, made, strict=True)]
@@ -146,7 +145,7 @@ class BulkCommands:
         replaced: list[_Found] = []
         for each, answer in zip(found, answers, strict=True):
             verdict = verdict_of(answer)
-            results[each.place] = answer.session if verdict is Verdict.APPLIED else refusal(verdict, each.key)
+            results[each.place] = None if verdict is Verdict.APPLIED else refusal(verdict, each.key)
             if verdict is Verdict.STALE_SESSION and not each.is_pinned:
                 replaced.append(each)
         if replaced and attempts > 1:
@@ -156,10 +155,10 @@ class BulkCommands:
                 results[each.place] = result
         return results
 
-    def _find(self, kind: type[Any], keys: Sequence[Wanted]) -> tuple[list[_Found], list[Result]]:
+    def _find(self, kind: type[Any], keys: Sequence[Wanted]) -> tuple[list[_Found], list[LastseenError | None]]:
         """The sessions that the event can apply to; and a result for each key, where it is refused the error."""
         found: list[_Found] = []
-        results: list[Result] = [None] * len(keys)
+        results: list[LastseenError | None] = [None] * len(keys)
         for start in range(0, len(keys), UNDER_LOCK):
             now_ms = self._clock.now_ms()
             with self._view.lock:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from lastseen.engine import events, own_events
 from lastseen.engine.arguments import attributes_of, check_wait
-from lastseen.engine.bulk_commands import BulkCommands, Result, Wanted
+from lastseen.engine.bulk_commands import BulkCommands, Wanted
 from lastseen.engine.clock import Clock, iso_from_ms
 from lastseen.engine.codec import check_key, checked
 from lastseen.engine.errors import LastseenError, VersionConflict
@@ -285,12 +285,12 @@ class Commands:
         """
         return self._bulk.close(keys, reason)
 
-    def suspend_many(self, keys: Iterable[Wanted], *, reason: str | None = None) -> list[Result]:
-        """Suspend many sessions, as `close_many` ends them; for each key its session, or the error that refused it."""
+    def suspend_many(self, keys: Iterable[Wanted], *, reason: str | None = None) -> list[LastseenError | None]:
+        """Suspend many sessions, as `close_many` ends them; for each key `None`, or the error that refused it."""
         return self._bulk.suspend(keys, reason)
 
-    def resume_many(self, keys: Iterable[Wanted], *, reason: str | None = None) -> list[Result]:
-        """Resume many sessions, as `close_many` ends them; for each key its session, or the error that refused it."""
+    def resume_many(self, keys: Iterable[Wanted], *, reason: str | None = None) -> list[LastseenError | None]:
+        """Resume many sessions, as `close_many` ends them; for each key `None`, or the error that refused it."""
         return self._bulk.resume(keys, reason)
 
     # ── making events ──

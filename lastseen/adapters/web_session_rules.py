@@ -27,6 +27,7 @@ ATTEMPTS = 8
 LONGEST_COOKIE_S = 400 * 24 * 3_600
 """What browsers cut the life of a cookie to (RFC 6265bis, 5.5)."""
 _PAGE = 1_000
+_AT_ONCE = 5_000
 _CHANGED = (VersionConflict, StaleSession, SessionEnded, SessionNotFound)
 """What a rotation meets where another request has saved, rotated or ended the session since it was read."""
 _logger = logging.getLogger("lastseen")
@@ -155,8 +156,11 @@ class WebSessionRules:
         spared = None if but is None or but.view is None else but.view.session_id
         views = yield from self.sessions_of(user)
         wanted = [(view.key, view.session_id) for view in views if view.session_id != spared]
-        results = (yield call("close_many", wanted, reason=reason)) if wanted else []
-        return sum(result is None for result in results)
+        ended = 0
+        for start in range(0, len(wanted), _AT_ONCE):
+            results = yield call("close_many", wanted[start : start + _AT_ONCE], reason=reason)
+            ended += sum(result is None for result in results)
+        return ended
 
     def is_live(self, session: WebSession) -> Steps[bool]:
         """Whether the session has not ended since, and is the same user's."""

@@ -9,6 +9,7 @@ TOUCHES = "/v1/touches"
 EVENT_STREAM = "/v1/events/stream"
 STATISTICS = "/v1/statistics"
 PRUNE = "/v1/prune"
+BULK = "/v1/bulk"
 
 
 def segment_of(key: str) -> str:

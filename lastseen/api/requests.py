@@ -13,6 +13,7 @@ from lastseen.api.fields import Attributes, Holder, Key, Limit, Reason, SessionI
 from lastseen.engine.session import MAX_LIMIT_MS
 
 MAX_TOUCHES = 10_000
+MAX_BULK = 10_000
 
 
 class Limits(Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -87,6 +88,27 @@ class TouchManyRequest(Struct, forbid_unknown_fields=True, omit_defaults=True):
 
     keys: Annotated[list[str], Meta(min_length=1, max_length=MAX_TOUCHES, description="One touch for each, in order.")]
     wait: Literal["applied", "appended", "none"] = "applied"
+
+
+class BulkSession(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """A session that a bulk command names: whichever lives under the key, or the very one with the id."""
+
+    key: str
+    session_id: str | UnsetType = UNSET
+
+
+class BulkRequest(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """The sessions that a bulk command is about: `sessions`, or an owner or a prefix, and the reason."""
+
+    sessions: Annotated[list[BulkSession], Meta(max_length=MAX_BULK)] | None = None
+    owner: (
+        Annotated[str, Meta(min_length=1, max_length=512, description="Live sessions with this attribute `owner`.")]
+        | None
+    ) = None
+    prefix: Annotated[str, Meta(max_length=512, description="Live sessions whose key begins with this text.")] = ""
+    status: Literal["active", "suspended"] | None = None
+    reason: Reason | None = None
+    dry_run: Annotated[bool, Meta(description="Only say which sessions are meant.")] = False
 
 
 class PruneRequest(Struct, forbid_unknown_fields=True, omit_defaults=True):

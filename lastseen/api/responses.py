@@ -96,6 +96,28 @@ class TouchResults(Struct):
     results: list[TouchResult]
 
 
+# ── bulk commands ──
+
+
+class BulkResult(Struct, frozen=True, omit_defaults=True):
+    """What a bulk command did to one session."""
+
+    key: str
+    session_id: str | None
+    result: Annotated[
+        Literal["applied", "selected", "refused"], Meta(description="`selected`: it would be tried, this is a dry run.")
+    ]
+    problem: ProblemDocument | UnsetType = UNSET
+
+
+class BulkResults(Struct):
+    """The outcome for each session, in the order of the request; of a filter, the oldest first."""
+
+    results: list[BulkResult]
+    applied: Annotated[int, Meta(description="How many the command took effect on.")]
+    complete: Annotated[bool, Meta(description="Whether no more sessions fit.")]
+
+
 # ── history ──
 
 

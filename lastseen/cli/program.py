@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from lastseen.cli import (
+    bulk,
     configuration,
     doctor,
     exports,
@@ -42,6 +43,9 @@ app.command("ls")(sessions.ls)
 app.command("show")(sessions.show)
 app.command("history")(history.history)
 app.command("explain")(history.explain)
+app.command("close")(bulk.close)
+app.command("suspend")(bulk.suspend)
+app.command("resume")(bulk.resume)
 app.command("stats")(maintenance.stats)
 app.command("prune")(maintenance.prune)
 app.command("rebuild")(verification.rebuild)

@@ -110,6 +110,12 @@ class Client(ServiceClient):
     take_lease = _method_for(calls.take_lease)
     release = _method_for(calls.release)
     close = _method_for(calls.close)
+    close_many = _method_for(calls.close_many)
+    suspend_many = _method_for(calls.suspend_many)
+    resume_many = _method_for(calls.resume_many)
+    close_where = _method_for(calls.close_where)
+    suspend_where = _method_for(calls.suspend_where)
+    resume_where = _method_for(calls.resume_where)
 
     def hold(
         self, key: str, *, holder: str | None = None, lease_ms: int = 60_000, session_id: str | None = None

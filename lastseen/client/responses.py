@@ -39,6 +39,7 @@ class RemotePage(NamedTuple):
 _session = msgspec.json.Decoder(Session)
 _page = msgspec.json.Decoder(responses.SessionPage)
 _touches = msgspec.json.Decoder(responses.TouchResults)
+_bulk = msgspec.json.Decoder(responses.BulkResults)
 _history = msgspec.json.Decoder(responses.HistoryPage)
 _messages = msgspec.json.Decoder(responses.Messages)
 _explanation = msgspec.json.Decoder(responses.Explanation)
@@ -93,6 +94,25 @@ def _touched(key: str, result: responses.TouchResult) -> TouchedSession | Lastse
             result.session_id, result.version, result.last_active_at_ms, result.deadline_ms, result.position, key=key
         )
     return error_for(result.problem.status, result.problem) if isinstance(result, RefusedTouch) else None
+
+
+def bulk_errors(count: int) -> Callable[[Response], list[LastseenError | None]]:
+    """For each of `count` sessions why it was refused, or `None`."""
+
+    def read(response: Response) -> list[LastseenError | None]:
+        results = _bulk.decode(response.content).results
+        if len(results) != count:
+            raise ValueError("there is not one result for each session")
+        return [
+            None if result.problem is UNSET else error_for(result.problem.status, result.problem) for result in results
+        ]
+
+    return read
+
+
+def bulk_results(response: Response) -> responses.BulkResults:
+    """What a bulk command did to the sessions that it selected."""
+    return _bulk.decode(response.content)
 
 
 def page(response: Response) -> RemotePage:

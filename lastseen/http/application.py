@@ -21,6 +21,7 @@ from lastseen.http.head_method import HeadResponses, methods_of
 from lastseen.http.key_paths import RawKeyPaths
 from lastseen.http.operation import Operation, components_of, describe
 from lastseen.http.routes import (
+    bulk,
     commands,
     history,
     problem_types,
@@ -123,7 +124,8 @@ def operations_of(workers: WorkerThreads) -> list[Operation]:
     """Every operation of the API, those that are asked for most first: routes are tried in this order."""
     runner = long_operations.OperationRunner(workers)
     return [
-        *commands.operations(workers), *touches.operations(workers), *sessions.operations(workers),
+        *commands.operations(workers), *touches.operations(workers), *bulk.operations(workers),
+        *sessions.operations(workers),
         *history.operations(workers), *stream.operations(workers), *pruning.operations(workers),
         *statistics.operations(workers),
         *snapshots.operations(workers, runner), *long_operations.operations(runner), *problem_types.operations(),

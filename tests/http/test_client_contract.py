@@ -176,6 +176,24 @@ def test_touching_many(there: Any) -> None:
     assert there.touch_many(["a"], wait="appended") == [None]
 
 
+def test_many_are_suspended_resumed_and_ended_with_a_result_each(there: Any) -> None:
+    named = there.open("a").session_id
+    there.open("b")
+    kinds = [type(each) for each in there.suspend_many(["a", ("b", None), ("b", "x" * 22), "absent"], reason="night")]
+    assert kinds == [type(None), type(None), StaleSession, SessionNotFound]
+    assert [type(each) for each in there.suspend_many(["a"])] == [AlreadyDone]
+    assert there.resume_many(["b"]) == [None]
+    assert [type(each) for each in there.close_many([("a", named), ("a", named), "b"], reason="revoked")] == [
+        type(None),
+        SessionEnded,
+        type(None),
+    ]
+    assert there.session_spans("a")[-1].reason == "revoked"
+    assert there.get("b") is None
+    assert there.close_many([]) == []
+    assert [type(each) for each in there.close_many(["", ("c", "short")])] == [InvalidKey, SessionNotFound]
+
+
 def test_parking(there: Any, clock: ManualClock) -> None:
     session = there.open(KEY)
     parked = there.suspend(KEY, reason="lunch", session_id=session.session_id, if_version=1)
