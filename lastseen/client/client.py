@@ -12,6 +12,7 @@ from typing import Concatenate, ParamSpec, Self, TypeVar, cast
 import httpx
 
 from lastseen.api.responses import Session
+from lastseen.client import bulk_commands as bulk_calls
 from lastseen.client import commands as calls
 from lastseen.client.call import Call, NoResponse, Response
 from lastseen.client.connection import CONNECT_TIMEOUT_S, TRY_TIMEOUT_S
@@ -110,12 +111,12 @@ class Client(ServiceClient):
     take_lease = _method_for(calls.take_lease)
     release = _method_for(calls.release)
     close = _method_for(calls.close)
-    close_many = _method_for(calls.close_many)
-    suspend_many = _method_for(calls.suspend_many)
-    resume_many = _method_for(calls.resume_many)
-    close_where = _method_for(calls.close_where)
-    suspend_where = _method_for(calls.suspend_where)
-    resume_where = _method_for(calls.resume_where)
+    close_many = _method_for(bulk_calls.close_many)
+    suspend_many = _method_for(bulk_calls.suspend_many)
+    resume_many = _method_for(bulk_calls.resume_many)
+    close_where = _method_for(bulk_calls.close_where)
+    suspend_where = _method_for(bulk_calls.suspend_where)
+    resume_where = _method_for(bulk_calls.resume_where)
 
     def hold(
         self, key: str, *, holder: str | None = None, lease_ms: int = 60_000, session_id: str | None = None
