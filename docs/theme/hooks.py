@@ -20,6 +20,7 @@ PAGES = {
     "ARCHITECTURE.md": "architecture.md",
     "CHANGELOG.md": "changelog.md",
     "benchmarks/README.md": "how-benchmarks-run.md",
+    "infra/docker/README.md": "how-to/docker.md",
     "infra/kubernetes/README.md": "how-to/kubernetes.md",
 }
 """Pages outside of `docs` → where they are on the site."""

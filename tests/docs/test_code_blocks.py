@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
     ROOT / "README.md",
     *sorted((ROOT / "docs" / "how-to").glob("compat-*.md")),
+    ROOT / "infra" / "docker" / "README.md",
     ROOT / "infra" / "kubernetes" / "README.md",
 ]
 """Pages whose blocks lean on what stands around them; test_docs_stories.py does all others from beginning to end."""

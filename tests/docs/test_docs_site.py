@@ -43,7 +43,7 @@ def test_every_page_is_on_the_site(site: Site) -> None:
     built = {path.relative_to(site.folder).as_posix() for path in site.pages}
     written = {page.relative_to(DOCS).with_suffix(".html").as_posix() for page in pages()}
     assert {name.replace("README.html", "index.html") for name in written} <= built
-    assert {"architecture.html", "changelog.html", "how-to/kubernetes.html"} <= built
+    assert {"architecture.html", "changelog.html", "how-to/docker.html", "how-to/kubernetes.html"} <= built
 
 
 def test_every_link_leads_somewhere_and_nothing_is_loaded_from_elsewhere(site: Site) -> None:
@@ -105,7 +105,7 @@ def test_search_puts_first_what_users_do(site: Site, words: str, page: str, tmp_
 def test_search_puts_decisions_and_benchmarks_last(site: Site, tmp_path: Path) -> None:
     found = results(site, "install", tmp_path)
     background = [re.search(r"/(decisions|benchmarks|how-benchmarks-run|architecture)\b", each) for each in found]
-    assert any(background)
+    assert len(found) > 5
     assert [each is not None for each in background] == sorted(each is not None for each in background), found
 
 
