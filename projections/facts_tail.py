@@ -7,14 +7,15 @@ record. Facts are published in the order of the log, so one that does says that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from lastseen.engine.log.port import Record
 from lastseen.engine.log.shared_log import FactPublisher
 from lastseen.projections.facts import FactId, published_fact_id
 from lastseen.projections.live_view import LiveView
-from lastseen.projections.outbox import Outbox, OutboxEntry
+from lastseen.projections.outbox import Check, Outbox, OutboxEntry
 
 
 class Claim(NamedTuple):
@@ -75,9 +76,36 @@ class FactsTail:
                 older.append(claim)
         return TailFound(None, ahead, older)
 
+    def skip_published(self, number: int) -> None:
+        """Spare the outbox what the newest facts claim to be published, of records that are still to be folded here.
+
+        Raises `LogError`.
+        """
+        found: dict[int, list[Claim]] = {}
+        with self._view.lock:
+            checkpoint = self._view.partitions[number].checkpoint
+        log_end = self._log_end(number)
+        for page in self._fact_publisher.newest_facts(number):
+            for claim in self._claims_in(number, page):
+                if checkpoint <= claim.id.offset < log_end:
+                    found.setdefault(claim.id.offset, []).append(claim)
+            if found:
+                break
+        checks: dict[int, Check] = {offset: partial(_is_claimed, claims) for offset, claims in found.items()}
+        with self._view.lock:
+            if self._view.partitions[number].checkpoint == checkpoint:
+                self._outbox.skip_published(number, checks)
+
     def _claims(self, number: int) -> Iterable[Claim]:
         for page in self._fact_publisher.newest_facts(number):
-            for record in reversed(page):
-                fact_id = published_fact_id(record, self._outbox.source)
-                if fact_id is not None and fact_id.partition == number:
-                    yield Claim(fact_id, record)
+            yield from self._claims_in(number, page)
+
+    def _claims_in(self, number: int, page: Sequence[Record]) -> Iterable[Claim]:
+        for record in reversed(page):
+            fact_id = published_fact_id(record, self._outbox.source)
+            if fact_id is not None and fact_id.partition == number:
+                yield Claim(fact_id, record)
+
+
+def _is_claimed(claims: Sequence[Claim], entry: OutboxEntry) -> bool:
+    return any(claim.is_among(entry) for claim in claims)

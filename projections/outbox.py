@@ -7,7 +7,7 @@ last owner stopped. It is saved with the snapshot, in the same transaction: what
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from lastseen.projections.facts import Effect, effect_of, encode, encode_state, facts_of
@@ -38,6 +38,10 @@ def entry_of(partition: int, effect: Effect, source: str) -> OutboxEntry:
         state = fact.state
         entry.states.append((fact.key, None if state is None else encode_state(fact.id, source, fact.at_ms, state)))
     return entry
+
+
+Check = Callable[[OutboxEntry], bool]
+"""Whether what is published of a record stands in the topic of facts already."""
 
 
 class Kept:
@@ -105,6 +109,8 @@ class Outbox:
         """For each partition the offset from which on every effect is here, or was published."""
         self.published = [0] * partitions
         """For each partition an offset before which every effect was published for certain."""
+        self._skipping: list[tuple[int, Mapping[int, Check]] | None] = [None] * partitions
+        """For each partition the last claim, before which nothing is kept, and all claims; `None` if all is kept."""
 
     def restore(self, number: int, floor: int, published: int, entries: Sequence[OutboxEntry]) -> None:
         """Begin with what a snapshot holds."""
@@ -115,9 +121,21 @@ class Outbox:
         """Drop everything of one partition."""
         self._kept[number] = Kept()
         self.floors[number] = self.published[number] = 0
+        self._skipping[number] = None
+
+    def skip_published(self, number: int, claims: Mapping[int, Check]) -> None:
+        """Keep no effect before the last of these offsets: a fact claims that all before it are published.
+
+        Each claim is checked when its record is folded. Where the last one proves wrong, what is missing here is folded
+        again by the owner.
+        """
+        self._skipping[number] = (max(claims), claims) if claims else None
 
     def on_record(self, partition: Partition, outcome: Outcome) -> None:
         """Keep what a record did. Call it right after it was folded."""
+        skipping = self._skipping[partition.number]
+        if skipping is not None and self._skips(partition.number, *skipping, outcome):
+            return
         effect = effect_of(outcome)
         if effect is None:
             return
@@ -126,6 +144,20 @@ class Outbox:
         if len(kept) > self._max_kept:
             self.floors[partition.number] = (kept.first_offset() or 0) + 1
             kept.drop_first()
+
+    def _skips(self, number: int, last: int, claims: Mapping[int, Check], outcome: Outcome) -> bool:
+        offset = outcome.record.offset
+        check = claims.get(offset)
+        if check is not None:
+            effect = effect_of(outcome)
+            if effect is not None and check(entry_of(number, effect, self.source)):
+                self.mark_published(number, offset)
+        if offset >= last:
+            # This one is kept: an owner finds it in the topic, and goes on from it.
+            self._skipping[number] = None
+            return False
+        self.floors[number] = offset + 1
+        return True
 
     def first(self, number: int, from_offset: int, limit: int) -> list[Effect | OutboxEntry]:
         """The first effects at or after an offset."""

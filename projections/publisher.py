@@ -10,7 +10,7 @@ owner that was replaced has written states since, those keys' states are written
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from lastseen.engine.log.port import Log
@@ -55,6 +55,14 @@ class Publisher:
         self._looked_s: dict[int, float] = {}
         self.refolded = 0
         """Records folded again since what they did was no longer in the outbox."""
+
+    def skip_published(self, numbers: Iterable[int]) -> None:
+        """Spare the outbox what is published already, of records that these partitions have still to fold.
+
+        Raises `LogError`; that costs no more than memory.
+        """
+        for number in numbers:
+            self._tail.skip_published(number)
 
     def run(self) -> int:
         """Publish all that there is; returns how many facts. Raises `LogError`; then the next call goes on."""

@@ -29,6 +29,7 @@ from lastseen.projections.partition import Endings, Outcome, Partition
 from lastseen.projections.snapshot_cut import STEP, Cut, Taken, copied_in_steps
 from lastseen.projections.snapshot_file import IN_MEMORY, Batch, SnapshotFile
 from lastseen.projections.snapshot_rows import (
+    PARTITION_BITS,
     Damaged,
     PartitionRow,
     ending_row,
@@ -36,6 +37,9 @@ from lastseen.projections.snapshot_rows import (
     row_of,
 )
 from lastseen.projections.statistics import Counts, Statistics
+
+MAX_SAVED_AT_START = 1_000
+"""Effects of a partition that are saved while it is folded from its beginning."""
 
 
 class Snapshot:
@@ -55,6 +59,11 @@ class Snapshot:
         self._outbox = outbox
         self._outbox_saved = [0] * partitions
         """For each partition the offset up to which the file has the outbox."""
+        self._outbox_floors: list[int | None] = [None] * partitions
+        """For each partition of whose outbox the file has anything: from which offset on."""
+        self.starting: set[int] = set()
+        """Partitions that are being folded from their beginning. A long outbox is not saved there: a start that ends
+        early folds again what it needs of it, for less than saving costs."""
 
     @property
     def path(self) -> str:
@@ -115,9 +124,27 @@ class Snapshot:
                     self._give_back(taken, bodies, view_lock)
             if not is_written:
                 return 0
+            in_file = {row >> PARTITION_BITS for row, _ in batch.outbox}
             for number, row in batch.partitions:
                 self._outbox_saved[number] = row.checkpoint
+                if number in in_file or self._outbox_floors[number] is not None:
+                    self._outbox_floors[number] = row.outbox_floor
             return len(batch.sessions)
+
+    def has_published(self) -> bool:
+        """Whether the file has something of the outbox that was published since, and needs it no longer."""
+        outbox = self._outbox
+        return outbox is not None and any(
+            floor is not None and outbox.floors[number] > floor for number, floor in enumerate(self._outbox_floors)
+        )
+
+    def shrink(self) -> int:
+        """Give a step of the file's free space back to the disk; returns how many pages. Raises `SnapshotError`."""
+        try:
+            with self.lock:
+                return self._file.shrink()
+        except sqlite3.Error as error:
+            raise SnapshotError(f"snapshot {self.path} cannot be made smaller: {error}. It is tried again") from error
 
     def before_fold(self, partition: Partition, records: Sequence[Record]) -> None:
         """Keep for a flush that is under way what these records may change. The caller holds the view's lock."""
@@ -161,6 +188,9 @@ class Snapshot:
         """Rows of what the outbox has that the file has not, up to the checkpoint; sets the floor of `row`."""
         outbox = self._outbox
         if outbox is None:
+            return []
+        if number in self.starting and outbox.pending(number) > MAX_SAVED_AT_START:
+            row.outbox_floor = row.checkpoint
             return []
 
         def copy(from_offset: int) -> list[Effect | OutboxEntry]:
@@ -269,6 +299,8 @@ class Snapshot:
             entries = [
                 OutboxEntry(offset, facts, states) for offset, facts, states in self._file.outbox(partition.number)
             ]
+            if entries:
+                self._outbox_floors[partition.number] = stored.outbox_floor
             self._outbox.restore(partition.number, stored.outbox_floor, stored.published or 0, entries)
             self._outbox_saved[partition.number] = stored.checkpoint
 
@@ -278,6 +310,8 @@ class Snapshot:
         self._gone[number].clear()
         self._ended[number].clear()
         self._outbox_saved[number] = 0
+        self._outbox_floors[number] = None
+        self.starting.discard(number)
 
     def load_body(self, body_id: BodyId) -> Body:
         """The body as last flushed; an empty one if there is none. Raises `SnapshotError`."""

@@ -41,6 +41,13 @@ FORMAT = 4
 """2 keeps the outbox too. The digests of 3 cover other numbers for verdicts. 4 names the
 genesis record of the log."""
 IN_MEMORY = ":memory:"
+MAX_JOURNAL_BYTES = 4 * 1024 * 1024
+"""How much of the write-ahead file stays after a large flush."""
+SPARE_PAGES = 256
+SPARE_PART = 8
+"""Free pages that a file keeps for later: so many, or this part of it."""
+SHRINK_PAGES = 1_000
+"""Pages that are given back at a time, some milliseconds."""
 _ENVIRONMENT_ERRORS = (
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_FULL, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_NOMEM,
@@ -113,6 +120,7 @@ class SnapshotFile:
         connection = self._connection
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if not tables:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only before the first table
             write_ahead(connection)
             # Another process may have made them since; whose log they are of is looked at below.
             connection.executescript(
@@ -146,6 +154,7 @@ class SnapshotFile:
                 " snapshot path"
             )
         connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute(f"PRAGMA journal_size_limit = {MAX_JOURNAL_BYTES}")
 
     def _check_whole(self) -> None:
         """Rows are sealed, but one that a damaged page no longer names cannot say so. Half a second a million."""
@@ -203,6 +212,23 @@ class SnapshotFile:
                 connection.execute("ROLLBACK")
             raise
         return True
+
+    def shrink(self) -> int:
+        """Give a step of free pages back to the disk; few are kept, to be used again. Raises `sqlite3.Error`.
+
+        Returns how many pages; the file is as much smaller once its journal was written back.
+        """
+        free, pages = self._count("freelist_count"), self._count("page_count")
+        step = min(free - max(SPARE_PAGES, pages // SPARE_PART), SHRINK_PAGES)
+        if step <= 0:
+            return 0
+        self._connection.execute(f"PRAGMA incremental_vacuum({step})").fetchall()
+        if step < SHRINK_PAGES:
+            self._connection.execute("PRAGMA wal_checkpoint").fetchall()
+        return step
+
+    def _count(self, of: str) -> int:
+        return int(self._connection.execute(f"PRAGMA {of}").fetchone()[0])
 
     @contextmanager
     def reading(self) -> Iterator[None]:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from lastseen.embedded.folding import fold_in_turns, raise_passing
 from lastseen.embedded.settings import Settings
-from lastseen.engine.errors import LastseenError, OwnerState
+from lastseen.engine.errors import LastseenError, LogError, OwnerState
 from lastseen.engine.log.duty_health import DutyHealth
 from lastseen.engine.log.port import Log, Position
 from lastseen.engine.log.shared_log import Duties, FactPublisher, Owner, SharedLog
@@ -45,6 +45,23 @@ class EngineDuties:
         self._is_closed = False
         self._ends: list[int] = []
 
+    def prepare(self) -> None:
+        """Open the topics beside the log, before the log is folded. Raises `LogError`."""
+        if self._log is not None and self._outbox is not None:
+            self._fact_publisher = self._log.open_fact_publisher()
+            self._publisher = Publisher(
+                self._log, self._view, self._outbox, self._fact_publisher, self._published_by_us
+            )
+            self.skip_published(self._view.present)
+
+    def skip_published(self, numbers: Iterable[int]) -> None:
+        """Spare the outbox what is published already, of records that these partitions have still to fold."""
+        if self._publisher is not None:
+            try:
+                self._publisher.skip_published(numbers)
+            except LogError as error:
+                _logger.warning("what is published already is not known yet, and is kept meanwhile: %s", error)
+
     def begin(self, changed: Callable[[], None]) -> None:
         """Take on duties; the engine has caught up with the log. `changed` is called when they change.
 
@@ -52,11 +69,6 @@ class EngineDuties:
         """
         if self._log is None:
             return
-        if self._outbox is not None:
-            self._fact_publisher = self._log.open_fact_publisher()
-            self._publisher = Publisher(
-                self._log, self._view, self._outbox, self._fact_publisher, self._published_by_us
-            )
         settings = self._settings
         if settings.prune or settings.view == "owned" or self._publisher is not None:
             self._membership = self._log.join(settings.group, settings.member, settings.address, changed, self._health)

@@ -99,7 +99,9 @@ class Engine(Commands, Figures):
 
     def _start(self, settings: Settings, progress: Progress | None) -> None:
         try:
+            self._duties.prepare()
             self._maintenance.catch_up(progress)
+            self._state.snapshot.starting.clear()
             if settings.freeze:
                 freeze_after_start()
             self._duties.begin(self._background.wake_pruner)

@@ -76,6 +76,7 @@ def load(log: Log, settings: Settings) -> State:
         except BaseException:
             snapshot.close()
             raise
+        snapshot.starting = {partition.number for partition in partitions if not partition.checkpoint}
         return State(partitions, statistics, Bodies(settings.max_body_bytes), snapshot, history, outbox, [])
 
     try:

@@ -69,6 +69,7 @@ class Maintenance:
                 self.flush,
                 self.flush_if_heavy,
                 background.goes_on,
+                duties.skip_published,
             )
             if holds_owned(log, settings)
             else None
@@ -191,9 +192,11 @@ class Maintenance:
             self._duties.publish()
         now_ms = self._clock.now_ms()
         self._meters.watch.sample(now_ms)
-        if self._state.snapshot.unsaved() or self._state.history.unsaved():
+        snapshot = self._state.snapshot
+        if snapshot.unsaved() or self._state.history.unsaved() or snapshot.has_published():
             self._check_open()
             self.flush()
+        snapshot.shrink()
         self._meters.saved_at_ms = now_ms
 
     def _archive_if_due(self) -> None:

@@ -7,7 +7,7 @@ are answered for once it has caught up. Dropped, it leaves memory; what the snap
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from lastseen.embedded.folding import fold_in_turns, raise_passing
 from lastseen.embedded.loading import State
@@ -35,6 +35,7 @@ class OwnedPartitions:
         flush: Callable[[], object],
         flush_if_heavy: Callable[[], object],
         goes_on: Callable[[], bool],
+        skip_published: Callable[[Iterable[int]], None],
     ) -> None:
         self._log = log
         self._view = view
@@ -44,6 +45,7 @@ class OwnedPartitions:
         self._flush = flush
         self._flush_if_heavy = flush_if_heavy
         self._goes_on = goes_on
+        self._skip_published = skip_published
         view.present = view.served = frozenset()
 
     @property
@@ -77,6 +79,7 @@ class OwnedPartitions:
             is_over = isinstance(failed.get(number), PARTITION_ERRORS)  # the follower has recorded it
             if is_over or self._follower.folded(number) >= ends[number]:
                 self._view.served |= {number}
+                self._state.snapshot.starting.discard(number)
                 _logger.info("partition %s is held, up to offset %s", number, ends[number])
         raise_passing(failed)
 
@@ -98,6 +101,9 @@ class OwnedPartitions:
                 self._view.partitions[number] = partition
                 self._follower.reset(number)
                 self._view.present |= {number}
+                if not partition.checkpoint:
+                    state.snapshot.starting.add(number)
+        self._skip_published([number])
 
     def _drop(self, number: int) -> None:
         # First stop answering for it; then save what is known; then drop it.

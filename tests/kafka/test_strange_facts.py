@@ -75,7 +75,7 @@ def forged(url: str, number: int, offset: int) -> bytes:
     """The last fact of a partition, of another record."""
     values = [each.value for each in facts_topic(url)[number] if each.value is not None]
     fact = json.loads([value for value in values if value.startswith(b'{"')][-1])
-    fact["data"]["offset"] = offset
+    fact["data"] |= {"offset": offset, "forged": True}
     fact["id"] = f"{number}-{offset}-0"
     return json.dumps(fact, separators=(",", ":")).encode()
 
@@ -144,7 +144,7 @@ def complete(url: str) -> bool:
         for record in found_records:
             try:
                 fact = json.loads(record.value or b"")["data"]
-                place = fact["offset"], fact["k"]
+                place = (-1, -1) if "forged" in fact else (fact["offset"], fact["k"])
             except (ValueError, TypeError, LookupError):
                 continue
             if place > last and due[number].get(place) == fact["kind"] and fact["session_id"]:

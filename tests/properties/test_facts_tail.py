@@ -160,6 +160,59 @@ def test_facts_are_published_anew_where_their_topic_was_made_anew() -> None:
     taken_over(machine, heir)
 
 
+def test_what_is_published_does_not_go_into_the_outbox() -> None:
+    machine, _ = begun()
+    machine.live([(key, "touch") for key in KEYS * 3])
+    machine.members[0].follower.catch_up()
+    machine.members[0].publish()
+    heir = machine.join()
+    heir.publisher.skip_published(range(PARTITIONS))
+    heir.follower.catch_up()
+    assert [heir.outbox.pending(number) for number in range(PARTITIONS)] == [1] * PARTITIONS, "the last one stays"
+    before = count(machine)
+    taken_over(machine, heir)
+    assert heir.publisher.refolded == 0
+    assert count(machine) <= before + 2 * PARTITIONS
+
+
+@pytest.mark.parametrize("ahead", [1, 3, 10])
+def test_what_a_stranger_says_is_published_is_published_all_the_same(ahead: int) -> None:
+    machine, _ = begun()
+    for number, end in enumerate(machine.log.end_offsets()):
+        machine.topics.strange[number].add(len(machine.topics.facts[number]))
+        machine.topics.facts[number].append(("ana", forged(number, end - ahead)))
+    heir = machine.join()
+    heir.publisher.skip_published(range(PARTITIONS))
+    taken_over(machine, heir)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_start_that_ends_while_it_skips_loses_nothing(known: bool) -> None:
+    machine, _ = begun()
+    machine.members[0].follower.catch_up()
+    machine.members[0].publish()
+    first = machine.join()
+    first.publisher.skip_published(range(PARTITIONS))
+    for number in range(PARTITIONS):  # as far as the record before the last
+        partition = first.view.partitions[number]
+        for record in machine.log.read(number, 0, machine.log.end_offsets()[number] - 1):
+            first.outbox.on_record(partition, partition.fold(record))
+    heir = machine.join()
+    for number, partition in enumerate(first.view.partitions):
+        heir.view.partitions[number] = partition
+        heir.outbox.restore(number, first.outbox.floors[number], first.outbox.published[number], [])
+        heir.follower.reset(number)
+    if not known:  # nothing is left in the topic that says what was published
+        machine.topics.forgotten = [len(each) for each in machine.topics.facts]
+    heir.publisher.skip_published(range(PARTITIONS))
+    taken_over(machine, heir)
+    if not known:
+        for number, forgotten in enumerate(machine.topics.forgotten):
+            due = [json.loads(fact)["data"]["offset"] for fact in expected(machine.log, number)]
+            again = [json.loads(fact)["data"]["offset"] for _, fact in machine.topics.facts[number][forgotten:]]
+            assert again == [offset for offset in due if offset >= first.outbox.published[number]]
+
+
 @pytest.mark.parametrize("mark", Mark)
 def test_a_marked_record_is_no_fact(mark: Mark) -> None:
     value = forged(0, 7)
