@@ -122,6 +122,31 @@ def _decode_other(value: bytes, upcasters: Mapping[str, Upcaster]) -> StoredEven
         return Verdict.MALFORMED
 
 
+def why_malformed(key: str | None, value: bytes | None) -> str:
+    """What is wrong with a record that `decode` calls malformed: the first fault, for people."""
+    if value is None:
+        return "it has no value"
+    if len(value) > MAX_RECORD_BYTES:
+        return f"its value has {len(value)} bytes, and the limit is {MAX_RECORD_BYTES}"
+    try:
+        raw = msgspec.json.decode(value)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return "its value is no JSON"
+    if not isinstance(raw, dict) or raw.get("specversion") != "1.0":
+        return "its value is no CloudEvent in structured mode: it has no specversion 1.0"
+    try:
+        event = _by_model(value)
+    except ValidationError as error:
+        return str(_typed(error))
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        return str(error)
+    if key is None:
+        return "it has no key, or one that is not UTF-8; the key must be the event's subject"
+    if event.subject != key:
+        return f"its key is {shown(key)}, and the event's subject {shown(event.subject)}: they must be the same"
+    return f"its time {shown(event.time)} is none"
+
+
 def encode(event: StoredEvent) -> bytes:
     """The event as it is stored. Fields that are `None` are left out."""
     if plain_touch.is_plain(event):

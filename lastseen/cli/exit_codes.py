@@ -13,7 +13,8 @@ OK, FINDINGS, INVALID, REFUSED, UNAVAILABLE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2,
 
 EXIT_CODES = {
     OK: "done; what was checked is right",
-    FINDINGS: "`rebuild` or `log copy` found a difference, `verify`, `doctor` or `topics check` a fault",
+    FINDINGS: "`rebuild` or `log copy` found a difference, `verify`, `doctor`, `topics check` or `producers check` a"
+    " fault",
     INVALID: "wrong usage or malformed input; nothing was written",
     REFUSED: "there is nothing under this key, or the session's state or the clock forbids it",
     UNAVAILABLE: "the log or the snapshot is missing, locked, damaged, or not the one that was expected; or the"

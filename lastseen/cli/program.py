@@ -15,6 +15,7 @@ from lastseen.cli import (
     imports,
     logs,
     maintenance,
+    producers,
     replay,
     serve,
     sessions,
@@ -57,6 +58,7 @@ app.add_typer(exports.app, name="export")
 app.add_typer(imports.app, name="import")
 app.add_typer(logs.app, name="log")
 app.add_typer(topics.app, name="topics")
+app.add_typer(producers.app, name="producers")
 app.add_typer(tokens.app, name="token")
 app.add_typer(configuration.app, name="config")
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from prometheus_client.core import Metric
 
 from lastseen.doctor.findings import Severity
+from lastseen.doctor.producers import FLOOD_PER_S
 from lastseen.embedded.opening import open_engine
 from lastseen.http.routes.health import PATIENCE_S
 from lastseen.http.routes.metrics import RequestMetrics
@@ -41,7 +42,9 @@ should be asked, else 503; with `?verbose` it says of each check how it stands, 
 configured here and now, and at the service itself, if one answers. It only reads: it opens no engine, makes no file and
 joins no group. Each finding is one of {", ".join(f"`{severity}`" for severity in Severity)}, and says what to do next.
 A check that cannot read the log is a finding too, and the others go on. Where the broker has deleted the first records
-of a topic, `beginning` names the partitions, and `snapshot` says whether an engine can still start.
+of a topic, `beginning` names the partitions, and `snapshot` says whether an engine can still start. Of the newest
+records, `records` names the sources whose records are void by themselves (`lastseen producers check` has the details),
+and `flood` a source that writes more than {FLOOD_PER_S:,} records a second to one partition.
 
 ## Several instances
 

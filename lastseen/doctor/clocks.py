@@ -34,7 +34,7 @@ def clocks(log: ReadOnlyLog, now_ms: int) -> Iterator[Finding]:
     offsets: dict[str, int] = {}
     for number, records in newest.items():
         # A log that has lost its beginning cannot say how it began; its newest records are taken for ordinary ones.
-        was_imported = not log.starts[number] and _is_imported(log.read(number, 0, 1)[0])
+        was_imported = not log.starts[number] and is_imported(log.read(number, 0, 1)[0])
         offsets |= _offsets(records, was_imported)
     yield _producers(offsets)
 
@@ -79,6 +79,7 @@ def _offsets(records: list[Record], was_imported: bool) -> dict[str, int]:
     return found
 
 
-def _is_imported(record: Record) -> bool:
+def is_imported(record: Record) -> bool:
+    """Whether the first record of a partition says that a history is imported into it."""
     decoded = decode(record.key, record.value)
     return not isinstance(decoded, Verdict) and isinstance(decoded[0], events.Opened) and decoded[0].data.imports

@@ -7,11 +7,12 @@ a service that runs, and on one that cannot start.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 
 from lastseen.doctor.clocks import clocks
 from lastseen.doctor.findings import Finding, LogFiles, ReadOnlyLog, Subject, error, warning
 from lastseen.doctor.machine import disk, memory, service, tokens
+from lastseen.doctor.producers import producer_findings
 from lastseen.doctor.snapshot import SnapshotFiles, snapshot
 from lastseen.engine.errors import LastseenError, LogError
 
@@ -25,6 +26,7 @@ def examine(subject: Subject, now_ms: int) -> Iterator[Finding]:
         with opened() as (log, findings):
             yield from findings
             yield from _reading("clocks", clocks(log, now_ms))
+            yield from _reading("records", producer_findings(log, now_ms))
             if files.snapshot is None:
                 yield _snapshot_in_memory(subject, log)
             else:
@@ -35,6 +37,14 @@ def examine(subject: Subject, now_ms: int) -> Iterator[Finding]:
     yield from memory(subject)
     yield from tokens(subject)
     yield from service(subject)
+
+
+@contextmanager
+def opened_log(url: str) -> Iterator[ReadOnlyLog]:
+    """The log at a URL, only to be read. Raises `InvalidSetting`, `LogError`."""
+    opened, _ = _log_of(Subject(url))
+    with opened() as (log, _):
+        yield log
 
 
 def _reading(check: str, findings: Iterator[Finding]) -> Iterator[Finding]:

@@ -80,8 +80,8 @@ def test_all_is_well_and_nothing_is_changed(log: Path, tmp_path: Path) -> None:
 
     assert files(tmp_path) == before
     assert {check: each["severity"] for check, each in found.items()} == dict.fromkeys(
-        ["log", "rights", "write-ahead log", "clocks", "producers", "snapshot", "digest", "history", "archives",
-         "disk", "memory"], "ok",
+        ["log", "rights", "write-ahead log", "clocks", "producers", "records", "flood", "snapshot", "digest", "history",
+         "archives", "disk", "memory"], "ok",
     )  # fmt: skip
     assert found["log"]["says"] == f"{log} holds 30 records in 2 partitions"
     assert "0 records behind the log, 15 sessions" in found["snapshot"]["says"]
@@ -472,7 +472,7 @@ def test_a_log_on_kafka(kafka_broker: SharedBroker, topic: str, tmp_path: Path) 
     assert len(before[0]) == 2
     assert before[1] == []
     assert found["log"]["says"] == f"{url} answers, and holds 10 records in 2 partitions"
-    for check in ("topics", "beginning", "clocks", "producers", "snapshot", "digest", "history"):
+    for check in ("topics", "beginning", "clocks", "producers", "records", "flood", "snapshot", "digest", "history"):
         assert found[check]["severity"] == "ok", found[check]
     assert "10 records folded" in found["digest"]["says"]
 
