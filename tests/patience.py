@@ -15,6 +15,7 @@ time at once on a quiet machine, and has to share it on a busy one.
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -85,3 +86,17 @@ async def eventually_async(
         assert paced_s() < give_up_s, f"not within {within_s:g} s of a quiet machine: {what}"
         await asyncio.sleep(every_s)  # waits: between two looks at the condition
     return found
+
+
+def ends_within(process: subprocess.Popen[Any], within_s: float, paced: Callable[[], float] = paced_s) -> bool:
+    """Whether a process ends within so many seconds of a quiet machine; one that does not is killed."""
+    give_up_s = paced() + within_s
+    while True:
+        try:
+            process.wait(MEASURED_EVERY_S)
+            return True
+        except subprocess.TimeoutExpired:
+            if paced() >= give_up_s:
+                process.kill()
+                process.wait()
+                return False

@@ -14,12 +14,15 @@ import sys
 import time
 from pathlib import Path
 
+from tests.patience import ends_within
 from tests.pythons.interpreters import Interpreter, installed
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / "var" / "pythons"
 LASTS_AT_MOST_S = 900
-"""For one Python. The tier takes 2 to 3 minutes; a machine that is five times as busy still gets through."""
+"""For one Python, in seconds of a quiet machine, on which the tier takes 2 to 3 minutes."""
+
+LONGEST_DOWNLOAD_S = 1_800
 
 
 def prepare(uv: Path, interpreter: Interpreter) -> Path:
@@ -35,12 +38,10 @@ def prepare(uv: Path, interpreter: Interpreter) -> Path:
 
 def run_tier(python: Path) -> bool:
     """Whether the quick tier passes."""
-    try:
-        done = subprocess.run([python, "-m", "tests.pythons.tier"], cwd=ROOT, timeout=LASTS_AT_MOST_S)
-    except subprocess.TimeoutExpired:
-        say(f"it was not done after {LASTS_AT_MOST_S} s")
-        return False
-    return done.returncode == 0
+    tier = subprocess.Popen([python, "-m", "tests.pythons.tier"], cwd=ROOT)
+    if not ends_within(tier, LASTS_AT_MOST_S):
+        say(f"it was not done after {LASTS_AT_MOST_S} s of a quiet machine")
+    return tier.returncode == 0
 
 
 def _run(uv: Path, *arguments: str) -> None:
@@ -50,7 +51,7 @@ def _run(uv: Path, *arguments: str) -> None:
         cwd=ROOT,
         check=True,
         env=os.environ | {"UV_LINK_MODE": "copy"},
-        timeout=LASTS_AT_MOST_S,
+        timeout=LONGEST_DOWNLOAD_S,
     )
 
 

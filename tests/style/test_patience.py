@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 from sources import Source, python_files
 
-from tests.patience import MEASURED_EVERY_S, PacedClock, eventually, eventually_async, slowness
+from tests.patience import MEASURED_EVERY_S, PacedClock, ends_within, eventually, eventually_async, slowness
 
 LONG_S = 3
 """A wait for so many seconds is not for something that a test does not expect; a shorter one may be."""
@@ -24,6 +26,16 @@ class Wall:
 
     def __call__(self) -> float:
         return self.now_s
+
+
+def test_a_process_has_as_long_as_the_machine_is_slow() -> None:
+    readings = [0.0, 1.0, 2.0]
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as waiting:
+        assert not ends_within(waiting, 2.0, lambda: readings.pop(0))
+        assert readings == []
+        assert waiting.returncode not in (0, None)
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as done:
+        assert ends_within(done, 2.0, lambda: 0.0)
 
 
 def test_a_second_takes_as_long_as_the_machine_is_slow() -> None:
