@@ -100,7 +100,9 @@ class SessionEngine:
         version = 0
 
         def decide() -> Sequence[Message]:
-            nonlocal event_id, answer, session, version
+            nonlocal partition, event_id, answer, session, version
+            # It may have moved to another engine while this caller waited: then nothing is appended.
+            partition = self._view.partition_of(key)
             session = partition.find(key)
             version = 0 if session is None else session.version
             decided = self._decide(key, make, partition, session)

@@ -16,7 +16,7 @@ from contextlib import suppress
 from threading import Lock
 from typing import NoReturn, Protocol
 
-from lastseen.engine.errors import EngineClosed, LogCorrupt, LogError, LogMismatch
+from lastseen.engine.errors import EngineClosed, LogCorrupt, LogError, LogMismatch, OutcomeUnknown
 from lastseen.engine.log.port import Log, Position, Record
 from lastseen.engine.session import SessionView
 from lastseen.projections.live_view import LiveView
@@ -48,19 +48,26 @@ OnRecord = Callable[[Partition, Outcome], None]
 class Awaited:
     """The outcome of one event that a caller is waiting for, with the session as it was right after."""
 
-    __slots__ = ("_partition", "_stop", "outcome", "session")
+    __slots__ = ("_stop", "outcome", "partition", "session", "was_dropped")
 
     def __init__(self, stop: Callable[[int, str], NoReturn], partition: int) -> None:
         self._stop = stop
-        self._partition = partition
+        self.partition = partition
+        self.was_dropped = False
+        """Whether the partition was dropped, or taken up anew, since."""
         self.outcome: Outcome | None = None
         self.session: SessionView | None = None
 
     def fail_as_lost(self) -> NoReturn:
         """The fold has passed the event's place without it (`view.Answer`)."""
+        if self.was_dropped:
+            raise OutcomeUnknown(
+                f"partition {self.partition} moved to another engine and back: the append is in the log, and its"
+                " outcome was not seen here. Read before you try again"
+            )
         self._stop(
-            self._partition,
-            f"partition {self._partition}: the log has put a record where another was folded before: it has lost"
+            self.partition,
+            f"partition {self.partition}: the log has put a record where another was folded before: it has lost"
             " records, or an older copy was put in its place. Restore the log; or delete the snapshot and the history,"
             " if the loss is accepted",
         )
@@ -192,6 +199,8 @@ class Follower:
         """Another object stands for a partition now. The caller holds the view's lock."""
         self._delivered[number] = self._view.partitions[number].checkpoint
         self._view.failures.pop(number, None)
+        for awaited in list(self._awaited.values()):
+            awaited.was_dropped |= awaited.partition == number
 
     def _read(self, partition: Partition) -> Sequence[Record]:
         """The next records of a partition; it may take as long as the log takes to answer."""
