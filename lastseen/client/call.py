@@ -1,7 +1,8 @@
 """One call of a client, without any I/O: the request, the meaning of the response, and whether it may be sent twice.
 
-Without a response it is unknown whether the service has acted. A call is then sent again only if that is
-harmless:
+A 421 (another instance owns the key's partition) and a 503 with `Retry-After` say that nothing was appended: any call
+may be sent again after them. Whatever goes wrong after an append is a 504, `OutcomeUnknown`; then, as without a
+response, it is unknown whether the service has acted. A call is then sent again only if that is harmless:
 
 - reads, `open`, plain touches, leases: twice is as good as once;
 - `create`: its `Idempotency-Key` makes the service recognise it;
