@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lastseen.engine.errors import SnapshotError
+from lastseen.engine.log.private_file import make_private
 from lastseen.projections.snapshot_file import SnapshotFile
 from lastseen.projections.snapshot_rows import Damaged
 
@@ -60,7 +61,9 @@ def archive(file: SnapshotFile) -> Path:
         file.copy_to(str(target))
         with target.open("rb+") as written:
             os.fsync(written.fileno())
-        target.with_name(f"{target.name}.sha256").write_text(sha256_of(target) + "\n", "ascii")
+        checksum = target.with_name(f"{target.name}.sha256")
+        make_private(checksum)
+        checksum.write_text(sha256_of(target) + "\n", "ascii")
         for old in existing[KEPT_ARCHIVES - 1 :]:
             old.unlink(missing_ok=True)
             old.with_name(f"{old.name}.sha256").unlink(missing_ok=True)
@@ -90,6 +93,7 @@ def open_soundest(path: str, open_file: Callable[[], T]) -> tuple[T, list[str]]:
             notes.append(f"archive {candidates.pop(0)} is damaged too, and was passed over")
         if candidates:
             chosen = candidates.pop(0)
+            make_private(path)
             shutil.copyfile(chosen, path)
             notes.append(f"started from archive {chosen}; what came after it is folded from the log")
         else:

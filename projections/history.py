@@ -16,6 +16,7 @@ import msgspec
 
 from lastseen.engine import events
 from lastseen.engine.errors import InvalidSetting, SnapshotError, shown
+from lastseen.engine.log.private_file import make_private
 from lastseen.engine.log.sqlite_files import insert_rows, write_ahead
 from lastseen.engine.verdicts import Verdict
 from lastseen.projections.partition import Outcome, Partition
@@ -134,6 +135,7 @@ class History:
         self.lock = threading.RLock()
         """Held from when notes are taken until they are written, so that they are written in their order."""
         self._notes = Notes()
+        make_private(path)
         try:
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
         except sqlite3.Error as error:

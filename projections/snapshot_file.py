@@ -19,6 +19,7 @@ from typing import Any
 
 from lastseen.engine.errors import LogMismatch, SnapshotError
 from lastseen.engine.lifecycle import REMEMBERED_ENDINGS
+from lastseen.engine.log.private_file import make_private
 from lastseen.engine.log.sqlite_files import write_ahead
 from lastseen.projections.bodies import Body, BodyId, Message, Unsaved
 from lastseen.projections.snapshot_rows import (
@@ -96,6 +97,7 @@ class SnapshotFile:
         self.path = path
         if _is_truncated(path):
             raise Damaged("it is cut off")
+        make_private(path)
         try:
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
         except sqlite3.Error as error:
@@ -329,6 +331,9 @@ class SnapshotFile:
 
     def copy_to(self, path: str) -> None:
         """Write a compact copy of the whole file. Raises `sqlite3.Error` where `path` exists or cannot be written."""
+        if Path(path).exists():
+            raise sqlite3.OperationalError(f"{path} exists")
+        make_private(path)
         self._connection.execute("VACUUM INTO ?", (path,))
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 from lastseen.doctor.clocks import clocks
 from lastseen.doctor.findings import Finding, LogFiles, ReadOnlyLog, Subject, error, warning
-from lastseen.doctor.machine import disk, memory, service, tokens
+from lastseen.doctor.machine import access, disk, memory, service, tokens
 from lastseen.doctor.producers import producer_findings
 from lastseen.doctor.snapshot import SnapshotFiles, snapshot
 from lastseen.engine.errors import LastseenError, LogError
@@ -34,6 +34,7 @@ def examine(subject: Subject, now_ms: int) -> Iterator[Finding]:
     except LastseenError as failure:
         yield error("log", str(failure), "see what the message says; until then no service can start on this log")
     yield from disk(files)
+    yield from access(files)
     yield from memory(subject)
     yield from tokens(subject)
     yield from service(subject)

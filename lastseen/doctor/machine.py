@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import http.client
+import shlex
 import shutil
 import ssl
+import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from lastseen.doctor.findings import Finding, LogFiles, Subject, error, note, ok, warning
 from lastseen.embedded.memory_pressure import PRESSURE_THRESHOLD, MemoryPressure
+from lastseen.embedded.offline import files_of
 from lastseen.engine.errors import InvalidSetting
+from lastseen.projections.archive import archives_of
 
 LITTLE_BYTES, TOO_LITTLE_BYTES = 1 << 30, 64 << 20
 LITTLE_SHARE = 0.05
@@ -35,6 +40,25 @@ def disk(files: LogFiles) -> Iterator[Finding]:
             yield warning("disk", says, step)
         else:
             yield ok("disk", says)
+
+
+def access(files: LogFiles) -> Iterator[Finding]:
+    """Whether other accounts can read a log, its snapshot, its history or an archive."""
+    if sys.platform == "win32":
+        return  # access lists say it there, and mode bits nothing
+    paths = [] if files.log is None else files_of(Path(files.log))
+    paths += [] if files.snapshot is None else [Path(files.snapshot), *archives_of(files.snapshot)]
+    modes = {path: path.stat().st_mode for path in dict.fromkeys(paths) if path.is_file()}
+    readable = [path for path, mode in modes.items() if mode & stat.S_IROTH]
+    if readable:
+        quoted = " ".join(shlex.quote(str(path)) for path in readable)
+        yield warning(
+            "access",
+            f"every account of this machine can read {', '.join(map(str, readable))}",
+            f"sessions are personal data: chmod 600 {quoted} (or 640, for a group)",
+        )
+    elif modes:
+        yield ok("access", "other accounts cannot read the files, or only those of their group can")
 
 
 def _nearest_folder(folder: Path) -> Path | None:

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from lastseen.engine.errors import ExportError
+from lastseen.engine.log.private_file import make_private
 from lastseen.exchange.table import COLUMNS, Header, Row, continued, header_of
 
 BUFFER_BYTES = 1024 * 1024
@@ -32,7 +33,8 @@ class JsonLinesWriter:
         self._path = path
         self.header, self.rows, self.is_finished = header, 0, False
         try:
-            self._file = path.open("r+b" if path.exists() else "x+b", buffering=BUFFER_BYTES)
+            make_private(path)
+            self._file = path.open("r+b", buffering=BUFFER_BYTES)
         except OSError as error:
             raise ExportError(f"{path} cannot be written: {error.strerror}; give another path") from None
         try:

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from lastseen.engine.errors import ExportError, InvalidSetting
+from lastseen.engine.log.private_file import make_private
 from lastseen.exchange.table import COLUMNS, Header, Kind, Row, continued, header_of
 
 try:
@@ -60,6 +61,7 @@ class ParquetWriter:
         table = pyarrow.Table.from_pylist(self._buffered, schema=_schema(self.header.kind).with_metadata(metadata))
         file_path = self._path / f"part-{self._parts:06}.parquet"
         written = file_path.with_suffix(".writing")
+        make_private(written)
         try:
             parquet.write_table(table, written, compression="zstd")
             with written.open("rb") as file:

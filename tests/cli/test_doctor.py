@@ -81,7 +81,7 @@ def test_all_is_well_and_nothing_is_changed(log: Path, tmp_path: Path) -> None:
     assert files(tmp_path) == before
     assert {check: each["severity"] for check, each in found.items()} == dict.fromkeys(
         ["log", "rights", "write-ahead log", "clocks", "producers", "records", "flood", "snapshot", "digest", "history",
-         "archives", "disk", "memory"], "ok",
+         "archives", "disk", "access", "memory"], "ok",
     )  # fmt: skip
     assert found["log"]["says"] == f"{log} holds 30 records in 2 partitions"
     assert "0 records behind the log, 15 sessions" in found["snapshot"]["says"]
@@ -289,6 +289,19 @@ def test_an_empty_log_has_no_clock(tmp_path: Path) -> None:
     path = tmp_path / "log.db"
     lastseen.open_engine(f"sqlite:///{path}", background=False).shutdown()
     assert findings(path)["clocks"]["severity"] == "note"
+
+
+def test_files_that_every_account_can_read(log: Path) -> None:
+    archive = next(log.parent.glob("*.archive-1"))
+    for path in (log, archive):
+        path.chmod(0o644)
+    log.with_name("log.db.history").chmod(0o640)
+    found = findings(log, exit_code=1)["access"]
+    assert found["severity"] == "warning"
+    assert str(log) in found["says"]
+    assert str(archive) in found["says"]
+    assert "history" not in found["says"], "its group may"
+    assert f"chmod 600 {log}" in found["next_step"]
 
 
 @pytest.mark.parametrize(("free", "severity"), [(10 << 20, "error"), (500 << 20, "warning")])

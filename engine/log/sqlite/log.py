@@ -21,6 +21,7 @@ from lastseen.engine.clock import Clock
 from lastseen.engine.errors import EngineClosed, LogError, LogMismatch, LogUnavailable, OutcomeUnknown
 from lastseen.engine.log.message_checks import checked_size
 from lastseen.engine.log.port import Message, Position, Record
+from lastseen.engine.log.private_file import make_private
 from lastseen.engine.log.sqlite.file import FAILURES, check_is_log, log_error, prepare
 from lastseen.engine.log.sqlite.reading import read_records
 from lastseen.engine.log.sqlite.recorder import TABLE, LogDatastore, LogRecorder
@@ -90,6 +91,7 @@ class SqliteLog:
             ) from error
 
     def _connect(self, lock_timeout_s: int, partitions: int | None) -> tuple[LogDatastore, sqlite3.Connection]:
+        make_private(self.path)
         datastore = LogDatastore(self.path, lock_timeout=lock_timeout_s, originator_id_type="text")
         try:
             recorder = LogRecorder(datastore)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lastseen.engine.errors import InvalidEvent, shown
+from lastseen.engine.log.private_file import make_private
 
 _logger = logging.getLogger("lastseen")
 _name = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
@@ -47,6 +48,7 @@ class Transcripts:
         line = _line(message)
         path = self.path(session_id)
         try:
+            make_private(path)
             with self._lock, path.open("ab+") as file:
                 # A crash may have left half a line, which must not take this one with it.
                 if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
