@@ -90,7 +90,7 @@ class Subject(NamedTuple):
 def engine(folder: Path, population: Population) -> Iterator[Subject]:
     """The engine on an SQLite log, once it has loaded everything."""
     clock, path = ManualClock(population.start_ms), folder / "expiry.db"
-    with closing(SqliteLog(str(path), clock)) as log:
+    with closing(SqliteLog(str(path), clock, genesis=True)) as log:
         for first, size, used_at_ms in population.parts():
             clock.set(used_at_ms)
             fill(log, size, used_at_ms, POLICY, first=first)

@@ -119,7 +119,7 @@ def _listen(client: Any, heard: Heard, after_s: float, stop: threading.Event) ->
 def of_engine(folder: Path, due: int, live: int) -> list[Row]:
     """The engine, its pruner running as by default: a listener of its facts, and one that was away."""
     path, clock = folder / "notices.db", SystemClock()
-    with closing(SqliteLog(str(path), clock)) as log:
+    with closing(SqliteLog(str(path), clock, genesis=True)) as log:
         fill(log, live, clock.now_ms(), Policy(idle_ttl_ms=1_800_000), first=due)
     always, away = Heard(), Heard()
     with lastseen.open_engine(f"sqlite:///{path}") as engine:

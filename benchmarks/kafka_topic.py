@@ -31,8 +31,9 @@ from infra.kafka.cluster import Cluster
 from lastseen.engine.clock import SystemClock, iso_from_ms
 from lastseen.engine.identifiers import new_event_ids
 from lastseen.engine.log.kafka.log import KafkaLog
+from lastseen.engine.log.kafka.new_log import create_log
 from lastseen.engine.log.kafka.records import EVENT_HEADERS
-from lastseen.engine.log.kafka.topic import NewTopics, create
+from lastseen.engine.log.kafka.topic import NewTopics
 from lastseen.engine.log.kafka.url import parse_kafka_url
 from lastseen.engine.log.port import Message
 from lastseen.engine.partitioner import partition_of
@@ -72,7 +73,7 @@ def broker(folder: Path) -> Iterator[str]:
 def new_topic(address: str) -> str:
     """The URL of a log whose topics have just been made."""
     url = f"kafka://{address}/bench-{uuid.uuid4().hex[:12]}"
-    create(parse_kafka_url(url), NewTopics(PARTITIONS))
+    create_log(parse_kafka_url(url), NewTopics(PARTITIONS))
     return url
 
 

@@ -70,7 +70,7 @@ def _session_id(number: int) -> str:
 def on_file(sessions: int, folder: Path) -> dict[str, float]:
     """What an engine on SQLite leaves on the disk, once it has shut down: each session was begun and touched once."""
     clock, path = SystemClock(), folder / "log.db"
-    log = SqliteLog(str(path), clock)
+    log = SqliteLog(str(path), clock, genesis=True)
     session_ids = fill(log, sessions, clock.now_ms(), POLICY)
     touches(log, session_ids, sessions, clock.now_ms())
     log.close()

@@ -29,6 +29,7 @@
     │   ├── UnsupportedLibrary       the client library under the log is not one that lastseen knows
     │   ├── LogTooNew                written by a newer lastseen
     │   ├── LogMismatch              another log than the checkpoint's, or cut behind it
+    │   │   └── NoGenesis            a partition does not begin with a genesis record: not a log, or format 1
     │   └── OutcomeUnknown           the append may or may not have happened
     ├── SnapshotError                the snapshot cannot be written or read
     ├── ExportError                  a file is no whole and sound export, or cannot be written
@@ -60,6 +61,7 @@ __all__ = [
     "LogMismatch",
     "LogTooNew",
     "LogUnavailable",
+    "NoGenesis",
     "NotDelivered",
     "NotDue",
     "NotOwner",
@@ -222,6 +224,10 @@ class LogTooNew(LogError):
 
 class LogMismatch(LogError):
     """The log is not the one that the checkpoint speaks of, or it was cut behind the checkpoint."""
+
+
+class NoGenesis(LogMismatch):
+    """A partition does not begin with a genesis record: what was opened is no log, or one of format 1."""
 
 
 class OutcomeUnknown(LogError):

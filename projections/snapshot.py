@@ -45,10 +45,14 @@ MAX_SAVED_AT_START = 1_000
 class Snapshot:
     """Keeps a snapshot file in step with the live view. Safe to call from many threads."""
 
-    def __init__(self, file: SnapshotFile, partitions: int, outbox: Outbox | None = None) -> None:
+    def __init__(
+        self, file: SnapshotFile, partitions: int, outbox: Outbox | None = None, log_id: str | None = None
+    ) -> None:
+        """A snapshot in `file`. `log_id` is that of the log's genesis records, if they can be read."""
         self.lock = threading.RLock()
         """Held while the file is read or written, and from when a flush takes changes until they are committed."""
         self._file = file
+        self._log_id = log_id
         self._changed: list[dict[int, Session]] = [{} for _ in range(partitions)]
         self._gone: list[set[int]] = [set() for _ in range(partitions)]
         self._ended: list[list[str]] = [[] for _ in range(partitions)]
@@ -247,7 +251,7 @@ class Snapshot:
                 for partition in partitions:
                     row = stored.get(partition.number)
                     if row is not None:
-                        self._check_place(partition.number, row.checkpoint, ends[partition.number])
+                        self._check_place(partition.number, row, ends[partition.number])
                         self._load_partition(partition, row, policies)
                         statistics.counts[partition.number] = Counts.restored(row.counts)
             return sum(map(len, partitions))
@@ -261,10 +265,16 @@ class Snapshot:
         ) as error:
             raise Damaged(str(error)) from error
 
-    def _check_place(self, number: int, checkpoint: int, end_offset: int) -> None:
-        if checkpoint > end_offset:
+    def _check_place(self, number: int, row: PartitionRow, end_offset: int) -> None:
+        if self._log_id is not None and row.checkpoint and row.log_id != self._log_id:
             raise LogMismatch(
-                f"snapshot {self.path} has read partition {number} up to offset {checkpoint}, and the log ends at"
+                f"snapshot {self.path} was taken of log {row.log_id}, by the genesis record of partition {number}, and"
+                f" this is log {self._log_id}: the log was made anew, or the snapshot belongs to another one. Give the"
+                " log that it was taken of, or another snapshot path"
+            )
+        if row.checkpoint > end_offset:
+            raise LogMismatch(
+                f"snapshot {self.path} has read partition {number} up to offset {row.checkpoint}, and the log ends at"
                 f" {end_offset}: the log has lost records, or an older copy was put in its place. Restore the log; or"
                 " delete the snapshot, if the loss is accepted"
             )

@@ -13,10 +13,14 @@ from lastseen.engine.log.urls import split_url
 _NOT_HERE = {"postgresql": "PostgreSQL"}
 
 
-def open_log(url: str, clock: Clock, *, partitions: int | None = None) -> Log:
+def open_log(
+    url: str, clock: Clock, *, partitions: int | None = None, genesis: bool = True, write_only: bool = False
+) -> Log:
     """The log at `url`: `memory://`, `sqlite:///relative.db`, `sqlite:////absolute.db` or `kafka://host:9092/topic`.
 
-    A file is made if need be, a topic is not (`lastseen topics create`).
+    A file is made if need be, a topic is not (`lastseen topics create`). A file or memory without a record gets its
+    genesis records, unless `genesis` is false: an import writes its own. With `write_only`, a log that lacks one is
+    refused without anything being opened for reading: an event must not take its place.
 
     `?partitions=N`, or `partitions`, is the number of partitions of a log that is made (1), and is checked against that
     of one that exists. Raises `InvalidSetting` for a URL that names no log, and the log's own errors.
@@ -37,7 +41,21 @@ def open_log(url: str, clock: Clock, *, partitions: int | None = None) -> Log:
                 f"log {kafka_url} needs kafka-python: {error}. Install a supported version with: pip install"
                 f" '{SUPPORTED_LIBRARY}'"
             ) from error
-        return KafkaLog(kafka_url, fact_publisher=KafkaFactPublisher)
+        return KafkaLog(kafka_url, fact_publisher=KafkaFactPublisher, write_only=write_only)
+    from lastseen.engine.genesis import check_begun
+
+    log = _open_here(url, clock, partitions, genesis)
+    try:
+        if write_only:
+            check_begun(log.end_offsets())
+    except BaseException:
+        log.close()
+        raise
+    return log
+
+
+def _open_here(url: str, clock: Clock, partitions: int | None, genesis: bool) -> Log:
+    """The log of this machine at `url`."""
     if not isinstance(url, str) or "://" not in url:
         raise InvalidSetting(
             f"log URL {shown(url)}: give memory://, sqlite:///path/to/file.db or kafka://host:9092/topic"
@@ -53,7 +71,7 @@ def open_log(url: str, clock: Clock, *, partitions: int | None = None) -> Log:
 
         if parts.netloc or parts.path:
             raise InvalidSetting(f"log URL {shown(url)}: memory:// takes no path")
-        return MemoryLog(clock, partitions=chosen or 1)
+        return MemoryLog(clock, partitions=chosen or 1, genesis=genesis)
     if parts.scheme == "sqlite":
         # Importing eventsourcing takes a moment and patches `dataclasses`: only those who use it pay.
         from lastseen.engine.log.sqlite.log import SqliteLog
@@ -61,7 +79,7 @@ def open_log(url: str, clock: Clock, *, partitions: int | None = None) -> Log:
         path = unquote(parts.path[1:])
         if parts.netloc or not path:
             raise InvalidSetting(f"log URL {shown(url)}: give sqlite:///relative.db or sqlite:////absolute.db")
-        return SqliteLog(path, clock, partitions=chosen)
+        return SqliteLog(path, clock, partitions=chosen, genesis=genesis)
     if parts.scheme in _NOT_HERE:
         raise InvalidSetting(f"log URL {shown(url)}: logs on {_NOT_HERE[parts.scheme]} are not in this version yet")
     raise InvalidSetting(

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 
 from lastseen.engine.clock import Clock
 from lastseen.engine.errors import EngineClosed, LogMismatch
+from lastseen.engine.genesis import genesis_records
 from lastseen.engine.log.message_checks import checked_size
 from lastseen.engine.log.port import Message, Position, Record
 from lastseen.engine.log.read_size import page_of
@@ -17,7 +18,8 @@ from lastseen.engine.log.read_size import page_of
 class MemoryLog:
     """Keeps each partition as a list. Gone with the process."""
 
-    def __init__(self, clock: Clock, partitions: int = 1) -> None:
+    def __init__(self, clock: Clock, partitions: int = 1, *, genesis: bool = False) -> None:
+        """A log of so many partitions; with `genesis`, each has its genesis record."""
         self._clock = clock
         self._records: list[list[Record]] = [[] for _ in range(partitions)]
         self._log_time_ms = 0
@@ -25,6 +27,8 @@ class MemoryLog:
         self._is_closed = False
         self.identity = uuid.uuid4().hex
         self.partitions = partitions
+        if genesis:
+            self._keep(genesis_records(self.identity, partitions, clock.now_ms()))
 
     def append(self, messages: Sequence[Message]) -> list[Position]:
         """Append all messages (`port.Log`)."""
@@ -33,14 +37,18 @@ class MemoryLog:
             if not messages:
                 return []
             checked_size(messages, self.partitions)
-            self._log_time_ms = max(self._log_time_ms, self._clock.now_ms())
-            positions = []
-            for partition, key, value in messages:
-                records = self._records[partition]
-                positions.append(Position(partition, len(records)))
-                records.append(Record(partition, len(records), self._log_time_ms, key, value))
+            positions = self._keep(messages)
             self._grown.notify_all()
             return positions
+
+    def _keep(self, messages: Sequence[Message]) -> list[Position]:
+        self._log_time_ms = max(self._log_time_ms, self._clock.now_ms())
+        positions = []
+        for partition, key, value in messages:
+            records = self._records[partition]
+            positions.append(Position(partition, len(records)))
+            records.append(Record(partition, len(records), self._log_time_ms, key, value))
+        return positions
 
     def append_soon(self, messages: Sequence[Message]) -> Future[list[Position]]:
         """Append all messages at once; there is nothing to wait for (`port.Log`)."""

@@ -93,6 +93,6 @@ def _page(partitions: int) -> int:
 def foreign(what: str, why: str) -> LogMismatch:
     """The error for a log that holds something else."""
     return LogMismatch(
-        f"the target cannot take the {what}: {why}. Give an empty log, the one in which this was interrupted, or a new"
-        " one"
+        f"the target cannot take the {what}: {why}. Give an empty log (on Kafka, made with lastseen topics create"
+        " --for-import), the one in which this was interrupted, or a new one"
     )

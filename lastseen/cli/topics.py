@@ -51,16 +51,25 @@ def create(
         int,
         typer.Option("--max-message-bytes", metavar="N", min=4096, help="The largest batch that the topics take."),
     ] = 1_048_588,
+    for_import: Annotated[
+        bool,
+        typer.Option(
+            "--for-import",
+            help="Leave the log's topic empty, for lastseen import or lastseen log copy: an import writes the first"
+            " records itself.",
+        ),
+    ] = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:  # fmt: skip
     """Make the topics of a log, of its facts and of its latest states.
 
     All have the same number of partitions. Log times are the broker's, nothing is compacted or deleted unless you say
     so, and with 3 replicas a record counts when 2 have it. A topic that is there and fits is left as it is; one that
-    does not is refused.
+    does not is refused. Each partition of the log gets its genesis record, without which no engine opens it; run again,
+    the command completes what an interruption left undone.
     """
+    from lastseen.engine.log.kafka.new_log import create_log
     from lastseen.engine.log.kafka.topic import NewTopics
-    from lastseen.engine.log.kafka.topic import create as create_topics
 
     wanted = NewTopics(
         partitions, replication, _retention_ms("--retention", retention),
@@ -69,7 +78,7 @@ def create(
     kafka_url = _kafka_url(log)
     if kafka_url.partitions not in (None, partitions):
         raise typer.BadParameter(f"the URL says {kafka_url.partitions}", param_hint="--partitions")
-    made = create_topics(kafka_url, wanted)
+    made = create_log(kafka_url, wanted, for_import=for_import)
     _put([topic._asdict() | {"made": is_new} for topic, is_new in made], output, {"made": "made"})
 
 

@@ -99,9 +99,9 @@ def copy_between(
     clock = clock or SystemClock()
     if source_url.startswith("sqlite:"):
         existing_log_path(source_url)
-    source = open_log(source_url, clock)
+    source = open_log(source_url, clock, genesis=False)
     try:
-        target = open_log(target_url, clock, partitions=source.partitions if is_made(target_url) else None)
+        target = open_target(target_url, clock, source.partitions)
         try:
             return copy_log(source, target, leave_open=leave_open, clock=clock, progress=progress)
         finally:
@@ -110,10 +110,11 @@ def copy_between(
         source.close()
 
 
-def is_made(url: str) -> bool:
-    """Whether opening the log at `url` creates it."""
+def open_target(url: str, clock: Clock, partitions: int) -> Log:
+    """The log at `url`; one that this creates has no record yet, and `partitions` unless its URL says otherwise."""
     path = Path(unquote(split_url(url).path[1:]))
-    return url.startswith("memory:") or (url.startswith("sqlite:") and not (path.is_file() and path.stat().st_size))
+    is_made = url.startswith("memory:") or (url.startswith("sqlite:") and not (path.is_file() and path.stat().st_size))
+    return open_log(url, clock, partitions=partitions if is_made else None, genesis=False)
 
 
 def copy_log(

@@ -86,6 +86,12 @@ ADVICE = {
         "The snapshot or history belongs to another log, or the log has lost records. If the log is the right one and"
         " the loss is accepted, delete the snapshot and the history file: both are folded again from the log."
     ),
+    "NoGenesis": (
+        "Each partition of a log begins with a genesis record, written by what makes the log. For a new topic, run"
+        " `lastseen topics create`: run again, it completes a topic that was made in part or by other means. A log of"
+        " format 1 has no such record: bring it into a new log with `lastseen log copy`. Where an import was"
+        " interrupted, start it again. `lastseen doctor` names the partitions."
+    ),
     "OutcomeUnknown": (
         "The command may have taken effect. Read the session before you repeat it. Commands that name a `session_id`"
         " are safe to repeat."

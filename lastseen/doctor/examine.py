@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 from lastseen.doctor.clocks import clocks
 from lastseen.doctor.findings import Finding, LogFiles, ReadOnlyLog, Subject, error, warning
+from lastseen.doctor.genesis import genesis
 from lastseen.doctor.machine import access, disk, memory, service, tokens
 from lastseen.doctor.producers import producer_findings
 from lastseen.doctor.snapshot import SnapshotFiles, snapshot
@@ -25,6 +26,7 @@ def examine(subject: Subject, now_ms: int) -> Iterator[Finding]:
     try:
         with opened() as (log, findings):
             yield from findings
+            yield from _reading("genesis", genesis(log, is_file=files.log is not None))
             yield from _reading("clocks", clocks(log, now_ms))
             yield from _reading("records", producer_findings(log, now_ms))
             if files.snapshot is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lastseen.embedded.settings import Settings
+from lastseen.engine.genesis import check_genesis
 from lastseen.engine.log.port import Log
 from lastseen.engine.log.shared_log import SharedLog
 from lastseen.projections.archive import open_soundest
@@ -54,7 +55,8 @@ def holds_owned(log: Log, settings: Settings) -> bool:
 
 
 def load(log: Log, settings: Settings) -> State:
-    """The state to begin with. Raises `SnapshotError` and `LogMismatch`."""
+    """The state to begin with. Raises `SnapshotError`, `LogMismatch`, and `NoGenesis` where the log has none."""
+    log_id = check_genesis(log)
     publishes = settings.facts and isinstance(log, SharedLog)
     snapshot_path, history_path = places(log, settings)
     history = History(history_path, log.identity)
@@ -64,7 +66,7 @@ def load(log: Log, settings: Settings) -> State:
         statistics = Statistics(log.partitions)
         outbox = Outbox(log.partitions, f"/lastseen/{log.identity}") if publishes else None
         file = SnapshotFile(snapshot_path, log.identity, log.partitions)
-        snapshot = Snapshot(file, log.partitions, outbox)
+        snapshot = Snapshot(file, log.partitions, outbox, log_id)
         try:
             # An engine that holds only what it owns takes that up when it knows what it is.
             snapshot.load([] if holds_owned(log, settings) else partitions, statistics, log.end_offsets)

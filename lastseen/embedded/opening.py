@@ -21,8 +21,7 @@ def open_engine(
     """
     chosen = Settings.of(**settings)
     clock = clock or SystemClock()
-    options = {} if chosen.partitions is None else {"partitions": chosen.partitions}
-    log = open_log(url, clock, **options)
+    log = open_log(url, clock, partitions=chosen.partitions)
     try:
         return Engine(log, clock, chosen, progress)
     except BaseException:

@@ -95,7 +95,7 @@ class Emitter:
         open_clock = self._clock
         self._is_file = url.startswith("sqlite:") if isinstance(url, str) else False
         self._new_delivery: Callable[[], Delivery] = lambda: Delivery(
-            lambda: open_log(url, open_clock),
+            lambda: open_log(url, open_clock, write_only=True),
             max_waiting_bytes,
             wait_ms / 1000 if when_full == "wait" else 0,
             give_up_ms / 1000,

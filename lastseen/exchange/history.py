@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lastseen.bulk.ordered_pages import records
-from lastseen.copying.copy import Copied, copy_log, is_made
+from lastseen.copying.copy import Copied, copy_log, open_target
 from lastseen.embedded.maintenance import Progress
 from lastseen.embedded.offline import existing_log_path
 from lastseen.engine import events
@@ -54,7 +54,7 @@ def export_history(url: str, path: Path, progress: Progress = lambda done, total
     """
     if url.startswith("sqlite:"):
         existing_log_path(url)
-    log = open_log(url, SystemClock())
+    log = open_log(url, SystemClock(), genesis=False)
     try:
         ends = log.end_offsets()
         with closing(writer(path, Header("history", log.identity, tuple(ends)))) as file:
@@ -100,7 +100,7 @@ def import_history(
     if file.header.kind != "history":
         raise ExportError(f"{path} is an export of {file.header.kind}: import it with lastseen import sessions")
     with _as_log(path, file) as source:
-        target = open_log(url, clock, partitions=source.partitions if is_made(url) else None)
+        target = open_target(url, clock, source.partitions)
         try:
             return copy_log(source, target, clock=clock, progress=progress)
         finally:

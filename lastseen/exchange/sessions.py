@@ -155,7 +155,7 @@ def import_sessions(
             if number % PAGE == 0:
                 progress(number, 2 * file.count)
         database.execute("COMMIT")
-        log = open_log(url, clock)
+        log = open_log(url, clock, genesis=False)
         try:
             found = log.end_offsets()
             appender = ResumableWriter(log, found, "import of these sessions")

@@ -103,7 +103,7 @@ def replay(
     plan = ReplayPlan(sha256_of_recording(recording), idle_ttl_ms, max_sessions, latest_ms)
     history_clock.at_ms = first.at_ms if first is not None else 0
     opening = plan.opening(history_clock.at_ms)
-    log = open_log(url, history_clock)
+    log = open_log(url, history_clock, genesis=False)
     try:
         writer = _Writer(log, history_clock, plan, opening)
     except BaseException:
@@ -127,7 +127,7 @@ def delete_replay(url: str) -> list[Path]:
     path = log_path(url)
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_file() and path.stat().st_size:
-        log = open_log(url, SystemClock())
+        log = open_log(url, SystemClock(), genesis=False)
         try:
             ends = log.end_offsets()
             for offset in {0, ends[0] - 1} if ends[0] else ():

@@ -288,7 +288,7 @@ def test_history_has_every_record_with_its_verdict(log: str) -> None:
     assert data_of("history", "bo", "--log", log, "--after", str(entries[0]["offset"])) == entries[1:]
     result = run("history", KEY, "--log", log, "--limit", "3")
     assert result.stdout.count("applied") == 3
-    assert "--after 3" in result.stderr
+    assert "--after 4" in result.stderr
 
 
 def test_history_has_lives(log: str) -> None:
@@ -315,7 +315,7 @@ def test_explain_says_why(log: str) -> None:
 def test_stats_counts(log: str) -> None:
     report = data_of("stats", "--log", log)
     assert (report["live"], report["created"], report["ended"]) == (3, 4, {"logout": 1})
-    assert report["checkpoints"]["0"]["offset"] == report["records"] == 18
+    assert report["checkpoints"]["0"]["offset"] == report["records"] == 19
     assert lines_of("stats", "--log", log) == [report]
     assert re.search(r"ended\.logout +1", run("stats", "--log", log).stdout)
 

@@ -28,6 +28,8 @@ from lastseen.configuration.service_settings import ServiceSettings
 from lastseen.doctor import machine
 from lastseen.doctor import snapshot as doctor_snapshot
 from lastseen.engine.clock import SystemClock
+from lastseen.engine.log import open_log
+from lastseen.engine.log.port import Message
 from lastseen.projections.snapshot_rows import PartitionRow, decode_partition, sealed, unsealed
 
 MIN = 60_000
@@ -42,7 +44,7 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """A log of 30 records with all that an engine keeps beside it."""
+    """A log of 30 records after the genesis records, with all that an engine keeps beside it."""
     path = tmp_path / "log.db"
     with lastseen.open_engine(f"sqlite:///{path}", background=False, partitions=2) as engine:
         for number in range(15):
@@ -80,10 +82,10 @@ def test_all_is_well_and_nothing_is_changed(log: Path, tmp_path: Path) -> None:
 
     assert files(tmp_path) == before
     assert {check: each["severity"] for check, each in found.items()} == dict.fromkeys(
-        ["log", "rights", "write-ahead log", "clocks", "producers", "records", "flood", "snapshot", "digest", "history",
-         "archives", "disk", "access", "memory"], "ok",
+        ["log", "rights", "write-ahead log", "genesis", "clocks", "producers", "records", "flood", "snapshot", "digest",
+         "history", "archives", "disk", "access", "memory"], "ok",
     )  # fmt: skip
-    assert found["log"]["says"] == f"{log} holds 30 records in 2 partitions"
+    assert found["log"]["says"] == f"{log} holds 32 records in 2 partitions"
     assert "0 records behind the log, 15 sessions" in found["snapshot"]["says"]
     with lastseen.open_engine(f"sqlite:///{log}", background=False) as engine:
         for number, (_, digest) in engine.checkpoints().items():
@@ -150,7 +152,7 @@ def test_a_snapshot_that_is_missing(log: Path) -> None:
     Path(f"{log}.snapshot").unlink()
     found = findings(log)
     assert found["snapshot"]["severity"] == "note"
-    assert "reads all of the log, 30 records" in found["snapshot"]["says"]
+    assert "reads all of the log, 32 records" in found["snapshot"]["says"]
 
 
 def test_a_snapshot_elsewhere(log: Path, tmp_path: Path) -> None:
@@ -287,8 +289,21 @@ def test_history_that_is_being_imported(tmp_path: Path) -> None:
 
 def test_an_empty_log_has_no_clock(tmp_path: Path) -> None:
     path = tmp_path / "log.db"
-    lastseen.open_engine(f"sqlite:///{path}", background=False).shutdown()
-    assert findings(path)["clocks"]["severity"] == "note"
+    open_log(f"sqlite:///{path}", SystemClock(), genesis=False).close()
+    found = findings(path)
+    assert found["clocks"]["severity"] == found["genesis"]["severity"] == "note"
+    assert "the first engine that opens it writes its genesis records" in found["genesis"]["says"]
+
+
+def test_a_log_of_format_1(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    with closing(open_log(f"sqlite:///{path}", SystemClock(), genesis=False)) as log:
+        log.append([Message(0, "ana", b"{}")])
+    found = findings(path, exit_code=1)
+    assert found["genesis"]["severity"] == "error"
+    assert "lastseen log copy" in found["genesis"]["says"]
+    with pytest.raises(lastseen.errors.NoGenesis, match="lastseen log copy"):
+        lastseen.open_engine(f"sqlite:///{path}")
 
 
 def test_files_that_every_account_can_read(log: Path) -> None:
@@ -484,10 +499,10 @@ def test_a_log_on_kafka(kafka_broker: SharedBroker, topic: str, tmp_path: Path) 
     assert files(tmp_path) == on_disk
     assert len(before[0]) == 2
     assert before[1] == []
-    assert found["log"]["says"] == f"{url} answers, and holds 10 records in 2 partitions"
+    assert found["log"]["says"] == f"{url} answers, and holds 12 records in 2 partitions"
     for check in ("topics", "beginning", "clocks", "producers", "records", "flood", "snapshot", "digest", "history"):
         assert found[check]["severity"] == "ok", found[check]
-    assert "10 records folded" in found["digest"]["says"]
+    assert "12 records folded" in found["digest"]["says"]
 
 
 def test_a_log_on_kafka_without_a_snapshot(kafka_broker: SharedBroker, topic: str) -> None:

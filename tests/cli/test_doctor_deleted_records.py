@@ -119,8 +119,8 @@ def test_no_check_reads_what_is_gone(log: str) -> None:
 
 
 def test_all_records_are_gone(log: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Trimmed, "first", 10)
-    monkeypatch.setattr(Trimmed, "shows", 10)
+    monkeypatch.setattr(Trimmed, "first", 11)
+    monkeypatch.setattr(Trimmed, "shows", 11)
     assert severities(log)["clocks"] is Severity.NOTE
 
 

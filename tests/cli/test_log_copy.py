@@ -57,8 +57,9 @@ def listed(url: str) -> Any:
 def test_a_copy_shows_the_same_sessions(source: str, target: str) -> None:
     copied = data_of(source, f"{target}?partitions=3")
     assert copied == copied | {
-        "ok": True, "records": 11, "copied": {"applied": 11}, "left_out": {}, "live": LIVE, "records_in_copy": 17,
-        "records_appended": 17, "records_not_copied_yet": 0, "partitions": {"source": 2, "copy": 3},
+        "ok": True, "records": 13, "copied": {"applied": 11}, "left_out": {"log_event": 2}, "live": LIVE,
+        "records_in_copy": 17, "records_appended": 17, "records_not_copied_yet": 0,
+        "partitions": {"source": 2, "copy": 3},
         "open_for_import": False, "differing": 0, "differences": [],
     }  # fmt: skip
     one, other = ({each["key"]: each for each in listed(url)} for url in (source, target))

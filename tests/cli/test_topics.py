@@ -97,6 +97,15 @@ def test_making_again_changes_nothing_and_another_way_is_refused(url: str) -> No
         assert says in result.stderr
 
 
+def test_an_import_target_is_left_without_genesis_records(url: str) -> None:
+    data_of("create", "--log", url, "--partitions", "2", "--for-import")
+    log = open_log(url, SystemClock())
+    assert log.end_offsets() == [0, 0]
+    data_of("create", "--log", url, "--partitions", "2")
+    assert log.end_offsets() == [1, 1], "run again without the option, it completes the log"
+    log.close()
+
+
 def test_every_fault_is_found(url: str, kafka_broker: SharedBroker) -> None:
     name = topic_of(url)
     make(

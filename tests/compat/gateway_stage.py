@@ -60,5 +60,5 @@ class GatewayStage:
 
 
 def records(store: SessionStore) -> int:
-    """How many records the store's log has."""
-    return sum(store.engine._log.end_offsets())
+    """How many records the store's log has after its genesis record."""
+    return sum(store.engine._log.end_offsets()) - 1

@@ -77,7 +77,7 @@ def run(path: Path, clock: lastseen.ManualClock, name: str = "new.db", **options
 
 def rows(folder: Path, name: str = "new.db") -> list[tuple[int, str | None, bytes | None]]:
     """Every record of a log."""
-    log = open_log(f"sqlite:///{folder / name}", lastseen.ManualClock(T0))
+    log = open_log(f"sqlite:///{folder / name}", lastseen.ManualClock(T0), genesis=False)
     try:
         return [(number, *record[3:5]) for number, records in enumerate(everything(log)) for record in records]
     finally:
@@ -246,7 +246,7 @@ def test_a_log_of_this_machine_gets_all_of_it_in_one_append(
     tmp_path: Path, clock: lastseen.ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importing, "BATCH_RECORDS", 3)
-    monkeypatch.setattr(importing, "open_log", lambda *given: Interrupted(open_log(*given), 1))
+    monkeypatch.setattr(importing, "open_log", lambda *given, **how: Interrupted(open_log(*given, **how), 1))
     assert run(store_file(tmp_path, STORE), clock).appended == 11
 
 
@@ -276,7 +276,7 @@ def test_an_import_that_was_cut_off_goes_on(
     # A log that machines share takes it in batches.
     monkeypatch.setattr(importing, "SharedLog", object)
     monkeypatch.setattr(importing, "BATCH_RECORDS", 3)
-    monkeypatch.setattr(importing, "open_log", lambda *given: Interrupted(open_log(*given), 2))
+    monkeypatch.setattr(importing, "open_log", lambda *given, **how: Interrupted(open_log(*given, **how), 2))
     runs = 0
     while True:
         runs += 1
@@ -307,7 +307,7 @@ def test_an_import_that_meets_another_writer_is_refused(
             self.log.append(messages[:1])
             return super().append(messages)
 
-    monkeypatch.setattr(importing, "open_log", lambda *given: Late(open_log(*given), 9))
+    monkeypatch.setattr(importing, "open_log", lambda *given, **how: Late(open_log(*given, **how), 9))
     with pytest.raises(LogMismatch, match="another process"):
         run(path, clock)
 
@@ -340,7 +340,8 @@ def test_the_store_brings_an_old_one_over_when_it_is_first_opened(
     }
     store_file(tmp_path, {**entries, "agent:main:telepathy:dm:1": {}})
     (tmp_path / "20230501_120000_00000003.jsonl").write_text('{"role": "user", "content": "hi"}\n', "utf-8")
-    open_log(f"sqlite:///{tmp_path / 'sessions.lastseen.db'}", clock).close()  # an earlier start came no further
+    place = f"sqlite:///{tmp_path / 'sessions.lastseen.db'}"
+    open_log(place, clock, genesis=False).close()  # an earlier start came no further
     config = GatewayConfig(default_reset_policy=SessionResetPolicy("none"), session_store_suspended_max_age_days=7)
     with SessionStore(tmp_path, config, clock=clock) as store:
         entry = store.get_or_create_session(source("3"))
@@ -418,8 +419,8 @@ def test_whatever_an_entry_holds_it_is_imported_whole_or_skipped(faults: dict[st
         raw, {}, policy=lastseen.Policy(), partitions=2, until_ms=T0, zone=UTC, progress=lambda done, total: None
     )
     assert {each.key for each in script.skipped} <= {KEYS[0], KEYS[1]}
-    with lastseen.open_engine("memory://?partitions=2", clock=clock, background=False) as engine:
-        engine._log.append(script.messages)
-        engine.refresh()
+    log = open_log("memory://?partitions=2", clock, genesis=False)
+    log.append(script.messages)
+    with lastseen.Engine(log, clock, lastseen.Settings.of(background=False)) as engine:
         assert engine.statistics()["void"] == {}
         assert {session.key for session in engine.list().sessions} == set(raw) - {each.key for each in script.skipped}

@@ -179,7 +179,7 @@ def test_pop_is_one_event_on_a_log(logged: LruSessions) -> None:
     assert logged.pop("a", 2) == 2
     with pytest.raises(KeyError):
         logged.pop("a")
-    assert engine_of(logged).statistics()["applied"] == {"created": 1, "closed": 1}
+    assert engine_of(logged).statistics()["applied"] == {"opened": 1, "created": 1, "closed": 1}
 
 
 def test_a_value_is_replaced_and_not_merged(opened: Open) -> None:

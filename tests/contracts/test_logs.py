@@ -35,6 +35,6 @@ class TestSqliteLog(DurableLogContract):
 
         def new_place() -> Make:
             url = f"sqlite:///{tmp_path / f'log-{next(numbers)}.db'}"
-            return lambda clock: open_log(url, clock, partitions=partitions)
+            return lambda clock: open_log(url, clock, partitions=partitions, genesis=False)
 
         return new_place

@@ -214,7 +214,7 @@ def test_a_missing_folder_is_refused_and_not_made(tmp_path: Path) -> None:
 
 def test_an_empty_file_becomes_a_log(path: Path) -> None:
     path.touch()
-    log = open_log(f"sqlite:///{path}", ManualClock())
+    log = open_log(f"sqlite:///{path}", ManualClock(), genesis=False)
     assert log.append([message("a")]) == [Position(0, 0)]
     log.close()
 

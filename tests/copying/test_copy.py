@@ -185,7 +185,7 @@ def in_use(tmp_path: Path) -> Iterator[tuple[Engine, ManualClock]]:
     source.create(NOON_MS, "ana", "s1", lag_ms=900, **limits)
     source.create(NOON_MS + MINUTE_MS, "bob", "s2", lag_ms=900, **limits)
     clock = ManualClock(NOON_MS + 6 * MINUTE_MS)
-    target = open_log(f"sqlite:///{tmp_path / 'copy.db'}", clock, partitions=2)
+    target = open_log(f"sqlite:///{tmp_path / 'copy.db'}", clock, partitions=2, genesis=False)
     assert copy_log(source, target, clock=clock).differences == []
     with Engine(target, clock, Settings.of(background=False)) as engine:
         yield engine, clock
@@ -230,7 +230,7 @@ def test_nobody_can_forge_time_once_the_copy_is_made(in_use: tuple[Engine, Manua
 
 
 def used(clock: ManualClock) -> MemoryLog:
-    log = MemoryLog(clock, 2)
+    log = MemoryLog(clock, 2, genesis=True)
     with Engine(log, clock, Settings.of(background=False)) as engine:
         engine.create("ana")
         records = everything(log)

@@ -14,7 +14,8 @@ import uuid
 from pathlib import Path
 
 from lastseen.docs.cli_page import commands as known_commands
-from lastseen.engine.log.kafka.topic import NewTopics, create
+from lastseen.engine.log.kafka.new_log import create_log
+from lastseen.engine.log.kafka.topic import NewTopics
 from lastseen.engine.log.kafka.url import parse_kafka_url
 from tests.docs.pages import ROOT, Block, commands, is_shown
 from tests.patience import PATIENCE_S, eventually
@@ -87,7 +88,7 @@ class Story:
 
     def _make_topic(self) -> None:
         """For a page whose Python stands before the command that makes the topic, or without it."""
-        create(parse_kafka_url(f"kafka://{self._broker}/{self._topic}"), NewTopics(6))
+        create_log(parse_kafka_url(f"kafka://{self._broker}/{self._topic}"), NewTopics(6))
 
     def _type(self, line: str, shown: str, number: int) -> None:
         words = shlex.split(line)

@@ -20,7 +20,8 @@ from kafka_fixtures import SharedBroker
 import lastseen
 from lastseen.compat.gateway import GatewayConfig
 from lastseen.docs.cli_page import commands
-from lastseen.engine.log.kafka.topic import NewTopics, create
+from lastseen.engine.log.kafka.new_log import create_log
+from lastseen.engine.log.kafka.topic import NewTopics
 from lastseen.engine.log.kafka.url import parse_kafka_url
 from tests.patience import PATIENCE_S
 from tests.service import curl_program
@@ -77,7 +78,7 @@ def test_python_runs_as_it_stands(
 ) -> None:
     url = f"kafka://{kafka_broker.address}/docs-{uuid.uuid4().hex}"
     if KAFKA in code:
-        create(parse_kafka_url(url), NewTopics(2))
+        create_log(parse_kafka_url(url), NewTopics(2))
     code = code.replace(KAFKA, url).replace(SERVICE, service).replace(SNAPSHOT, str(tmp_path / "snapshot"))
     # A stream has no end: one fact is enough.
     code = code.replace('client.events("0")', 'islice(client.events("0"), 1)')

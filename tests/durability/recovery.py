@@ -84,7 +84,7 @@ class Lost(AssertionError):
 def prepare(folder: Path, sessions: int) -> str:
     """A log with so many live sessions, and its snapshot; its URL."""
     path = folder / "log.db"
-    log = SqliteLog(str(path), SystemClock())
+    log = SqliteLog(str(path), SystemClock(), genesis=True)
     fill(log, sessions, SystemClock().now_ms(), Policy(idle_ttl_ms=86_400_000))
     log.close()
     url = f"sqlite:///{path}"

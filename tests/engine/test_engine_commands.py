@@ -19,8 +19,8 @@ from tests.patience import PATIENCE_S
 
 
 def ends(engine: Engine) -> list[int]:
-    """How long the log is."""
-    return engine._log.end_offsets()
+    """How many records each partition has after its genesis record."""
+    return [end - 1 for end in engine._log.end_offsets()]
 
 
 # ── open, create ──
@@ -115,7 +115,7 @@ def test_touch_need_not_wait_for_the_fold(engine: Engine, clock: ManualClock) ->
     assert engine.touch(KEY, wait="appended") is None
     assert ends(engine) == [2]
     assert engine.touch(KEY, wait="none") is None
-    assert engine._log.wait(Position(0, 2), PATIENCE_S)
+    assert engine._log.wait(Position(0, 3), PATIENCE_S)
     assert engine.refresh() == 2
     session = engine.get(KEY)
     assert session is not None
@@ -325,7 +325,7 @@ def test_rotate_carries_attributes_and_limits_over(engine: Engine) -> None:
     assert second.session_id != first.session_id
     assert (second.version, second.attributes, second.policy) == (1, {"owner": "ana"}, first.policy)
     assert engine.messages(KEY) == []
-    assert [(life.reason, life.ended_offset) for life in engine.session_spans(KEY)] == [("rotated", 2), (None, None)]
+    assert [(life.reason, life.ended_offset) for life in engine.session_spans(KEY)] == [("rotated", 3), (None, None)]
     assert engine.count() == 1
 
 
@@ -347,7 +347,7 @@ Rivals = tuple[Engine, LogBetween, Engine]
 def rivals() -> Iterator[Rivals]:
     """An engine whose appends can be preceded by another engine's, and that other engine."""
     clock = ManualClock(T0)
-    log = MemoryLog(clock)
+    log = MemoryLog(clock, genesis=True)
     between = LogBetween(log)
     chosen = Settings.of(background=False)
     with Engine(between, clock, chosen) as ours, Engine(log, clock, chosen) as other:
@@ -425,7 +425,7 @@ def test_a_session_that_keeps_changing_ends_in_an_error(rivals: Rivals) -> None:
 
 def test_a_log_with_another_clock_refuses_what_it_cannot_believe() -> None:
     ours, log_clock = ManualClock(T0), ManualClock(T0)
-    with Engine(MemoryLog(log_clock), ours, Settings.of(background=False)) as engine:
+    with Engine(MemoryLog(log_clock, genesis=True), ours, Settings.of(background=False)) as engine:
         engine.open(KEY, policy=policy())
         ours.advance(MIN + 1)
         with pytest.raises(errors.ClockSkew):

@@ -379,7 +379,7 @@ def test_a_log_that_loses_records_stops_the_engine_that_follows_it(on_disk: Stag
     engine, other = on_disk.open(), on_disk.open(snapshot=":memory:")
     engine.open(KEY)
     with closing(sqlite3.connect(on_disk.folder / "log.db")) as connection, connection:
-        connection.execute("UPDATE stored_events SET originator_version = 3")
+        connection.execute("UPDATE stored_events SET originator_version = 3 WHERE originator_version = 1")
     for _ in range(2):
         with pytest.raises(errors.LogMismatch, match="missing"):
             other.refresh()

@@ -32,14 +32,15 @@ class BusyLog:
 def opened_on(sizes: list[int]) -> tuple[int, int, int]:
     """How often an engine that opens looks for the end, what it has folded then, and how long the log was before."""
     clock, chosen = ManualClock(T0), Settings.of(background=False)
-    log = MemoryLog(clock)
+    log = MemoryLog(clock, genesis=True)
     with Engine(log, clock, chosen) as writer:
         writer.open("telegram:42")
         for _ in range(99):
             writer.touch("telegram:42")
+        (before,) = log.end_offsets()
         busy = BusyLog(log, writer, sizes)
         with Engine(busy, clock, chosen) as engine:  # type: ignore[arg-type]
-            return busy.looks, engine.checkpoints()[0][0], 100
+            return busy.looks, engine.checkpoints()[0][0], before
 
 
 def test_a_log_that_grows_without_a_pause_is_opened() -> None:

@@ -54,8 +54,8 @@ def test_from_between_a_rotation_and_the_next_record(stage: Stage) -> None:
         engine.touch(KEY)
     heard = [facts.get(0) for _ in range(5)]
     assert [fact.kind for fact in heard if fact is not None] == ["ended", "created", "ended", "created", "touched"]
-    assert list(engine.facts_between(0, 1, 4)) == heard
-    assert list(engine.facts_between(0, 3, 4)) == heard[4:]
+    assert list(engine.facts_between(0, 2, 5)) == heard
+    assert list(engine.facts_between(0, 4, 5)) == heard[4:]
 
 
 def test_a_void_record_that_finds_a_session_due_tells_of_its_end(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +70,7 @@ def test_a_void_record_that_finds_a_session_due_tells_of_its_end(stage: Stage, m
     heard = facts.get(0)
     assert heard is not None
     assert (heard.kind, heard.session_id, heard.reason) == ("ended", session_id, "idle")
-    assert list(engine.facts_between(0, 1, 2)) == [heard]
+    assert list(engine.facts_between(0, 2, 3)) == [heard]
 
 
 def test_more_keys_than_are_kept_at_hand(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,6 +82,6 @@ def test_more_keys_than_are_kept_at_hand(stage: Stage, monkeypatch: pytest.Monke
 def test_what_the_log_has_not_is_not_told(stage: Stage) -> None:
     engine = stage.open()
     engine.open(KEY)
-    assert list(engine.facts_between(0, 1, 1)) == []
+    assert list(engine.facts_between(0, 2, 2)) == []
     with pytest.raises(errors.LogMismatch):
         list(engine.facts_between(0, 5, 9))

@@ -23,7 +23,7 @@ class Gate(MemoryLog):
     """A log at which an append waits until it is let through."""
 
     def __init__(self) -> None:
-        super().__init__(ManualClock(T0))
+        super().__init__(ManualClock(T0), genesis=True)
         self.is_shut = False
         self.fails = False
         self.is_unreadable = False

@@ -101,7 +101,7 @@ def test_history_has_every_record_with_its_verdict(url: str, file: Path, clock: 
     assert {row["verdict"] for row in rows} == {"applied", "malformed"}
     assert {row["type"] for row in rows if row["verdict"] == "malformed"} == {None}
     assert "lastseen.session.suspended.v1" in {row["type"] for row in rows}
-    assert all(row["session_id"] for row in rows if row["type"])
+    assert all(bool(row["session_id"]) == ("session" in row["type"]) for row in rows if row["type"])
 
 
 @pytest.mark.parametrize("partitions", [1, PARTITIONS, 5])

@@ -160,7 +160,7 @@ def test_a_log_whose_clock_is_far_behind_is_not_left_open(
     three: Path, back: str, clock: lastseen.ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     late = lastseen.ManualClock(clock.now_ms() - HOUR_MS)
-    monkeypatch.setattr(sessions, "open_log", lambda url, _: open_log(url, late))
+    monkeypatch.setattr(sessions, "open_log", lambda url, _, **how: open_log(url, late, **how))
     imported = sessions.import_sessions(three, back, clock=clock)
     assert imported.sessions == 0 == len(shown(back, clock)), "of an import that was not believed"
     assert [key for key, _ in imported.lost] == ["key-0", "key-1", "key-2"]
@@ -168,7 +168,9 @@ def test_a_log_whose_clock_is_far_behind_is_not_left_open(
 
 
 def test_a_loss_is_said(three: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sessions, "open_log", lambda url, _: open_log(url, lastseen.ManualClock(T0 - HOUR_MS)))
+    monkeypatch.setattr(
+        sessions, "open_log", lambda url, _, **how: open_log(url, lastseen.ManualClock(T0 - HOUR_MS), **how)
+    )
     other = f"sqlite:///{tmp_path / 'other.db'}"
     result = CliRunner().invoke(app, ["import", "sessions", str(three), "--log", other, "-o", "json"])
     assert result.exit_code == 1

@@ -144,7 +144,7 @@ def test_bodies_leave_memory_and_nothing_is_lost(tmp_path: Path, interval: str, 
 def test_sessions_end_for_memory_where_that_is_asked_for_and_no_more_than_needed(tmp_path: Path) -> None:
     path = tmp_path / "log.db"
     url = f"sqlite:///{path}"
-    log = SqliteLog(str(path), SystemClock())
+    log = SqliteLog(str(path), SystemClock(), genesis=True)
     fill(log, SESSIONS, SystemClock().now_ms(), Policy(idle_ttl_ms=86_400_000))
     log.close()
     with lastseen.open_engine(url, background=False) as engine:

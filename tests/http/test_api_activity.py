@@ -26,7 +26,7 @@ def opened(engine: Engine) -> str:
 
 def test_a_touch_answers_with_the_session_after_it(client: httpx.Client, engine: Engine, opened: str) -> None:
     touched = client.post(f"{PLACE}/touch")
-    assert (touched.status_code, touched.headers["etag"], touched.headers["position"]) == (200, '"2"', "0:1")
+    assert (touched.status_code, touched.headers["etag"], touched.headers["position"]) == (200, '"2"', "0:2")
     session = engine.get(KEY)
     assert session is not None
     assert touched.json() == session.as_dict()
@@ -43,7 +43,7 @@ def test_a_touch_carries_state_a_message_and_limits(client: httpx.Client, engine
 def test_who_does_not_wait_gets_202(client: httpx.Client, engine: Engine, opened: str, wait: str) -> None:
     answer = client.post(f"{PLACE}/touch", params={"wait": wait})
     assert (answer.status_code, answer.json()) == (202, {"accepted": True})
-    assert client.get(PLACE, params={"min_position": "0:1"}).headers["etag"] == '"2"'
+    assert client.get(PLACE, params={"min_position": "0:2"}).headers["etag"] == '"2"'
 
 
 def test_touches_are_refused_as_the_engine_refuses_them(
@@ -75,11 +75,11 @@ def test_many_touches_have_a_result_each(client: httpx.Client, engine: Engine, o
     engine.open("parked")
     engine.suspend("parked")
     answer = client.post("/v1/touches", json={"keys": [KEY, "nobody", "parked", "a\nb", KEY]})
-    assert (answer.status_code, answer.headers["position"]) == (200, "0:4")
+    assert (answer.status_code, answer.headers["position"]) == (200, "0:5")
     first, nobody, parked, malformed, last = answer.json()["results"]
     assert (first["result"], first["session_id"]) == ("applied", opened)
     assert first == last, "of one append, both see the session as it was after it"
-    assert (last["version"], last["position"]) == (3, [0, 4])
+    assert (last["version"], last["position"]) == (3, [0, 5])
     refused = [each["problem"]["error"] for each in (nobody, parked, malformed)]
     assert refused == ["SessionNotFound", "SessionSuspended", "InvalidKey"]
     assert [each["problem"]["status"] for each in (nobody, parked, malformed)] == [404, 409, 422]

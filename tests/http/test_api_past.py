@@ -35,7 +35,7 @@ def engine(tmp_path: Path, clock: ManualClock) -> Iterator[Engine]:
 
 @pytest.fixture
 def lived(engine: Engine, clock: ManualClock) -> None:
-    """Two sessions of one key: offsets 0 to 3, each a minute after the one before."""
+    """Two sessions of one key: offsets 1 to 4, each a minute after the one before."""
     engine.open(KEY, attributes={"n": 1}, policy=policy(idle_ttl="5m"))
     clock.advance(MIN)
     engine.touch(KEY, message={"text": "hello"}, attributes={"n": 2})
@@ -50,31 +50,31 @@ def test_history_comes_in_pages(client: httpx.Client, lived: None) -> None:
     assert [(row["name"], row["verdict"], row["at_ms"]) for row in first["records"]] == [
         ("created", "applied", T0), ("touched", "applied", T0 + MIN), ("closed", "applied", T0 + 2 * MIN),
     ]  # fmt: skip
-    assert first["cursor"] == 2
+    assert first["cursor"] == 3
     rest = client.get(f"{PLACE}/history", params={"after": first["cursor"], "limit": 3}).json()
-    assert ([row["offset"] for row in rest["records"]], rest["cursor"]) == ([3], None)
+    assert ([row["offset"] for row in rest["records"]], rest["cursor"]) == ([4], None)
 
 
 def test_lives_of_a_key(client: httpx.Client, lived: None) -> None:
     page = client.get(f"{PLACE}/history", params={"of": "lives"}).json()
     assert [(life["began_offset"], life["reason"], life["ended_offset"]) for life in page["lives"]] == [
-        (0, "logout", 2), (3, None, None),
+        (1, "logout", 3), (4, None, None),
     ]  # fmt: skip
     assert page["cursor"] is None
 
 
 def test_why(client: httpx.Client, engine: Engine, lived: None) -> None:
     said = client.get(f"{PLACE}/explain").json()
-    assert (said["status"], said["offset"], said["source"]) == ("active", 3, "/lastseen")
+    assert (said["status"], said["offset"], said["source"]) == ("active", 4, "/lastseen")
     assert said["sentence"] == engine.explain(KEY).sentence
     assert client.get("/v1/sessions/nobody/explain").json()["status"] == "unknown"
 
 
 def test_a_session_as_it_was(client: httpx.Client, lived: None, problem: Problem) -> None:
-    for at in (str(T0 + MIN), iso_from_ms(T0 + MIN), "0:1"):
+    for at in (str(T0 + MIN), iso_from_ms(T0 + MIN), "0:2"):
         then = client.get(PLACE, params={"as_of": at}).json()
         assert (then["version"], then["attributes"]) == (2, {"n": 2}), at
-    assert client.get(PLACE, params={"as_of": "0:0"}).json()["attributes"] == {"n": 1}
+    assert client.get(PLACE, params={"as_of": "0:1"}).json()["attributes"] == {"n": 1}
     assert problem(client.get(PLACE, params={"as_of": T0 + 2 * MIN}))["status"] == 404
     for wrong in ("yesterday", "2026-02-31T00:00:00Z", "0:1:2", "9" * 17, "-0:1"):
         assert problem(client.get(PLACE, params={"as_of": wrong}))["type"] == "/problems/invalid-parameter", wrong
@@ -89,7 +89,7 @@ def test_a_position_that_the_log_has_not_is_refused(client: httpx.Client, lived:
 def test_messages_now_and_then(client: httpx.Client, lived: None) -> None:
     assert client.get(f"{PLACE}/messages").json() == {"messages": []}
     (then,) = client.get(f"{PLACE}/messages", params={"as_of": T0 + MIN}).json()["messages"]
-    assert (then["value"], then["at_ms"], then["offset"]) == ({"text": "hello"}, T0 + MIN, 1)
+    assert (then["value"], then["at_ms"], then["offset"]) == ({"text": "hello"}, T0 + MIN, 2)
 
 
 def test_one_that_is_due_has_ended_before_a_record_says_so(

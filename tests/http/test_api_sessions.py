@@ -16,7 +16,7 @@ KEY = "discord:guild1:chan2:ana"
 
 def test_a_session_is_created_opened_looked_at_and_ended(client: httpx.Client, problem: Problem) -> None:
     made = client.post("/v1/sessions", json={"key": KEY, "attributes": {"owner": "ana"}})
-    assert (made.status_code, made.headers["etag"], made.headers["position"]) == (201, '"1"', "0:0")
+    assert (made.status_code, made.headers["etag"], made.headers["position"]) == (201, '"1"', "0:1")
     assert made.json()["attributes"] == {"owner": "ana"}
     place = made.headers["location"]
 
@@ -25,11 +25,11 @@ def test_a_session_is_created_opened_looked_at_and_ended(client: httpx.Client, p
     assert client.get(place).json() == made.json()
 
     ended = client.delete(place)
-    assert (ended.status_code, ended.content, ended.headers["position"]) == (204, b"", "0:1")
+    assert (ended.status_code, ended.content, ended.headers["position"]) == (204, b"", "0:2")
     gone = problem(client.get(place))
     assert (gone["status"], gone["type"], gone["error"]) == (410, "/problems/session-ended", "SessionEnded")
     said = gone["ended"]
-    assert (said["session_id"], said["reason"], said["position"]) == (made.json()["session_id"], "deleted", "0:1")
+    assert (said["session_id"], said["reason"], said["position"]) == (made.json()["session_id"], "deleted", "0:2")
     assert said["ended_by"] == "/lastseen"
     assert said["ended_at_ms"] >= said["began_at_ms"] == made.json()["created_at_ms"]
 

@@ -99,7 +99,7 @@ def test_facts_are_heard_as_they_happen(listen: Callable[..., EventSource], engi
     assert source.retry_ms == 1_000
     assert [event.kind for event in heard] == ["created", "touched", "ended", "created"]
     first = heard[0].fact
-    assert (first["subject"], first["type"], first["id"]) == ("a b", "lastseen.fact.created.v1", "0-1-0")
+    assert (first["subject"], first["type"], first["id"]) == ("a b", "lastseen.fact.created.v1", "0-2-0")
     assert first["data"]["state"]["owner"] == "ana"
     assert len({event.id for event in heard}) == 4
 
@@ -116,7 +116,7 @@ def test_who_connects_again_goes_on_behind_any_event(listen: Callable[..., Event
     for place, event in enumerate(heard):
         again = listen(event.id)
         rest = again.take(8 - place)
-        assert [each.fact["id"] for each in rest] == [each.fact["id"] for each in heard[place + 1 :]] + ["0-6-0"]
+        assert [each.fact["id"] for each in rest] == [each.fact["id"] for each in heard[place + 1 :]] + ["0-7-0"]
         assert [each.fact for each in rest[:-1]] == [each.fact for each in heard[place + 1 :]]
         again.close()
 
@@ -170,7 +170,7 @@ def test_who_connects_again_and_again_under_load_hears_each_fact_once(
         last_event_id = source.last_event_id
         source.close()
     writer.join()
-    assert heard == [f"0-{offset}-0" for offset in range(total)]
+    assert heard == [f"0-{offset}-0" for offset in range(1, 1 + total)]
 
 
 def test_filters(listen: Callable[..., EventSource], engine: Engine) -> None:
@@ -197,7 +197,7 @@ def test_what_a_filter_kept_back_is_not_told_again(
     assert source.rest() == []
     assert source.comments > 1
     # The second where the stream began only after the fact was there, and read it from the log.
-    assert source.last_event_id.endswith((":0+1", ":1")), "a heartbeat gave the position after it"
+    assert source.last_event_id.endswith((":1+1", ":2")), "a heartbeat gave the position after it"
 
 
 def test_a_listener_that_is_slow_hears_everything(
@@ -212,7 +212,7 @@ def test_a_listener_that_is_slow_hears_everything(
     for _ in range(20):
         assert all(not isinstance(each, Exception) for each in engine.touch_many(keys))
     heard = source.take(60 + 20 * 60)
-    assert [event.fact["data"]["offset"] for event in heard] == list(range(60 + 20 * 60))
+    assert [event.fact["data"]["offset"] for event in heard] == list(range(1, 1 + 60 + 20 * 60))
 
 
 def test_a_stream_ends_in_good_order_when_the_service_does(served: Served, engine: Engine) -> None:

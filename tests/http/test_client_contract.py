@@ -67,7 +67,7 @@ def test_a_session_is_opened_once(there: Any) -> None:
     assert session.deadline_ms == T0 + 60 * MIN
     assert session.deadline_reason == "max_age"
     assert session.holders == {}
-    assert session.position == Position(0, 0)
+    assert session.position == Position(0, 1)
     assert session.partition == 0
     assert shown(there.open(KEY, attributes={"owner": "bob"})) == shown(session)
     assert shown(there.get(KEY)) == shown(session)
@@ -137,9 +137,9 @@ def test_messages_are_kept(there: Any) -> None:
     there.open(KEY, policy=policy(max_messages=2))
     for n in range(3):
         there.touch(KEY, message={"n": n, "text": "ü"})
-    assert [(m.offset, m.value["n"]) for m in there.messages(KEY)] == [(2, 1), (3, 2)]
+    assert [(m.offset, m.value["n"]) for m in there.messages(KEY)] == [(3, 1), (4, 2)]
     assert [m.value for m in there.messages(KEY)] == [{"n": 1, "text": "ü"}, {"n": 2, "text": "ü"}]
-    assert [m.value["n"] for m in there.messages_as_of(KEY, Position(0, 2))] == [0, 1]
+    assert [m.value["n"] for m in there.messages_as_of(KEY, Position(0, 3))] == [0, 1]
     assert list(there.messages("nobody")) == []
 
 
@@ -149,7 +149,7 @@ def test_messages_are_kept(there: Any) -> None:
 def test_a_message_comes_out_as_it_went_in(there: Any, message: Any) -> None:
     there.open(KEY)
     there.touch(KEY, message=message)
-    [now], [then] = there.messages(KEY), there.messages_as_of(KEY, Position(0, 1))
+    [now], [then] = there.messages(KEY), there.messages_as_of(KEY, Position(0, 2))
     assert (now.value, type(now.value)) == (message, type(message)) == (then.value, type(then.value))
     assert now.json == then.json == msgspec.json.encode(message)
 
@@ -171,7 +171,7 @@ def test_touching_many(there: Any) -> None:
     assert [type(answer) for answer in answers if isinstance(answer, LastseenError)] == [
         SessionNotFound, SessionSuspended, InvalidKey,
     ]  # fmt: skip
-    assert [(answers[n].key, answers[n].version, answers[n].position) for n in (0, 3)] == [("a", 3, Position(0, 4))] * 2
+    assert [(answers[n].key, answers[n].version, answers[n].position) for n in (0, 3)] == [("a", 3, Position(0, 5))] * 2
     assert answers[0].session_id == there.get("a").session_id
     assert there.touch_many(["a"], wait="appended") == [None]
 
@@ -265,21 +265,21 @@ def test_why(there: Any, clock: ManualClock) -> None:
     with pytest.raises(SessionExists):
         there.create(KEY)
     alive = there.explain(KEY)
-    assert (alive.status, alive.reason, alive.partition, alive.offset) == ("active", "idle", 0, 1)
+    assert (alive.status, alive.reason, alive.partition, alive.offset) == ("active", "idle", 0, 2)
     assert "30 min from now" in alive.sentence
     there.close(KEY, reason="logout")
     ended = there.explain(KEY)
-    assert (ended.status, ended.reason, ended.offset) == ("ended", "logout", 2)
+    assert (ended.status, ended.reason, ended.offset) == ("ended", "logout", 3)
     assert there.explain("nobody").status == "unknown"
     entries = there.history(KEY)
     assert [(e.offset, e.name, e.verdict, e.at_ms) for e in entries] == [
-        (0, "created", Verdict.APPLIED, T0), (1, "touched", Verdict.APPLIED, T0 + MIN),
-        (2, "closed", Verdict.APPLIED, T0 + MIN),
+        (1, "created", Verdict.APPLIED, T0), (2, "touched", Verdict.APPLIED, T0 + MIN),
+        (3, "closed", Verdict.APPLIED, T0 + MIN),
     ]  # fmt: skip
-    assert [entry.offset for entry in there.history(KEY, after_offset=0, limit=1)] == [1]
+    assert [entry.offset for entry in there.history(KEY, after_offset=1, limit=1)] == [2]
     (life,) = there.session_spans(KEY)
-    assert (life.began_offset, life.ended_offset, life.reason) == (0, 2, "logout")
-    assert there.session_spans(KEY, after_offset=0) == []
+    assert (life.began_offset, life.ended_offset, life.reason) == (1, 3, "logout")
+    assert there.session_spans(KEY, after_offset=1) == []
     assert there.history("nobody") == []
 
 
@@ -289,9 +289,9 @@ def test_what_was(there: Any, clock: ManualClock) -> None:
     there.update(KEY, {"n": 2})
     there.close(KEY)
     assert there.as_of(KEY, T0).attributes == {"n": 1}
-    assert there.as_of(KEY, Position(0, 1)).attributes == {"n": 2}
+    assert there.as_of(KEY, Position(0, 2)).attributes == {"n": 2}
     assert there.as_of(KEY, T0 - 1) is None
-    assert there.as_of(KEY, Position(0, 2)) is None
+    assert there.as_of(KEY, Position(0, 3)) is None
     for nonsense in ("yesterday", 1.5, None, True):
         with pytest.raises(InvalidSetting):
             there.as_of(KEY, nonsense)
@@ -369,7 +369,7 @@ def test_all_pages_are_gone_through(kind: str, tmp_path: Path, monkeypatch: pyte
         if kind == "client":
             with Client(served.address) as client:
                 assert [session.key for session in client.sessions(sort="created", prefix="key-")] == keys
-                assert client.position == "0:8"
+                assert client.position == "0:9"
         else:
             assert asyncio.run(gone_through()) == keys
 

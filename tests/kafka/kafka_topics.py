@@ -13,6 +13,7 @@ from kafka import KafkaAdminClient
 
 from lastseen.engine.log.kafka.facts_and_states import KafkaFactPublisher
 from lastseen.engine.log.kafka.log import KafkaLog
+from lastseen.engine.log.kafka.new_log import write_genesis
 from lastseen.engine.log.kafka.topic import NewTopics, create
 from lastseen.engine.log.kafka.url import KafkaUrl, parse_kafka_url
 from lastseen.engine.log.port import Log, Message, Record
@@ -23,7 +24,14 @@ Foreign = tuple[bytes | None, bytes | None]
 
 
 def new_url(address: str, partitions: int = 1, options: str = "", **wanted: Any) -> str:
-    """The URL of a log whose topic has just been made."""
+    """The URL of a log that has just been made: it holds its genesis records."""
+    url = new_topic(address, partitions, **wanted)
+    write_genesis(parse_kafka_url(url))
+    return url + options
+
+
+def new_topic(address: str, partitions: int = 1, options: str = "", **wanted: Any) -> str:
+    """The URL of a log whose topics have just been made and hold nothing: for an import, or for any records."""
     url = f"kafka://{address}/test-{uuid.uuid4().hex}"
     create(parse_kafka_url(url), NewTopics(partitions, **wanted))
     return url + options

@@ -11,7 +11,7 @@ import lz4.frame
 import pytest
 from kafka.record.default_records import DefaultRecordBatch
 from kafka_fixtures import SharedBroker
-from kafka_topics import Open, eventually, message, new_url, records, values, write_foreign
+from kafka_topics import Open, eventually, message, new_topic, new_url, records, values, write_foreign
 
 import lastseen
 from lastseen.engine import errors
@@ -67,7 +67,7 @@ def damaged() -> dict[str, tuple[bytes, int]]:
 
 @pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
 def test_each_codec_takes_effect(kafka_broker: SharedBroker, codec: str) -> None:
-    source, url = new_url(kafka_broker.address), new_url(kafka_broker.address)
+    source, url = new_url(kafka_broker.address), new_topic(kafka_broker.address)
     with lastseen.open_engine(source, facts=False, prune=False) as engine:
         for key in ("ana", "ben", "eva"):
             engine.open(key)
@@ -85,7 +85,7 @@ def test_each_codec_takes_effect(kafka_broker: SharedBroker, codec: str) -> None
 def test_a_batch_that_was_damaged_on_its_way_is_fetched_again(
     opened: Open, kafka_broker: SharedBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    url = new_url(kafka_broker.address)
+    url = new_topic(kafka_broker.address)
     write_foreign(url, [(b"a", b"1")])
     write_foreign(url, [(b"b", b"2")])
     write_foreign(url, [(b"c", b"3")])
@@ -109,7 +109,7 @@ def test_a_batch_that_was_damaged_on_its_way_is_fetched_again(
 def test_a_batch_that_is_damaged_at_the_broker_stops_its_partition_alone(
     opened: Open, kafka_broker: SharedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url = new_url(kafka_broker.address, 2)
+    url = new_topic(kafka_broker.address, 2)
     log = opened(url)
     log.append([message("a", 0), message("b", 1), message("c", 1)])
     validate = DefaultRecordBatch.validate_crc
@@ -162,7 +162,7 @@ def test_what_cannot_be_inflated_is_void_and_nothing_stops(
 
 
 def test_a_batch_that_explodes_is_void_and_takes_little_memory(opened: Open, kafka_broker: SharedBroker) -> None:
-    url = new_url(kafka_broker.address)
+    url = new_topic(kafka_broker.address)
     log = opened(url)
     log.append([message("a")])
     values(log)
@@ -178,7 +178,7 @@ def test_a_batch_that_explodes_is_void_and_takes_little_memory(opened: Open, kaf
 
 
 def test_a_batch_within_the_limit_is_read_with_little_memory(opened: Open, kafka_broker: SharedBroker) -> None:
-    url = new_url(kafka_broker.address)
+    url = new_topic(kafka_broker.address)
     log = opened(url)
     log.append([message("a")])
     values(log)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from kafka_fixtures import SharedBroker
-from kafka_topics import Open, administering, eventually, message, new_url, read_foreign, records, values
+from kafka_topics import Open, administering, eventually, message, new_topic, read_foreign, records, values
 
 from lastseen.engine import errors
 from lastseen.engine.log.kafka import producer as kafka_producer
@@ -51,7 +51,7 @@ def test_both_ways_write_the_same_records(
     for is_known in (True, False):
         if not is_known:
             monkeypatch.setattr(kafka_producer, "takes_whole_batches", lambda _: False)
-        url = new_url(kafka_broker.address, options=f"?compression={compression}")
+        url = new_topic(kafka_broker.address, options=f"?compression={compression}")
         log = opened(url)
         assert log.append(sent) == [Position(0, offset) for offset in range(len(sent))]
         kind = kafka_producer.WholeBatches if is_known else kafka_producer.SingleRecords
@@ -67,13 +67,13 @@ def test_both_ways_write_the_same_records(
 
 
 def test_kafka_python_is_as_expected(opened: Open, kafka_broker: SharedBroker) -> None:
-    log = opened(new_url(kafka_broker.address))
+    log = opened(new_topic(kafka_broker.address))
     log.append([message("a")])
     assert type(log.writer._producer) is kafka_producer.WholeBatches, "the pinned version sends whole batches"
 
 
 def test_what_was_acknowledged_is_read_as_others_read_it(opened: Open, kafka_broker: SharedBroker, way: str) -> None:
-    url = new_url(kafka_broker.address)
+    url = new_topic(kafka_broker.address)
     log = opened(url)
     for number in range(20):
         log.append([message(f"{number}.{n}") for n in range(number)] or [message("none")])
@@ -105,7 +105,7 @@ class Held:
 
 
 def test_callers_share_batches(opened: Open, kafka_broker: SharedBroker) -> None:
-    log = opened(new_url(kafka_broker.address))
+    log = opened(new_topic(kafka_broker.address))
     log.append([message("first")])
     held = Held(log)
     futures = [log.append_soon([message(str(number))]) for number in range(1_000)]
@@ -116,7 +116,7 @@ def test_callers_share_batches(opened: Open, kafka_broker: SharedBroker) -> None
 
 
 def test_full_batches_go_ahead_in_their_order(opened: Open, kafka_broker: SharedBroker) -> None:
-    log = opened(new_url(kafka_broker.address))
+    log = opened(new_topic(kafka_broker.address))
     log.append([message("first")])
     order, slow = [], threading.Event()
     send_batch = log.writer._producer.send_batch
@@ -141,7 +141,7 @@ def test_full_batches_go_ahead_in_their_order(opened: Open, kafka_broker: Shared
 
 
 def test_a_large_call_is_cut_and_keeps_its_order(opened: Open, kafka_broker: SharedBroker) -> None:
-    log = opened(new_url(kafka_broker.address, 3))
+    log = opened(new_topic(kafka_broker.address, 3))
     sent = [message(f"{number}", number % 7 % 3) for number in range(MAX_BATCH_MESSAGES * 3 + 5)]
     sent += [Message(1, "big", bytes([number]) * (MAX_BATCH_BYTES // 3)) for number in range(10)]
     placed = log.append(sent)
@@ -153,7 +153,7 @@ def test_a_large_call_is_cut_and_keeps_its_order(opened: Open, kafka_broker: Sha
 
 
 def test_batches_are_no_larger_than_they_may_be(opened: Open, kafka_broker: SharedBroker) -> None:
-    url = new_url(kafka_broker.address)
+    url = new_topic(kafka_broker.address)
     log = opened(url)
     futures = [log.append_soon([message(f"{n}.{k}") for k in range(7)]) for n in range(1_500)]
     futures += [log.append_soon([Message(0, "k", b"x" * 90_000)] * 3) for _ in range(20)]
@@ -171,7 +171,7 @@ def test_batches_are_no_larger_than_they_may_be(opened: Open, kafka_broker: Shar
 
 
 def test_what_is_kept_of_ones_own_is_bounded(opened: Open, kafka_broker: SharedBroker) -> None:
-    log = opened(new_url(kafka_broker.address, 2))
+    log = opened(new_topic(kafka_broker.address, 2))
     for _ in range(30):
         log.append([Message(1, "k", b"x" * 50_000)] * 10)
     assert log._tails[1].size <= MAX_TAIL_BYTES // 2
@@ -185,7 +185,7 @@ def test_what_is_kept_of_ones_own_is_bounded(opened: Open, kafka_broker: SharedB
 def test_what_is_too_large_for_the_topic_is_refused_and_changes_nothing(
     opened: Open, kafka_broker: SharedBroker, limit: int, way: str
 ) -> None:
-    log = opened(new_url(kafka_broker.address, max_message_bytes=limit))
+    log = opened(new_topic(kafka_broker.address, max_message_bytes=limit))
     log.append([message("a")])
     for append in (log.append, log.append_soon):
         with pytest.raises(errors.InvalidInput, match=r"key-b.*max\.message\.bytes"):
@@ -205,7 +205,7 @@ def test_what_is_too_large_for_the_topic_is_refused_and_changes_nothing(
 def test_a_limit_that_was_lowered_meanwhile_fails_that_append_alone(opened: Open, kafka_broker: SharedBroker) -> None:
     from kafka.admin import ConfigResource, ConfigResourceType
 
-    url = new_url(kafka_broker.address)
+    url = new_topic(kafka_broker.address)
     log = opened(url)
     log.append([message("a")])
     with administering(url) as (admin, kafka_url):
@@ -231,7 +231,7 @@ def test_a_limit_that_was_lowered_meanwhile_fails_that_append_alone(opened: Open
 
 
 def test_only_so_much_is_under_way(opened: Open, kafka_broker: SharedBroker) -> None:
-    log = opened(new_url(kafka_broker.address), max_waiting_bytes=50_000)
+    log = opened(new_topic(kafka_broker.address), max_waiting_bytes=50_000)
     log.append([message("first")])
     gate, send_batch = threading.Event(), log.writer._producer.send_batch
 
@@ -254,7 +254,7 @@ def test_only_so_much_is_under_way(opened: Open, kafka_broker: SharedBroker) -> 
 
 
 def test_an_append_larger_than_the_bound_passes_alone(opened: Open, kafka_broker: SharedBroker) -> None:
-    log = opened(new_url(kafka_broker.address), max_waiting_bytes=1_000)
+    log = opened(new_topic(kafka_broker.address), max_waiting_bytes=1_000)
     assert log.append([Message(0, "a", b"x" * 40_000)]) == [Position(0, 0)]
 
 
@@ -262,7 +262,7 @@ def test_an_append_larger_than_the_bound_passes_alone(opened: Open, kafka_broker
 
 
 def test_what_is_unsafe_by_default_is_set(opened: Open, kafka_broker: SharedBroker) -> None:
-    log = opened(new_url(kafka_broker.address))
+    log = opened(new_topic(kafka_broker.address))
     log.append([message("a")])
     log.wait(Position(0, 5), 0.01)
     producer = log.writer._producer._producer
@@ -290,7 +290,7 @@ def sockets_to(address: str) -> set[socket.socket]:
 
 def test_what_a_producer_has_not_sent_when_it_is_thrown_away_is_sent_by_no_kernel(kafka_broker: SharedBroker) -> None:
     before = sockets_to(kafka_broker.address)
-    kafka_url = parse_kafka_url(new_url(kafka_broker.address))
+    kafka_url = parse_kafka_url(new_topic(kafka_broker.address))
     producer = open_producer(kafka_url)
     try:
         producer.send(kafka_url.topic, b"a record, for a connection that stays", partition=0).get(PATIENCE_S)
@@ -305,7 +305,7 @@ def test_what_a_producer_has_not_sent_when_it_is_thrown_away_is_sent_by_no_kerne
 def test_a_batch_that_comes_while_the_producer_is_closed_is_answered(
     kafka_broker: SharedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    producer = kafka_producer.connect(parse_kafka_url(new_url(kafka_broker.address)))
+    producer = kafka_producer.connect(parse_kafka_url(new_topic(kafka_broker.address)))
     queue = producer._queue
     batches, sender = queue._accumulator._incomplete, queue._sender
     add, outcomes = batches.add, list[Any]()

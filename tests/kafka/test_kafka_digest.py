@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from kafka_fixtures import SharedBroker
-from kafka_topics import Open, new_url, records
+from kafka_topics import Open, new_topic, records
 
 import lastseen
 from lastseen.projections.partition import Partition
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.thorough
 def test_a_replay_gives_the_same_digest_on_sqlite_and_on_kafka(
     opened: Open, kafka_broker: SharedBroker, tmp_path: Path
 ) -> None:
-    kafka, sqlite = new_url(kafka_broker.address), f"sqlite:///{tmp_path / 'chat.db'}"
+    kafka, sqlite = new_topic(kafka_broker.address), f"sqlite:///{tmp_path / 'chat.db'}"
     on_kafka, on_sqlite = replay(SLICE, kafka), replay(SLICE, sqlite)
     assert on_kafka.figures == on_sqlite.figures
     assert on_kafka.appended > 40_000

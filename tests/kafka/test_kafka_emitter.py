@@ -20,7 +20,7 @@ from kafka_topics import Open, eventually, new_url, records
 
 from infra.kafka.node import Node
 from lastseen import Emitter, EmitterFull, NotDelivered, open_engine
-from lastseen.engine import codec
+from lastseen.engine import codec, events
 from lastseen.engine.log.kafka import client
 from lastseen.engine.partitioner import partition_of
 from tests.patience import PATIENCE_S, paced_s
@@ -52,7 +52,9 @@ def said(log: Any, partition: int = 0) -> list[tuple[str, int | None, str]]:
         decoded = codec.decode(record.key, record.value)
         assert isinstance(decoded, tuple), record
         event = decoded[0]
-        found.append((event.subject, event.data.if_version, event.id))  # type: ignore[union-attr]
+        if not isinstance(event, events.SessionEvent):
+            continue
+        found.append((event.subject, event.data.if_version, event.id))
     return found
 
 
@@ -133,7 +135,7 @@ def test_keys_go_where_an_engine_looks_for_them(made: Made, opened: Open, kafka_
     emitter.touch_many(session_ids.items())
     emitter.flush(PATIENCE_S)
     log = opened(url)
-    keys = {record.key: number for number in range(5) for record in records(log, number)}
+    keys = {record.key: number for number in range(5) for record in records(log, number)[1:]}
     assert keys == {key: partition_of(key, 5) for key in session_ids}
     with open_engine(url, background=False, facts=False, prune=False) as engine:
         views = {key: engine.get(key) for key in session_ids}
@@ -252,7 +254,7 @@ def test_a_program_that_ends_without_a_word_sends_what_it_has(opened: Open, kafk
     more = 'emitter.touch_many([(f"k{n}", "0123456789abcdefghijkl") for n in range(20_000)])'
     ended = run(PROGRAM + more, url)
     assert ended.returncode == 0, ended.stderr
-    assert sum(opened(url).end_offsets()) == 25_000
+    assert sum(opened(url).end_offsets()) == 25_003
 
 
 @pytest.mark.thorough
@@ -333,7 +335,7 @@ def test_children_of_multiprocessing_send_at_their_end(made: Made, opened: Open,
     for child in children:
         child.join(PATIENCE_S)
     assert [child.exitcode for child in children] == [0, 0]
-    assert opened(url).end_offsets() == [4_001]
+    assert opened(url).end_offsets() == [4_002]
 
 
 def test_a_signal_that_ends_a_service_gracefully_loses_nothing(opened: Open, kafka_broker: SharedBroker) -> None:
@@ -359,4 +361,4 @@ finally:
         count = int(child.stdout.readline())
         assert child.wait(PATIENCE_S) == 0
     (end,) = opened(url).end_offsets()
-    assert end in (count, count + 1), "the signal may come between a touch and its being counted"
+    assert end - 1 in (count, count + 1), "the signal may come between a touch and its being counted"

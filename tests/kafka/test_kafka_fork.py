@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import pytest
 from kafka_fixtures import SharedBroker
-from kafka_topics import Open, eventually, message, new_url, open_kafka, values
+from kafka_topics import Open, eventually, message, new_topic, open_kafka, values
 
 from lastseen.engine import errors
 from lastseen.engine.log.port import Position
@@ -46,7 +46,7 @@ def in_a_child(work: Callable[[], object]) -> int:
 
 
 def test_a_child_leaves_the_parents_log_alone(opened: Open, kafka_broker: SharedBroker) -> None:
-    url = new_url(kafka_broker.address)
+    url = new_topic(kafka_broker.address)
     log = opened(url)
     log.append([message("before")])
     log.wait(Position(0, 1), 0.01)  # every client is there

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from kafka import errors as kafka_errors
 from kafka_fixtures import OwnBroker, OwnCluster, SharedBroker
-from kafka_topics import Open, administering, eventually, message, new_url, values
+from kafka_topics import Open, administering, eventually, message, new_topic, values
 
 from infra.kafka.node import Node
 from lastseen.engine import errors
@@ -86,7 +86,7 @@ def broker(own_kafka_broker: OwnBroker) -> Node:
 
 
 def test_a_broker_is_killed_and_started_again_under_load(opened: Open, broker: Node) -> None:
-    url = new_url(broker.address)
+    url = new_topic(broker.address)
     log, reader = opened(url), opened(url)
     assert reader.read(0, 0, 1) == []
     with Load(log) as load:
@@ -109,7 +109,7 @@ def test_a_broker_is_killed_and_started_again_under_load(opened: Open, broker: N
 
 @pytest.mark.thorough
 def test_a_broker_that_is_away_for_long(opened: Open, broker: Node) -> None:
-    url = new_url(broker.address, options=OUTAGE)
+    url = new_topic(broker.address, options=OUTAGE)
     log = opened(url, max_waiting_bytes=100_000)
     log.append([message("before")])
     with Load(log, 3) as load:
@@ -132,7 +132,7 @@ def test_a_broker_that_is_away_for_long(opened: Open, broker: Node) -> None:
 
 @pytest.mark.thorough
 def test_a_broker_that_hangs_leaves_the_outcome_unknown(opened: Open, broker: Node) -> None:
-    url = new_url(broker.address, options=OUTAGE)
+    url = new_topic(broker.address, options=OUTAGE)
     log = opened(url)
     log.append([message("before")])
     assert broker.pid is not None
@@ -183,7 +183,7 @@ def parent_of(pid: int) -> int:
 
 @pytest.mark.thorough
 def test_closing_without_a_broker_ends_and_leaves_no_thread(opened: Open, broker: Node) -> None:
-    url = new_url(broker.address, options="?delivery_timeout_ms=2000")
+    url = new_topic(broker.address, options="?delivery_timeout_ms=2000")
     log = opened(url)
     log.append([message("a")])
     log.read(0, 1, 1)
@@ -209,7 +209,7 @@ def test_no_broker_is_said_in_time(opened: Open) -> None:
 @pytest.mark.thorough
 def test_the_leader_dies_and_another_takes_over(opened: Open, own_kafka_cluster: OwnCluster) -> None:
     cluster = own_kafka_cluster(3)
-    url = new_url(cluster.address)
+    url = new_topic(cluster.address)
     with administering(url) as (admin, kafka_url):
         topic = describe(admin, kafka_url, kafka_url.topic)
         assert topic is not None
@@ -248,7 +248,7 @@ def leader_of(url: str) -> int:
 def test_a_spoilt_producer_is_replaced(
     opened: Open, kafka_broker: SharedBroker, error: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log = opened(new_url(kafka_broker.address, 2))
+    log = opened(new_topic(kafka_broker.address, 2))
     log.append([message("a"), message("b", 1)])
     spoilt = log.writer._producer
     producer = spoilt._producer
@@ -280,7 +280,7 @@ def test_a_spoilt_producer_is_replaced(
 
 
 def test_a_producer_that_is_refused_says_so_at_once(opened: Open, kafka_broker: SharedBroker) -> None:
-    log = opened(new_url(kafka_broker.address))
+    log = opened(new_topic(kafka_broker.address))
 
     def refuse() -> Any:
         raise errors.LogUnavailable("not allowed")

@@ -17,7 +17,7 @@ from kafka_topics import (
     administering,
     eventually,
     message,
-    new_url,
+    new_topic,
     read_foreign,
     records,
     values,
@@ -42,7 +42,7 @@ POISON: list[Foreign] = [
 
 @pytest.mark.parametrize("compression", ["none", "gzip", "snappy", "lz4", "zstd"])
 def test_what_others_write_is_read_whatever_it_is(opened: Open, kafka_broker: SharedBroker, compression: str) -> None:
-    url = new_url(kafka_broker.address)
+    url = new_topic(kafka_broker.address)
     choose = random.Random(3)
     sent = [*POISON, *((b"k%d" % n, choose.randbytes(choose.randrange(500))) for n in range(2_000)), *POISON]
     write_foreign(url, sent, **{"compression.type": compression})
@@ -71,7 +71,7 @@ def test_bytes_that_are_damaged_on_the_way_are_noticed(
 ) -> None:
     from kafka.record.default_records import DefaultRecordBatch
 
-    url = new_url(kafka_broker.address)
+    url = new_topic(kafka_broker.address)
     write_foreign(url, [(b"a", b"b")])
     log = opened(url)
     assert log.read(0, 1, 10) == []
@@ -85,7 +85,7 @@ def test_bytes_that_are_damaged_on_the_way_are_noticed(
 
 
 def test_reading_on_and_on_is_fetched_ahead(opened: Open, kafka_broker: SharedBroker) -> None:
-    url = new_url(kafka_broker.address, 2)
+    url = new_topic(kafka_broker.address, 2)
     for partition in range(2):
         write_foreign(url, [(b"k", b"%d" % n + b"x" * 300) for n in range(20_000)], partition)
     log = opened(url)
@@ -98,7 +98,7 @@ def test_reading_on_and_on_is_fetched_ahead(opened: Open, kafka_broker: SharedBr
 
 
 def test_readers_at_different_places_do_not_disturb_each_other(opened: Open, kafka_broker: SharedBroker) -> None:
-    url = new_url(kafka_broker.address)
+    url = new_topic(kafka_broker.address)
     write_foreign(url, [(b"k", b"%d" % n) for n in range(5_000)])
     log = opened(url)
 
@@ -116,7 +116,7 @@ def test_readers_at_different_places_do_not_disturb_each_other(opened: Open, kaf
 
 
 def test_so_much_is_fetched_ahead_and_no_more(opened: Open, kafka_broker: SharedBroker) -> None:
-    url = new_url(kafka_broker.address)
+    url = new_topic(kafka_broker.address)
     log = opened(url, max_ahead_bytes=1)
     assert log.read(0, 0, 1) == []
     other = opened(url)
@@ -136,7 +136,7 @@ def test_so_much_is_fetched_ahead_and_no_more(opened: Open, kafka_broker: Shared
 
 
 def test_what_others_append_wakes_those_who_wait(opened: Open, kafka_broker: SharedBroker) -> None:
-    url = new_url(kafka_broker.address, 3)
+    url = new_topic(kafka_broker.address, 3)
     log, other = opened(url), opened(url)
     ends = log.known_ends()
     assert ends == [0, 0, 0]
@@ -152,7 +152,7 @@ def test_what_others_append_wakes_those_who_wait(opened: Open, kafka_broker: Sha
 
 
 def test_a_wait_is_answered_by_the_broker_where_the_stream_is_held_up(opened: Open, kafka_broker: SharedBroker) -> None:
-    url = new_url(kafka_broker.address)
+    url = new_topic(kafka_broker.address)
     log, other = opened(url), opened(url)
     log.read(0, 0, 1)
     assert log._stream is not None
@@ -167,7 +167,7 @@ def test_a_wait_is_answered_by_the_broker_where_the_stream_is_held_up(opened: Op
 
 
 def test_records_that_were_deleted_are_a_mismatch(opened: Open, kafka_broker: SharedBroker) -> None:
-    url = new_url(kafka_broker.address)
+    url = new_topic(kafka_broker.address)
     write_foreign(url, [(b"k", b"%d" % n) for n in range(20)])
     behind = opened(url)
     with administering(url) as (admin, kafka_url):
@@ -180,7 +180,7 @@ def test_records_that_were_deleted_are_a_mismatch(opened: Open, kafka_broker: Sh
 
 
 def test_records_that_go_while_they_are_followed_are_a_mismatch(opened: Open, kafka_broker: SharedBroker) -> None:
-    url = new_url(kafka_broker.address)
+    url = new_topic(kafka_broker.address)
     log = opened(url)
     assert log.read(0, 0, 10) == []
     stream = log._stream
@@ -201,7 +201,7 @@ def test_records_that_go_while_they_are_followed_are_a_mismatch(opened: Open, ka
 
 
 def test_a_topic_that_was_deleted_is_a_mismatch(opened: Open, kafka_broker: SharedBroker) -> None:
-    url = new_url(kafka_broker.address)
+    url = new_topic(kafka_broker.address)
     log = opened(url)
     log.append([message("a")])
     log.read(0, 1, 1)
@@ -229,7 +229,7 @@ ANEW = "made anew|has been deleted"
 
 @pytest.mark.parametrize("more", [0, 5])
 def test_a_topic_that_was_made_anew_is_a_mismatch(opened: Open, kafka_broker: SharedBroker, more: int) -> None:
-    url = new_url(kafka_broker.address)
+    url = new_topic(kafka_broker.address)
     log = opened(url)
     log.append([message(str(n)) for n in range(3)])
     assert log.read(0, 3, 10) == []
@@ -246,7 +246,7 @@ def test_a_topic_that_was_made_anew_is_a_mismatch(opened: Open, kafka_broker: Sh
 
 
 def test_nothing_is_appended_to_a_topic_that_was_made_anew(opened: Open, kafka_broker: SharedBroker) -> None:
-    url = new_url(kafka_broker.address)
+    url = new_topic(kafka_broker.address)
     log = opened(url)  # nobody reads it, so that nobody looks at the topic but who appends
     assert log.append([message("a"), message("b"), message("c")])[2] == Position(0, 2)
     with administering(url) as (admin, kafka_url):
@@ -258,7 +258,7 @@ def test_nothing_is_appended_to_a_topic_that_was_made_anew(opened: Open, kafka_b
 
 
 def test_partitions_that_were_added_are_a_mismatch(opened: Open, kafka_broker: SharedBroker) -> None:
-    url = new_url(kafka_broker.address, 2)
+    url = new_topic(kafka_broker.address, 2)
     log = opened(url)
     log.append([message("a")])
     log.read(0, 1, 1)
@@ -269,7 +269,7 @@ def test_partitions_that_were_added_are_a_mismatch(opened: Open, kafka_broker: S
 
 
 def test_a_log_is_closed_while_somebody_reads(opened: Open, kafka_broker: SharedBroker) -> None:
-    url = new_url(kafka_broker.address)
+    url = new_topic(kafka_broker.address)
     write_foreign(url, [(b"k", b"x" * 1_000)] * 5_000)
     for _ in range(3):
         log = opened(url)

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, quote
 
 import pytest
 from kafka_fixtures import OwnBroker
-from kafka_topics import Open, message, new_url, values
+from kafka_topics import Open, message, new_topic, values
 
 from infra.kafka.access import Access, Certificate
 from infra.kafka.node import Node
@@ -57,7 +57,7 @@ def tokens(own_kafka_broker: OwnBroker, certificate: Certificate) -> Node:
 
 def secured(node: Node, certificate: Certificate, **options: str) -> str:
     """The URL of a new log by way of the listener that asks who we are."""
-    plain = new_url(node.address)
+    plain = new_topic(node.address)
     settings = {"security_protocol": "SASL_SSL", "ssl_cafile": str(certificate.authority)} | options
     query = "&".join(f"{name}={quote(value, safe='')}" for name, value in settings.items() if value)
     return f"kafka://{node.secured_address}/{plain.rpartition('/')[2]}?{query}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from kafka_topics import Open, message, new_url
+from kafka_topics import Open, message, new_topic
 
 from lastseen.engine.errors import LogUnavailable
 from tests.kafka_fixtures import SharedBroker
@@ -14,7 +14,7 @@ from tests.kafka_fixtures import SharedBroker
 def test_ends_of_a_log_that_is_out_of_reach_are_not_known(
     opened: Open, kafka_broker: SharedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log = opened(new_url(kafka_broker.address))
+    log = opened(new_topic(kafka_broker.address))
     log.append([message("a")])
     assert log.known_ends() == [1]
     monkeypatch.setattr(log, "_stream", SimpleNamespace(failure=None, trouble=LogUnavailable("cut off: try again")))

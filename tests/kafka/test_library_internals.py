@@ -20,7 +20,7 @@ from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 from kafka.record.memory_records import MemoryRecordsBuilder
 from kafka_fixtures import SharedBroker
-from kafka_topics import Open, message, new_url, values
+from kafka_topics import Open, message, new_topic, values
 
 import lastseen
 from lastseen.engine import errors
@@ -240,7 +240,7 @@ def test_without_whole_batches_records_are_sent_singly_and_it_is_said_once(
     monkeypatch.setattr(producer, "_has_warned", False)
     with caplog.at_level(logging.WARNING, "lastseen"):
         for _ in range(2):
-            log = opened(new_url(kafka_broker.address))
+            log = opened(new_topic(kafka_broker.address))
             log.append([message("a"), message("b")])
             assert values(log) == [b"a", b"b"]
             assert type(log.writer._producer) is producer.SingleRecords
@@ -296,7 +296,7 @@ def test_a_consumer_with_another_fetcher_gives_records(changed: Any) -> None:
 def test_without_a_fetcher_of_batches_nothing_is_read(
     opened: Open, kafka_broker: SharedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log = opened(new_url(kafka_broker.address))
+    log = opened(new_topic(kafka_broker.address))
     log.append([message("a"), message("b")])
     monkeypatch.setattr(fetch, "give_whole_batches", lambda _: False)
     with refused() as refusal:
@@ -309,7 +309,7 @@ def test_without_a_fetcher_of_batches_nothing_is_read(
 def test_a_fetch_that_cannot_notice_a_missing_topic_doubts_it_from_the_start(
     kafka_broker: SharedBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url = parse_kafka_url(new_url(kafka_broker.address))
+    url = parse_kafka_url(new_topic(kafka_broker.address))
     monkeypatch.delattr(Fetcher, "_parse_fetched_data")
     made = fetch.Fetch(url, 10, 1 << 20, 5_000)
     assert made.may_be_another_topic

@@ -161,7 +161,7 @@ def test_the_same_replay_twice_gives_the_same_log(tmp_path: Path, small: Path) -
 def test_a_log_that_ends_anywhere_is_gone_on_with(tmp_path: Path, small: Path, held: int) -> None:
     whole = replay(small, url_in(tmp_path, "whole.db"))
     clock = ManualClock()
-    log = open_log(url_in(tmp_path), clock)
+    log = open_log(url_in(tmp_path), clock, genesis=False)
     for record in records(url_in(tmp_path, "whole.db"))[:held]:
         _, _, timestamp_ms, key, value, _ = record
         clock.set(timestamp_ms)

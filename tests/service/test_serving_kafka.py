@@ -11,7 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from lastseen.engine.log.kafka.topic import NewTopics, create
+from lastseen.engine.log.kafka.new_log import create_log
+from lastseen.engine.log.kafka.topic import NewTopics
 from lastseen.engine.log.kafka.url import parse_kafka_url
 from tests.kafka_fixtures import OwnBroker, SharedBroker
 from tests.patience import PATIENCE_S, paced_s
@@ -26,7 +27,7 @@ SESSION_TIMEOUT_S = 10
 def url(kafka_broker: SharedBroker) -> str:
     """A log of the test's own."""
     url = f"kafka://{kafka_broker.address}/service-{uuid.uuid4().hex[:12]}"
-    create(parse_kafka_url(url), NewTopics(PARTITIONS))
+    create_log(parse_kafka_url(url), NewTopics(PARTITIONS))
     return url
 
 
@@ -83,7 +84,7 @@ def test_who_stops_hands_its_partitions_over(tmp_path: Path, url: str) -> None:
 def test_a_log_out_of_reach_does_not_keep_it_from_ending(tmp_path: Path, own_kafka_broker: OwnBroker) -> None:
     broker = own_kafka_broker()
     url = f"kafka://{broker.address}/outage"
-    create(parse_kafka_url(url), NewTopics(1))
+    create_log(parse_kafka_url(url), NewTopics(1))
     with Running(tmp_path, "--log", url, "--port", "0", "--set", "shutdown_timeout=2s") as service:
         address = service.address()
         assert httpx.post(f"{address}/v1/sessions", json={"key": "ana"}, timeout=PATIENCE_S).status_code == 201

@@ -12,6 +12,7 @@ from random import Random
 from typing import NamedTuple
 
 from lastseen.engine.errors import EngineClosed, LogMismatch, LogUnavailable, OutcomeUnknown
+from lastseen.engine.genesis import genesis
 from lastseen.engine.log.message_checks import checked_size
 from lastseen.engine.log.port import Mark, Message, Position, Record
 from tests.simulation.group import Group, Member
@@ -51,6 +52,12 @@ class Brokers:
         self.group = Group(partitions)
         self._steady = steady
         self._under_way: list[Sent] = []
+        self.land(
+            [
+                genesis(self.identity, number, partitions, T0, source="/made", event_id=f"genesis-{number}")
+                for number in range(partitions)
+            ]
+        )
 
     @property
     def partitions(self) -> int:

@@ -81,7 +81,7 @@ class Stand:
     def __init__(self) -> None:
         self.true = ManualClock(T0)
         self.own = Ahead(self.true)
-        self.log = MemoryLog(self.true)
+        self.log = MemoryLog(self.true, genesis=True)
         settings = Settings.of(background=False, idle_ttl="1m")
         self.engine = Engine(self.log, self.own, settings)  # type: ignore[arg-type]
 
@@ -130,7 +130,7 @@ def test_a_log_that_is_shorter_than_what_was_folded_stops_the_follower(stand: St
     for key in ("ana", "ben", "cyd"):
         stand.engine.open(key)
     stand.lose(2)
-    with pytest.raises(LogMismatch, match="up to offset 3 have been folded, and the log ends at 1"):
+    with pytest.raises(LogMismatch, match="up to offset 4 have been folded, and the log ends at 2"):
         stand.engine.refresh()
     with pytest.raises(LogMismatch):
         stand.engine.get("ana")
@@ -154,7 +154,7 @@ def test_an_engine_whose_clock_is_ahead_says_what_the_log_says(stand: Stand) -> 
     stand.true.advance(30_000)
     with pytest.raises(SessionExists):
         stand.engine.open("ana")
-    assert stand.log.end_offsets() == [2], "decided once: nothing has changed that could be decided anew"
+    assert stand.log.end_offsets() == [3], "decided once: nothing has changed that could be decided anew"
     assert lastseen.Verdict.EXISTS in [entry.verdict for entry in stand.engine.history("ana")]
 
 

@@ -258,13 +258,10 @@ class World:
             what = {"log_id": "another", "partition": 0, "partitions": 1, "imports": True} if name == "opened" else {}
         if name not in MARKS and draw.random() < 0.15:
             what["if_version"] = draw.randrange(0, 5)
-        is_mark = name in MARKS
-        if not is_mark or self.brokers.records[partition_of(key, self.plan.partitions)]:
-            # A mark at the very beginning would open the partition for import, which is not simulated.
-            off_ms = draw.choice([0, 0, 0, 0, -5_000, 59_000, -500_000, 61_000, -601_000])
-            delay_ms = draw.choice([0, 0, 0, 5, 1_000, 20_000]) if not is_mark else 0
-            self.send(name.replace("pressed", "expired").replace("replaced", "created"), key, what,
-                      delay_ms=delay_ms, off_ms=off_ms)  # fmt: skip
+        off_ms = draw.choice([0, 0, 0, 0, -5_000, 59_000, -500_000, 61_000, -601_000])
+        delay_ms = draw.choice([0, 0, 0, 5, 1_000, 20_000])
+        self.send(name.replace("pressed", "expired").replace("replaced", "created"), key, what,
+                  delay_ms=delay_ms, off_ms=off_ms)  # fmt: skip
 
     def rebalance(self, draw: Random) -> None:
         """Each partition gets some owner."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from lastseen.engine.errors import EngineClosed, InvalidInput, LogError, LogMismatch, LogUnavailable, shown
+from lastseen.engine.genesis import check_begun
 from lastseen.engine.log.duty_health import DutyHealth
 from lastseen.engine.log.kafka.batching import sizes_of
 from lastseen.engine.log.kafka.client import open_admin
@@ -26,7 +27,7 @@ from lastseen.engine.log.kafka.producer import Delivered, connect
 from lastseen.engine.log.kafka.record_runs import Chunk, RecordRun, records_of
 from lastseen.engine.log.kafka.records import BATCH_OVERHEAD_BYTES, EVENT_HEADERS, encoded_headers
 from lastseen.engine.log.kafka.stream import Stream, gone_error
-from lastseen.engine.log.kafka.topic import check_fit, describe_new
+from lastseen.engine.log.kafka.topic import check_fit, describe_new, end_offsets_of
 from lastseen.engine.log.kafka.url import KafkaUrl
 from lastseen.engine.log.kafka.writer import Writer
 from lastseen.engine.log.message_checks import checked_size
@@ -57,11 +58,12 @@ class KafkaLog:
         max_waiting_bytes: int = 64 * 1024 * 1024,
         max_ahead_bytes: int = MAX_AHEAD_BYTES,
         fact_publisher: Callable[[KafkaUrl, int], FactPublisher] | None = None,
+        write_only: bool = False,
     ) -> None:
-        """Open the log at `url`; its topic must be there.
+        """Open the log at `url`; its topic must be there. With `write_only`, no partition of it may be empty.
 
         Raises `LogUnavailable` where it is not, or no broker answers, `LogMismatch` where it is unfit or has another
-        number of partitions than asked for, `UnsupportedLibrary`
+        number of partitions than asked for, `NoGenesis`, `UnsupportedLibrary`
         where a codec is missing or kafka-python is not as expected, and `InvalidSetting`.
         """
         check_library()
@@ -72,6 +74,8 @@ class KafkaLog:
         admin = open_admin(url)
         try:
             topic = check_fit(url, describe_new(admin, url, url.topic, JUST_MADE_S))
+            if write_only:
+                check_begun(end_offsets_of(admin, url, topic))
         except BaseException:
             admin.close()
             raise

@@ -13,8 +13,8 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from kafka import KafkaAdminClient, errors
-from kafka.admin import ConfigResource, ConfigResourceType
+from kafka import KafkaAdminClient, TopicPartition, errors
+from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 
 from lastseen.engine.errors import InvalidSetting, LogMismatch, LogUnavailable
 from lastseen.engine.log.kafka.client import absent, log_error, open_admin
@@ -114,6 +114,16 @@ def identity_of(admin: KafkaAdminClient, url: KafkaUrl) -> tuple[str, int] | Non
     if found["error_code"]:
         raise log_error(url, "cannot be described", errors.for_code(found["error_code"])(url.topic))
     return written_id(found["topic_id"]), len(found["partitions"])
+
+
+def end_offsets_of(admin: KafkaAdminClient, url: KafkaUrl, topic: Topic) -> list[int]:
+    """The offset that the next record of each partition will have, without a client that reads. Raises `LogError`."""
+    wanted = {TopicPartition(topic.name, number): OffsetSpec.LATEST for number in range(topic.partitions)}
+    try:
+        found = admin.list_partition_offsets(wanted)
+    except errors.KafkaError as error:
+        raise log_error(url, "cannot be described", error) from None
+    return [found[partition].offset for partition in wanted]
 
 
 def written_id(topic_id: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import uuid
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -93,8 +94,16 @@ def _check_tables(path: str, connection: sqlite3.Connection) -> bool:
     return True
 
 
-def prepare(connection: sqlite3.Connection, path: str, create_tables: list[str], partitions: int | None) -> LogFile:
-    """Make the tables if there are none, and read what the log says of itself.
+def prepare(
+    connection: sqlite3.Connection,
+    path: str,
+    create_tables: list[str],
+    partitions: int | None,
+    begin: Callable[[LogFile], None] | None = None,
+) -> LogFile:
+    """Make the tables if there are none, and read what the log says of itself. `begin` writes the first records.
+
+    It is called in the same transaction, if the log has no record yet: no crash leaves a part of them.
 
     Raises `LogCorrupt`, `LogTooNew`, `sqlite3.Error`, and `LogMismatch` where the log has another number of partitions
     than asked for.
@@ -111,6 +120,8 @@ def prepare(connection: sqlite3.Connection, path: str, create_tables: list[str],
             )
         meta = dict(connection.execute(f"SELECT name, value FROM {META}"))
         file = _check(path, meta, partitions)
+        if begin is not None and connection.execute(f"SELECT 1 FROM {TABLE} LIMIT 1").fetchone() is None:
+            begin(file)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

@@ -19,10 +19,11 @@ from pathlib import Path
 
 from lastseen.engine.clock import Clock
 from lastseen.engine.errors import EngineClosed, LogError, LogMismatch, LogUnavailable, OutcomeUnknown
+from lastseen.engine.genesis import genesis_records
 from lastseen.engine.log.message_checks import checked_size
 from lastseen.engine.log.port import Message, Position, Record
 from lastseen.engine.log.private_file import make_private
-from lastseen.engine.log.sqlite.file import FAILURES, check_is_log, log_error, prepare
+from lastseen.engine.log.sqlite.file import FAILURES, LogFile, check_is_log, log_error, prepare
 from lastseen.engine.log.sqlite.reading import read_records
 from lastseen.engine.log.sqlite.recorder import TABLE, LogDatastore, LogRecorder
 from lastseen.engine.log.sqlite.request import Request, resolve
@@ -46,11 +47,13 @@ class SqliteLog:
         clock: Clock,
         *,
         partitions: int | None = None,
+        genesis: bool = False,
         lock_timeout_s: int = 5,
         max_waiting_bytes: int = 64 * 1024 * 1024,
     ) -> None:
         """Open the log at `path`, and make it if it is not there; then it has `partitions` partitions, or 1.
 
+        With `genesis`, a log that has no record yet gets its genesis records.
         Raises `InvalidSetting`, `LogUnavailable`, `LogCorrupt`, `LogTooNew`, `LogMismatch`.
         """
         self.path = str(Path(path).absolute())
@@ -59,7 +62,7 @@ class SqliteLog:
         self._lock_timeout_s = lock_timeout_s
         self._pid = os.getpid()
         check_is_log(Path(self.path))
-        self._datastore, self._reader = self._connect(lock_timeout_s, partitions)
+        self._datastore, self._reader = self._connect(lock_timeout_s, partitions, genesis)
         self._reading = threading.Lock()
         self._tail = Tail(self.partitions)
         self._ends: dict[int, int] = {}
@@ -90,12 +93,21 @@ class SqliteLog:
                 " or allow the process more threads or memory"
             ) from error
 
-    def _connect(self, lock_timeout_s: int, partitions: int | None) -> tuple[LogDatastore, sqlite3.Connection]:
+    def _connect(
+        self, lock_timeout_s: int, partitions: int | None, genesis: bool
+    ) -> tuple[LogDatastore, sqlite3.Connection]:
         make_private(self.path)
         datastore = LogDatastore(self.path, lock_timeout=lock_timeout_s, originator_id_type="text")
         try:
             recorder = LogRecorder(datastore)
-            file = prepare(datastore.writer().raw, self.path, recorder.create_table_statements, partitions)
+            connection = datastore.writer().raw
+
+            def begin(file: LogFile) -> None:
+                recorder.insert_records(connection, first_records(file, self._clock.now_ms()))
+
+            file = prepare(
+                connection, self.path, recorder.create_table_statements, partitions, begin if genesis else None
+            )
             reader = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=lock_timeout_s)
         except FAILURES as error:
             datastore.close()
@@ -360,6 +372,12 @@ class SqliteLog:
         """Asked before any lock is taken: in a forked child, the thread that held it is gone."""
         if os.getpid() != self._pid:
             raise LogError(f"log {self.path} was opened before this process was forked: open it again in the child")
+
+
+def first_records(file: LogFile, now_ms: int) -> list[Record]:
+    """The genesis records of a file's partitions, as the log takes them."""
+    messages = genesis_records(file.identity, file.partitions, now_ms)
+    return [Record(number, 0, now_ms, key, value) for number, key, value in messages]
 
 
 def _end_offset(connection: sqlite3.Connection, partition: int) -> int:

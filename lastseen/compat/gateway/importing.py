@@ -59,7 +59,7 @@ class Imported:
 
 def is_empty(url: str) -> bool:
     """Whether the log at a URL has no record; makes a log of this machine that is not there."""
-    log = open_log(url, SystemClock())
+    log = open_log(url, SystemClock(), genesis=False)
     try:
         return not any(log.end_offsets())
     finally:
@@ -85,7 +85,7 @@ def import_sessions(
     began_s, clock = time.perf_counter(), clock or SystemClock()
     zone = None if timezone is None else zone_of(timezone)
     entries, sha256 = read_store(path)
-    log = open_log(url, clock)
+    log = open_log(url, clock, genesis=False)
     try:
         says = _says_of(log, {"sha256": sha256, "timezone": timezone or LOCAL}, clock.now_ms())
         plan = plan_import(
@@ -170,6 +170,6 @@ def _bring(log: Log, messages: Sequence[Message]) -> tuple[int, int]:
 
 def _foreign(what: str) -> LogMismatch:
     return LogMismatch(
-        f"the log can take no import of this file with these options: {what}. Give a log that is empty, or the one that"
-        " holds this very import"
+        f"the log can take no import of this file with these options: {what}. Give a log that is empty (on Kafka,"
+        " made with lastseen topics create --for-import), or the one that holds this very import"
     )
