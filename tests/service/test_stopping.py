@@ -229,7 +229,7 @@ def test_told_twice_it_waits_for_no_one_and_still_loses_nothing(tmp_path: Path) 
         assert "error" not in {line["level"] for line in service.lines()}
     partition, _, _ = fold_all(tmp_path)
     assert list(partition.active) == ["kept"]
-    assert snapshot_checkpoint(tmp_path) == partition.checkpoint == 1
+    assert snapshot_checkpoint(tmp_path) == partition.checkpoint == 2
 
 
 def test_a_caller_who_never_ends_is_waited_for_only_so_long(tmp_path: Path) -> None:
