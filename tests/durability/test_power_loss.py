@@ -71,7 +71,7 @@ def test_a_log_that_acknowledges_before_it_commits_is_caught(tmp_path: Path, mon
     import lastseen.embedded.opening
 
     def open_premature(url: str, clock: Any, **_: Any) -> victim.PrematureLog:
-        return victim.PrematureLog(url.removeprefix("sqlite:///"), clock)
+        return victim.PrematureLog(url.removeprefix("sqlite:///"), clock, genesis=True)
 
     monkeypatch.setattr(lastseen.embedded.opening, "open_log", open_premature)
     ops = record(tmp_path, SEED, CALLS, lives=1)

@@ -52,7 +52,7 @@ def open_premature_log() -> None:
     import lastseen.embedded.opening
 
     def open_broken(url: str, clock: Any, **_: Any) -> SqliteLog:
-        return PrematureLog(url.removeprefix("sqlite:///"), clock)
+        return PrematureLog(url.removeprefix("sqlite:///"), clock, genesis=True)
 
     lastseen.embedded.opening.open_log = open_broken
 
