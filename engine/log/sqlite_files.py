@@ -17,16 +17,22 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any
 
+WAL_LIMIT_BYTES = 8 << 20
+"""Twice the size at which SQLite makes a checkpoint by itself (1,000 pages of 4 KiB)."""
 _RETRY_AFTER_S = 0.005
 _LARGEST = 512
 
 
 def write_ahead(connection: sqlite3.Connection, patience_s: float = 5.0) -> None:
-    """Turn on write-ahead mode, or raise `sqlite3.Error`; a lock is waited for up to `patience_s` seconds."""
+    """Turn on write-ahead mode, or raise `sqlite3.Error`; a lock is waited for up to `patience_s` seconds.
+
+    After a peak, the write-ahead file shrinks to `WAL_LIMIT_BYTES` when the next checkpoint has emptied it.
+    """
     deadline = time.monotonic() + patience_s
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT_BYTES}")
             return
         except sqlite3.Error as error:
             is_locked = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
