@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 
 import lastseen
@@ -28,6 +29,9 @@ NOTES = """
 - *Refold* reads every record of a log, judges it and applies it, in one process: nearly all are touches. The *codec
   alone* decodes the same records from memory and throws the events away. *From Kafka* is one node on the same machine
   and a process of its own, four partitions.
+- *Start without a snapshot* is `open_engine` with its defaults and a snapshot on disk, in a process of its own, on the
+  same topic: until it is ready, with view, bodies, history, snapshot, statistics, pruner and facts. All facts are
+  published before.
 - *Restart* is the time until a new process has answered for a session of its own choice, its imports not counted: the
   engine opens its log, its snapshot and its history (`freeze` on), and is ready to append. The page cache is warm.
 - *redis* is the time from its start to its first answer, having loaded the same number of keys from an RDB file or from
@@ -38,6 +42,15 @@ NOTES = """
 POLICY = Policy(idle_ttl_ms=86_400_000)
 ENGINE = "engine"
 AT_MOST_S = 5.0
+START = """
+import sys, time, lastseen
+started = time.perf_counter()
+engine = lastseen.open_engine(sys.argv[1], snapshot=sys.argv[2])
+spent = time.perf_counter() - started
+assert engine.count() == int(sys.argv[3])
+print(spent)
+engine.shutdown()
+"""
 
 
 def run(folder: Path, size: Size) -> list[Row]:
@@ -107,14 +120,35 @@ def from_kafka(folder: Path, size: Size) -> list[Row]:
             with closing(KafkaLog(parse_kafka_url(url))) as log:
                 session_ids = fill(log, size.few, SystemClock().now_ms(), POLICY, partitions=partitions)
                 kafka_topic.append_in_batches(log, kafka_topic.some_touches(session_ids, events - size.few))
-            samples = in_turn(3, {"kafka": lambda: events / kafka_topic._folding(url, list(range(partitions)))})
+            publish_all(url)
+            places = (str(folder / f"start-{number}.snapshot") for number in count())
+            samples = in_turn(
+                3,
+                {
+                    "kafka": lambda: events / kafka_topic._folding(url, list(range(partitions))),
+                    "start": lambda: events / answered_by(START, url, next(places), str(size.few)),
+                },
+            )
     except ImportError as error:
         return [missing(error.name or "Kafka", f"not installed: {error}")]
     except (NoKafka, DownloadFailed) as error:
         return [missing("Kafka", " ".join(str(error).split()))]
-    row = rate("refold from Kafka, one process", samples["kafka"], 100_000)
-    row.subject = ENGINE
-    return [row]
+    rows = [
+        rate("refold from Kafka, one process", samples["kafka"], 100_000),
+        rate("start without a snapshot from Kafka, all roles", samples["start"]),
+        ratio("start without a snapshot from Kafka / refold from Kafka", samples, "start", "kafka", 0.8),
+    ]
+    rows[0].subject = rows[1].subject = ENGINE
+    return rows
+
+
+def publish_all(url: str) -> None:
+    """Have an engine publish the facts of a topic."""
+    with lastseen.open_engine(url) as engine:
+        pending = engine._state.outbox
+        assert pending is not None
+        while any(pending.pending(number) > 1 for number in range(len(engine.log_ends()))):
+            time.sleep(0.1)
 
 
 def restart(folder: Path, size: Size) -> list[Row]:

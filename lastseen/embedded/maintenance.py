@@ -25,7 +25,12 @@ Progress = Callable[[int, int], None]
 """Called while the log is read at the start, with how many records are folded and how many there are."""
 HEAVY_RECORDS = 20_000
 HEAVY_SESSIONS = 200_000
-"""How much may wait for a flush during the start."""
+"""How much may wait for a flush while a partition is loaded."""
+HEAVY_AT_START = 100_000
+"""How many records may wait while no call is served yet, and memory is not short: about 50 MB. Of a key's records, the
+history writes those of one flush side by side, so that a flush of as many costs half as much a record."""
+ROOMY = 0.5
+"""The share of memory in use below which it is not short."""
 
 
 class Maintenance:
@@ -115,7 +120,8 @@ class Maintenance:
         return self._view.present - self._view.failures.keys()
 
     def _after_read(self, report: Callable[[], None] | None) -> None:
-        self.flush_if_heavy()
+        is_roomy = self.memory_relief.pressure.share() < ROOMY
+        self.flush_if_heavy(HEAVY_AT_START if is_roomy else HEAVY_RECORDS)
         if report is not None:
             report()
 
@@ -153,11 +159,11 @@ class Maintenance:
         self._meters.saved_at_ms = now_ms
         return written
 
-    def flush_if_heavy(self) -> None:
-        """Flush, and free memory, if much waits for a flush."""
+    def flush_if_heavy(self, records: int = HEAVY_RECORDS) -> None:
+        """Flush, and free memory, if much waits for a flush: so many records, or sessions."""
         if (
             self._background.take_flush_request()
-            or self._state.history.unsaved() >= HEAVY_RECORDS
+            or self._state.history.unsaved() >= records
             or self._state.snapshot.unsaved() >= HEAVY_SESSIONS
         ):
             self._check_open()

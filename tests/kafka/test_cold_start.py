@@ -65,7 +65,7 @@ def rows_of_outbox(snapshot: Path) -> int:
 def test_a_start_from_the_log_keeps_nothing_of_what_is_published(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lastseen.embedded.maintenance.HEAVY_RECORDS", 1_000)
+    monkeypatch.setattr("lastseen.embedded.maintenance.HEAVY_AT_START", 1_000)
     snapshot = tmp_path / "one.snapshot"
     with lastseen.open_engine(url) as one:
         touch(one, TOUCHES)
@@ -99,7 +99,7 @@ def test_a_forged_fact_makes_a_start_from_the_log_lose_no_fact(url: str) -> None
 def test_a_start_saves_no_outbox_and_what_was_never_published_is(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lastseen.embedded.maintenance.HEAVY_RECORDS", 1_000)
+    monkeypatch.setattr("lastseen.embedded.maintenance.HEAVY_AT_START", 1_000)
     snapshot = tmp_path / "one.snapshot"
     with lastseen.open_engine(url, facts=False, prune=False) as silent:
         touch(silent, TOUCHES)
