@@ -4,29 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from infra.kafka import packages
+from tests.programs import found_or_installed
 
 _NAME = "libfaketimeMT.so.1"
 _FOLDERS = ("/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib")
 
 
-class NoFaketime(Exception):
-    """libfaketime is not here, and could not be installed; says what to do."""
-
-
 def choose() -> Path:
-    """The library to preload; installed by apt-get where that may be done. Raises `NoFaketime`."""
-    found = find()
-    if found is None:
-        packages.install(["libfaketime"], why="the tests of clocks that are stepped")
-        found = find()
-    if found is None:
-        raise NoFaketime(
-            "tests of clocks that are stepped need libfaketime, and it is not here.\n"
-            "  On Debian and Ubuntu: sudo apt-get install libfaketime; elsewhere, install it as the system's packages"
-            " have it."
-        )
-    return found
+    """The library to preload; installed by apt-get where that may be done. Raises `Missing`."""
+    return found_or_installed("libfaketime", find, package="libfaketime", why="clocks that are stepped")
 
 
 def find() -> Path | None:

@@ -79,7 +79,7 @@ class Callers(threading.Thread):
 def stepped(script: str, url: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
     """A process that runs a script on a log under a clock of its own, killed at the end of the block.
 
-    Raises `NoFaketime`.
+    Raises `tests.programs.Missing`.
     """
     library, clock_file = choose(), folder / "clock"
     clock_file.write_text("+0", encoding="ascii")

@@ -8,6 +8,7 @@ import pytest
 
 from infra.kafka.packages import ALLOW_SUDO
 from tests.faults import faketime
+from tests.programs import Missing
 
 pytestmark = pytest.mark.thorough
 
@@ -24,7 +25,7 @@ def test_it_is_found_where_packages_put_it(tmp_path: Path, monkeypatch: pytest.M
 def test_without_it_and_without_rights_it_is_said_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faketime, "_FOLDERS", (str(tmp_path),))
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(faketime.NoFaketime, match="sudo apt-get install libfaketime"):
+    with pytest.raises(Missing, match="sudo apt-get install libfaketime"):
         faketime.choose()
 
 

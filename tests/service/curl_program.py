@@ -8,36 +8,15 @@ from __future__ import annotations
 import shutil
 import sys
 
-from infra.kafka import packages
-
-
-class NoCurl(Exception):
-    """curl is not here, and could not be installed; says what to do."""
+from tests.programs import found_or_installed, report
 
 
 def choose() -> str:
-    """The program; installed by apt-get where that may be done. Raises `NoCurl`."""
-    found = shutil.which("curl")
-    if found is None:
-        packages.install(["curl"], why="the tests of the commands that the documentation shows")
-        found = shutil.which("curl")
-    if found is None:
-        raise NoCurl(
-            "tests of the commands that the documentation shows need curl, and it is not here.\n"
-            "  On Debian and Ubuntu: sudo apt-get install curl; elsewhere, install it as the system's packages have it."
-        )
-    return found
-
-
-def main() -> int:
-    """Say where it is, or what to do where it is not."""
-    try:
-        sys.stdout.write(f"curl: {choose()}\n")
-    except NoCurl as missing:
-        sys.stderr.write(f"lastseen: {missing}\n")
-        return 1
-    return 0
+    """The program; installed by apt-get where that may be done. Raises `Missing`."""
+    return found_or_installed(
+        "curl", lambda: shutil.which("curl"), package="curl", why="the commands that the documentation shows"
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(report("curl", choose))
