@@ -218,7 +218,8 @@ class Commands:
     def suspend(
         self, key: str, *, reason: str | None = None, session_id: str | None = None, if_version: int | None = None
     ) -> SessionView:
-        """Park the session: it neither idles out nor is evicted until it is resumed or its `suspend_ttl_ms` is over."""
+        """Suspend the session: it neither idles out nor is evicted until it is resumed or its `suspend_ttl_ms` has
+        passed."""
         return _present(self._simple(
             events.Suspended, key, session_id, if_version,
             lambda named: events.ReasonedData(session_id=named, reason=reason, if_version=if_version),

@@ -9,8 +9,8 @@
     │   ├── InvalidPolicy
     │   └── InvalidSetting           configuration, URL or option
     ├── Refused                      well-formed, but the session's state forbids it
-    │   ├── SessionNotFound          nothing lives under the key, or the id was never seen
-    │   ├── SessionEnded             it lived, and has ended
+    │   ├── SessionNotFound          no session lives under the key, or the id is unknown
+    │   ├── SessionEnded             the session has ended
     │   ├── SessionExists
     │   ├── StaleSession             another session lives under the key now
     │   ├── SessionSuspended
@@ -19,20 +19,20 @@
     │   ├── TooManyHolders
     │   ├── NotDue
     │   ├── SessionHeld
-    │   └── ClockSkew                the log's clock and ours disagree
-    ├── NotOwner                     another engine holds this part of the sessions: ask that one
+    │   └── ClockSkew                the log's clock and the producer's disagree
+    ├── NotOwner                     another engine holds the key's partition: use that engine
     ├── LogError
     │   ├── LogUnavailable           locked, full, read-only or unreachable: try again
-    │   │   └── EmitterFull          as many bytes wait in an emitter as may
-    │   ├── NotDelivered             events that an emitter took in are not known to be in the log
+    │   │   └── EmitterFull          an emitter's buffer is full
+    │   ├── NotDelivered             events that an emitter accepted are not known to be in the log
     │   ├── LogCorrupt               not a log, or damaged
-    │   ├── UnsupportedLibrary       the client library under the log is not one that lastseen knows
+    │   ├── UnsupportedLibrary       lastseen does not support this version of the log's client library
     │   ├── LogTooNew                written by a newer lastseen
-    │   ├── LogMismatch              another log than the checkpoint's, or cut behind it
+    │   ├── LogMismatch              not the checkpoint's log, or truncated before the checkpoint
     │   │   └── NoGenesis            a partition does not begin with a genesis record: not a log, or format 1
     │   └── OutcomeUnknown           the append may or may not have happened
     ├── SnapshotError                the snapshot cannot be written or read
-    ├── ExportError                  a file is no whole and sound export, or cannot be written
+    ├── ExportError                  a file is not a complete and sound export, or cannot be written
     ├── CannotListen                 the service's address is taken, or not this machine's
     └── EngineClosed
 
@@ -88,7 +88,7 @@ def shown(text: object, limit: int = 80) -> str:
 
 
 class LastseenError(Exception):
-    """Root of the tree: catch this to catch everything that lastseen raises on purpose."""
+    """Root of the tree: catch this to catch every error that lastseen raises on purpose."""
 
 
 class InvalidInput(LastseenError, ValueError):
@@ -116,7 +116,7 @@ class Refused(LastseenError):
 
 
 class SessionNotFound(Refused, LookupError):
-    """No session lives under the key, and the engine remembers none that ended."""
+    """No session lives under the key, and the engine remembers no ended one."""
 
 
 class SessionEnded(Refused, LookupError):
@@ -144,11 +144,11 @@ class VersionConflict(Refused):
 
 
 class TooManyHolders(Refused):
-    """The session has as many holders as it may have."""
+    """The session has reached the limit on holders."""
 
 
 class NotDue(Refused):
-    """The session's deadline has not come."""
+    """The session's deadline has not passed."""
 
 
 class SessionHeld(Refused):
@@ -175,7 +175,7 @@ class OwnerState(StrEnum):
 
 
 class NotOwner(LastseenError):
-    """This engine holds only its own partitions, and the key is in another engine's. Nothing was written."""
+    """This engine holds only its own partitions, and another engine holds the key's. Nothing was written."""
 
     def __init__(self, message: str, address: str | None = None, owner: OwnerState | None = None) -> None:
         super().__init__(message)
@@ -190,24 +190,24 @@ class LogError(LastseenError):
 
 
 class LogUnavailable(LogError):
-    """The log is locked, full, read-only or out of reach. Nothing was written; try again."""
+    """The log is locked, full, read-only or unreachable. Nothing was written; try again."""
 
 
 class EmitterFull(LogUnavailable):
-    """As many bytes wait as may. Of the call's events the first `taken` were taken in, the others were not."""
+    """The emitter's buffer is full. It accepted the first `taken` events of the call, and none of the others."""
 
     taken = 0
 
 
 class NotDelivered(LogError):
-    """Events that were taken in are not known to be in the log; the counts say how many, and in which way."""
+    """Events that the emitter accepted are not known to be in the log; three counts say how many, and why."""
 
     failed = 0
-    """Not in the log: it was out of reach for too long, or refused them."""
+    """Not in the log: it was unavailable for too long, or refused them."""
     unknown = 0
-    """Sent, and never acknowledged: in the log, or not."""
+    """Sent, and never acknowledged: they may be in the log."""
     waiting = 0
-    """Still on their way; another flush tells what becomes of them."""
+    """Still being sent; another flush reports their outcome."""
 
 
 class LogCorrupt(LogError):
@@ -223,7 +223,7 @@ class LogTooNew(LogError):
 
 
 class LogMismatch(LogError):
-    """The log is not the one that the checkpoint speaks of, or it was cut behind the checkpoint."""
+    """The log is not the checkpoint's, or it was truncated before the checkpoint."""
 
 
 class NoGenesis(LogMismatch):
@@ -231,7 +231,7 @@ class NoGenesis(LogMismatch):
 
 
 class OutcomeUnknown(LogError):
-    """The append failed in such a way that it may still have happened. Read before you try again."""
+    """The append failed, and may still have taken effect. Read before you try again."""
 
 
 class SnapshotError(LastseenError):
@@ -239,11 +239,11 @@ class SnapshotError(LastseenError):
 
 
 class ExportError(LastseenError):
-    """A file cannot be written as an export, or is no whole and sound one of what is wanted."""
+    """An export cannot be written, or a file is not a complete and sound export of the expected kind."""
 
 
 class CannotListen(LastseenError):
-    """The service cannot listen on its address: another program does, or the address is not this machine's."""
+    """The service cannot listen on its address: another program uses it, or it is not an address of this machine."""
 
 
 class EngineClosed(LastseenError):

@@ -65,7 +65,7 @@ def _check_depth(value: Any, depth: int) -> None:
         if not math.isfinite(value):
             raise ValueError("JSON has no NaN and no infinity")
     else:
-        raise ValueError(f"{type(value).__name__} is no JSON value")
+        raise ValueError(f"{type(value).__name__} is not a JSON value")
 
 
 def _check_attributes(value: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -128,8 +128,8 @@ class FireAndForget:
             self._at_gate -= 1
         if not has_room:
             raise LogUnavailable(
-                f"session key {shown(key)}: {MAX_WAITING} touches wait for the log, which has taken none for"
-                f" {PATIENCE_S:g} s; this one was not written. See what blocks the log, and try again"
+                f"session key {shown(key)}: {MAX_WAITING} touches wait for the log, which has accepted none for"
+                f" {PATIENCE_S:g} s; this one was not written. Find out what blocks the log, and try again"
             )
 
 

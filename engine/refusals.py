@@ -8,7 +8,7 @@ from lastseen.engine.session import MAX_HOLDERS, Session
 from lastseen.engine.verdicts import Verdict
 
 _ERRORS: dict[Verdict, tuple[type[errors.LastseenError], str]] = {
-    Verdict.CONTROL: (errors.InvalidEvent, "the log holds a marker of its own in its place; report this"),
+    Verdict.CONTROL: (errors.InvalidEvent, "the log has a control marker at its offset; report this"),
     Verdict.TRANSACTIONAL: (errors.InvalidEvent, "the log holds it as part of a transaction; report this"),
     Verdict.MALFORMED: (errors.InvalidEvent, "the log holds it in a form that cannot be read back; report this"),
     Verdict.UNKNOWN_TYPE: (errors.InvalidEvent, "its type is unknown; report this"),
@@ -20,22 +20,22 @@ _ERRORS: dict[Verdict, tuple[type[errors.LastseenError], str]] = {
     Verdict.STALE_SESSION: (errors.StaleSession, "another session lives under it now; read it again with `get`"),
     Verdict.ENDED: (
         errors.SessionEnded,
-        "the session has ended and does not come back; `explain` tells why, `open` begins a new one",
+        "the session has ended and does not come back; `explain` says why, `open` begins a new one",
     ),
     Verdict.VERSION_CONFLICT: (
         errors.VersionConflict,
-        "the session has changed since it was read; read it again with `get` and decide anew",
+        "the session has changed since it was read; read it again with `get` and decide again",
     ),
     Verdict.EXISTS: (errors.SessionExists, "a session lives under it already; `open` returns it, `rotate` replaces it"),
     Verdict.ID_REUSED: (errors.SessionExists, "the session id was used before; leave it out and a new one is made"),
     Verdict.SUSPENDED: (errors.SessionSuspended, "the session is suspended; `resume` it first"),
-    Verdict.ALREADY: (errors.AlreadyDone, "there is nothing to do: it is in that state already"),
+    Verdict.ALREADY: (errors.AlreadyDone, "it is already in that state: nothing to do"),
     Verdict.TOO_MANY: (
         errors.TooManyHolders,
         f"{MAX_HOLDERS} holders have live leases, and that is the limit; release one, or wait until one lapses",
     ),
-    Verdict.NOT_DUE: (errors.NotDue, "its deadline has not come"),
-    Verdict.HELD: (errors.SessionHeld, "a job holds it; release it, or `close` it outright"),
+    Verdict.NOT_DUE: (errors.NotDue, "its deadline has not passed"),
+    Verdict.HELD: (errors.SessionHeld, "a job holds it; release it, or `close` it, which ends it while held"),
 }
 
 

@@ -129,7 +129,7 @@ class SessionEngine:
             if pinned or is_same or verdict is Verdict.CLOCK_SKEW:
                 raise refusal(verdict, key, session)
         raise VersionConflict(
-            f"session key {shown(key)}: it changed {ATTEMPTS} times while this was being decided; try again"
+            f"session key {shown(key)}: it changed {ATTEMPTS} times while this was decided; try again"
         )
 
     def _decide(self, key: str, make: Make, partition: PartitionState, session: Session | None) -> Decided | None:

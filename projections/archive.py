@@ -79,7 +79,7 @@ def archive(file: SnapshotFile) -> Path:
 def open_soundest(path: str, open_file: Callable[[], T]) -> tuple[T, list[str]]:
     """What `open_file` makes of the snapshot at `path`, or of the newest sound archive, or of an empty file.
 
-    `open_file` raises `Damaged` where the file will not do. Returns its result and sentences on what was passed over.
+    `open_file` raises `Damaged` where the file will not do. Returns its result and sentences on what was skipped.
     """
     notes: list[str] = []
     candidates = archives_of(path)
@@ -88,14 +88,14 @@ def open_soundest(path: str, open_file: Callable[[], T]) -> tuple[T, list[str]]:
             return open_file(), notes
         except Damaged as damage:
             _set_aside(path)
-            notes.append(f"snapshot {path} is damaged ({damage}) and was set aside as {path}.damaged")
+            notes.append(f"snapshot {path} is damaged ({damage}) and was renamed to {path}.damaged")
         while candidates and not is_sound(candidates[0]):
-            notes.append(f"archive {candidates.pop(0)} is damaged too, and was passed over")
+            notes.append(f"archive {candidates.pop(0)} is damaged too, and was skipped")
         if candidates:
             chosen = candidates.pop(0)
             make_private(path)
             shutil.copyfile(chosen, path)
-            notes.append(f"started from archive {chosen}; what came after it is folded from the log")
+            notes.append(f"started from archive {chosen}; later records are folded from the log")
         else:
             notes.append("there is no sound archive: everything is folded from the log")
 
@@ -106,4 +106,6 @@ def _set_aside(path: str) -> None:
     try:
         Path(path).replace(f"{path}.damaged")
     except OSError as error:
-        raise SnapshotError(f"damaged snapshot {path} cannot be set aside: {error}. Move it away by hand") from error
+        raise SnapshotError(
+            f"damaged snapshot {path} cannot be renamed: {error}. Move it to another folder yourself"
+        ) from error

@@ -84,7 +84,7 @@ class KeyRefold:
         records = log.read(partition, offset, 1)
         if not records or records[0].key != key:
             raise LogMismatch(
-                f"record {partition}:{offset} of {shown(key)} is no longer in the log, so its past is lost"
+                f"record {partition}:{offset} of {shown(key)} is no longer in the log, so its history is lost"
             )
         # Its log time is known from the history: imported history is folded like any other here.
         outcome = self._partition.fold(records[0]._replace(timestamp_ms=at_ms))

@@ -111,7 +111,7 @@ def _explain_ended(key: str, now_ms: int, span: SessionSpan) -> Explanation:
     if span.ended_at_ms is None or span.reason is None:
         return Explanation(
             key, Status.ENDED.value,
-            f"{key} is over: {began}, and a limit came before {iso_from_ms(now_ms)}; no record has said so yet.",
+            f"{key} has ended: {began}, and a limit passed before {iso_from_ms(now_ms)}; no record says so yet.",
             session_id=span.session_id, partition=span.partition, offset=span.began_offset, source=span.began_by,
         )  # fmt: skip
     why = _LIMITS.get(span.reason)

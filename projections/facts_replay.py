@@ -89,8 +89,8 @@ class FactsReplay:
         found = self._log.read(self._number, entry.offset, 1)
         if not found or found[0].key != entry.key:
             raise LogMismatch(
-                f"record {self._number}:{entry.offset} of {shown(entry.key)} is no longer in the log, so its past is"
-                " lost"
+                f"record {self._number}:{entry.offset} of {shown(entry.key)} is no longer in the log, so its history"
+                " is lost"
             )
         return found[0]
 
@@ -101,8 +101,8 @@ class FactsReplay:
         if outcome.verdict is not Verdict.APPLIED:
             raise LogMismatch(
                 f"record {self._number}:{record.offset} of {shown(entry.key)} was applied and is now"
-                f" {outcome.verdict.label}: the log is not the one that the history tells of. Delete history and"
-                " snapshot, and both are folded anew"
+                f" {outcome.verdict.label}: the history belongs to another log. Delete history and snapshot, and"
+                " both are rebuilt"
             )
         return outcome
 

@@ -68,7 +68,7 @@ class Awaited:
         self._stop(
             self.partition,
             f"partition {self.partition}: the log has put a record where another was folded before: it has lost"
-            " records, or an older copy was put in its place. Restore the log; or delete the snapshot and the history,"
+            " records, or it was replaced by an older copy. Restore the log; or delete the snapshot and the history,"
             " if the loss is accepted",
         )
 
@@ -165,7 +165,7 @@ class Follower:
             if end_offset < delivered[number]:
                 why = (
                     f"partition {number}: records up to offset {delivered[number]} have been folded, and the log ends"
-                    f" at {end_offset} now: it has lost records, or an older copy was put in its place. Restore the"
+                    f" at {end_offset} now: it has lost records, or it was replaced by an older copy. Restore the"
                     " log; or delete the snapshot and the history, if the loss is accepted"
                 )
                 self.fail(number, LogMismatch(why))

@@ -26,7 +26,8 @@ FORMAT = 2
 MAX_PAGE = 10_000
 _LONGEST_KEY = events.MAX_KEY_CHARACTERS
 _DAMAGE = (sqlite3.Error, ValueError, msgspec.ValidationError)
-"""The errors of a file that is not as it was written: SQLite reports it, or text is no text, or a row is no row."""
+"""The errors of a file that has changed since it was written: SQLite reports it, or text is no text, or a row is no
+row."""
 T = TypeVar("T")
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
@@ -157,7 +158,7 @@ class History:
             self._connection.close()
             raise SnapshotError(
                 f"history {path} belongs to log {shown(meta.get('identity'))} in format {shown(version)}, and this is"
-                f" log {identity} in format {FORMAT}: give another history path, or delete the file to fold it anew"
+                f" log {identity} in format {FORMAT}: give another history path, or delete the file to rebuild it"
             )
 
     def _forget_older_format(self) -> None:
@@ -314,8 +315,8 @@ class History:
 
     def _unusable(self, what: str, error: Exception) -> SnapshotError:
         return SnapshotError(
-            f"history {self.path} cannot be {what}: {error}. See that its folder can be written to; if the file is"
-            " damaged, delete it together with the snapshot, and both are folded anew from the log"
+            f"history {self.path} cannot be {what}: {error}. Check that its folder is writable; if the file is"
+            " damaged, delete it together with the snapshot, and both are rebuilt from the log"
         )
 
     def close(self) -> None:

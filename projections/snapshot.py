@@ -269,13 +269,13 @@ class Snapshot:
         if self._log_id is not None and row.checkpoint and row.log_id != self._log_id:
             raise LogMismatch(
                 f"snapshot {self.path} was taken of log {row.log_id}, by the genesis record of partition {number}, and"
-                f" this is log {self._log_id}: the log was made anew, or the snapshot belongs to another one. Give the"
-                " log that it was taken of, or another snapshot path"
+                f" this is log {self._log_id}: the log was recreated, or the snapshot belongs to another log. Give the"
+                " log of the snapshot, or another snapshot path"
             )
         if row.checkpoint > end_offset:
             raise LogMismatch(
                 f"snapshot {self.path} has read partition {number} up to offset {row.checkpoint}, and the log ends at"
-                f" {end_offset}: the log has lost records, or an older copy was put in its place. Restore the log; or"
+                f" {end_offset}: the log has lost records, or it was replaced by an older copy. Restore the log; or"
                 " delete the snapshot, if the loss is accepted"
             )
 
@@ -331,7 +331,7 @@ class Snapshot:
         except (sqlite3.Error, Damaged, msgspec.MsgspecError) as error:
             raise SnapshotError(
                 f"snapshot {self.path} cannot be read: {error}. The log is not affected: close the engine and delete"
-                " the snapshot, and it is folded anew from the log"
+                " the snapshot, and it is rebuilt from the log"
             ) from error
 
     def archive(self) -> str | None:

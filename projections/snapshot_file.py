@@ -111,8 +111,8 @@ class SnapshotFile:
             if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _ENVIRONMENT_ERRORS:
                 raise Damaged(str(error)) from error
             raise SnapshotError(
-                f"snapshot {path} cannot be opened: {error}. See that its folder can be written to, that the disk has"
-                " room, and that no other process uses it"
+                f"snapshot {path} cannot be opened: {error}. Check that its folder is writable, that the disk has free"
+                " space, and that no other process uses it"
             ) from error
         except BaseException:
             self._connection.close()
@@ -132,18 +132,20 @@ class SnapshotFile:
             )
         elif "meta" not in tables:
             if "sessions" in tables and "endings" in tables:
-                raise Damaged("it does not say what it is")
-            raise SnapshotError(f"{self.path} is a database, but no snapshot of lastseen: give another snapshot path")
+                raise Damaged("it has no header")
+            raise SnapshotError(
+                f"{self.path} is a database, but not a snapshot of lastseen: give another snapshot path"
+            )
         self.meta: dict[str, Any] = dict(connection.execute("SELECT name, value FROM meta"))
         version = self.meta.get("format")
         if not isinstance(version, int):
             raise Damaged("it names no format")
         if self.meta.get("seal") != _seal_of(version, self.meta.get("identity"), self.meta.get("partitions")):
-            raise Damaged(f"what it says of itself does not fit together: {self.meta}")
+            raise Damaged(f"its header is inconsistent: {self.meta}")
         if version > FORMAT:
             raise SnapshotError(
-                f"snapshot {self.path} was written in format {version}, and this lastseen knows {FORMAT}: use a newer"
-                " lastseen, or delete the snapshot to fold it anew from the log"
+                f"snapshot {self.path} was written in format {version}, and this lastseen reads {FORMAT}: use a newer"
+                " lastseen, or delete the snapshot to rebuild it from the log"
             )
         if version < FORMAT:
             raise Damaged(f"it is of format {version}, and this lastseen keeps format {FORMAT}")
@@ -152,7 +154,7 @@ class SnapshotFile:
             raise LogMismatch(
                 f"snapshot {self.path} was taken of log {self.meta.get('identity')} with"
                 f" {self.meta.get('partitions')} partitions, and this is log {identity} with {partitions}: the log was"
-                " made anew, or the snapshot belongs to another one. Give the log that it was taken of, or another"
+                " recreated, or the snapshot belongs to another log. Give the log of the snapshot, or another"
                 " snapshot path"
             )
         connection.execute("PRAGMA synchronous = NORMAL")
@@ -161,7 +163,7 @@ class SnapshotFile:
     def _check_whole(self) -> None:
         """Rows are sealed, but one that a damaged page no longer names cannot say so. Half a second a million."""
         if _tables_of(self._connection) != _our_tables():
-            raise Damaged("its tables are not as they were made")
+            raise Damaged("its tables have changed")
         for check in ("PRAGMA quick_check(1)", "PRAGMA integrity_check(messages)"):
             (fault,) = self._connection.execute(check).fetchone()
             if fault != "ok":
@@ -295,7 +297,7 @@ class SnapshotFile:
         decode, crc32, before = decode_session, zlib.crc32, -1
         for row, state, crc in self._connection.execute(query, _bounds(partition)):
             if crc32(state, row & CRC_MASK) != crc or row <= before:
-                raise Damaged("a row's checksum is wrong, or its place")
+                raise Damaged("a row's checksum is wrong, or its position")
             before = row
             yield row & mask, decode(state)
 

@@ -52,7 +52,7 @@ class Subscription(Iterator[Fact]):
             self.end(
                 LastseenError(
                     f"this subscription fell {QUEUED_FACTS} facts behind and was ended at {fact.id}; read faster, or"
-                    " subscribe anew and read the state with `list`"
+                    " subscribe again and read the state with `list`"
                 )
             )
         else:

@@ -62,7 +62,9 @@ def _open_here(url: str, clock: Clock, partitions: int | None, genesis: bool) ->
         )
     parts = split_url(url)
     if parts.fragment:
-        raise InvalidSetting(f"log URL {shown(url)}: nothing may follow a `#`; if the file's name has one, write %23")
+        raise InvalidSetting(
+            f"log URL {shown(url)}: a URL of a log has no fragment; for a `#` in the file's name write %23"
+        )
     chosen = _options(url, parts.query).get("partitions", partitions)
     if chosen is not None and (type(chosen) is not int or not 1 <= chosen <= MAX_PARTITIONS):
         raise InvalidSetting(f"partitions: {shown(chosen)} is not a whole number from 1 to {MAX_PARTITIONS}")
@@ -81,7 +83,9 @@ def _open_here(url: str, clock: Clock, partitions: int | None, genesis: bool) ->
             raise InvalidSetting(f"log URL {shown(url)}: give sqlite:///relative.db or sqlite:////absolute.db")
         return SqliteLog(path, clock, partitions=chosen, genesis=genesis)
     if parts.scheme in _NOT_HERE:
-        raise InvalidSetting(f"log URL {shown(url)}: logs on {_NOT_HERE[parts.scheme]} are not in this version yet")
+        raise InvalidSetting(
+            f"log URL {shown(url)}: logs on {_NOT_HERE[parts.scheme]} are not supported by this version"
+        )
     raise InvalidSetting(
         f"log URL {shown(url)}: unknown scheme {shown(parts.scheme)}; give memory://, sqlite:///path/to/file.db or"
         " kafka://host:9092/topic"

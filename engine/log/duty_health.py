@@ -85,6 +85,8 @@ def _kind(error: LastseenError) -> object:
 
 def _unexpected(duty: str, error: Exception) -> LastseenError:
     """The typed error for one that was not expected."""
-    typed = LastseenError(f"{duty} failed: {error!r}; it is tried again, and is worth a report with the log's lines")
+    typed = LastseenError(
+        f"{duty} failed: {error!r}; the engine retries it; please report it with the lines of the log"
+    )
     typed.__cause__ = error
     return typed

@@ -63,7 +63,7 @@ class MemoryLog:
             records = self._records[partition]
             if not 0 <= from_offset <= len(records):
                 raise LogMismatch(
-                    f"partition {partition} holds offsets 0 to {len(records) - 1}, and {from_offset} was asked for"
+                    f"partition {partition} holds offsets 0 to {len(records) - 1}, and {from_offset} was requested"
                 )
             return page_of(records[from_offset : from_offset + max_records])
 

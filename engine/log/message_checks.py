@@ -24,7 +24,9 @@ def checked_size(messages: Sequence[Message], partitions: int) -> int:
             try:
                 key.encode()
             except UnicodeEncodeError:
-                raise InvalidInput(f"the key {shown(key)} cannot be stored as UTF-8: give whole characters") from None
+                raise InvalidInput(
+                    f"the key {shown(key)} cannot be stored as UTF-8: remove unpaired surrogates"
+                ) from None
         if not isinstance(value, bytes):
             raise InvalidInput(f"the value under the key {shown(key)} is a {type(value).__name__}: give bytes")
         size += len(value)

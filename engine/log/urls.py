@@ -24,6 +24,6 @@ def split_url(url: str) -> SplitResult:
         return urlsplit(f"kafka://{found[2]}")._replace(netloc=found[1]) if found else urlsplit(url)
     except ValueError:
         raise InvalidSetting(
-            "log URL: what stands for its host is no host; give memory://, sqlite:///path/to/file.db or"
+            "log URL: its host is invalid; give memory://, sqlite:///path/to/file.db or"
             " kafka://host:9092/topic, and an IPv6 address in brackets"
         ) from None

@@ -68,7 +68,7 @@ class TouchBatch:
         touches wait. A caller that is cancelled before its batch is sent has touched nothing; later, it has.
         """
         if self._is_closed:
-            raise EngineClosed("no touches are taken any more: the engine is shutting down")
+            raise EngineClosed("the engine is shutting down and accepts no more touches: open another")
         if len(self._waiting) + self._under_way >= self._max_waiting:
             raise LogUnavailable(
                 f"session key {shown(key)}: {self._max_waiting} touches wait for the log, and that is the limit;"

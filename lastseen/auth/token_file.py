@@ -50,8 +50,8 @@ class TokenFile:
                 content = file.read(MAX_FILE_BYTES + 1)
         except OSError as error:
             raise InvalidSetting(
-                f"the token file {shown(str(self.path), 200)} cannot be read ({error.strerror}): name another, fix its"
-                " permissions, or make one with `lastseen token create`"
+                f"the token file {shown(str(self.path), 200)} cannot be read ({error.strerror}): name another file,"
+                " correct its permissions, or make one with `lastseen token create`"
             ) from None
         return self._parsed(content)
 
@@ -63,11 +63,11 @@ class TokenFile:
             tokens = self._read_if_there()
             if any(token.name == name for token in tokens):
                 raise InvalidSetting(
-                    f"there is a token named {name} already: choose another name, or revoke it first with"
+                    f"a token has the name {name} already: choose another name, or revoke that token first with"
                     f" `lastseen token revoke {name}`"
                 )
             if len(tokens) >= MAX_TOKENS:
-                raise InvalidSetting(f"the token file holds {MAX_TOKENS} tokens, the most it may: revoke some")
+                raise InvalidSetting(f"the token file holds {MAX_TOKENS} tokens, which is the limit: revoke some")
             secret, token = new_token(name, scopes, prefix, now_ms, expires_in_ms)
             self._write([*tokens, token])
         return secret, token
@@ -78,7 +78,7 @@ class TokenFile:
             tokens = self.read()
             found = next((token for token in tokens if token.name == name), None)
             if found is None:
-                raise InvalidSetting(f"there is no token named {shown(name)}: `lastseen token list` names them")
+                raise InvalidSetting(f"no token has the name {shown(name)}: `lastseen token list` lists the names")
             self._write([token for token in tokens if token is not found])
         return found
 
@@ -96,8 +96,8 @@ class TokenFile:
         # On Windows the bits say nothing of others: who may write there is up to the folder.
         if sys.platform != "win32" and found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise InvalidSetting(
-                f"the token file {shown(str(self.path), 200)} can be written by others, who could let themselves in:"
-                f" remove that permission with chmod 600, and check that you know every token of `lastseen token list`"
+                f"the token file {shown(str(self.path), 200)} can be written by other users, who could add tokens:"
+                f" remove that permission with chmod 600, and check every token in `lastseen token list`"
             )
 
     def _parsed(self, content: bytes) -> list[Token]:
@@ -107,8 +107,8 @@ class TokenFile:
             return _tokens(_decoder.decode(content))
         except (msgspec.DecodeError, InvalidInput, ValueError) as error:
             raise InvalidSetting(
-                f"the token file {shown(str(self.path), 200)} is damaged ({error}): put a copy back, or remove it and"
-                " make new tokens with `lastseen token create`; until then every request is refused"
+                f"the token file {shown(str(self.path), 200)} is damaged ({error}): restore it from a copy, or remove"
+                " it and make new tokens with `lastseen token create`; until then every request is refused"
             ) from None
 
     def _read_if_there(self) -> list[Token]:
@@ -155,13 +155,13 @@ class TokenFile:
     def _unwritable(self, error: OSError) -> InvalidSetting:
         return InvalidSetting(
             f"the token file {shown(str(self.path), 200)} cannot be written ({error.strerror}): nothing has changed;"
-            " its folder must exist, have room and be yours to write in"
+            " its folder must exist, have free space and be writable by this user"
         )
 
 
 def _tokens(content: _Content) -> list[Token]:
     if content.lastseen_tokens != FORMAT:
-        raise InvalidSetting(f"its format is {content.lastseen_tokens}, and this lastseen knows {FORMAT}")
+        raise InvalidSetting(f"its format is {content.lastseen_tokens}, and this lastseen reads {FORMAT}")
     tokens = [
         checked_token(row.name, bytes.fromhex(row.sha256), row.scopes, row.prefix, row.created_at_ms, row.expires_at_ms)
         for row in content.tokens

@@ -78,8 +78,8 @@ def checked_token(
         _check_prefix(name, prefix)
         if Scope.ADMIN in known:
             raise InvalidSetting(
-                f"token {name}: the scope admin is about the whole service, a prefix about one tenant of it;"
-                " leave one of the two out"
+                f"token {name}: the scope admin covers the whole service, a prefix only one tenant; leave one"
+                " of the two out"
             )
     if len(sha256) != 32:
         raise InvalidSetting(f"token {name}: its digest is not a SHA-256")
@@ -90,7 +90,7 @@ def _check_prefix(name: str, prefix: str) -> None:
     try:
         check_key(prefix)
     except InvalidInput:
-        raise InvalidSetting(f"token {name}: prefix {shown(prefix)} begins no key that there can be") from None
+        raise InvalidSetting(f"token {name}: prefix {shown(prefix)} cannot begin a valid key") from None
 
 
 class Keyring:

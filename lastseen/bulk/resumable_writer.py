@@ -83,7 +83,7 @@ class ResumableWriter:
     def _wait(self) -> None:
         in_flight, self._in_flight = self._in_flight, None
         if in_flight is not None and in_flight[0].result() != in_flight[1]:
-            raise foreign(self._what, "another process has written to it meanwhile")
+            raise foreign(self._what, "another process has written to it since")
 
 
 def _page(partitions: int) -> int:

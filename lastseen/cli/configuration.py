@@ -42,10 +42,10 @@ def show(
     config: ConfigFile = None,
     profile: ProfileName = None,
     assignments: Assignments = None,
-    origin: Annotated[bool, typer.Option("--origin", help="Say where each value comes from.")] = False,
+    origin: Annotated[bool, typer.Option("--origin", help="Show the origin of each value.")] = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:
-    """Show every setting that `lastseen serve` would use here. No secret is among them."""
+    """Show every setting that `lastseen serve` would use here. Secrets are not settings and are not shown."""
     from lastseen.configuration.configuration import configure, shown_value
 
     configuration = configure({"profile": profile}, assignments or [], config=config)
@@ -69,8 +69,8 @@ def validate(
     profile: ProfileName = None,
     assignments: Assignments = None,
 ) -> None:
-    """Check the settings, and name all that are wrong. The exit code is 0 if all are right, else 2."""
+    """Check the settings, and name each fault. The exit code is 0 if there is none, else 2."""
     from lastseen.configuration.configuration import configure
 
     configure({"profile": profile}, assignments or [], config=config)
-    say("lastseen: the settings are right")
+    say("lastseen: all settings are valid")

@@ -34,9 +34,9 @@ def doctor(
     """Examine the log, its snapshot, this machine and the service.
 
     Settings are those that `lastseen serve` would use here. It reports the state of each part and what to do next:
-    whether the log is there and fit, clocks, how far the snapshot is behind, its digest, room on the disk, memory, and
-    the service, if one answers at the address. It only reads, and may be used beside a running service. The exit code
-    is 1 where there is a warning or an error.
+    whether the log exists and can be used, clocks, how far the snapshot is behind, its digest, free space, memory, and
+    the service, if it runs. It only reads, and may run beside a service. The exit code is 1 if there is a warning or an
+    error.
     """
     from lastseen.configuration.configuration import configure
     from lastseen.doctor.examine import examine
@@ -57,12 +57,12 @@ def doctor(
     else:
         put_rows(rows, output, _COLUMNS)
     if not is_well:
-        say("lastseen: what is a warning or an error above needs attention")
+        say("lastseen: the warnings and errors above need attention")
         raise typer.Exit(FINDINGS)
 
 
 def _address(settings: ServiceSettings) -> str | None:
-    """Where this machine reaches the service; `None` if that cannot be known."""
+    """The service's address from this machine; `None` if it is unknown."""
     if "api" not in settings.roles or not settings.port:
         return None
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)

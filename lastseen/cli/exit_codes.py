@@ -12,11 +12,11 @@ from typer.core import TyperGroup
 OK, FINDINGS, INVALID, REFUSED, UNAVAILABLE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 3, 4, 130, 141
 
 EXIT_CODES = {
-    OK: "done; what was checked is right",
+    OK: "done; checks found no fault",
     FINDINGS: "`rebuild` or `log copy` found a difference, `verify`, `doctor`, `topics check` or `producers check` a"
     " fault",
     INVALID: "wrong usage or malformed input; nothing was written",
-    REFUSED: "there is nothing under this key, or the session's state or the clock forbids it",
+    REFUSED: "no session under this key, or the session's state or the clock forbids it",
     UNAVAILABLE: "the log or the snapshot is missing, locked, damaged, or not the one that was expected; or the"
     " address to listen on is in use",
     INTERRUPTED: "interrupted with Ctrl-C; a replay or a copy continues when it is started again",

@@ -38,7 +38,7 @@ def export_history(file: File, log: LogUrl = DEFAULT_LOG, output: Output = Outpu
     figures = exported.as_dict()
     put_values(figures, output, {name.replace("_", " "): f"{count:,}" for name, count in figures.items()}, "Export")
     if exported.later:
-        say(f"the log has taken {exported.later:,} records since the export began: they are not in it")
+        say(f"the log has accepted {exported.later:,} records since the export began: the export does not have them")
 
 
 @app.command("sessions")
@@ -74,7 +74,10 @@ def import_history(file: File, log: LogUrl = DEFAULT_LOG, output: Output = Outpu
     }
     put_values(figures, output, shown, f"Import of {file.name}")
     if copied.differing:
-        say(f"lastseen: it differs from the export in {copied.differing:,} things; do not use it before you know why")
+        say(
+            f"lastseen: it differs from the export in {copied.differing:,} places; do not use it until you know"
+            " the cause"
+        )
         raise typer.Exit(FINDINGS)
 
 
@@ -82,7 +85,7 @@ def import_sessions(file: File, log: LogUrl = DEFAULT_LOG, output: Output = Outp
     """Import exported sessions into an empty log, with their times.
 
     Rows that are not valid sessions are skipped and listed. Run it again to append what is missing: nothing is
-    appended twice. The log is folded afterwards: if a session is not in it, the exit code is 1.
+    appended twice. The import then folds the log: if a session is missing, the exit code is 1.
     """
     from lastseen.exchange import sessions
 

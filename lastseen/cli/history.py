@@ -26,8 +26,8 @@ def history(
     lives: Annotated[
         bool, typer.Option("--lives", help="How each session began and ended, instead of every record.")
     ] = False,
-    after: Annotated[int, typer.Option(metavar="OFFSET", help="Go on after this offset.")] = -1,
-    limit: Annotated[int, typer.Option(metavar="N", min=1, max=10_000, help="At most so many.")] = 1_000,
+    after: Annotated[int, typer.Option(metavar="OFFSET", help="Continue after this offset.")] = -1,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=10_000, help="The largest number to list.")] = 1_000,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """List every record of a key with its verdict."""
@@ -53,11 +53,11 @@ def history(
             }
     put_rows(rows, output, _LIVES if lives else _ENTRIES)
     if len(rows) == limit:
-        say(f"there may be more: --after {rows[-1]['began_offset' if lives else 'offset']}")
+        say(f"more may follow: --after {rows[-1]['began_offset' if lives else 'offset']}")
 
 
 def explain(key: Key, log: LogUrl = DEFAULT_LOG, output: Output = OutputFormat.TABLE) -> None:
-    """Explain until when a session lives, or why it ended. The answer names the limit and the record."""
+    """Explain until when a session lives, or why it ended. The explanation names the limit and the record."""
     from dataclasses import asdict
 
     from lastseen.embedded.offline import reading

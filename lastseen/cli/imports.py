@@ -45,7 +45,7 @@ def gateway(
 
     Sessions keep their own times. Entries that are malformed, of unknown platforms, or from the future are skipped and
     listed; the others are imported completely. Run it again to append what is missing: nothing is appended twice.
-    Transcripts stay where they are.
+    Transcripts are not moved.
     """
     from lastseen.compat.gateway.importing import import_sessions
     from lastseen.compat.gateway.platform import Platform
@@ -69,6 +69,6 @@ def _for_people(imported: Imported) -> dict[str, Any]:
         "transcripts beside the file": f"{imported.transcripts:,}",
         "records of the import": f"{imported.records:,}",
         "records appended now": f"{imported.appended:,}",
-        **({"records that came since": f"{imported.later:,}"} if imported.later else {}),
+        **({"records appended since": f"{imported.later:,}"} if imported.later else {}),
         "seconds": f"{imported.seconds:,.1f}",
     }

@@ -32,7 +32,7 @@ def copy(
         str,
         typer.Argument(
             metavar="TO",
-            help="Where to: an empty log, or one in which this copy was interrupted. A file that is made gets as many"
+            help="The target: an empty log, or one in which this copy was interrupted. A new file gets as many"
             " partitions as FROM has, or ?partitions=N; memory:// is a dry run.",
         ),
     ],
@@ -46,10 +46,10 @@ def copy(
 ) -> None:
     """Copy a log into another with its times, and verify the copy.
 
-    FROM may be in use; what is written after the start is not copied, so stop its writers first for a complete copy.
-    Each event keeps its id, its source and what it says; its time becomes its log time, and what the producer said of
-    that is kept as senttime. Then the copy is read back, and everything that is live or has ended must be the same.
-    Run it again after an interruption to continue.
+    FROM may be in use; records that are written after the start are not copied, so stop its writers first for a
+    complete copy. Each event keeps its id, its source and its data; its time becomes its log time, and the producer's
+    time is kept as senttime. Then the copy is read back: live and ended sessions must be the same. Run it again after
+    an interruption to continue.
     """
     from lastseen.copying.copy import copy_between
 
@@ -57,13 +57,16 @@ def copy(
         copied = copy_between(source, target, leave_open=leave_open, progress=progress)
     put_values(copied.as_dict(), output, _for_people(copied), "Copy")
     if copied.later:
-        say(f"the source has taken {copied.later:,} records since the copy began: they are not in it")
+        say(f"the source has accepted {copied.later:,} records since the copy began: the copy does not have them")
     if not copied.differing:
         return
     if output is OutputFormat.TABLE:
         rows = [each._asdict() for each in copied.differences]
         put_rows(rows, output, {"what": "what", "name": "name", "source": "source", "copy": "copy"}, "Differences")
-    say(f"lastseen: the copy differs from its source in {copied.differing:,} things; do not use it before you know why")
+    say(
+        f"lastseen: the copy differs from its source in {copied.differing:,} places; do not use it until you"
+        " know the cause"
+    )
     raise typer.Exit(FINDINGS)
 
 

@@ -14,7 +14,7 @@ _DUE = {"key": "key", "reason": "reason", "deadline": "deadline", "session_id": 
 
 
 def stats(log: LogUrl = DEFAULT_LOG, output: Output = OutputFormat.TABLE) -> None:
-    """Count live, created and ended sessions, and void records. Those that ended are counted by reason."""
+    """Count live, created and ended sessions, and void records. Ended sessions are counted by reason."""
     from lastseen.embedded.offline import reading
 
     with progress_bar("reading", "records") as progress, reading(log, progress=progress) as engine:
@@ -30,7 +30,9 @@ def stats(log: LogUrl = DEFAULT_LOG, output: Output = OutputFormat.TABLE) -> Non
 
 def prune(
     log: LogUrl = DEFAULT_LOG,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which sessions would end.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the sessions that would end, and change nothing.")
+    ] = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """End every session that is due: append its expiry to the log."""

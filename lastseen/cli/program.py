@@ -29,7 +29,7 @@ from lastseen.version import __version__
 app = typer.Typer(
     name="lastseen",
     cls=ErrorReportingGroup,
-    help="Who is live, until when, and why: an event-sourced session lifecycle engine.",
+    help="Live sessions, their deadlines, and why they ended: an event-sourced session lifecycle engine.",
     epilog=EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -75,4 +75,4 @@ def lastseen(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Who is live, until when, and why: an event-sourced session lifecycle engine."""
+    """Live sessions, their deadlines, and why they ended: an event-sourced session lifecycle engine."""

@@ -25,18 +25,18 @@ def replay(
         str, typer.Option(metavar="DURATION", help="A session ends this long after its last activity.")
     ] = "30m",
     max_sessions: Annotated[
-        int, typer.Option(metavar="N", help="When more are live, the least recently used ends.")
+        int, typer.Option(metavar="N", help="When more sessions are live, the least recently used session ends.")
     ] = 100,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Delete an earlier replay at this log first.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete an earlier replay in this log first.")] = False,
     finish: Annotated[
-        bool, typer.Option("--finish", help="Close the import: from then on the log's own clock counts.")
+        bool, typer.Option("--finish", help="Close the import: from then on the log's own clock sets log time.")
     ] = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Replay recorded chat into a log, in the recording's own time.
 
-    A replay that was cut off goes on where it was when it is started again. Unless --finish is given, the log stays
-    open for import, and the other commands look at it as at the end of the recording.
+    An interrupted replay continues when it is started again. Without --finish the log stays open for import, and
+    other commands read it as of the end of the recording.
     """
     from lastseen.replay.replay import delete_replay, replay
 

@@ -45,16 +45,16 @@ def serve(
     ] = None,
     token_file: Annotated[
         str | None,
-        typer.Option("--token-file", metavar="FILE", help="The file that `lastseen token create` writes to."),
+        typer.Option("--token-file", metavar="FILE", help="The token file, made by `lastseen token create`."),
     ] = None,
     snapshot: Annotated[
-        str | None, typer.Option("--snapshot", metavar="FILE", help="Where the snapshot is, if not beside the log.")
+        str | None, typer.Option("--snapshot", metavar="FILE", help="Path of the snapshot; else beside the log.")
     ] = None,
     idle_ttl: Annotated[
-        str | None, typer.Option("--idle-ttl", metavar="DURATION", help="A session ends this long after activity.")
+        str | None, typer.Option("--idle-ttl", metavar="DURATION", help="A session ends this long after it was used.")
     ] = None,
     max_sessions: Annotated[
-        str | None, typer.Option("--max-sessions", metavar="N", help="When more live, the least recently used ends.")
+        str | None, typer.Option("--max-sessions", metavar="N", help="Above it, the least recently used sessions end.")
     ] = None,
     log_level: Annotated[
         str | None, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
@@ -96,10 +96,10 @@ def dev(
     config: ConfigFile = None,
     assignments: Assignments = None,
 ) -> None:
-    """Try it out: the service on 127.0.0.1:8321, without tokens.
+    """Run the service on 127.0.0.1:8321 without tokens, to try it out.
 
-    Its log is lastseen-dev.db in this folder, and the next start continues with it. With --demo, people of a chat
-    channel of 2006 join, talk and leave again; at 60 times the speed, a session idles out after half a minute of
+    Its log is lastseen-dev.db in this folder, and the next start continues with it. With --demo it plays a chat channel
+    of 2006, in which people join, talk and leave; at 60 times the speed, a session idles out after half a minute of
     silence.
     """
     from lastseen.configuration.configuration import configure
@@ -163,6 +163,6 @@ def _show_addresses(address: str | None, log: Path | None, *, is_demo: bool) -> 
     rows = [[what, f"{address}{path}"] for path, what in _ADDRESSES.items()]
     rows.append(["the log", "in memory: it ends with this command" if log is None else str(log)])
     if is_demo:
-        rows.append(["demonstration", "recorded chat: sessions come and go"])
+        rows.append(["demonstration", "recorded chat: sessions begin and end"])
     put_table(["", ""], rows, "lastseen is up; stop it with Ctrl-C")
     sys.stdout.flush()

@@ -21,14 +21,16 @@ def ls(
     sort: Annotated[
         str, typer.Option(metavar="ORDER", help="lru (least recently used first), deadline (soonest) or created.")
     ] = "lru",
-    status: Annotated[str | None, typer.Option(metavar="STATUS", help="Only active, or only suspended ones.")] = None,
-    prefix: Annotated[str, typer.Option(metavar="TEXT", help="Only keys that begin so.")] = "",
-    owner: Annotated[str | None, typer.Option(metavar="NAME", help="Only those of this owner.")] = None,
-    limit: Annotated[int, typer.Option(metavar="N", help="At most so many, up to 10,000.")] = 100,
-    cursor: Annotated[str | None, typer.Option(metavar="CURSOR", help="Go on from an earlier page.")] = None,
+    status: Annotated[
+        str | None, typer.Option(metavar="STATUS", help="Only active, or only suspended sessions.")
+    ] = None,
+    prefix: Annotated[str, typer.Option(metavar="TEXT", help="Only keys with this prefix.")] = "",
+    owner: Annotated[str | None, typer.Option(metavar="NAME", help="Only sessions of this owner.")] = None,
+    limit: Annotated[int, typer.Option(metavar="N", help="The largest number to list, up to 10,000.")] = 100,
+    cursor: Annotated[str | None, typer.Option(metavar="CURSOR", help="Continue from an earlier page.")] = None,
     output: Output = OutputFormat.TABLE,
 ) -> None:
-    """List the sessions that are live."""
+    """List live sessions."""
     from lastseen.embedded.offline import reading
 
     with progress_bar("reading", "records") as progress, reading(log, progress=progress) as engine:
@@ -41,7 +43,7 @@ def ls(
         return
     put_rows(map(_with_times, sessions) if output is OutputFormat.TABLE else sessions, output, _COLUMNS)
     if page.cursor is not None:
-        say(f"there are more: --cursor {page.cursor}")
+        say(f"more sessions follow: --cursor {page.cursor}")
 
 
 def _with_times(session: dict[str, Any]) -> dict[str, Any]:

@@ -20,9 +20,9 @@ _COLUMNS = {"name": "name", "scopes": "scopes", "prefix": "prefix", "created": "
 
 File = Annotated[
     str,
-    typer.Option("--token-file", envvar="LASTSEEN_TOKEN_FILE", metavar="PATH", help="The file that keeps the tokens."),
+    typer.Option("--token-file", envvar="LASTSEEN_TOKEN_FILE", metavar="PATH", help="The token file."),
 ]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="What the token is called here and in log lines.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The token's name, which log lines show.")]
 
 
 @app.command("create")
@@ -33,15 +33,18 @@ def create(
         typer.Option("--scope", metavar="SCOPE", help="read, touch, manage or admin; give it once for each."),
     ],
     prefix: Annotated[
-        str, typer.Option("--prefix", help="Only sessions whose keys begin so; to anything else the token is blind.")
+        str,
+        typer.Option(
+            "--prefix", help="Only sessions whose keys have this prefix; the token gives no access to others."
+        ),
     ] = "",
     expires: Annotated[
-        str | None, typer.Option("--expires", metavar="DURATION", help="Valid for so long, such as 90d.")
+        str | None, typer.Option("--expires", metavar="DURATION", help="How long the token is valid, such as 90d.")
     ] = None,
     file: File = DEFAULT_FILE,
     output: Output = OutputFormat.TABLE,
 ) -> None:
-    """Make a token and print it, this one time. Only its SHA-256 is kept."""
+    """Make a token and print it once. Only its SHA-256 is stored."""
     from lastseen.auth.token_file import TokenFile
     from lastseen.embedded.settings import duration_ms
     from lastseen.engine.clock import SystemClock
@@ -54,7 +57,7 @@ def create(
         put_json({"token": secret, "name": token.name, "expires_at_ms": token.expires_at_ms})
     if prefix and prefix[-1].isalnum():
         say(f"note: the prefix {prefix} covers keys such as {prefix}2:… too; end it with a separator such as a colon")
-    say("Keep it now, it is not shown again. Send it in a header: Authorization: Bearer <token>")
+    say("Save it now: it is not shown again. Send it in a header: Authorization: Bearer <token>")
 
 
 @app.command("list")

@@ -31,14 +31,14 @@ def create(
         int,
         typer.Option(
             "--partitions", metavar="N", min=1, max=10_000,
-            help="How many partitions the topics get. The number is fixed: choose what the busiest day will need.",
+            help="How many partitions the topics get. The number is fixed: choose it for your highest load.",
         ),
     ] = 6,
     replication: Annotated[
         int | None,
         typer.Option(
             "--replication", metavar="N", min=1,
-            help="On how many brokers each record is. Not given: 3 where the cluster has them, else as many as it has.",
+            help="The number of brokers that store each record. Not given: 3, or all brokers of a smaller cluster.",
         ),
     ] = None,
     retention: Annotated[
@@ -49,7 +49,7 @@ def create(
     ] = "7d",
     max_message_bytes: Annotated[
         int,
-        typer.Option("--max-message-bytes", metavar="N", min=4096, help="The largest batch that the topics take."),
+        typer.Option("--max-message-bytes", metavar="N", min=4096, help="The largest batch that the topics accept."),
     ] = 1_048_588,
     for_import: Annotated[
         bool,
@@ -61,12 +61,12 @@ def create(
     ] = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:  # fmt: skip
-    """Make the topics of a log, of its facts and of its latest states.
+    """Create the topics of a log, of its facts and of its latest states.
 
-    All have the same number of partitions. Log times are the broker's, nothing is compacted or deleted unless you say
-    so, and with 3 replicas a record counts when 2 have it. A topic that is there and fits is left as it is; one that
-    does not is refused. Each partition of the log gets its genesis record, without which no engine opens it; run again,
-    the command completes what an interruption left undone.
+    All have the same number of partitions. The broker sets log times, nothing is compacted or deleted by default, and
+    with 3 replicas a record is acknowledged when 2 have it. An existing topic is left unchanged if its settings are
+    right, and refused otherwise. Each partition of the log gets its genesis record, without which no engine opens it;
+    run again, the command completes what an interruption left undone.
     """
     from lastseen.engine.log.kafka.new_log import create_log
     from lastseen.engine.log.kafka.topic import NewTopics
@@ -84,7 +84,7 @@ def create(
 
 @app.command()
 def check(log: _KafkaUrl, output: Output = OutputFormat.TABLE) -> None:
-    """Check that the topics are there and fit to hold a log. Each fault is listed; nothing is changed."""
+    """Check that the topics exist and can hold a log. Lists each fault; changes nothing."""
     from lastseen.engine.log.kafka.topic import check as check_topics
 
     topics, found = check_topics(_kafka_url(log))
@@ -93,9 +93,9 @@ def check(log: _KafkaUrl, output: Output = OutputFormat.TABLE) -> None:
     elif found or output is OutputFormat.JSONL:
         put_rows([{"found": each} for each in found], output, {"found": "found"})
     if found:
-        say("lastseen: what is found above needs attention")
+        say("lastseen: the findings above need attention")
         raise typer.Exit(FINDINGS)
-    say(f"lastseen: {', '.join(topic.name for topic in topics)} are fit for a log")
+    say(f"lastseen: {', '.join(topic.name for topic in topics)} can hold a log")
 
 
 @app.command()

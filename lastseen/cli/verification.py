@@ -16,7 +16,7 @@ def rebuild(log: LogUrl = DEFAULT_LOG, output: Output = OutputFormat.TABLE) -> N
     """Fold the log from its beginning, and compare with the snapshot.
 
     The snapshot is first continued from the log. Digests, every live session with its attributes and messages,
-    statistics and the history must agree. Nothing is written.
+    statistics and the history must agree. The command writes nothing.
     """
     from lastseen.embedded.audit import rebuild
 
@@ -33,12 +33,15 @@ def rebuild(log: LogUrl = DEFAULT_LOG, output: Output = OutputFormat.TABLE) -> N
     for difference in rebuilt.differences:
         say(f"lastseen: {difference}")
     if rebuilt.differences:
-        say("lastseen: the log is right, the snapshot is not: delete the snapshot and the history beside the log")
+        say(
+            "lastseen: the log is sound, and the snapshot differs from it: delete the snapshot and the history"
+            " beside the log"
+        )
         raise typer.Exit(FINDINGS)
 
 
 def verify(log: LogUrl = DEFAULT_LOG, output: Output = OutputFormat.TABLE) -> None:
-    """Check the log, the snapshot, the history and the archives. Nothing is written."""
+    """Check the log, the snapshot, the history and the archives. Writes nothing."""
     from lastseen.embedded.audit import verify
 
     with progress_bar("folding", "records") as progress:
@@ -49,5 +52,5 @@ def verify(log: LogUrl = DEFAULT_LOG, output: Output = OutputFormat.TABLE) -> No
     else:
         put_rows([check._asdict() for check in checks], output, {"what": "what", "ok": "ok", "says": "found"})
     if not is_right:
-        say("lastseen: what is not ok above needs attention")
+        say("lastseen: the checks above that are not ok need attention")
         raise typer.Exit(FINDINGS)

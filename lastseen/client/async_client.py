@@ -163,7 +163,7 @@ class AsyncClient(ServiceClient):
 
     async def _execute(self, call: Call[_R]) -> _R:
         if self._http.is_closed:
-            raise EngineClosed("this client has been shut down: make another")
+            raise EngineClosed("this client has been shut down: make a new one")
         attempt = Attempt(call, self._connection)
         while (step := attempt.step) is not None:
             if isinstance(step, Pause):

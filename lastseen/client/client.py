@@ -183,7 +183,7 @@ class Client(ServiceClient):
 
     def _execute(self, call: Call[_R]) -> _R:
         if self._http.is_closed:
-            raise EngineClosed("this client has been shut down: make another")
+            raise EngineClosed("this client has been shut down: make a new one")
         attempt = Attempt(call, self._connection)
         while (step := attempt.step) is not None:
             if isinstance(step, Pause):
@@ -205,7 +205,7 @@ class Client(ServiceClient):
                 for chunk in response.iter_bytes():
                     content += chunk
                     if time.monotonic() > until_s:
-                        raise TimeoutError(f"the answer was not whole after {send.timeout_s:g} s")
+                        raise TimeoutError(f"the response was incomplete after {send.timeout_s:g} s")
                     if len(content) > MAX_RESPONSE_BYTES:
                         raise response_too_large()
             finally:

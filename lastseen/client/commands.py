@@ -143,7 +143,8 @@ def touch_many(keys: Iterable[str], *, wait: Wait = "applied") -> Call[Sequence[
 def suspend(
     key: str, *, reason: str | None = None, session_id: str | None = None, if_version: int | None = None
 ) -> Call[Session]:
-    """Suspend the session: it neither idles out nor is evicted until it is resumed or its `suspend_ttl_ms` is over."""
+    """Suspend the session: it neither idles out nor is evicted until it is resumed or its `suspend_ttl_ms` has
+    passed."""
     return _change_state("suspend", key, reason, session_id, if_version)
 
 

@@ -54,7 +54,7 @@ def error_for(status: int, problem: ProblemDocument | None) -> LastseenError:
     if problem is None:
         return ServiceError(
             f"the response has status {status} and does not come from lastseen: check that the address is the"
-            " service's, and what stands between",
+            " service's, and the proxies before it",
             status,
         )
     detail = problem.detail
@@ -72,6 +72,6 @@ def unreadable_response(status: int, why: Any) -> ServiceError:
     """The error for a success whose body is not valid."""
     return ServiceError(
         f"the response has status {status}, but its body is not one of a lastseen service ({shown(str(why))}):"
-        " check that the address is the service's, and what stands between",
+        " check that the address is the service's, and the proxies before it",
         status,
     )

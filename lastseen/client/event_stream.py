@@ -145,8 +145,8 @@ class StreamPosition:
         )
         if self.connection.now_s() + wait_s - self._lost_at_s > self._patience_s:
             raise LogUnavailable(
-                f"the stream of {self.connection.routes} could not be connected for {self._patience_s:g} s: {why}."
-                f" Listen again with last_event_id = {self.reader.last_event_id!r} and nothing is missed"
+                f"the stream of {self.connection.routes} could not be reached for {self._patience_s:g} s: {why}."
+                f" Connect again with last_event_id = {self.reader.last_event_id!r} and no fact is missed"
             )
         return wait_s
 

@@ -59,7 +59,7 @@ def session_of(key: str) -> Callable[[Response], Session]:
     def read(response: Response) -> Session:
         session = _session.decode(response.content)
         if session.key != key:
-            raise ValueError("it is about another key")
+            raise ValueError("it names another key")
         return session
 
     return read
@@ -82,7 +82,7 @@ def touches_of(keys: Sequence[str]) -> Callable[[Response], list[TouchedSession 
     def read(response: Response) -> list[TouchedSession | LastseenError | None]:
         results = _touches.decode(response.content).results
         if len(results) != len(keys):
-            raise ValueError("there is not one result for each key")
+            raise ValueError("it does not have one result for each key")
         return [_touched(key, result) for key, result in zip(keys, results, strict=True)]
 
     return read

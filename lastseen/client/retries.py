@@ -53,7 +53,7 @@ def attempt_steps(call: Call[R], connection: Connection, at: Address | None = No
     unknown_outcome: str | None = None
     while True:
         response = yield _request(call, connection, search)
-        assert response is not None, "a request has an answer, or has lost it"
+        assert response is not None, "a request has a response, or has lost it"
         outcome = _judge(call, connection, search.address, response)
         search.learn(response, outcome.error)
         if outcome.error is None:
@@ -174,12 +174,12 @@ def _after(call: Call[R], connection: Connection, error: LastseenError) -> Attem
         return None  # type: ignore[return-value]  # only calls without a result have nothing to get it by
     found = yield from attempt_steps(call.then, connection)
     if found is None:
-        raise SessionEnded(f"it was done, and the session has ended since ({error})")
+        raise SessionEnded(f"the command took effect, and the session has ended since ({error})")
     return found
 
 
 def _unknown(call: Call[Any], why: str) -> OutcomeUnknown:
     return OutcomeUnknown(
-        f"{call.method} {call.path}: it may or may not have been done ({why}); read before you try again, or pin the"
+        f"{call.method} {call.path}: it may or may not have taken effect ({why}); read before you try again, or pin the"
         " call with `session_id`, which makes most of them safe to repeat"
     )

@@ -141,13 +141,13 @@ def holder_name(holder: str | None) -> str:
 
 def no_free_connection(connections: int, timeout_s: float) -> NoResponse:
     """All connections were in use all the time."""
-    why = f"{connections} calls were under way, and none ended within {timeout_s:g} s"
+    why = f"{connections} calls were in progress, and none ended within {timeout_s:g} s"
     return NoResponse(why, False, was_queued=True)
 
 
 def response_too_large() -> httpx.RemoteProtocolError:
     """For an answer that does not end."""
-    return httpx.RemoteProtocolError(f"the answer is larger than {MAX_RESPONSE_BYTES} bytes")
+    return httpx.RemoteProtocolError(f"the response is larger than {MAX_RESPONSE_BYTES} bytes")
 
 
 def copy_signature(

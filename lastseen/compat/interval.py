@@ -45,7 +45,7 @@ class Interval:
             except EngineClosed:
                 return
             except LastseenError as error:
-                _logger.warning("%s failed and is tried again in %s ms: %s", self._thread.name, self._every_ms, error)
+                _logger.warning("%s failed and is retried in %s ms: %s", self._thread.name, self._every_ms, error)
 
     def stop(self) -> None:
         """No more calls from now on; waits for one that is under way. May be called again, and by the work itself."""

@@ -146,7 +146,9 @@ def _invalid_values(values: Mapping[str, SourcedValue]) -> list[str]:
     origin = values["roles"].origin
     roles = ServiceSettings.of(roles=values["roles"].value).roles
     if "view" not in roles:
-        faults.append(f"{origin}: roles = {','.join(roles)}: every other role needs view, which holds who is live")
+        faults.append(
+            f"{origin}: roles = {','.join(roles)}: every other role needs view, which holds the live sessions"
+        )
     snapshot = values["snapshot"]
     if "snapshot" not in roles and snapshot.value not in (None, IN_MEMORY):
         faults.append(f"{snapshot.origin}: snapshot names a file, and the roles ({origin}) leave snapshot out")

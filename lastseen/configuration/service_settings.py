@@ -24,12 +24,12 @@ from lastseen.engine.errors import InvalidSetting, shown
 from lastseen.engine.log.urls import split_url
 
 ROLES = ("api", "view", "snapshot", "pruner", "facts")
-"""The duties that a process may have: answer over HTTP, hold who is live, keep that on disk, announce what is due on
-the partitions it owns, and publish what took effect in the topics beside a log on Kafka."""
+"""The duties that a process may have: serve HTTP, hold live sessions, keep them on disk, announce due sessions of the
+partitions it owns, and publish facts and states in the other two topics of a log on Kafka."""
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("json", "lines")
 TOKEN_PREFIX = "ls_"
-"""The beginning of every token: a token that is given in place of a file is not shown."""
+"""The beginning of every token: a token that is passed instead of a file is not shown."""
 _SCHEMES = ("sqlite", "kafka", "memory")
 _host_name = re.compile(r"[A-Za-z0-9._:\[\]%-]{1,253}")
 _origin = re.compile(r"https?://[A-Za-z0-9.\[\]:-]{1,253}/?")
@@ -42,20 +42,20 @@ class ServiceSettings:
     log: str = "sqlite:///lastseen.db"
     """The log: `sqlite:///relative.db`, `sqlite:////absolute.db`, `kafka://host:9092/topic`, or `memory://`."""
     host: str = "127.0.0.1"
-    """The address to listen on; one that other machines reach needs a token file."""
+    """The address to listen on; one that other machines can reach needs a token file."""
     port: int = 8321
     """The port to listen on; 0 picks a free one."""
     roles: tuple[str, ...] = ROLES
-    """What this process does: `api` answers over HTTP, `view` holds the live sessions (all others need it),
-    `snapshot` keeps them on disk, `pruner` announces expiries, `facts` publishes to topics beside a log on Kafka."""
+    """What this process does: `api` serves HTTP, `view` holds the live sessions (all other roles need it), `snapshot`
+    keeps them on disk, `pruner` announces expiries, `facts` publishes to the other two topics of a log on Kafka."""
     token_file: str | None = None
     """The file of tokens that callers must present; it holds only their hashes."""
     tls_cert_file: str | None = None
-    """The PEM file of a certificate and its chain: with it the service itself speaks TLS."""
+    """The PEM file of a certificate and its chain: with it the service itself serves TLS."""
     tls_key_file: str | None = None
     """The PEM file of its key, without a password; not needed if the key is in the same file."""
     allowed_hosts: tuple[str, ...] = ()
-    """The names by which callers may address this service, beside those of the loopback."""
+    """The names by which callers may address this service, in addition to those of the loopback."""
     allowed_origins: tuple[str, ...] = ()
     """The origins of other web pages that may use this service, such as `https://console.example.org`."""
     max_request_bytes: int = 8 << 20
@@ -75,13 +75,13 @@ class ServiceSettings:
     open_metrics: bool = False
     """Whether `/metrics` needs no token."""
     strict_readiness: bool = False
-    """Whether `/readyz` answers 503 while this instance cannot answer for one of its partitions. Without, it says
-    `degraded`, with 200, while it answers for any."""
+    """Whether `/readyz` returns 503 while this instance cannot serve one of its partitions. Otherwise it returns
+    200 with `degraded` while it serves any."""
     drain_time: int | str | None = None
-    """How long the service still answers after the signal to stop, while `/readyz` reports that it is shutting down."""
+    """How long the service still accepts requests after the signal to stop, while `/readyz` reports the shutdown."""
     shutdown_timeout: int | str = "20s"
-    """How long requests in flight may take after that; the engine has as long again for its shutdown if the log does
-    not answer."""
+    """How long requests in flight may take after that; the engine has the same time again for its shutdown if the log
+    does not respond."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The lowest level of log lines that is written."""
     log_format: Literal["json", "lines"] = "json"
@@ -117,7 +117,7 @@ def _check_roles(name: str, value: Any) -> None:
     for role in value:
         if role not in ROLES:
             hint = nearest(role, ROLES) if isinstance(role, str) else ""
-            raise InvalidSetting(f"{name}: {shown(role)} is no role: give some of {', '.join(ROLES)}{hint}")
+            raise InvalidSetting(f"{name}: {shown(role)} is not a role: give some of {', '.join(ROLES)}{hint}")
     if len(set(value)) < len(value):
         raise InvalidSetting(f"{name} = {shown(','.join(value))}: give each role once")
 

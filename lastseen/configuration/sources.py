@@ -77,7 +77,7 @@ def environment_source(environment: Mapping[str, str], kinds: Mapping[str, str],
                 found[name] = SourcedValue(value_from_text(kinds[name], text), variable)
         elif not _other_variables.fullmatch(rest) and not _from_kubernetes.fullmatch(rest):
             hint = nearest(rest, [each.upper() for each in kinds]).replace("mean ", f"mean {PREFIX}")
-            faults.append(f"{variable}: there is no setting {name}{hint}")
+            faults.append(f"{variable}: unknown setting {name}{hint}")
     return found
 
 
@@ -92,14 +92,14 @@ def file_source(path: Path | None, kinds: Mapping[str, str], faults: list[str]) 
         faults.append(f"{path}: cannot be read ({getattr(error, 'strerror', None) or 'it is not UTF-8'})")
         return {}
     except tomllib.TOMLDecodeError as error:
-        faults.append(f"{path}: this is no TOML: {error}")
+        faults.append(f"{path}: not valid TOML: {error}")
         return {}
     found = {}
     for name, value in content.items():
         origin = f"{path}:{_line(text, name)}"
         if name not in kinds:
-            table = "; settings stand at the top of the file, in no table" if isinstance(value, dict) else ""
-            faults.append(f"{origin}: there is no setting {shown(name)[1:-1]}{nearest(name, list(kinds)) or table}")
+            table = "; put settings at the top of the file, outside any table" if isinstance(value, dict) else ""
+            faults.append(f"{origin}: unknown setting {shown(name)[1:-1]}{nearest(name, list(kinds)) or table}")
         elif isinstance(value, str) and (value.lower() == NONE or kinds[name].startswith("tuple")):
             found[name] = SourcedValue(value_from_text(kinds[name], value), origin)
         else:

@@ -38,14 +38,14 @@ _FAR_MS = 2**62
 _kind = {kind: kind.__dataclass_fields__["type"].default for kind in events.STORED_EVENTS}
 
 LEFT_OUT = {
-    "log_event": "says how the source itself was made or imported; the copy has such records of its own",
+    "log_event": "describes how the source itself was made or imported; the copy has its own such records",
     "control": "a marker of the source itself, at the end of a transaction",
     "transactional": "void as part of a transaction; in the copy it would take effect",
     "unreadable": "void as part of a batch that cannot be unpacked: its content is unknown",
     "clock_skew": "void for its clock; an import would accept it",
     "no_key": "void, and no log but Kafka can hold a record without a key",
     "tombstone": "void, and only Kafka can hold a record without a value",
-    "too_large": "void, and larger than any record of ours",
+    "too_large": "void, and larger than any record of lastseen",
     "would_apply": "void in the source, but not in the target, whose partitions hold other keys: an id used twice",
 }
 """Why a record is not copied. All but `log_event` were void."""
@@ -160,7 +160,7 @@ class CopyPlan:
             return self._take_void(record, event, verdict)
         if at_ms > self._latest_ms:
             raise ClockSkew(
-                f"partition {record.partition}, offset {record.offset}: the source took it at {iso_from_ms(at_ms)},"
+                f"partition {record.partition}, offset {record.offset}: the source accepted it at {iso_from_ms(at_ms)},"
                 " which is in the future, and only the past can be imported; correct this machine's clock, and"
                 " start again"
             )

@@ -12,8 +12,8 @@ ADVICE = {
         " of the path, so a slash is `%2F`."
     ),
     "InvalidEvent": (
-        "Attributes and messages are JSON: at most 16 KiB and 64 KiB, 16 levels deep. Keep larger values elsewhere and"
-        " put a reference into the session."
+        "Attributes and messages are JSON: at most 16 KiB and 64 KiB, 16 levels deep. Store larger values elsewhere and"
+        " keep a reference in the session."
     ),
     "InvalidPolicy": (
         "Limits are durations above zero, such as `30m`, or whole milliseconds. Use `None` to disable a limit, not 0."
@@ -47,22 +47,22 @@ ADVICE = {
         "16 leases are live. Give jobs of the same kind one holder name, or wait until a lease lapses; `show KEY` lists"
         " the holders. See [Background jobs](how-to/background-jobs.md)."
     ),
-    "NotDue": "Nothing to do: the session lives on. The deadline moved after the plan was made.",
-    "SessionHeld": "A job works for the session. Wait for it, or `close` the session, which ends it held or not.",
+    "NotDue": "Nothing to do: the session stays live. Its deadline moved after the plan was made.",
+    "SessionHeld": "A job holds the session. Wait for the job, or `close` the session, which ends it while held.",
     "ClockSkew": (
         "Synchronise the clock of the machine that sent the event, and that of the log: see"
         " [LastseenEventsVoidForSkew](runbooks/LastseenEventsVoidForSkew.md) and [Log time](concepts/log-time.md)."
     ),
     "NotOwner": (
-        "The engine runs with `view=owned` and does not serve the key's partition. Ask `address`, which the error and"
-        " the HTTP problem carry; the HTTP clients do. Without an address, `owner` says why: no engine owns the"
-        " partition at the moment, the owner is loading it, or is not known yet (ask again in a moment), or it gave no"
-        " `address`. A client refuses an address that no rule of its own allows: see"
+        "The engine runs with `view=owned` and does not serve the key's partition. Call the engine at `address`, which"
+        " the error and the HTTP problem carry; the HTTP clients do. Without an address, `owner` says why: no engine"
+        " owns the partition at the moment, the owner is loading it, or is not known yet (ask again in a moment), or"
+        " it gave no `address`. A client refuses an address that no rule of its own allows: see"
         " [Security](security.md#where-clients-send-their-tokens)."
     ),
     "LogUnavailable": (
-        "Nothing was written, so try again. If it lasts: is the disk full or read-only, does another program lock the"
-        " file, can the broker be reached? `lastseen doctor` looks at each."
+        "Nothing was written, so try again. If the error persists, check whether the disk is full or read-only, another"
+        " program locks the file, or the broker is unreachable: `lastseen doctor` checks each."
         " See [LastseenAppendsFail](runbooks/LastseenAppendsFail.md)."
     ),
     "EmitterFull": (
@@ -79,12 +79,12 @@ ADVICE = {
     ),
     "UnsupportedLibrary": (
         "Install a version of the library that the message names; the extras of lastseen choose one. Do not pin another"
-        " beside it."
+        " version."
     ),
     "LogTooNew": "Upgrade lastseen on this machine; a newer version has written the log.",
     "LogMismatch": (
         "The snapshot or history belongs to another log, or the log has lost records. If the log is the right one and"
-        " the loss is accepted, delete the snapshot and the history file: both are folded again from the log."
+        " the loss is accepted, delete the snapshot and the history file: both are rebuilt from the log."
     ),
     "NoGenesis": (
         "Each partition of a log begins with a genesis record, written by what makes the log. For a new topic, run"
@@ -96,12 +96,12 @@ ADVICE = {
         "The command may have taken effect. Read the session before you repeat it. Commands that name a `session_id`"
         " are safe to repeat."
     ),
-    "LogError": "See the kinds below: each says what it means for the records that you wanted to write.",
+    "LogError": "See the errors below: each says whether your records were written.",
     "SnapshotError": (
         "The log and the reads are not affected. Free space or correct the permissions, and the next flush catches up."
-        " A damaged snapshot can be deleted: it is folded again from the log."
+        " A damaged snapshot can be deleted: it is rebuilt from the log."
     ),
-    "ExportError": "Start the same export again: it continues where it stopped. A damaged export has to be made again.",
+    "ExportError": "Start the same export again: it continues where it stopped. Make a damaged export again.",
     "CannotListen": (
         "Another program uses the port, or the address is not one of this machine. Stop the other program, or choose"
         " `--port` and `--host`; `--port 0` takes a free port."
@@ -110,4 +110,4 @@ ADVICE = {
         "The engine has shut down. Open another with `open_engine`; do not share one that a `with` block closes."
     ),
 }
-"""The name of an error → what to do about it. Those that are only ever the parent of another error are not here."""
+"""The name of an error → what to do about it. Classes that are only parents of other errors are left out."""

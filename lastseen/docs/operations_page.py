@@ -1,4 +1,4 @@
-"""`docs/reference/operations.md`: probes, the doctor, and every metric, written from what an engine really says."""
+"""`docs/reference/operations.md`: probes, the doctor, and every metric, written from an engine's real metrics."""
 
 from __future__ import annotations
 
@@ -22,66 +22,67 @@ _OPENING = f"""\
 
 ## Probes
 
-`GET /livez` answers while the process does: restart what does not answer. `GET /readyz` answers 200 while this instance
-should be asked, else 503; with `?verbose` it says of each check how it stands, and what to do. A check that is marked
-`warning` fails without harm to reads and writes. The log is asked for at most {PATIENCE_S:g} s. Both need no token.
+`GET /livez` responds while the process runs: restart a process that does not respond. `GET /readyz` returns 200 while
+this instance should receive requests, else 503; with `?verbose` it lists each check with its state and the next step. A
+failed check that is marked `warning` does not affect reads and writes. The probe waits at most {PATIENCE_S:g} s for the
+log. Neither needs a token.
 
 | check | fails when | the instance is then |
 |---|---|---|
 | `shutdown` | the service received a signal to stop | not ready |
-| `fold` | it has stopped for good: the log is another one, has lost records, or a batch was interrupted | not ready |
+| `fold` | it has stopped permanently: the log was replaced, has lost records, or a batch was interrupted | not ready |
 | `partitions` | one has failed, or is still to be loaded | degraded (200); without any, or if strict, not ready |
-| `log` | the log does not answer | not ready |
+| `log` | the log does not respond | not ready |
 | `follower` | the view is more than {MOST_LAG_MS // 1000} s behind the log, or holds no partition yet | not ready |
-| `snapshot` | it cannot be written, or was not for {MOST_SNAPSHOT_AGE_MS // 1000} s | ready, with a warning |
+| `snapshot` | it cannot be written, or was not written for {MOST_SNAPSHOT_AGE_MS // 1000} s | ready, with a warning |
 | `background` | a duty fails: following, pruning, publishing | ready, with a warning |
 
 ## The doctor
 
-`lastseen doctor` looks at the log, its snapshot and history, clocks, disk, memory and tokens, as the service would be
-configured here and now, and at the service itself, if one answers. It only reads: it opens no engine, makes no file and
-joins no group. Each finding is one of {", ".join(f"`{severity}`" for severity in Severity)}, and says what to do next.
-A check that cannot read the log is a finding too, and the others go on. Where the broker has deleted the first records
-of a topic, `beginning` names the partitions, and `snapshot` says whether an engine can still start. Of the newest
-records, `records` names the sources whose records are void by themselves (`lastseen producers check` has the details),
-and `flood` a source that writes more than {FLOOD_PER_S:,} records a second to one partition.
+`lastseen doctor` examines the log, its snapshot and history, clocks, disk, memory and tokens, with the configuration
+that the service would use on this machine, and the service itself, if it runs. It only reads: it opens no engine, makes
+no file and joins no group. Each finding is one of {", ".join(f"`{severity}`" for severity in Severity)}, and says what
+to do next. If a check cannot read the log, that is a finding, and the other checks continue. Where the broker has
+deleted the first records of a topic, `beginning` names the partitions, and `snapshot` says whether an engine can still
+start. Of the newest records, `records` names the sources whose records are void by themselves (`lastseen producers
+check` has the details), and `flood` a source that writes more than {FLOOD_PER_S:,} records a second to one partition.
 
 ## Several instances
 
-Any instance answers for any session, and a stream goes on at any of them. What an answer reflects is in its `Position`:
-given as `min_position` to another instance, it makes that one wait until it reflects the same. Three things are one
-instance's:
+Any instance serves any session, and a stream continues at any of them. The header `Position` of a response names the
+records that it reflects: passed as `min_position` to another instance, it makes that instance wait until it reflects
+the same. Three things belong to one instance:
 
-- **Answers that are remembered for an `Idempotency-Key`.** Another instance, or the same one after a restart, does not
-  have them. It has the log: the id of the session that a request creates follows from the key and the caller's token,
-  so there is only one such session. A retry elsewhere answers 201 with that session as it is now, or 410 once it has
-  ended. It finds a different body out by a different session key while that session lives, and by different attributes
-  or limits until it is used. Where there are no tokens, the id follows from the key and the log's name.
-- **Plans of `POST /v1/prune`.** Apply a plan where it was made; elsewhere it is answered 404, `no-such-plan`, and
-  nothing is done. Applying it is safe at any time: a session that was used since lives on.
-- **Operations** (`/v1/operations`), such as the making of a snapshot: ask the instance that began it. Snapshots are
-  files of an instance, too.
+- **Responses that are remembered for an `Idempotency-Key`.** Another instance, or the same one after a restart, does
+  not have them. But the id of the session that a request creates is derived from the key and the caller's token, so the
+  log holds only one such session. A retry at another instance returns 201 with the current state of that session, or
+  410 after it has ended. It detects a different body by a different session key while that session lives, and by
+  different attributes or limits until it is used. Without tokens, the id is derived from the key and the log's name.
+- **Plans of `POST /v1/prune`.** Apply a plan at the instance that made it; others return 404, `no-such-plan`, and
+  change nothing. Applying it is safe at any time: a session that was used since stays live.
+- **Operations** (`/v1/operations`), such as making a snapshot: query the instance that began it. Snapshots are also
+  files of one instance.
 
-So send what needs the scope `admin` to instances by their own addresses, not through a balancer.
+So send requests that need the scope `admin` to an instance's own address, not through a load balancer.
 
-## What to watch
+## Monitoring
 
-`infra/grafana/dashboards/engines.json` is a dashboard, `infra/prometheus/rules.yml` holds alerts; each says what to do.
+`infra/grafana/dashboards/engines.json` is a dashboard, `infra/prometheus/rules.yml` holds alerts, each with a runbook.
 `infra/kubernetes/` and `docker-compose.yml` run the image of `infra/docker/Dockerfile`.
 
-Where the program has set up OpenTelemetry (for instance by `opentelemetry-instrument lastseen serve`), each request and
-each command leaves a span: by the route's template, below the span that the caller names in `traceparent`, and without
-any session's key. Events do not carry `traceparent`.
+If the program has set up OpenTelemetry (for example by `opentelemetry-instrument lastseen serve`), each request and
+each command records a span: named by the route's template, a child of the span in the caller's `traceparent`, without
+session keys. Events do not carry `traceparent`.
 
 ## Metrics
 
-`GET /metrics` needs a token of scope `read` that is for all keys, or none with `open_metrics`. It answers in the format
-of Prometheus, or as OpenMetrics to those who ask for that. Figures are read when they are asked for. No label holds
+`GET /metrics` needs a token of scope `read` for all keys, or none with `open_metrics`. The response is in the format of
+Prometheus, or OpenMetrics if the request accepts it. Figures are read at each scrape. No label holds
 a session, a key or an owner. `source` is what producers call themselves: {MAX_NAMED} sources have series of their own,
 `other` has the rest, and `unknown` the records that name none. Counts of created, ended, applied and void records, and
-the lateness of expiries, come from the log, so that each instance that folds all of it says the same: take `max` over
+the lateness of expiries, come from the log, so all instances that fold the whole log report the same: take `max` over
 instances, not `sum`. The other counters begin with the process; those by `source` count what this instance has folded
-since, so take `max` of them, too. Beside these stand Python's usual `process_` and `python_gc_` metrics.
+since, so take `max` of them, too. Python's usual `process_` and `python_gc_` metrics are included.
 
 | metric | type | labels | meaning |
 |---|---|---|---|

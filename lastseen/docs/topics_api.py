@@ -43,10 +43,10 @@ def asyncapi() -> str:
     channels = {
         "log": _channel(
             "{topic}",
-            "The log: the events that services report. It is the source of truth, and kept permanently.",
+            "The log: the events that services report. It is the source of truth, and is kept permanently.",
             list(events),
         ),
-        "facts": _channel("{topic}.facts", "What took effect, in the order of the log.", ["fact"]),
+        "facts": _channel("{topic}.facts", "The effects of applied records, in the order of the log.", ["fact"]),
         "states": _channel("{topic}.state", "Compacted: key → newest state.", ["state", "tombstone"]),
     }
     described = {
@@ -63,7 +63,9 @@ def asyncapi() -> str:
         "operations": {
             "followEvents": _operation("receive", "log", "An engine folds every record, once, in order."),
             "writeEvents": _operation("send", "log", "Any authorised service appends events; the fold judges them."),
-            "publishFacts": _operation("send", "facts", "The partition's owner publishes what took effect."),
+            "publishFacts": _operation(
+                "send", "facts", "The partition's owner publishes the effects of applied records."
+            ),
             "publishStates": _operation("send", "states", "The partition's owner keeps the newest state by key."),
         },
         "components": {"messages": messages, "schemas": schemas},

@@ -55,12 +55,14 @@ def _log_clock(newest_ms: int, now_ms: int) -> Finding:
 def _producers(offsets: dict[str, int]) -> Finding:
     wrong = {source: off_ms for source, off_ms in offsets.items() if abs(off_ms) > NOTABLE_MS}
     if not wrong:
-        return ok("producers", f"events of {len(offsets)} sources bear the log's time, within {NOTABLE_MS / 1000:g} s")
+        return ok(
+            "producers", f"events of {len(offsets)} sources agree with the log's time within {NOTABLE_MS / 1000:g} s"
+        )
     is_void = any(off_ms > AHEAD_MS or off_ms < -BEHIND_MS for off_ms in wrong.values())
     says = ", ".join(f"{source} by {off_ms / 1000:+,.0f} s" for source, off_ms in sorted(wrong.items()))
     return (error if is_void else warning)(
         "producers", f"the clocks of services differ from the log's: {says}",
-        "fix the time synchronisation where they run; 60 s ahead or 10 min behind, their events are void",
+        "fix the time synchronisation of their machines: events more than 60 s ahead or 10 min behind are void",
     )  # fmt: skip
 
 

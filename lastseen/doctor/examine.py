@@ -34,7 +34,7 @@ def examine(subject: Subject, now_ms: int) -> Iterator[Finding]:
             else:
                 yield from _reading("snapshot", snapshot(log, SnapshotFiles(files.snapshot), now_ms))
     except LastseenError as failure:
-        yield error("log", str(failure), "see what the message says; until then no service can start on this log")
+        yield error("log", str(failure), "follow the message; until then no service can start on this log")
     yield from disk(files)
     yield from access(files)
     yield from memory(subject)
@@ -55,7 +55,7 @@ def _reading(check: str, findings: Iterator[Finding]) -> Iterator[Finding]:
     try:
         yield from findings
     except LogError as failure:
-        yield error(check, f"not examined: {failure}", "do what the message says, and run this again")
+        yield error(check, f"not examined: {failure}", "follow the message, and run this again")
 
 
 def _log_of(subject: Subject) -> tuple[Opened, LogFiles]:

@@ -49,21 +49,21 @@ def opened_topic(kafka_url: KafkaUrl) -> Iterator[tuple[KafkaTopicLog, list[Find
     lookup = Lookup(kafka_url, log.identity, log.partitions, open_admin(kafka_url))
     try:
         seen = KafkaTopicLog(kafka_url, log.identity, lookup)
-        says = f"{kafka_url} answers, and holds {sum(seen.ends):,} records in {log.partitions} partitions"
+        says = f"{kafka_url} responds, and holds {sum(seen.ends):,} records in {log.partitions} partitions"
         fatal = {f"{log.name}: {each}" for each in unfit_reasons(log)}
         findings = [ok("log", says)]
         for each in found:
             how, step = (
                 (
                     error,
-                    "no engine opens such a log: make another with `lastseen topics create`, and copy what there is",
+                    "no engine opens such a log: make another with `lastseen topics create`, and copy the records",
                 )
                 if each in fatal
                 else (warning, "change the topic's settings, or make it with `lastseen topics create`")
             )
             findings.append(how("topics", each, step))
         if not found:
-            findings.append(ok("topics", f"{', '.join(topic.name for topic in topics)} are fit for a log"))
+            findings.append(ok("topics", f"{', '.join(topic.name for topic in topics)} can hold a log"))
         findings.append(_beginning(seen))
         yield seen, findings
     finally:
@@ -81,6 +81,6 @@ def _beginning(log: KafkaTopicLog) -> Finding:
             f"the broker has deleted the first {total:,} records (partition {where}): an engine starts only"
             " from a snapshot that was taken after that",
             "keep the snapshot and its archives; set retention.ms and retention.bytes to -1, and deny DeleteRecords"
-            " (the ACL operation Delete on the topic), before more are gone",
+            " (the ACL operation Delete on the topic), before more records are deleted",
         )  # fmt: skip
     return ok("beginning", "the topic has all records from the first")

@@ -33,7 +33,7 @@ def disk(files: LogFiles) -> Iterator[Finding]:
         looked_at.add(device)
         usage = shutil.disk_usage(folder)
         says = f"{usage.free / 1e9:,.1f} GB of {usage.total / 1e9:,.1f} GB are free at {folder}"
-        step = "free some space, or move the files: a log on a full disk takes no more events"
+        step = "free some space, or move the files: a log on a full disk accepts no more events"
         if usage.free < TOO_LITTLE_BYTES:
             yield error("disk", says, step)
         elif usage.free < min(LITTLE_BYTES, usage.total * LITTLE_SHARE):
@@ -70,7 +70,7 @@ def memory(subject: Subject) -> Iterator[Finding]:
     """Whether what the cache may take fits the memory limit."""
     limit = MemoryPressure(subject.max_memory_bytes).limit_bytes
     if limit is None:
-        yield note("memory", "this process's limit is not known", "set max_memory_bytes, so that the cache can yield")
+        yield note("memory", "this process's limit is not known", "set max_memory_bytes, so that the cache can shrink")
         return
     says = f"the limit is {limit / 1e6:,.0f} MB, of which attributes and messages may take"
     says += f" {subject.max_body_bytes / 1e6:,.0f} MB"
@@ -118,7 +118,9 @@ def service(subject: Subject) -> Iterator[Finding]:
         answer = connection.getresponse()
         lines = answer.read(16_384).decode("utf-8", "replace").splitlines()
     except (OSError, http.client.HTTPException) as failure:
-        yield note("service", f"none answers at {subject.address} ({failure})", "if one should run here, see its log")
+        yield note(
+            "service", f"none responds at {subject.address} ({failure})", "if a service should run here, read its log"
+        )
         return
     finally:
         connection.close()
@@ -126,7 +128,11 @@ def service(subject: Subject) -> Iterator[Finding]:
     if answer.status == http.client.OK and not unwell:
         yield ok("service", f"the one at {subject.address} is ready")
     elif answer.status == http.client.OK:
-        yield warning("service", f"the one at {subject.address}: {'; '.join(unwell)}", "do what it says")
+        yield warning("service", f"the one at {subject.address}: {'; '.join(unwell)}", "follow its message")
     else:
         says = "; ".join(unwell) or f"answers {answer.status}"
-        yield error("service", f"the one at {subject.address}: {says}", "do what it says, or see what listens there")
+        yield error(
+            "service",
+            f"the one at {subject.address}: {says}",
+            "follow its message, or find out which program listens there",
+        )

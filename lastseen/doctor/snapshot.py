@@ -41,13 +41,13 @@ def snapshot(log: ReadOnlyLog, files: SnapshotFiles, now_ms: int) -> Iterator[Fi
     if not path.is_file() and any(log.starts):
         yield error(
             "snapshot", f"there is none at {path}, and the log has lost its beginning: no engine starts on it",
-            "put a snapshot there that was taken after the records were deleted, or begin with a new log",
+            "restore a snapshot that was taken after the records were deleted, or begin with a new log",
         )  # fmt: skip
         return
     if not path.is_file():
         yield note(
             "snapshot", f"there is none at {path}: the next start reads all of the log, {sum(log.ends):,} records",
-            "if a service has run on this log, see that it can write there",
+            "if a service has run on this log, check that it can write there",
         )  # fmt: skip
         return
     try:
@@ -58,7 +58,7 @@ def snapshot(log: ReadOnlyLog, files: SnapshotFiles, now_ms: int) -> Iterator[Fi
     if meta.get("identity") != log.identity or meta.get("partitions") != len(log.ends):
         yield error(
             "snapshot", f"{path} was taken of log {meta.get('identity')}, and this is log {log.identity}",
-            "give the log that it was taken of, or another snapshot path; no engine starts with both",
+            "give the log of the snapshot, or another snapshot path; no engine starts with both",
         )  # fmt: skip
         return
     yield _position(log, path, stored, now_ms)
@@ -79,8 +79,8 @@ def _read(path: Path) -> tuple[dict[str, object], dict[int, PartitionRow]]:
 
 def _damaged_step(path: Path) -> str:
     if any(is_sound(archive) for archive in archives_of(str(path))):
-        return "nothing is lost: the next start sets it aside, begins with the newest archive, and goes on from the log"
-    return "nothing is lost: the next start sets it aside and reads all of the log, since there is no sound archive"
+        return "nothing is lost: the next start renames it, loads the newest archive, and continues from the log"
+    return "nothing is lost: the next start renames it and reads all of the log, since there is no sound archive"
 
 
 def _position(log: ReadOnlyLog, path: Path, stored: Mapping[int, PartitionRow], now_ms: int) -> Finding:
@@ -97,7 +97,7 @@ def _position(log: ReadOnlyLog, path: Path, stored: Mapping[int, PartitionRow], 
                 "snapshot",
                 f"it has read partition {number} up to offset {reached}, and the log begins at {log.starts[number]}:"
                 " the records between are gone",
-                "use a newer snapshot or archive; from this one no engine goes on",
+                "use a newer snapshot or archive; no engine can continue from this one",
             )  # fmt: skip
         behind += end - reached
     written = [Path(f"{path}{side}").stat().st_mtime for side in ("", "-wal") if Path(f"{path}{side}").exists()]
@@ -105,7 +105,7 @@ def _position(log: ReadOnlyLog, path: Path, stored: Mapping[int, PartitionRow], 
     says = f"written {age_s:,.0f} s ago, {behind:,} records behind the log"
     if behind > FAR_BEHIND:
         return warning(
-            "snapshot", says, "see whether a service runs and can write it: the next start reads those again"
+            "snapshot", says, "check that a service runs and can write it: the next start reads those records again"
         )
     return ok("snapshot", f"{says}, {sum(row.sessions for row in stored.values()):,} sessions")
 
@@ -121,13 +121,13 @@ def _digests(log: ReadOnlyLog, stored: Mapping[int, PartitionRow]) -> Finding:
     shown = ", ".join(f"{number}: {row.digest.hex()[:12]}" for number, row in sorted(stored.items())[:4])
     if records > MAX_FOLDED:
         return note(
-            "digest", f"not compared, since that means to fold {records:,} records; by partition {shown}",
+            "digest", f"not compared, since that would fold {records:,} records; by partition {shown}",
             "lastseen verify compares it with the log",
         )  # fmt: skip
     try:
         differing = [number for number, row in stored.items() if _fold(log, number, row.checkpoint) != row.digest]
     except LogError as failure:
-        return warning("digest", f"not compared: {failure}", "fix what it says, and run this again")
+        return warning("digest", f"not compared: {failure}", "follow its message, and run this again")
     if differing:
         return error(
             "digest", f"partition {differing[0]}: the snapshot's digest is not the log's",
@@ -148,7 +148,7 @@ def _fold(log: ReadOnlyLog, number: int, end: int) -> bytes:
 
 
 def _history(path: Path, stored: Mapping[int, PartitionRow]) -> Finding:
-    step = "nothing is lost: the next start reads all of the log to make it anew"
+    step = "nothing is lost: the next start reads all of the log to rebuild it"
     try:
         with closing(connect_read_only(path)) as connection:
             meta = dict(connection.execute("SELECT name, value FROM meta"))
@@ -164,9 +164,13 @@ def _archives(path: Path) -> Iterator[Finding]:
     archives = archives_of(str(path))
     bad = [archive for archive in archives if not is_sound(archive)]
     if bad:
-        yield warning("archives", f"{bad[0]} is not as it was written", "delete it; another is made within the hour")
+        yield warning(
+            "archives", f"{bad[0]} has changed since it was written", "delete it; another is made within the hour"
+        )
     else:
-        yield ok("archives", f"{len(archives)} copies of the snapshot, all as they were written")
+        yield ok("archives", f"{len(archives)} copies of the snapshot, all unchanged")
     aside = Path(f"{path}.damaged")
     if aside.exists():
-        yield note("archives", f"{aside} was set aside as damaged", "find out what harmed the disk, and delete it")
+        yield note(
+            "archives", f"{aside} is a damaged snapshot, kept under this name", "check the disk, and delete the file"
+        )

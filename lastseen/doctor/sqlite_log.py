@@ -36,7 +36,7 @@ class SqliteLogFile:
         meta: dict[str, Any] = dict(self._rows(f"SELECT name, value FROM {META}"))
         self.identity, partitions = str(meta.get("identity")), meta.get("partitions")
         if not isinstance(partitions, int):
-            raise LogCorrupt(f"log {path} says {shown(meta)} of itself, which cannot be: restore it from a copy")
+            raise LogCorrupt(f"log {path} says {shown(meta)} in its header, which is not valid: restore it from a copy")
         self.starts = [0] * partitions
         query = f"SELECT MAX(originator_version) + 1 FROM {TABLE} WHERE originator_id = ?"
         self.ends: list[int] = [self._rows(query, str(number))[0][0] or 0 for number in range(partitions)]
@@ -74,7 +74,7 @@ def opened_file(path: Path) -> Iterator[tuple[SqliteLogFile, list[Finding]]]:
 def _rights(path: Path) -> Finding:
     for place, right in ((path, os.R_OK | os.W_OK), (path.parent, os.W_OK | os.X_OK)):
         if not os.access(place, right):
-            return error("rights", f"this user cannot write to {place}", "fix its owner or its permissions")
+            return error("rights", f"this user cannot write to {place}", "correct its owner or its permissions")
     return ok("rights", "this user can write to the log and its folder")
 
 
@@ -84,6 +84,6 @@ def _wal(path: Path) -> Finding:
     if size > LARGE_WAL_BYTES:
         return warning(
             "write-ahead log", f"{wal} has grown to {size / 1e6:,.0f} MB",
-            "a reader has kept the log open for long: find it, for instance with lsof, and end it",
+            "a reader has kept the log open for a long time: find it, for example with lsof, and end it",
         )  # fmt: skip
     return ok("write-ahead log", f"{size / 1e6:,.1f} MB")

@@ -282,7 +282,7 @@ class _Log:
         self.identity, self.partitions = meta.get("identity"), meta.get("partitions")
         if not isinstance(self.identity, str) or not isinstance(self.partitions, int):
             self._connection.close()
-            raise LogCorrupt(f"log {path} says {shown(meta)} of itself, which cannot be: restore it from a copy")
+            raise LogCorrupt(f"log {path} says {shown(meta)} in its header, which is not valid: restore it from a copy")
 
     def __enter__(self) -> _Log:
         return self
@@ -336,7 +336,7 @@ class _Log:
             if offset != part.checkpoint:
                 raise _Fault(f"partition {number}: the record at offset {part.checkpoint} is missing; found {offset}")
             if not isinstance(at_ms, int | None) or not isinstance(value, bytes | None):
-                raise _Fault(f"partition {number}, offset {offset}: the row holds no record any more")
+                raise _Fault(f"partition {number}, offset {offset}: the row no longer holds a record")
             at_ms = at_ms or 0
             if at_ms < latest_ms:
                 raise _Fault(f"partition {number}, offset {offset}: log time goes back from {latest_ms} to {at_ms}")
@@ -345,7 +345,7 @@ class _Log:
             self._note(part, digests)
             if progress is not None and count % PROGRESS_EVERY == 0:
                 progress(count, total)
-        return f"{count:,} records without a gap, log time never back"
+        return f"{count:,} records without a gap, log time never goes back"
 
     @staticmethod
     def _note(part: Partition, digests: dict[tuple[int, int], bytes]) -> None:

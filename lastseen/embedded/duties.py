@@ -170,7 +170,7 @@ class EngineDuties:
         try:
             self._publish_rest()
         except LastseenError as error:
-            _logger.warning("the last facts were not published, the next owner does it: %s", error)
+            _logger.warning("the last facts were not published; the next owner publishes them: %s", error)
         if self._fact_publisher is not None:
             self._fact_publisher.close()
 

@@ -74,7 +74,7 @@ def load(log: Log, settings: Settings) -> State:
             for partition in partitions:
                 if reached.get(partition.number, 0) < partition.checkpoint:
                     # What it misses can only be had by folding from the start: verdicts are stored nowhere else.
-                    raise Damaged("the history beside it is older than it is, or missing")
+                    raise Damaged("its history is older than the snapshot, or missing")
         except BaseException:
             snapshot.close()
             raise

@@ -89,9 +89,9 @@ class OwnedPartitions:
             try:
                 state.snapshot.load([partition], state.statistics, self._log.end_offsets)
                 if state.history.reached().get(number, 0) < partition.checkpoint:
-                    raise Damaged("the history beside it is older than it is, or missing")
+                    raise Damaged("its history is older than the snapshot, or missing")
             except Damaged as damage:
-                note = f"partition {number} cannot be had from the snapshot ({damage}): it is folded from the log"
+                note = f"partition {number} cannot be loaded from the snapshot ({damage}): it is folded from the log"
                 state.notes.append(note)
                 _logger.warning("%s", note)
                 partition = Partition(number)

@@ -37,7 +37,7 @@ def duration_ms(name: str, value: object) -> int:
             )
         milliseconds = round(min(float(match[1]), float(MAX_LIMIT_MS)) * _UNITS_MS[match[2]])
     if not 0 < milliseconds <= MAX_LIMIT_MS:
-        raise InvalidSetting(f"{name} = {shown(value)}: give more than nothing, or leave it out for no limit")
+        raise InvalidSetting(f"{name} = {shown(value)}: give more than zero, or leave it out for no limit")
     return milliseconds
 
 
@@ -79,29 +79,29 @@ class Settings:
     suspend_ttl: int | str | None = None
     """Ends a suspended session this long after it was suspended."""
     touch_precision: int | str | None = None
-    """A plain touch so soon after the last one is not written."""
+    """A plain touch within this time of the last one is not written."""
     max_hold: int | str | None = "1h"
     """The longest lease that a holder gets at a time."""
     max_messages: int | None = 1000
     """How many of the newest messages are kept with a session."""
     max_sessions: int | None = None
-    """When more live, the least recently used end; suspended and held ones are spared."""
+    """When more sessions are live, the least recently used end; suspended and held sessions are exempt."""
     max_body_bytes: int = DEFAULT_MAX_BODY_BYTES
-    """Memory for attributes and messages; what does not fit is read from the snapshot when it is asked for."""
+    """Memory for attributes and messages; the rest is read from the snapshot at each request."""
     max_memory_bytes: int | None = None
     """The process's memory limit; `None` takes the cgroup's, or the machine's. Above 80% of it bodies leave memory."""
     evict_on_pressure: bool = False
     """Whether sessions, least recently used first, end for `memory` when dropping bodies from memory does not help."""
     snapshot: str | None = None
-    """Where the snapshot is; `None` puts it beside an SQLite log, and in memory for a memory log."""
+    """The path of the snapshot; `None`: beside an SQLite log, in memory for other logs."""
     snapshot_interval: int | str = "1s"
-    """How often what has changed is flushed; sooner once bodies have grown by much."""
+    """How often changes are flushed; sooner when bodies grow fast."""
     archive_interval: int | str | None = "1h"
-    """How often a copy of the snapshot is put by; `None`: never."""
+    """How often a copy of the snapshot is archived; `None`: never."""
     source: str = "/lastseen"
     """The name under which this service writes events."""
     freeze: bool = False
-    """Whether to call `gc.freeze` once the engine has started, and to raise the garbage collector's thresholds: at a
+    """Whether to call `gc.freeze` after the engine has started, and to raise the garbage collector's thresholds: at a
     million sessions every full collection takes 0.1 s, and finds nothing. It is meant for a process that exists for the
     engine: it concerns everything in the process, and is not undone."""
     background: bool = True
@@ -109,19 +109,19 @@ class Settings:
     prune: bool = True
     """Whether this engine announces sessions that are due."""
     view: Literal["all", "owned"] = "all"
-    """Whether this engine holds every partition of such a log, or only those that it owns, and refers to the owners of
-    the others."""
+    """Whether this engine holds every partition of such a log, or only those that it owns, and refers callers to the
+    owners of the others."""
     facts: bool = True
-    """Whether this engine publishes what took effect, in the topics beside a log that several machines share."""
+    """Whether this engine publishes facts and states, in the other two topics of a log that several machines share."""
     group: str | None = None
     """The group that divides the owner's duties on such a log; `None` names it after the log."""
     member: str | None = None
-    """This engine's lasting name in the group: with one, a restart within 10 s moves no duties, and a shutdown hands
-    none over before that time; without one, they move at once."""
+    """This engine's fixed name in the group: with one, a restart within 10 s moves no duties, and a shutdown passes
+    none on before that time; without one, they move at once."""
     address: str | None = None
-    """Where others reach this engine: the answer to who owns a partition."""
+    """This engine's address for callers and for engines that refer them to it as an owner."""
     partitions: int | None = None
-    """The number of partitions of a log that is made; `None` takes the log's own, or 1."""
+    """The number of partitions of a new log; `None` takes that of an existing log, or 1."""
 
     @classmethod
     def of(cls, **given: Any) -> Settings:
@@ -130,7 +130,7 @@ class Settings:
         return cls(**given)
 
     def default_policy(self) -> Policy:
-        """The policy of sessions that are created without one of their own."""
+        """The policy of sessions that are created without an explicit one."""
         return policy(
             idle_ttl=self.idle_ttl,
             max_age=self.max_age,

@@ -108,8 +108,8 @@ class Buffer(ABC):
                 self._counts["refused"] += count
                 error = EmitterFull(
                     f"{self._waiting_bytes} bytes of events wait to be acknowledged, and the limit is"
-                    f" {self._max_waiting_bytes}: emit more slowly, raise max_waiting_bytes, or see whether the log is"
-                    " out of reach"
+                    f" {self._max_waiting_bytes}: emit more slowly, raise max_waiting_bytes, or check whether the log"
+                    " is unavailable"
                 )
                 error.taken = taken
                 raise error
@@ -120,7 +120,7 @@ class Buffer(ABC):
 
     def _check_open(self) -> None:
         if self._is_closed:
-            raise EngineClosed("the emitter has shut down: make another")
+            raise EngineClosed("the emitter has shut down: make a new one")
 
     # ── settling ──
 
@@ -153,7 +153,9 @@ class Buffer(ABC):
 
     def _check_caller(self) -> None:
         if threading.current_thread() is self._thread:
-            raise LogError("on_failure must neither flush nor shut down: it is waited for. Leave that to other threads")
+            raise LogError(
+                "on_failure must neither flush nor shut down, since the emitter waits for it: do that in another thread"
+            )
 
     def _unsettled_until(self, mark: int) -> int:
         return sum(count for epoch, count in self._unsettled.items() if epoch <= mark)
@@ -165,7 +167,7 @@ class Buffer(ABC):
             return
         says = [f"{failed} are not in the log"] * bool(failed)
         says += [f"{unknown} may be in the log or not"] * bool(unknown)
-        says += [f"{waiting} are still on their way (flush again)"] * bool(waiting)
+        says += [f"{waiting} are still being sent (flush again)"] * bool(waiting)
         cause = self._first_error
         error = NotDelivered(
             f"of the events emitted since the last flush, {', '.join(says)}{'' if cause is None else f': {cause}'}"

@@ -158,7 +158,7 @@ class Delivery(Buffer):
         if left:
             _logger.warning(
                 "the program has ended, and %s events could not be sent within %s s: they are lost, or of unknown"
-                " outcome; flush or shut the emitter down before the end to hear of it in time",
+                " outcome; flush or shut the emitter down before the end to learn the outcome in time",
                 left, EXIT_TIMEOUT_S,
             )  # fmt: skip
             self._abandon(LogUnavailable("the program ended before the event was sent"), closes_log=False)
@@ -200,7 +200,7 @@ class Delivery(Buffer):
             self._give_up_old(lane, than_s, error)
 
     def _assign_lanes(self) -> None:
-        assert self.log is not None, "asked only where there is one"
+        assert self.log is not None, "called only if there is one"
         if self._lanes is None:
             self._lanes = Lanes(self.log.partitions)
         lane_of = self._lanes.of
@@ -213,7 +213,7 @@ class Delivery(Buffer):
         self._unassigned.clear()
 
     def _send(self, now_s: float) -> None:
-        assert self.log is not None, "asked only where there is one"
+        assert self.log is not None, "called only if there is one"
         if self._retrying:
             self._ready.extend(lane for lane in self._retrying if lane.retry_at_s <= now_s)
             self._retrying = [lane for lane in self._retrying if lane.retry_at_s > now_s]

@@ -27,7 +27,7 @@ from lastseen.engine.session import MAX_LIMIT_MS, Policy
 
 MAX_WAITING_BYTES = 32 * 1024 * 1024
 LATEST_SENT_MS = MAX_BEHIND_MS - 60_000
-"""Nothing is sent that is older: by the time the log has taken it, it might be void, `clock_skew`."""
+"""Nothing is sent that is older: by the time the log has accepted it, it might be void, `clock_skew`."""
 FLUSH_TIMEOUT_S = 60.0
 _session_id_form = re.compile("[A-Za-z0-9_-]{22,128}")
 _E = TypeVar("_E", bound=events.SessionEvent)
@@ -188,7 +188,7 @@ class Emitter:
         )
 
     def suspend(self, key: str, session_id: str, *, reason: str | None = None, if_version: int | None = None) -> None:
-        """Park the session."""
+        """Suspend the session."""
         self._report(
             events.Suspended, key,
             lambda: events.ReasonedData(session_id=session_id, reason=reason, if_version=if_version),

@@ -100,7 +100,7 @@ class Lane:
 
     def halve(self) -> None:
         """Put the second half of the batch back, to find out which event it is that the log does not take."""
-        assert self.batch is not None, "asked of a batch that was refused"
+        assert self.batch is not None, "called for a refused batch"
         entries = self.batch.entries
         middle = len(entries) // 2
         self.entries.extendleft(reversed(entries[middle:]))

@@ -67,7 +67,9 @@ class JsonLinesWriter:
         try:
             self._file.write(_encode(value) + b"\n")
         except OSError as error:
-            raise ExportError(f"{self._path} cannot be written: {error.strerror}; make room, and start again") from None
+            raise ExportError(
+                f"{self._path} cannot be written: {error.strerror}; free some space, and start again"
+            ) from None
 
     def put(self, row: Row) -> None:
         """Write the next row (`table.Writer`)."""

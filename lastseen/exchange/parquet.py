@@ -68,7 +68,7 @@ class ParquetWriter:
                 os.fsync(file.fileno())
             written.replace(file_path)
         except OSError as error:
-            raise ExportError(f"{file_path} cannot be written: {error}; make room, and start again") from None
+            raise ExportError(f"{file_path} cannot be written: {error}; free some space, and start again") from None
         self._parts += 1
         self._buffered = []
 

@@ -92,7 +92,7 @@ class SessionRows:
         if newest_ms > self._now_ms + MAX_AHEAD_MS:
             raise InvalidInput(
                 f"its last change is {(newest_ms - self._now_ms) / 1000:,.0f} s in the future by this machine's clock,"
-                f" and the log takes up to {MAX_AHEAD_MS // 1000} s: check the clock, and import again"
+                f" and the log accepts up to {MAX_AHEAD_MS // 1000} s: check the clock, and import again"
             )
         if max([row.created_at_ms, *(each.at_ms for each in row.messages)]) > row.last_active_at_ms:
             raise InvalidInput("its last activity is earlier than its creation or one of its messages")
@@ -173,7 +173,7 @@ def _further_pauses(row: _Row, left_ms: int) -> Iterator[tuple[int, int]]:
     """Time spent suspended beyond the time between creation and last activity: a clock was set back meanwhile."""
     span_ms = row.last_active_at_ms - row.created_at_ms
     if left_ms > span_ms * MAX_PAUSES:
-        raise InvalidInput(f"it was suspended for {row.suspended_ms} ms, which its times do not leave room for")
+        raise InvalidInput(f"it was suspended for {row.suspended_ms} ms, which does not fit between its times")
     while left_ms > 0:
         yield row.created_at_ms, row.created_at_ms + min(left_ms, span_ms)
         left_ms -= span_ms
@@ -186,7 +186,7 @@ def _check_result(row: _Row, limits: Policy, found: list[TimedEvent], now_ms: in
     for offset, (_, value) in enumerate(found, start=1):
         verdict = partition.fold(Record(0, offset, now_ms, row.key, value)).verdict
         if verdict is not Verdict.APPLIED:
-            raise InvalidInput(f"no session is like it: the fold calls one of its records {verdict.label}")
+            raise InvalidInput(f"no session can be like this row: the fold calls one of its records {verdict.label}")
     session = partition.find(row.key)
     leases = {holder: until_ms for holder, until_ms in row.holders.items() if until_ms > row.last_active_at_ms}
     wanted = {
@@ -200,4 +200,4 @@ def _check_result(row: _Row, limits: Policy, found: list[TimedEvent], now_ms: in
     }  # fmt: skip
     if found_of != wanted:
         differing = [name for name, value in wanted.items() if found_of is None or found_of[name] != value]
-        raise InvalidInput(f"no session is like it: {', '.join(differing)} do not fit the rest of the row")
+        raise InvalidInput(f"no session can be like this row: {', '.join(differing)} contradict the rest of the row")

@@ -37,14 +37,15 @@ from lastseen.http.worker_threads import WorkerThreads
 from lastseen.version import __version__
 
 Guard = Callable[[ASGIApp], ASGIApp]
-"""Wraps the application: finds out who calls, puts that into `scope["state"]["caller"]`, refuses whom it must."""
+"""Wraps the application: identifies the caller, sets `scope["state"]["caller"]`, refuses requests by the limits."""
 
 _NO_TELEMETRY: Any = {"tracing": False, "metrics": False, "logs": False}
 """FastAPI's own would put paths and queries, and so session keys, into traces: `lastseen.http.tracing` does not."""
 _ABOUT = """\
-Who is live, until when, and why. Times are UTC in milliseconds. Errors are problem details (RFC 9457): compare `type`,
-read `detail`. An answer's `Position` names the records that it reflects; given as `min_position` to another instance,
-it makes that one wait until it reflects them too. `HEAD` is answered wherever `GET` is.
+Live sessions, their deadlines, and why each ended. Times are UTC in milliseconds. Errors are problem details (RFC
+9457): compare `type`, read `detail`. A response's `Position` names the records that it reflects; passed as
+`min_position` to another instance, it makes that instance wait until it reflects them too. Every path that has `GET`
+also has `HEAD`.
 """
 
 

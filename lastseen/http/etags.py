@@ -26,7 +26,7 @@ def tags_in(name: str, text: str) -> list[str] | None:
     for part in text.split(","):
         match = _form.fullmatch(part.strip())
         if match is None:
-            raise Problem(422, "invalid-parameter", f'{name}: give the ETag of an earlier answer, such as "7"')
+            raise Problem(422, "invalid-parameter", f'{name}: give the ETag of an earlier response, such as "7"')
         if match[1] is None:
             # Many clients leave the quotes off a number.
             found.append(match[2] if match[3] is None else match[3])
@@ -58,7 +58,7 @@ def check_match(text: str | None, current: int) -> None:
 
 
 def not_matched() -> Problem:
-    """The session has another version than was asked for."""
+    """The session has another version than was requested."""
     return Problem(
-        412, "version-conflict", "If-Match names another version than the session's: read it again and decide anew"
+        412, "version-conflict", "If-Match names another version than the session's: read it again and decide again"
     )

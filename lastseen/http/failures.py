@@ -23,8 +23,8 @@ from lastseen.http.tenant_refusals import refusal_for
 _logger = logging.getLogger("lastseen")
 _SLUGS = {400: "bad-request", 404: "no-such-path", 405: "method-not-allowed", 413: "too-large"}
 _DETAILS = {
-    404: "there is nothing at this path: see /openapi.json for what there is",
-    405: "this path does not take this method: the header Allow names those that it takes",
+    404: "no resource has this path: see /openapi.json for all paths",
+    405: "this path does not allow this method: the header Allow lists those that it allows",
 }
 _UNEXPECTED = Problem(500, "failed", "an unexpected error: the service's log describes it")
 

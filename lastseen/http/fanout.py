@@ -105,7 +105,7 @@ class Fanout:
     def join(self) -> Listener:
         """Add a listener: it receives the facts of every record that is folded from now on. Raises `EngineClosed`."""
         if self._is_stopped:
-            raise EngineClosed("this service is shutting down: listen to another instance, or try again in a moment")
+            raise EngineClosed("this service is shutting down: connect to another instance, or try again in a moment")
         self._loop = asyncio.get_running_loop()
         if self._subscription is None:
             self._subscribe()

@@ -102,7 +102,7 @@ def different_body() -> Problem:
     return Problem(
         422,
         "idempotency-key-reused",
-        "this Idempotency-Key came with another body before: give each request a key of its own",
+        "this Idempotency-Key was used with another body before: give each request its own key",
     )
 
 

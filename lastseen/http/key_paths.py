@@ -39,5 +39,5 @@ def key_in(segment: str) -> str:
         return unquote_to_bytes(segment.encode("latin-1")).decode("utf-8")
     except UnicodeError:
         raise Problem(
-            422, "invalid-key", "the session key in the path is no UTF-8: percent-encode it as UTF-8"
+            422, "invalid-key", "the session key in the path is not UTF-8: percent-encode it as UTF-8"
         ) from None

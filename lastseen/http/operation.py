@@ -33,7 +33,7 @@ RESPONSE_HEADERS: Mapping[str, dict[str, Any]] = {
         "schema": {"type": "string", "examples": ['"7"']},
     },
     "Position": {
-        "description": "The last records that the answer reflects, partition:offset; for `min_position`.",
+        "description": "The last records that the response reflects, partition:offset; for `min_position`.",
         "schema": {"type": "string", "examples": ["0:1234"]},
     },
     "Partitions": {
@@ -41,13 +41,13 @@ RESPONSE_HEADERS: Mapping[str, dict[str, Any]] = {
         "schema": {"type": "string", "pattern": "^[0-9]{1,5}$", "examples": ["12"]},
     },
     "Location": {
-        "description": "Where it is.",
+        "description": "Its address.",
         "schema": {"type": "string", "format": "uri-reference", "examples": ["/v1/sessions/telegram%3A42"]},
     },
     "Retry-After": {"description": "Seconds to wait before the next try.", "schema": {"type": "string"}},
-    "Allow": {"description": "The methods that there are.", "schema": {"type": "string"}},
+    "Allow": {"description": "The allowed methods.", "schema": {"type": "string"}},
     "Idempotency-Replayed": {
-        "description": "The answer to an earlier request with this Idempotency-Key, given again.",
+        "description": "The response repeats that to an earlier request with this Idempotency-Key.",
         "schema": {"type": "string", "enum": ["true"]},
     },
 }
@@ -98,7 +98,7 @@ REQUEST_HEADERS: Mapping[str, dict[str, Any]] = {
         "example": '"7"',
     },
     "If-None-Match": {
-        "description": "Answer 304 if the session has this version.",
+        "description": "Respond with 304 if the session has this version.",
         "schema": {"type": "string", "pattern": '^("[0-9]{1,15}"|\\*)$'},
         "example": '"7"',
     },

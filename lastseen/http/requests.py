@@ -48,7 +48,7 @@ def decoded(content: bytes, kind: type[T]) -> T:
             return _with_whole_numbers(content, kind)
         raise Problem(422, "invalid-body", f"the body breaks a rule: {error}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Problem(422, "invalid-body", f"the body is no JSON: {error}") from None
+        raise Problem(422, "invalid-body", f"the body is not JSON: {error}") from None
     except RecursionError:
         raise Problem(422, "invalid-body", "the body is nested too deeply: 16 levels are the limit") from None
     return found
@@ -67,9 +67,9 @@ def _with_whole_numbers(content: bytes, kind: type[T]) -> T:
     try:
         raw = msgspec.json.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Problem(422, "invalid-body", f"the body is no JSON: {error}") from None
+        raise Problem(422, "invalid-body", f"the body is not JSON: {error}") from None
     if not isinstance(raw, dict):
-        raise Problem(422, "invalid-body", "the body is no JSON object")
+        raise Problem(422, "invalid-body", "the body is not a JSON object")
     for name, value in raw.items():
         if isinstance(value, dict) and name not in _FREE:
             raw[name] = {inner: whole(each) for inner, each in value.items()}
@@ -110,7 +110,7 @@ def point_in_time_of_key(engine: Engine, key: str, name: str, text: str) -> int 
         if at.partition != number or not engine.has_reached(at):
             raise Problem(
                 404, "no-such-record",
-                f"{name}: this instance knows no record {text} in the key's partition, {number}; give the position of"
+                f"{name}: this instance has no record {text} in the key's partition, {number}; give the position of"
                 " a record there, or a time",
             )  # fmt: skip
     return at

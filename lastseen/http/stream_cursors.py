@@ -44,7 +44,7 @@ class StreamCursor:
         if match[1] != fingerprint or len(parts) != partitions:
             raise Problem(
                 409, "another-log",
-                "Last-Event-ID is of another log than this service's: read the state anew, and listen without it",
+                "Last-Event-ID is of another log than this service's: read the state again, and connect without it",
             )  # fmt: skip
         cursor = cls(fingerprint, [0] * partitions)
         for number, part in enumerate(parts):

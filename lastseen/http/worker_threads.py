@@ -80,7 +80,7 @@ class WorkerThreads:
         try:
             for position in missing:
                 if not await anyio.to_thread.run_sync(self.engine.wait_for, position, POSITION_WAIT_S):
-                    raise _position_not_reached(f"it was not there after {POSITION_WAIT_S:g} s")
+                    raise _position_not_reached(f"it was not folded after {POSITION_WAIT_S:g} s")
         finally:
             self._waiting -= 1
 
@@ -117,6 +117,6 @@ def _position_not_reached(why: str) -> Problem:
     return Problem(
         503,
         "position-not-reached",
-        f"this instance has not folded min_position: {why}; try again, or ask the instance that wrote it",
+        f"this instance has not folded min_position: {why}; try again, or use the instance that wrote it",
         headers={"Retry-After": "1"},
     )

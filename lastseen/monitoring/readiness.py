@@ -35,9 +35,9 @@ def checks(
     """
     obstacle = engine.obstacle()
     if is_leaving():
-        yield Check("shutdown", False, "the service is shutting down: ask another instance")
+        yield Check("shutdown", False, "the service is shutting down: use another instance")
     else:
-        yield Check("shutdown", True, "not asked to stop")
+        yield Check("shutdown", True, "no stop requested")
     yield Check("fold", obstacle is None, "works" if obstacle is None else str(obstacle))
     if obstacle is not None:
         return
@@ -55,7 +55,7 @@ def checks(
 
 def _partitions(engine: Engine, is_strict: bool) -> Check:
     expected, served, failed = engine.partitions()
-    says = f"answers for {len(served)} of {len(expected)} partitions"
+    says = f"serves {len(served)} of {len(expected)} partitions"
     for number, error in sorted(failed.items()):
         says += f"; partition {number} has failed: {error}"
     if loading := sorted(expected - served - failed.keys()):
@@ -71,15 +71,18 @@ def _log(engine: Engine) -> Iterator[Check]:
     except LastseenError as error:
         yield Check("log", False, str(error))
         return
-    yield Check("log", True, f"answers, and holds {sum(ends):,} records")
+    yield Check("log", True, f"responds, and holds {sum(ends):,} records")
     records, longest_ms = sum(lag.records for lag in lags), max((lag.ms for lag in lags), default=0)
     missing = sorted(set(range(len(ends))) - engine.held())
     has_caught_up = longest_ms <= MOST_LAG_MS
     says = f"{records:,} records behind, for {longest_ms / 1000:.1f} s"
     if missing and len(missing) == len(ends):
-        says, has_caught_up = "no partition is held yet: wait until the group has given this instance some", False
+        says, has_caught_up = (
+            "no partition is held yet: wait until the group assigns partitions to this instance",
+            False,
+        )
     elif not has_caught_up:
-        says += f"; {MOST_LAG_MS / 1000:g} s are allowed: wait, or give it more of a processor"
+        says += f"; {MOST_LAG_MS / 1000:g} s are allowed: wait, or give the instance more processor time"
     yield Check("follower", has_caught_up, says)
 
 

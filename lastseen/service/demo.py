@@ -56,7 +56,7 @@ def _play(engine: Engine, recording: Path, speed: float, ended: threading.Event)
     except LastseenError as error:
         _logger.warning("the demonstration ends: %s", error)
     else:
-        _logger.info("the recording is over: its last sessions idle out; start again to see more")
+        _logger.info("the recording has ended: its last sessions idle out; start again to see more")
 
 
 def idle_ms(speed: float) -> int:

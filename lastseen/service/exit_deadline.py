@@ -53,6 +53,8 @@ class ExitDeadline:
                 is_shortened = True
                 deadline_s = min(deadline_s, time.monotonic() + SECOND_SIGNAL_S)
             if time.monotonic() >= deadline_s:
-                _logger.warning("ended without the log's answer: nothing acknowledged is lost, the next owner goes on")
+                _logger.warning(
+                    "ended without the log's response: nothing acknowledged is lost, the next owner continues"
+                )
                 self._end(EXIT_CODE)
                 return

@@ -9,7 +9,7 @@ from lastseen.engine.errors import CannotListen
 
 BACKLOG = 2048
 _REASONS = {
-    errno.EADDRINUSE: "it is taken by another program: stop that one, or choose another port with --port",
+    errno.EADDRINUSE: "another program uses it: stop that program, or choose another port with --port",
     errno.EADDRNOTAVAIL: "this machine has no such address: choose one of its own with --host",
     errno.EACCES: "this user may not listen there: choose a port above 1023 with --port",
 }

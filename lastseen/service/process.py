@@ -115,10 +115,10 @@ def _warn(configuration: Configuration) -> None:
         from lastseen.http.guard.origins import is_loopback
 
         if not is_loopback(settings.host):
-            _logger.warning("no TLS: tokens are readable on the network, unless something before the service does it")
+            _logger.warning("no TLS: tokens are readable on the network, unless a proxy before the service adds it")
     if configuration.value("view") == "owned" and configuration.value("address") is None and "api" in settings.roles:
         _logger.warning(
-            "view = owned without an address: responses do not name the owner of sessions that are not held here"
+            "view = owned without an address: responses do not name the owner of sessions in other partitions"
         )
 
 

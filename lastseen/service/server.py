@@ -207,7 +207,7 @@ class _Server(uvicorn.Server):
         self.force_exit = True
         connections = list(self.server_state.connections)
         if connections:
-            _logger.warning("hung up on callers", extra={"connections": len(connections)})
+            _logger.warning("closed callers' connections", extra={"connections": len(connections)})
             # uvicorn would log each aborted request as an error of the application, with a traceback.
             logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         for connection in connections:

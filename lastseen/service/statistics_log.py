@@ -26,7 +26,7 @@ def statistics_logged(engine: Engine, every_s: float | None) -> Iterator[None]:
             try:
                 _logger.info("statistics", extra=statistics_line(engine))
             except Exception:
-                _logger.exception("the figures could not be had: they are tried again")
+                _logger.exception("the figures could not be read: they are retried")
 
     thread = threading.Thread(target=log, name="lastseen-statistics", daemon=True)
     thread.start()

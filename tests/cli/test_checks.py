@@ -228,4 +228,4 @@ def test_a_log_of_a_newer_version_is_refused(log: Path) -> None:
     for command in ("rebuild", "ls"):
         result = run(command, log)
         assert result.exit_code == 4
-        assert "use a newer one" in result.stderr
+        assert "use a newer lastseen" in result.stderr

@@ -179,7 +179,9 @@ def test_replay_refuses_bad_input(chat: Path, tmp_path: Path) -> None:
         says=r"unknown scheme 'redis'; give .*kafka://host:9092/topic",
     )
     failed("replay", str(chat), "--fresh", "--log", "memory://", exit_code=2, says="give the file of a log")
-    failed("replay", str(chat), "--log", f"sqlite:///{tmp_path}/no/such.db", exit_code=2, says="no folder")
+    failed(
+        "replay", str(chat), "--log", f"sqlite:///{tmp_path}/no/such.db", exit_code=2, says="the folder does not exist"
+    )
     failed("replay", str(chat), "--log", f"sqlite:///{chat}", exit_code=4, says="is not a log")
     chat.write_text("{}\n")
     failed("replay", str(chat), exit_code=2, says="line 1")
@@ -269,7 +271,7 @@ def test_show_lets_no_attribute_steer_the_terminal(log: str) -> None:
 
 def test_show_says_why_nobody_is_there(log: str) -> None:
     failed("show", "bo", "--log", log, exit_code=3, says="bo ended .* closed it")
-    failed("show", "di", "--log", log, exit_code=3, says="di is over")
+    failed("show", "di", "--log", log, exit_code=3, says="di has ended")
     failed("show", "nobody", "--log", log, exit_code=3, says="No record names nobody")
     failed("show", "", "--log", log, exit_code=2, says="session key ''")
     failed("show", "a\x00b", "--log", log, exit_code=2, says="control characters")

@@ -152,12 +152,12 @@ def test_all_that_is_wrong_is_named_at_once(folder: Path) -> None:
         LASTSEEN_MAX_SESSIONS="many", LASTSEEN_IDEL_TTL="5m", LASTSEEN_PROFILE="produktion",
     )  # fmt: skip
     assert faults == [
-        "service.toml:5: there is no setting server; settings stand at the top of the file, in no table",
-        "LASTSEEN_IDEL_TTL: there is no setting idel_ttl; did you mean LASTSEEN_IDLE_TTL?",
+        "service.toml:5: unknown setting server; put settings at the top of the file, outside any table",
+        "LASTSEEN_IDEL_TTL: unknown setting idel_ttl; did you mean LASTSEEN_IDLE_TTL?",
         "LASTSEEN_PROFILE: profile = 'produktion': give one of development, production, high_traffic, long_running;"
         " did you mean production?",
         "service.toml:2: port = 99999: give a whole number from 0 to 65535",
-        "--roles: roles: 'veiw' is no role: give some of api, view, snapshot, pruner, facts; did you mean view?",
+        "--roles: roles: 'veiw' is not a role: give some of api, view, snapshot, pruner, facts; did you mean view?",
         "service.toml:3: max_age = 'soon': give milliseconds, or a duration such as 90s, 30m, 4h or 90d",
         "LASTSEEN_MAX_SESSIONS: max_sessions = 'many': give a whole number from 1 to 9007199254740991",
     ]
@@ -167,7 +167,7 @@ def test_all_that_is_wrong_is_named_at_once(folder: Path) -> None:
     ("name", "text", "says"),
     [
         ("log", "mysql://root:hunter2@db/x", "give memory://, sqlite:///path/to/file.db or kafka://host:9092/topic"),
-        ("log", "kafka://ana:hunter2@host/topic", "no user or password stands in the URL"),
+        ("log", "kafka://ana:hunter2@host/topic", "the URL must not contain a user or password"),
         ("log", "sqlite:", "give memory://"),
         ("host", "not a host", "give an address such as 127.0.0.1"),
         ("allowed_hosts", "a b", "give names of hosts"),
@@ -179,7 +179,7 @@ def test_all_that_is_wrong_is_named_at_once(folder: Path) -> None:
         ("max_requests", "0", "1 to 100000"),
         ("requests_per_s", "0.5", "1 to 1000000"),
         ("access_log", "perhaps", "give True or False"),
-        ("shutdown_timeout", "0s", "give more than nothing"),
+        ("shutdown_timeout", "0s", "give more than zero"),
         ("statistics_interval", "often", "give milliseconds, or a duration"),
         ("log_level", "warn", "give debug, info, warning or error; did you mean warning?"),
         ("log_format", "yaml", "give json or lines"),
@@ -211,7 +211,7 @@ def test_a_file_that_is_none(folder: Path) -> None:
     assert faults_of("nowhere.toml") == ["--config: there is no file 'nowhere.toml': give the path of a TOML file"]
     assert faults_of(LASTSEEN_CONFIG="gone.toml")[0].startswith("LASTSEEN_CONFIG: there is no file")
     (folder / "broken.toml").write_text("port = = 3\n")
-    assert faults_of("broken.toml")[0].startswith("broken.toml: this is no TOML: ")
+    assert faults_of("broken.toml")[0].startswith("broken.toml: not valid TOML: ")
     (folder / "latin.toml").write_bytes(b'source = "\xff"\n')
     assert faults_of("latin.toml") == ["latin.toml: cannot be read (it is not UTF-8)"]
 

@@ -167,7 +167,7 @@ def test_a_snapshot_that_is_damaged(log: Path) -> None:
     change(Path(f"{log}.snapshot"), "UPDATE partitions SET state = x'00' || state WHERE number = 0")
     found = findings(log, exit_code=1)
     assert found["snapshot"]["severity"] == "warning"
-    assert "begins with the newest archive" in found["snapshot"]["next_step"]
+    assert "loads the newest archive" in found["snapshot"]["next_step"]
     for archive in log.parent.glob("*.archive-*"):
         archive.unlink()
     assert "no sound archive" in findings(log, exit_code=1)["snapshot"]["next_step"]
@@ -334,7 +334,7 @@ def test_a_log_that_cannot_be_written_to(log: Path, monkeypatch: pytest.MonkeyPa
     found = findings(log, exit_code=1)
     assert found["rights"] == {
         "check": "rights", "severity": "error", "says": f"this user cannot write to {log.parent}",
-        "next_step": "fix its owner or its permissions",
+        "next_step": "correct its owner or its permissions",
     }  # fmt: skip
 
 
@@ -448,7 +448,7 @@ def test_no_service_runs(log: Path, port: str, tmp_path: Path) -> None:
     (found,) = [each for each in json.loads(result.stdout)["findings"] if each["check"] == "service"]
     assert result.exit_code == 0
     assert found["severity"] == "note"
-    assert "none answers at http://127.0.0.1:1" in found["says"]
+    assert "none responds at http://127.0.0.1:1" in found["says"]
 
 
 # ── Kafka ──
@@ -499,7 +499,7 @@ def test_a_log_on_kafka(kafka_broker: SharedBroker, topic: str, tmp_path: Path) 
     assert files(tmp_path) == on_disk
     assert len(before[0]) == 2
     assert before[1] == []
-    assert found["log"]["says"] == f"{url} answers, and holds 12 records in 2 partitions"
+    assert found["log"]["says"] == f"{url} responds, and holds 12 records in 2 partitions"
     for check in ("topics", "beginning", "clocks", "producers", "records", "flood", "snapshot", "digest", "history"):
         assert found[check]["severity"] == "ok", found[check]
     assert "12 records folded" in found["digest"]["says"]
@@ -527,7 +527,7 @@ def test_topics_that_are_unfit_or_weak(kafka_broker: SharedBroker) -> None:
     said = {each["severity"]: each["says"] for each in topics}
     assert "LogAppendTime" in said["error"]
     assert any("retention.ms" in each["says"] for each in topics if each["severity"] == "warning")
-    assert any(f"{name}.facts: there is no such topic" in each["says"] for each in topics)
+    assert any(f"{name}.facts: the topic does not exist" in each["says"] for each in topics)
 
 
 def test_a_topic_that_is_not_there(kafka_broker: SharedBroker) -> None:

@@ -72,8 +72,8 @@ def test_only_twenty_of_the_skipped_are_told_by_name() -> None:
     ("content", "arguments", "says"),
     [
         (None, [], "cannot be read"),
-        ("{", [], "is no JSON"),
-        ("[]", [], "no JSON object"),
+        ("{", [], "is not JSON"),
+        ("[]", [], "does not hold a JSON object"),
         ("{}", ["--timezone", "Mars/Olympus"], "timezone = 'Mars/Olympus'"),
         ("{}", ["--platform", " "], "give its name"),
     ],
@@ -95,4 +95,4 @@ def test_a_log_that_holds_anything_else_is_refused() -> None:
         engine.create("somebody")
     result = run()
     assert result.exit_code == 4
-    assert "give a log that is empty" in result.stderr.lower()
+    assert "give an empty log" in result.stderr.lower()

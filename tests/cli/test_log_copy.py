@@ -89,7 +89,7 @@ def test_what_came_since_is_told(source: str, target: str) -> None:
         engine.touch("key1")
     result = run(source, target, "-o", "json")
     assert json.loads(result.stdout)["records_not_copied_yet"] == 1
-    assert "has taken 1 records since the copy began" in result.stderr
+    assert "has accepted 1 records since the copy began" in result.stderr
 
 
 def test_a_broken_copy_is_named_and_ends_with_1(source: str, target: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,8 +116,8 @@ def test_every_fault_is_found(url: str, kafka_broker: SharedBroker) -> None:
     found = data_of("check", "--log", f"{url}?partitions=4", exit_code=1)["found"]
     for fault in (
         "message.timestamp.type is CreateTime", "compaction leaves gaps", "retention.ms is 60000", "unclean.leader",
-        "it has 6 partitions, and 4 were asked for", f"{name}.facts: it has 3 partitions, and the log has 6",
-        f"{name}.facts: cleanup.policy is compact", f"{name}.state: there is no such topic",
+        "it has 6 partitions, and 4 were requested", f"{name}.facts: it has 3 partitions, and the log has 6",
+        f"{name}.facts: cleanup.policy is compact", f"{name}.state: the topic does not exist",
     ):  # fmt: skip
         assert sum(fault in each for each in found) == 1, fault
     assert len(found) == 8
@@ -152,7 +152,7 @@ def test_another_number_of_partitions_is_not_opened(url: str) -> None:
 
 
 def test_a_topic_that_is_not_there_is_not_made_by_asking_for_it(url: str, kafka_broker: SharedBroker) -> None:
-    with pytest.raises(errors.LogUnavailable, match=r"no such topic.*lastseen topics create --log kafka://"):
+    with pytest.raises(errors.LogUnavailable, match=r"the topic does not exist.*lastseen topics create --log kafka://"):
         open_log(url, SystemClock())
     admin = KafkaAdminClient(bootstrap_servers=kafka_broker.address)
     assert topic_of(url) not in admin.list_topics()

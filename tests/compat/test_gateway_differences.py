@@ -317,7 +317,7 @@ def test_transcripts_are_rewritten_whole_or_not_at_all(stage: GatewayStage, capl
     path.write_bytes(path.read_bytes() + b'{"role": "user", "cont')  # a crash
     store.append_to_transcript("s1", {"role": "user", "content": "after"})
     assert store.load_transcript("s1") == [*said, {"role": "user", "content": "after"}]
-    assert "line 3 is no JSON" in caplog.text
+    assert "line 3 is not JSON" in caplog.text
     store.rewrite_transcript("s1", said[:1])
     assert store.load_transcript("s1") == said[:1]
     assert list(stage.folder.glob(".transcript-*")) == []

@@ -131,7 +131,7 @@ def test_ranges_are_checked_and_all_wrong_values_named_at_once() -> None:
 def test_unknown_names_of_the_section_are_left_alone_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     assert LruLimits.of_section({"maxSessions": 5, "theme": "dark"}).max_sessions == 5
-    assert [record.message for record in caplog.records] == ["not known, and left alone: 'theme'"]
+    assert [record.message for record in caplog.records] == ["unknown settings are ignored: 'theme'"]
 
 
 def test_difference_capacity_0_is_an_error_and_not_an_endless_loop(opened: Open) -> None:

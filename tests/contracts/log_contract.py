@@ -500,7 +500,7 @@ class LogAgainstLists(RuleBasedStateMachine):
             return
         read = self.log.read(partition, start, size)
         wanted = [(partition, start + n, *row) for n, row in enumerate(rows[start : start + size])]
-        # A log may give less than it was asked for, but something, and in order.
+        # A log may give less than it was requested, but something, and in order.
         assert [(*record[:2], *record[3:5]) for record in read] == wanted[: len(read)]
         assert bool(read) == bool(wanted)
         assert self.times.faults(read) == []

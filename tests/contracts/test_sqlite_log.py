@@ -207,7 +207,7 @@ def test_what_is_no_log_is_refused_and_left_alone(case: str, path: Path) -> None
 
 
 def test_a_missing_folder_is_refused_and_not_made(tmp_path: Path) -> None:
-    with pytest.raises(errors.InvalidSetting, match="no folder"):
+    with pytest.raises(errors.InvalidSetting, match="the folder does not exist"):
         open_log(f"sqlite:///{tmp_path / 'absent' / 'log.db'}", ManualClock())
     assert contents(tmp_path) == {}
 

@@ -329,7 +329,7 @@ def test_the_newest_sound_archive_takes_the_place_of_a_damaged_snapshot(on_disk:
         rubbish(on_disk.folder / name)
     again = on_disk.open()
     assert "there is no sound archive: everything is folded from the log" in again.notes
-    assert len([note for note in again.notes if "passed over" in note]) == 3
+    assert len([note for note in again.notes if "was skipped" in note]) == 3
     assert state_of(again) == live
 
 

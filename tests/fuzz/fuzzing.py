@@ -49,7 +49,7 @@ def deadline(within_s: float) -> Iterator[None]:
     """Raises TimeoutError in what takes longer, in the main thread; also where it goes round and round in Python."""
 
     def give_up(number: int, frame: FrameType | None) -> None:
-        raise TimeoutError(f"no answer within {within_s} s")
+        raise TimeoutError(f"no response within {within_s} s")
 
     before = signal.signal(signal.SIGALRM, give_up)
     signal.setitimer(signal.ITIMER_REAL, within_s)

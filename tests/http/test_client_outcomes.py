@@ -300,7 +300,7 @@ def test_who_gets_no_turn_has_done_nothing(kind: str) -> None:
             assert client._slots.acquire()
         else:
             assert client._wait(client._twin._slots.acquire())
-        with pytest.raises(LogUnavailable, match="1 calls were under way"):
+        with pytest.raises(LogUnavailable, match="1 calls were in progress"):
             client.rotate(KEY)
         assert rude.served == 0
         if kind == "client":

@@ -217,7 +217,7 @@ def test_what_fails_after_its_caller_was_answered_does_not_fail_the_connection(
         assert guard.requests == 0
 
     asyncio.run(story())
-    assert "failed in the end" in caplog.text
+    assert "failed later" in caplog.text
 
 
 def test_what_fails_in_time_fails_as_it_would_without_a_guard() -> None:

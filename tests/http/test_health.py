@@ -81,7 +81,7 @@ def test_one_that_is_leaving_is_not_asked_any_more_and_still_lives(probes: Probe
     answer = probes.ask()
 
     assert answer.status_code == 503
-    assert "[failing] shutdown: the service is shutting down: ask another instance\n" in answer.text
+    assert "[failing] shutdown: the service is shutting down: use another instance\n" in answer.text
     assert probes.ask("/livez").status_code == 200
 
 
@@ -131,7 +131,7 @@ def test_a_log_that_never_answers(probes: Probes, engine: Engine, monkeypatch: p
     (verbose, terse, alive), (again,), last = asyncio.run(asyncio.wait_for(probed(), PATIENCE_S))
 
     assert (verbose.status_code, terse.status_code, alive.status_code, again.status_code) == (503, 503, 200, 503)
-    assert "[failing] log: no answer within 2 s" in verbose.text
+    assert "[failing] log: no response within 2 s" in verbose.text
     assert last.text == "ready\n"
     assert len(asked) <= 2, "probes share one question, lest threads pile up"
 

@@ -74,7 +74,7 @@ def test_few_places_stay_as_they_are() -> None:
 def test_who_has_none_gets_a_place_while_others_are_kept_out() -> None:
     looks = Looks()
     looks.late(0.03, 1)
-    room = ConcurrencyLimit("requests are worked on", PLACES, looks.limit)
+    room = ConcurrencyLimit("requests are in progress", PLACES, looks.limit)
     greedy, modest = Caller("greedy", READ), Caller("modest", READ)
     tenant, other = Caller("tenant", READ, "a:"), Caller("other", READ, "b:")
 
@@ -102,7 +102,7 @@ def test_who_has_none_gets_a_place_while_others_are_kept_out() -> None:
 
 
 def test_all_places_are_the_end_for_whoever_comes() -> None:
-    room = ConcurrencyLimit("requests are worked on", 2)
+    room = ConcurrencyLimit("requests are in progress", 2)
     with ExitStack() as in_use:
         for name in ("a", "b"):
             in_use.enter_context(room.slot(Caller(name, READ)))

@@ -102,7 +102,7 @@ def test_a_batch_that_was_damaged_on_its_way_is_fetched_again(
     with caplog.at_level(logging.WARNING, "lastseen"):
         assert values(log) == [b"1", b"2", b"3"]
     assert damaged_once == set()
-    assert [each for each in caplog.messages if "fetched once more" in each] == caplog.messages
+    assert [each for each in caplog.messages if "fetched again" in each] == caplog.messages
     assert len(caplog.messages) == 2
 
 

@@ -48,10 +48,10 @@ def add_partitions(url: str) -> None:
 
 
 MISHAPS = [
-    (delete, r"has been deleted|there is no such topic", r"there is no such topic; make it with"),
+    (delete, r"has been deleted|the topic does not exist", r"the topic does not exist; make it with"),
     (
         make_anew,
-        r"made anew.*Delete the snapshot|has been deleted|no such topic",
+        r"recreated.*delete the snapshot|has been deleted|the topic does not exist",
         r"belongs to log .* and this is log .* delete the file",
     ),
     (

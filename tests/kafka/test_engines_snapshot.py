@@ -170,6 +170,6 @@ def check_notes(notes: list[str], with_archive: bool, what: str) -> None:
     """It says what was damaged, and what it took instead."""
     assert len(notes) == 2, (what, notes)
     assert f"{SNAPSHOT} is damaged" in notes[0], what
-    assert "was set aside" in notes[0], what
+    assert "was renamed to" in notes[0], what
     assert (ARCHIVE in notes[1]) is with_archive, (what, notes)
     assert "folded from the log" in notes[1], what

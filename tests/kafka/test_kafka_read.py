@@ -223,7 +223,7 @@ def fails_with(use: object, kind: type[Exception], says: str) -> bool:
     return False
 
 
-ANEW = "made anew|has been deleted"
+ANEW = "recreated|has been deleted"
 """Which of the two is seen depends on the moment."""
 
 
@@ -253,8 +253,8 @@ def test_nothing_is_appended_to_a_topic_that_was_made_anew(opened: Open, kafka_b
         admin.delete_topics([kafka_url.topic, kafka_url.topic + ".facts", kafka_url.topic + ".state"])
         assert eventually(lambda: kafka_url.topic not in admin.list_topics())
         create(kafka_url, NewTopics(1))
-    assert eventually(lambda: fails_with(lambda: log.append([message("d")]), errors.LogMismatch, "made anew"))
-    assert fails_with(lambda: log.append([message("e")]), errors.LogMismatch, "made anew")
+    assert eventually(lambda: fails_with(lambda: log.append([message("d")]), errors.LogMismatch, "recreated"))
+    assert fails_with(lambda: log.append([message("e")]), errors.LogMismatch, "recreated")
 
 
 def test_partitions_that_were_added_are_a_mismatch(opened: Open, kafka_broker: SharedBroker) -> None:

@@ -138,9 +138,9 @@ def test_scram_over_tls(
     # Who is not let in hears of it soon, and is told why.
     authority = f"&ssl_cafile={quote(str(certificate.authority), safe='')}"
     for changed, password, kind, says in (
-        (url, "wrong", errors.LogUnavailable, "refuses us"),
-        (url.replace(f"={USER}", "=nobody"), SECRET, errors.LogUnavailable, "refuses us"),
-        (url.replace("SCRAM-SHA-512", "SCRAM-SHA-256"), SECRET, errors.LogUnavailable, "refuses us"),
+        (url, "wrong", errors.LogUnavailable, "refuses this client"),
+        (url.replace(f"={USER}", "=nobody"), SECRET, errors.LogUnavailable, "refuses this client"),
+        (url.replace("SCRAM-SHA-512", "SCRAM-SHA-256"), SECRET, errors.LogUnavailable, "refuses this client"),
         (url.replace(authority, ""), SECRET, errors.LogUnavailable, "CERTIFICATE_VERIFY_FAILED"),
         (url.replace(authority, f"&ssl_cafile={__file__}"), SECRET, errors.InvalidSetting, "PEM files"),
         (f"{url}&ssl_certfile={certificate.authority}", SECRET, errors.InvalidSetting, "PEM files"),
@@ -188,7 +188,7 @@ def test_tokens_from_a_file_and_from_an_endpoint(
     basic = base64.b64encode(f"{USER}:{SECRET}".encode()).decode()
     assert endpoint.asked[0] == (f"Basic {basic}", {"grant_type": ["client_credentials"], "scope": ["kafka"]})
     endpoint.status = 401
-    with pytest.raises(errors.LogUnavailable, match=r"token endpoint .* gave no token \(HTTP 401\)"):
+    with pytest.raises(errors.LogUnavailable, match=r"token endpoint .* returned no token \(HTTP 401\)"):
         opened(by_endpoint)
 
 

@@ -18,7 +18,7 @@ def test_ends_of_a_log_that_is_out_of_reach_are_not_known(
     log.append([message("a")])
     assert log.known_ends() == [1]
     monkeypatch.setattr(log, "_stream", SimpleNamespace(failure=None, trouble=LogUnavailable("cut off: try again")))
-    with pytest.raises(LogUnavailable, match="how far the log has grown is not known: cut off: try again"):
+    with pytest.raises(LogUnavailable, match="the end of the log is not known: cut off: try again"):
         log.known_ends()
     monkeypatch.undo()
     assert log.known_ends() == [1]

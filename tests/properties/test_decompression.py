@@ -200,7 +200,7 @@ def test_a_missing_codec_is_named(library: str, codec: str, there: Any, monkeypa
 
 def test_a_codec_that_gives_back_something_else_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decompression, "_inflate_block", lambda block, output: output.add(b"something else"))
-    with pytest.raises(UnsupportedLibrary, match=r"codec snappy, .*does not come back"):
+    with pytest.raises(UnsupportedLibrary, match=r"codec snappy, .*does not restore what it compressed"):
         decompression.probe()
 
 

@@ -98,4 +98,4 @@ def test_a_log_out_of_reach_does_not_keep_it_from_ending(tmp_path: Path, own_kaf
             assert paced_s() - told_s < 10
             assert isinstance(touched.exception(), httpx.RemoteProtocolError), "nothing was promised"
         assert "error" not in {line["level"] for line in service.lines()}
-        service.line("ended without the log's answer: nothing acknowledged is lost, the next owner goes on")
+        service.line("ended without the log's response: nothing acknowledged is lost, the next owner continues")

@@ -80,7 +80,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         says = (
-            f"cannot listen on 127.0.0.1:{port}: it is taken by another program: stop that one, or choose another port"
+            f"cannot listen on 127.0.0.1:{port}: another program uses it: stop that program, or choose another port"
             " with --port"
         )
         arguments = ("--log", "sqlite:///log.db", "--port", str(port))

@@ -238,7 +238,7 @@ def test_a_caller_who_never_ends_is_waited_for_only_so_long(tmp_path: Path) -> N
         service.tell()
         assert service.exit_code() == 0
         slow.close()
-        assert service.line("hung up on callers")["connections"] == 1
+        assert service.line("closed callers' connections")["connections"] == 1
         assert "error" not in {line["level"] for line in service.lines()}
 
 
@@ -273,6 +273,6 @@ def test_streams_end_in_good_order_and_go_on_at_the_next_service(tmp_path: Path)
                 # The end of the stream is an end, not a break: httpx would raise.
                 assert list(told) == []
             assert service.exit_code() == 0
-            assert "hung up on callers" not in {line["event"] for line in service.lines()}
+            assert "closed callers' connections" not in {line["event"] for line in service.lines()}
             assert "error" not in {line["level"] for line in service.lines()}
     assert heard == [f"key:{cycle}:{number}" for cycle in range(2) for number in range(3)]

@@ -213,7 +213,7 @@ class Line:
         self._check_open()
         first, end = self._brokers.first_offset[partition], self._brokers.ends()[partition]
         if not first <= from_offset <= end:
-            raise LogMismatch(f"partition {partition} holds offsets {first} to {end - 1}; {from_offset} was asked for")
+            raise LogMismatch(f"partition {partition} holds offsets {first} to {end - 1}; {from_offset} was requested")
         limit = min(max_records, self.read_limit)
         records = self._brokers.records[partition]
         if not records or records[-1].offset - records[0].offset + 1 == len(records):

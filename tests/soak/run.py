@@ -54,7 +54,7 @@ class Outcome:
     """Calls a second, all processes together, as fast as they go."""
     asked: float = 0.0
     held: float = 0.0
-    """Calls a second that were asked for, and done."""
+    """Calls a second that were requested, and done."""
     records: int = 0
     slowest_s: float = 0.0
     found: list[Found] = field(default_factory=list)

@@ -33,7 +33,7 @@ def test_a_list_of_servers_is_read(servers: str, read: list[str]) -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_server_is_refused(servers: str) -> None:
-    with pytest.raises(InvalidSetting, match="is no host:port"):
+    with pytest.raises(InvalidSetting, match="is not host:port"):
         parse_kafka_url(f"kafka://good:9092,{servers}/topic")
 
 

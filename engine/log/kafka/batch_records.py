@@ -81,7 +81,7 @@ def records_in(
 
 def _check_end(index: int, body: bytes) -> None:
     if index != len(body):
-        raise Unreadable("there are other bytes behind its records")
+        raise Unreadable("there are other bytes after its records")
 
 
 class _RecordsOnDemand(Sequence[Record]):

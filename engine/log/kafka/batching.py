@@ -45,7 +45,7 @@ class Append:
     def finish(self) -> None:
         """Tell the caller that waits."""
         if self.error is not None and self.written and not isinstance(self.error, OutcomeUnknown):
-            self.error = OutcomeUnknown(f"a part of the append is in the log, and a part is not: {self.error}")
+            self.error = OutcomeUnknown(f"the log has only a part of the append: {self.error}")
         self._latch.release()
 
     def wait(self, timeout_s: float) -> bool:
@@ -63,7 +63,7 @@ class Append:
 
     def resolve(self) -> None:
         """Tell the caller that did not wait."""
-        assert self.future is not None, "asked only for those that have one"
+        assert self.future is not None, "called only for those that have one"
         if self.error is not None:
             self.future.set_exception(self.error)
         else:

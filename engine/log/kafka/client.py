@@ -154,22 +154,22 @@ def log_error(url: KafkaUrl, doing: str, error: BaseException) -> LogError:
         return error
     if isinstance(error, REFUSED):
         return LogUnavailable(
-            f"log {url} {doing}: the broker refuses us ({says}): see that username, password or token are right, and"
-            " that it knows this sasl_mechanism"
+            f"log {url} {doing}: the broker refuses this client ({says}): check that username, password or token are"
+            " right, and that the broker supports this sasl_mechanism"
         )
     if isinstance(error, _FORBIDDEN):
         return LogUnavailable(
-            f"log {url} {doing}: we are not allowed to ({says}): give this user the rights READ, WRITE, DESCRIBE and"
-            " DESCRIBE_CONFIGS on the topic, and IDEMPOTENT_WRITE on the cluster"
+            f"log {url} {doing}: this user is not authorised ({says}): give this user the rights READ, WRITE, DESCRIBE"
+            " and DESCRIBE_CONFIGS on the topic, and IDEMPOTENT_WRITE on the cluster"
         )
     if isinstance(error, _ABSENT):
         return LogUnavailable(absent(url))
     return Unreachable(
-        f"log {url} {doing}: {says}. See that the broker is up and the address right, and that security_protocol and"
-        " sasl_mechanism are what it asks for there; then try again"
+        f"log {url} {doing}: {says}. Check that the broker is up, that the address is right, and that security_protocol"
+        " and sasl_mechanism are those that it requires; then try again"
     )
 
 
 def absent(url: KafkaUrl) -> str:
     """What is said of a topic that is not there."""
-    return f"log {url}: there is no such topic; make it with: lastseen topics create --log {url}"
+    return f"log {url}: the topic does not exist; make it with: lastseen topics create --log {url}"

@@ -181,11 +181,11 @@ def probe() -> None:
         except Exception as error:  # a library that is absent, too old, or broken in its own way
             raise _missing(codec, package, repr(error)) from None
         if not works:
-            raise _missing(codec, package, "what it compresses does not come back")
+            raise _missing(codec, package, "it does not restore what it compressed")
 
 
 def _missing(codec: int, package: str, reason: str) -> UnsupportedLibrary:
     return UnsupportedLibrary(
         f"a Kafka log needs the codec {_INFLATERS[codec][0]}, since any producer may compress with it, and it does not"
-        f" work here ({reason}): install it with: pip install --force-reinstall {package}"
+        f" work on this machine ({reason}): install it with: pip install --force-reinstall {package}"
     )

@@ -170,7 +170,7 @@ class _States:
         _, end = self._bounds(partition)
         with self._mutex:
             seen = self._seen[partition]
-            assert seen is not None, "it was asked for above"
+            assert seen is not None, "it was requested above"
             if end > seen:
                 self._foreign[partition].append((seen, end))
                 self._seen[partition] = end
@@ -243,12 +243,13 @@ def _checked(url: KafkaUrl) -> int:
         admin.close()
     if topic is None:
         raise LogUnavailable(
-            f"log {url}: there is no such topic; make it with: lastseen topics create, or open the engine with"
+            f"log {url}: the topic does not exist; make it with: lastseen topics create, or open the engine with"
             " facts=False"
         )
     if topic.settings.get("cleanup.policy") != "compact" or topic.partitions != url.partitions:
         raise LogMismatch(
             f"topic {url.topic} has cleanup.policy={topic.settings.get('cleanup.policy')} and {topic.partitions}"
-            f" partitions; the states need compact and {url.partitions}: make it anew with lastseen topics create"
+            f" partitions; the topic of states needs compact and {url.partitions}: delete it, and make it again"
+            " with lastseen topics create"
         )
     return topic.max_batch_bytes

@@ -52,8 +52,8 @@ def _chunk(partition: int, batch: Any, *, is_sound: bool) -> Chunk:
 
 def _damaged(partition: int, offset: int) -> list[Record]:
     raise LogCorrupt(
-        f"partition {partition}: the batch of records at offset {offset} does not match its checksum or its format: see"
-        " what the broker says of its disk, and restore the topic from a replica or a copy"
+        f"partition {partition}: the batch of records at offset {offset} does not match its checksum or its format:"
+        " check the broker's log for errors of its disk, and restore the topic from a replica or a copy"
     )
 
 
@@ -176,7 +176,7 @@ class Fetch:
     def _fetch_again(self, partition: int, offset: int) -> None:
         """Fetch a batch once more: it may have been damaged on its way here, or the broker may have another replica."""
         _logger.warning(
-            "topic %s, partition %d: the batch at offset %d does not match its checksum: it is fetched once more",
+            "topic %s, partition %d: the batch at offset %d does not match its checksum: it is fetched again",
             self._topic, partition, offset,
         )  # fmt: skip
         self._doubted[partition] = offset

@@ -104,7 +104,7 @@ class Membership:
         try:
             self._look_up()
         except Exception as error:
-            _logger.info("the owners' addresses could not be had: %s", error)
+            _logger.info("the owners' addresses could not be read: %s", error)
 
     def leave(self) -> None:
         """Leave the group, within a poll; nothing is owned from this moment on (`shared_log.Duties`)."""
@@ -207,7 +207,7 @@ def _owners_of(url: KafkaUrl, group: str, partitions: int) -> dict[int, Owner]:
     try:
         found = admin.describe_groups([group])[group]
     except (errors.KafkaError, OSError) as error:
-        raise log_error(url, "cannot say who owns what", error) from None
+        raise log_error(url, "cannot report the owners", error) from None
     finally:
         admin.close()
     is_settled = found["group_state"] in _SETTLED

@@ -246,7 +246,7 @@ class ProducerQueue:
             if error is not None:
                 raise error
             if time.monotonic() > give_up_s:
-                raise errors.KafkaTimeoutError("the broker gave the producer no id in time")
+                raise errors.KafkaTimeoutError("the broker did not assign the producer an id in time")
             time.sleep(0.002)
 
     def put(self, batch: QueuedBatch) -> None:

@@ -135,8 +135,8 @@ class KafkaLog:
             if start < self._acknowledged[partition]:
                 self._failure = LogMismatch(
                     f"log {self._url}, partition {partition}: a record was given offset {start}, after one at"
-                    f" {self._acknowledged[partition] - 1}: the topic was made anew, or cut off. Find out what happened"
-                    " to it before you open it again"
+                    f" {self._acknowledged[partition] - 1}: the topic was deleted and recreated, or truncated. Find out"
+                    " which before you open it again"
                 )
                 self._grown.notify_all()
                 raise LogMismatch(*self._failure.args)
@@ -252,7 +252,7 @@ class KafkaLog:
                 self._failure = LogMismatch(
                     f"log {self._url}, partition {number}: it ended at offset {known[number]}, and ends at"
                     f" {ends[number]} now: the broker has lost acknowledged records. Restore the topic, or delete the"
-                    " snapshot and the history if what is left is to count"
+                    " snapshot and the history to accept the loss"
                 )
                 raise LogMismatch(*self._failure.args)
             time.sleep(ASK_EVERY_S)
@@ -278,7 +278,9 @@ class KafkaLog:
         """Open the topics beside this one (`shared_log.SharedLog`)."""
         self._check()
         if self._fact_publisher is None:
-            raise LogMismatch(f"log {self._url}: it was opened without the topics beside it; open it by its URL")
+            raise LogMismatch(
+                f"log {self._url}: it was opened without its topics of facts and states; open it by its URL"
+            )
         return self._fact_publisher(self._url, self.partitions)
 
     def known_ends(self) -> list[int]:
@@ -289,7 +291,7 @@ class KafkaLog:
         self._check()
         trouble = self._started_stream().trouble
         if trouble is not None:
-            raise LogUnavailable(f"how far the log has grown is not known: {trouble}")
+            raise LogUnavailable(f"the end of the log is not known: {trouble}")
         with self._grown:
             return list(self._ends)
 

@@ -71,18 +71,19 @@ class Lookup:
             raise
         if found is None:
             raise LogMismatch(
-                f"log {self._url}: the topic has been deleted while it was open. If it was moved, open it there; its"
-                " snapshot belongs to the topic that is gone"
+                f"log {self._url}: the topic has been deleted while it was open. If it was moved, open it at its new"
+                " address; the snapshot belongs to the deleted topic"
             )
         if found[0] != self._identity:
             raise LogMismatch(
-                f"log {self._url}: the topic was deleted and made anew: it has the id {found[0]}, and was opened with"
-                f" {self._identity}. Delete the snapshot and the history if the new one is meant, and open it again"
+                f"log {self._url}: the topic was deleted and recreated: it has the id {found[0]}, and was opened with"
+                f" {self._identity}. If the new topic is intended, delete the snapshot and the history, and open"
+                " it again"
             )
         if found[1] != self._partitions:
             raise LogMismatch(
-                f"log {self._url}: the topic has {found[1]} partitions now, and had {self._partitions}: keys would be"
-                " looked for where they are not. Copy the log into a new topic with as many partitions as you need"
+                f"log {self._url}: the topic has {found[1]} partitions now, and had {self._partitions}: keys would map"
+                " to other partitions. Copy the log into a new topic with as many partitions as you need"
             )
 
     def page(self, partition: int, offset: int, limit: int) -> list[Record]:
@@ -112,7 +113,7 @@ class Lookup:
             fetch.pause([partition])
         chunks = run.find(offset, limit)
         if not chunks:
-            raise errors.KafkaTimeoutError("no record came in time")
+            raise errors.KafkaTimeoutError("no record arrived in time")
         return chunks
 
     def _ask(self, question: Callable[[Fetch], _T]) -> _T:

@@ -134,7 +134,9 @@ class WholeBatches:
                 on_outcome(Failed(error, batch.is_out or batch.is_doubtful, is_unusable=not is_late))
             elif offset < 0:
                 on_outcome(
-                    Failed(errors.KafkaError("the broker did not say where"), may_be_written=True, is_unusable=True)
+                    Failed(
+                        errors.KafkaError("the broker did not return an offset"), may_be_written=True, is_unusable=True
+                    )
                 )
             else:
                 # After a retry the time is the one that the broker remembers of the first attempt; it is read back.
@@ -204,7 +206,7 @@ def _warn() -> None:
     """Say once that appending is slow."""
     global _has_warned
     if not _has_warned:
-        _logger.warning("this kafka-python is not the one that whole batches are made for: records are sent singly")
+        _logger.warning("this version of kafka-python does not support whole batches: records are sent one by one")
         _has_warned = True
 
 

@@ -137,7 +137,7 @@ def decode_from(
                 at_ms = first_timestamp_ms + (delta_ms >> 1 ^ -(delta_ms & 1))
             records.append(Record(partition, base_offset + expected, at_ms, key, value, mark))
     except IndexError:
-        raise Unreadable("its bytes are no records") from None
+        raise Unreadable("its bytes are not records") from None
     return records, index
 
 

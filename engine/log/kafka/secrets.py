@@ -127,7 +127,7 @@ def password_of(url: KafkaUrl) -> Secret:
         return Secret(_read(url, "password_file", url.password_file))
     password = os.environ.get(PASSWORD)
     if not password:
-        raise InvalidSetting(f"{url}: there is no password; set {PASSWORD}, or name a file with password_file=")
+        raise InvalidSetting(f"{url}: the password is missing; set {PASSWORD}, or name a file with password_file=")
     return Secret(password)
 
 
@@ -197,8 +197,8 @@ class TokenForClient(AbstractTokenProvider):  # type: ignore[misc]
                 reason = f"HTTP {error.code}"
                 error.close()
             raise LogUnavailable(
-                f"{url}: the token endpoint {shown(url.token_url)} gave no token ({reason}): see that it is up, and"
-                " that it knows the client and its secret"
+                f"{url}: the token endpoint {shown(url.token_url)} returned no token ({reason}): check that it is up,"
+                " and that the client and its secret are registered there"
             ) from None
 
 

@@ -221,11 +221,12 @@ def gone_error(url: KafkaUrl, lookup: Lookup, partition: int, offset: int) -> Lo
     first, end = lookup.first_offset(partition), lookup.end_offsets()[partition]
     if 0 <= offset < first:
         return LogMismatch(
-            f"log {url}, partition {partition}: the records before offset {first} were deleted, by retention or by"
-            f" hand, and {offset} was asked for: start from a snapshot that was taken after offset {first}, and set"
-            " retention.ms=-1 on the topic so that it keeps what is needed"
+            f"log {url}, partition {partition}: the records before offset {first} were deleted, by retention or by an"
+            f" operator, and {offset} was requested: start from a snapshot that was taken after offset {first}, and set"
+            " retention.ms=-1 on the topic so that no records are deleted"
         )
     return LogMismatch(
-        f"log {url}, partition {partition}: it holds offsets {first} to {end - 1}, and {offset} was asked for. If it"
-        " had that once, it was cut off or made anew: restore it, or delete the snapshot if this log is meant"
+        f"log {url}, partition {partition}: it holds offsets {first} to {end - 1}, and {offset} was requested. If the"
+        " partition had that offset before, it was truncated or recreated: restore it, or delete the snapshot"
+        " if this log is intended"
     )

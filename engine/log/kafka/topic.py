@@ -67,14 +67,14 @@ def _with_settings(url: KafkaUrl, topic: Topic | None) -> Topic | None:
     # The client passes over the error that comes instead of the settings.
     if topic is not None and not topic.settings:
         raise LogUnavailable(
-            f"log {url}: a broker does not tell the settings of topic {topic.name}: it may not know of it yet, or not"
-            " let this user see them. Try again; or allow the user DescribeConfigs on the topic"
+            f"log {url}: a broker does not return the settings of topic {topic.name}: it may not know the topic yet, or"
+            " this user may not read them. Try again, or allow the user DescribeConfigs on the topic"
         )
     return topic
 
 
 def _look_up(admin: KafkaAdminClient, url: KafkaUrl, name: str) -> Topic | None:
-    """The same, without settings where the broker that was asked for them does not tell them."""
+    """The same, without settings where the broker that was requested them does not tell them."""
     try:
         (found,) = admin.describe_topics([name])
         if errors.for_code(found["error_code"]) is errors.UnknownTopicOrPartitionError:
@@ -141,8 +141,8 @@ def unfit_reasons(topic: Topic) -> list[str]:
         )
     if topic.settings.get("cleanup.policy") != "delete":
         found.append(
-            f"cleanup.policy is {topic.settings.get('cleanup.policy')}, and compaction leaves gaps in the history: it"
-            " must be delete"
+            f"cleanup.policy is {topic.settings.get('cleanup.policy')}, and compaction leaves gaps in the log: it must"
+            " be delete"
         )
     return found
 
@@ -154,11 +154,11 @@ def check_fit(url: KafkaUrl, topic: Topic | None) -> Topic:
     reasons = unfit_reasons(topic)
     if reasons:
         raise LogMismatch(
-            f"log {url}: this topic cannot be a log: {'; '.join(reasons)}. Make another with: lastseen topics create"
+            f"log {url}: this topic cannot hold a log: {'; '.join(reasons)}. Make another with: lastseen topics create"
         )
     if url.partitions is not None and url.partitions != topic.partitions:
         raise LogMismatch(
-            f"log {url} has {topic.partitions} partitions, and {url.partitions} were asked for: the number is fixed"
+            f"log {url} has {topic.partitions} partitions, and {url.partitions} were requested: the number is fixed"
             " when a topic is made. Leave it out, or copy the log into a new topic"
         )
     return topic
@@ -178,9 +178,11 @@ def weaknesses(topic: Topic, brokers: int) -> list[str]:
             "unclean.leader.election.enable is true: a broker that lacks acknowledged records may become leader"
         )
     if topic.replication >= 2 and int(settings.get("min.insync.replicas", "1")) < 2:
-        found.append("min.insync.replicas is 1: what one broker alone has is acknowledged, and lost with it")
+        found.append(
+            "min.insync.replicas is 1: a record that only one broker has is acknowledged, and lost with that broker"
+        )
     if topic.replication < min(DEFAULT_REPLICATION, brokers):
-        found.append(f"replication is {topic.replication}, and the cluster has {brokers} brokers: give it three")
+        found.append(f"replication is {topic.replication}, and the cluster has {brokers} brokers: use 3")
     if topic.in_sync < topic.replication:
         found.append(f"a partition has {topic.in_sync} of {topic.replication} replicas in sync")
     return found
@@ -214,8 +216,8 @@ def create(url: KafkaUrl, wanted: NewTopics) -> list[tuple[Topic, bool]]:
             topic = describe_new(admin, url, name, KNOWN_AFTER_S)
             if topic is None:
                 raise LogUnavailable(
-                    f"log {url}: the cluster said that it made the topic {name}, and knows nothing of it"
-                    f" {KNOWN_AFTER_S:.0f} s later: look at its brokers, and start again"
+                    f"log {url}: the cluster reported that it created the topic {name}, and does not list it"
+                    f" {KNOWN_AFTER_S:.0f} s later: check its brokers, and start again"
                 )
             _check_as_wanted(topic, wanted, settings)
             made.append((topic, is_new))
@@ -253,7 +255,7 @@ def _make(
         raise error(answer["error_message"])
     else:
         raise InvalidSetting(
-            f"topic {name} of log {url} cannot be made so: {answer['error_message']} ({error.__name__})"
+            f"topic {name} of log {url} cannot be created: {answer['error_message']} ({error.__name__})"
         )
 
 
@@ -267,7 +269,7 @@ def _check_as_wanted(topic: Topic, wanted: NewTopics, settings: Mapping[str, str
         differs.insert(0, f"it has {topic.partitions} partitions, not {wanted.partitions}")
     if differs:
         raise LogMismatch(
-            f"topic {topic.name} exists, and is not as wanted: {'; '.join(differs)}. Give what it has, or another name"
+            f"topic {topic.name} exists with other settings: {'; '.join(differs)}. Give its settings, or another name"
         )
 
 
@@ -282,12 +284,15 @@ def check(url: KafkaUrl) -> tuple[list[Topic], list[str]]:
     finally:
         admin.close()
     log = topics[url.topic]
-    found = [f"{name}: there is no such topic; make it with: lastseen topics create" for name, each in topics.items() if
-             each is None]  # fmt: skip
+    found = [
+        f"{name}: the topic does not exist; make it with: lastseen topics create"
+        for name, each in topics.items()
+        if each is None
+    ]
     if log is not None:
         found += [f"{log.name}: {each}" for each in [*unfit_reasons(log), *weaknesses(log, brokers)]]
         if url.partitions not in (None, log.partitions):
-            found.append(f"{log.name}: it has {log.partitions} partitions, and {url.partitions} were asked for")
+            found.append(f"{log.name}: it has {log.partitions} partitions, and {url.partitions} were requested")
         for name, policy in ((FACTS, "delete"), (STATE, "compact")):
             beside = topics[url.topic + name]
             found += [] if beside is None else _beside(beside, log, policy)

@@ -66,8 +66,8 @@ def parse_kafka_url(url: str, partitions: int | None = None) -> KafkaUrl:
     parts = split_url(url)
     if "@" in url.partition("?")[0]:
         raise InvalidSetting(
-            "log URL kafka://…: no user or password stands in the URL; give username= as an option, and the password in"
-            " the environment as LASTSEEN_KAFKA_PASSWORD, or in a file named by password_file="
+            "log URL kafka://…: the URL must not contain a user or password; give username= as an option, and the"
+            " password in the environment as LASTSEEN_KAFKA_PASSWORD, or in a file named by password_file="
         )
     servers = tuple(_server(parts.netloc, each) for each in parts.netloc.split(",")) if parts.netloc else ()
     topic = unquote(parts.path[1:])
@@ -88,7 +88,7 @@ def _server(netloc: str, text: str) -> str:
     found = _server_form.fullmatch(text)
     port = int(found["port"] or DEFAULT_PORT) if found else 0
     if found is None or not 0 < port < 65_536 or not _is_host(found["address"], found["name"]):
-        raise InvalidSetting(f"log URL kafka://{shown(netloc)[1:-1]}: {shown(text)} is no host:port")
+        raise InvalidSetting(f"log URL kafka://{shown(netloc)[1:-1]}: {shown(text)} is not host:port")
     return f"{found['host'].lower()}:{port}"
 
 
@@ -112,7 +112,7 @@ def _options(name: str, query: str) -> dict[str, object]:
         if option not in OPTIONS:
             # The value is not shown: it may be a password put in the wrong place.
             raise InvalidSetting(
-                f"log URL {name}: unknown option {shown(option)}; the options are: {', '.join(OPTIONS)}. Secrets stand"
+                f"log URL {name}: unknown option {shown(option)}; the options are: {', '.join(OPTIONS)}. Secrets belong"
                 " in the environment (LASTSEEN_KAFKA_PASSWORD) or in files"
             )
         if option in _NUMBERS:
@@ -148,7 +148,7 @@ def _check(name: str, url: KafkaUrl) -> None:
         "ssl_cafile, ssl_certfile and ssl_keyfile go with security_protocol=SSL or SASL_SSL": not is_tls
         and (url.ssl_cafile or url.ssl_certfile or url.ssl_keyfile) is not None,
         "token_url= must be https://": url.token_url is not None and not _is_private(url.token_url),
-        f"{mechanism} without TLS shows the password or token to the network: use security_protocol=SASL_SSL": (
+        f"{mechanism} without TLS exposes the password or token to the network: use security_protocol=SASL_SSL": (
             mechanism in ("PLAIN", "OAUTHBEARER")
             and not is_tls
             and not all(_host(server) in _LOOPBACK for server in url.servers)

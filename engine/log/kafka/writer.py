@@ -150,7 +150,9 @@ class Writer:
         """Give up on what could not be handed over in its time; on all, if waiting cannot help. With the gate held."""
         now_s = time.monotonic()
         is_permanent = trouble is not None and not isinstance(trouble, Unreachable)
-        says = "the broker did not answer earlier appends in time; try again" if trouble is None else trouble.args[0]
+        says = (
+            "the broker did not acknowledge earlier appends in time; try again" if trouble is None else trouble.args[0]
+        )
         while lane.pieces and (is_permanent or now_s >= lane.pieces[0].append.created_s + self._timeout_s):
             error = trouble if is_permanent else LogUnavailable(f"log {self._url}: {says}")
             self._finish(lane.take(), error, finished)
@@ -308,7 +310,7 @@ class Writer:
         try:
             producer.close()
         except Exception as error:  # whatever it is, the next producer must be made
-            _logger.warning("log %s: a producer did not end well: %r", self._url, error)
+            _logger.warning("log %s: a producer did not close cleanly: %r", self._url, error)
 
     def close(self) -> None:
         """Finish the requests in flight, within their time, and release the producer. May be called again."""

@@ -32,14 +32,16 @@ def log_error(path: str, error: sqlite3.Error | UnicodeDecodeError | OSError) ->
     """The typed error for what SQLite, or the file system, says of a log's file. Nothing was written."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return LogUnavailable(f"log {path} is locked by another process: try again, or find out who holds it ({error})")
+        return LogUnavailable(
+            f"log {path} is locked by another process: try again, or find out which process holds the lock ({error})"
+        )
     if code == sqlite3.SQLITE_FULL:
         return LogUnavailable(f"log {path} cannot grow, the disk is full: free some space and try again ({error})")
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
         return LogUnavailable(f"log {path} cannot be written: correct its permissions and its folder's ({error})")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or isinstance(error, UnicodeDecodeError):
         return LogCorrupt(f"log {path} is damaged ({error}): stop all writers and restore it from a copy")
-    return LogUnavailable(f"log {path} cannot be used: {error}; see that the disk works and that its folder is there")
+    return LogUnavailable(f"log {path} cannot be used: {error}; check that the disk works and that the folder exists")
 
 
 def check_is_log(path: Path) -> None:
@@ -58,7 +60,7 @@ def check_is_log(path: Path) -> None:
     if path.is_dir():
         raise InvalidSetting(f"log {path} is a folder: give the path of a file in it")
     if not path.parent.is_dir():
-        raise InvalidSetting(f"log {path}: there is no folder {path.parent}; make it first")
+        raise InvalidSetting(f"log {path}: the folder does not exist: {path.parent}; create it first")
     try:
         if not path.exists() or path.stat().st_size == 0:
             return
@@ -69,7 +71,7 @@ def check_is_log(path: Path) -> None:
     if header != _HEADER:
         if not header.strip(b"\0") and path.with_name(f"{path.name}-journal").exists():
             return  # the power went while it was made, before it said anything: SQLite takes back what it began
-        raise LogCorrupt(f"{path} is not a log of lastseen (it is no SQLite database): give another path")
+        raise LogCorrupt(f"{path} is not a log of lastseen (it is not an SQLite database): give another path")
     # A connection that only reads leaves side files behind where the database is in WAL mode. While no process has it
     # open there is no such file, and nothing that could change under an immutable one.
     how = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "mode=ro&immutable=1"
@@ -134,7 +136,7 @@ def _check(path: str, meta: dict[str, object], partitions: int | None) -> LogFil
     version, identity, count = meta.get("format"), meta.get("identity"), meta.get("partitions")
     if isinstance(version, int) and version > FORMAT:
         raise LogTooNew(
-            f"log {path} was written in format {version}, and this lastseen knows {FORMAT}: use a newer one"
+            f"log {path} was written in format {version}, and this lastseen reads format {FORMAT}: use a newer lastseen"
         )
     if (
         version != FORMAT
@@ -142,10 +144,10 @@ def _check(path: str, meta: dict[str, object], partitions: int | None) -> LogFil
         or not isinstance(count, int)
         or not 1 <= count <= MAX_PARTITIONS
     ):
-        raise LogCorrupt(f"log {path} says {shown(meta)} of itself, which cannot be: restore it from a copy")
+        raise LogCorrupt(f"log {path} says {shown(meta)} in its header, which is not valid: restore it from a copy")
     if partitions is not None and count != partitions:
         raise LogMismatch(
-            f"log {path} has {count} partitions, and {partitions} were asked for: the number is fixed when"
+            f"log {path} has {count} partitions, and {partitions} were requested: the number is fixed when"
             " a log is made. Leave it out, or copy the log into a new one"
         )
     return LogFile(identity, count)

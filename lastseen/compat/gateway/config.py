@@ -176,7 +176,7 @@ class GatewayConfig:
             try:
                 platform = Platform(name)
             except ValueError:
-                _logger.warning("reset_by_platform: %s is no platform known here; its policy is not used", shown(name))
+                _logger.warning("reset_by_platform: %s is not a known platform; its policy is not used", shown(name))
                 continue
             by_platform[platform] = SessionResetPolicy.from_dict(policy)
         given: dict[str, Any] = {

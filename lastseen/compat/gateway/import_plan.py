@@ -72,9 +72,9 @@ def read_store(path: Path) -> tuple[dict[str, Any], str]:
     try:
         entries = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise InvalidEvent(f"{path} is no JSON ({error}): give the sessions.json of a gateway") from None
+        raise InvalidEvent(f"{path} is not JSON ({error}): give the sessions.json of a gateway") from None
     if not isinstance(entries, dict):
-        raise InvalidEvent(f"{path} holds no JSON object: give the sessions.json of a gateway")
+        raise InvalidEvent(f"{path} does not hold a JSON object: give the sessions.json of a gateway")
     return entries, hashlib.sha256(content).hexdigest()
 
 
@@ -143,12 +143,12 @@ def _finished(event_id: str, at_ms: int, says: Mapping[str, Any]) -> bytes:
 def _read_entry(key: str, raw: Any, zone: tzinfo | None, until_ms: int) -> SessionEntry:
     """An entry of the old store. Raises `InvalidEvent` that says what is wrong with it."""
     if not isinstance(raw, dict):
-        raise InvalidEvent("it is no JSON object")
+        raise InvalidEvent("it is not a JSON object")
     missing = [name for name in ("session_key", "session_id", "created_at", "updated_at") if not raw.get(name)]
     if missing:
         raise InvalidEvent(f"it has no {', '.join(missing)}")
     if raw["session_key"] != key:
-        raise InvalidEvent(f"its session_key is another: {shown(raw['session_key'])}")
+        raise InvalidEvent(f"its session_key differs: {shown(raw['session_key'])}")
     check_conversation(raw["session_id"])
     raw = {name: value for name, value in raw.items() if value is not None}
     for name, default in {**DEFAULTS, "suspended": False, "memory_flushed": False}.items():
@@ -163,7 +163,7 @@ def _read_entry(key: str, raw: Any, zone: tzinfo | None, until_ms: int) -> Sessi
         raise InvalidEvent(f"it cannot be read: {error!r}") from None
     for name, at_ms in (("created_at", created_ms), ("updated_at", updated_ms)):
         if at_ms > until_ms:
-            raise InvalidEvent(f"its {name} {raw[name]} lies in the future; is the time zone right?")
+            raise InvalidEvent(f"its {name} {raw[name]} is in the future: check --timezone")
     return entry
 
 
@@ -183,7 +183,9 @@ def _check_platforms(raw: Mapping[str, Any]) -> None:
         try:
             Platform(name) if name else None
         except ValueError:
-            raise InvalidEvent(f"unknown platform {shown(name)}: if a plugin's, name it") from None
+            raise InvalidEvent(
+                f"unknown platform {shown(name)}: if a plugin added it, name it with --platform"
+            ) from None
 
 
 def _timed_events(entry: SessionEntry, policy: Policy) -> list[_TimedEvent]:

@@ -164,12 +164,12 @@ def _bring(log: Log, messages: Sequence[Message]) -> tuple[int, int]:
     size = BATCH_RECORDS if isinstance(log, SharedLog) else max(len(waiting), 1)
     for start in range(0, len(waiting), size):
         if log.append(waiting[start : start + size]) != waiting_places[start : start + size]:
-            raise _foreign("another process has written to it meanwhile")
+            raise _foreign("another process has written to it since")
     return sum(found), len(waiting)
 
 
 def _foreign(what: str) -> LogMismatch:
     return LogMismatch(
-        f"the log can take no import of this file with these options: {what}. Give a log that is empty (on Kafka,"
+        f"the log cannot accept an import of this file with these options: {what}. Give a log that is empty (on Kafka,"
         " made with lastseen topics create --for-import), or the one that holds this very import"
     )

@@ -77,7 +77,9 @@ class Sessions:
                 return attempt()
             except _OTHERS_WERE_FIRST as refusal:
                 error = refusal
-        raise VersionConflict(f"session key {shown(key)}: it changed {ATTEMPTS} times meanwhile; try again") from error
+        raise VersionConflict(
+            f"session key {shown(key)}: it changed {ATTEMPTS} times while this was decided; try again"
+        ) from error
 
     def create(self, key: str, attributes: Mapping[str, Any]) -> SessionEntry:
         """Begin a session. Raises `SessionExists`."""

@@ -65,7 +65,7 @@ class SessionStore:
         """The engine that has the sessions: for `history`, `explain`, and all else that the old store had not."""
         if self.engine.is_importing:
             self.close()
-            raise LogMismatch("the log's import was cut off: finish it first, with `lastseen import gateway`")
+            raise LogMismatch("the log's import was interrupted: finish it first, with `lastseen import gateway`")
         self._sessions = Sessions(self.engine, policy_of(config))
         self._entries: Mapping[str, SessionEntry] = Entries(self._sessions)
         self._lock = threading.RLock()
@@ -86,7 +86,7 @@ class SessionStore:
                 raise
             return  # another process was first, and has brought them over
         for key, why in imported.skipped:
-            _logger.warning("%s: session %s was not brought over: %s", old, shown(key), why)
+            _logger.warning("%s: session %s was not imported: %s", old, shown(key), why)
 
     # ── a user writes ──
 
@@ -180,10 +180,11 @@ class SessionStore:
 
         return self._sessions.decide(session_key, attempt)
 
-    # ── parking ──
+    # ── suspending ──
 
     def suspend_session(self, session_key: str) -> bool:
-        """Park a session: nothing prunes it, and the user's next message begins a fresh one. Whether there was one."""
+        """Suspend a session: it is not pruned, and the user's next message begins a fresh one. Whether there was
+        one."""
         try:
             self.engine.suspend(session_key, reason="stopped")
         except AlreadyDone:

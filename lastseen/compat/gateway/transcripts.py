@@ -87,7 +87,7 @@ class Transcripts:
             try:
                 messages.append(json.loads(line))
             except ValueError:
-                _logger.warning("transcript %s: line %d is no JSON, and is passed over", path, number)
+                _logger.warning("transcript %s: line %d is not JSON and is skipped", path, number)
         return messages
 
     def has_any(self, session_id: str) -> bool:

@@ -33,7 +33,7 @@ class ExpiryWatcher:
         try:
             pruned = self._store.prune_old_entries(self._store.config.session_store_max_age_days)
         except LastseenError as error:
-            _logger.warning("sessions were not pruned, the next tick tries again: %s", error)
+            _logger.warning("sessions were not pruned, the next tick retries: %s", error)
             return 0
         self._pruned_at_ms = now_ms
         return pruned

@@ -169,7 +169,7 @@ class KeptSessions:
 
     def _check_open(self) -> None:
         if self._is_closed:
-            raise EngineClosed("these sessions were shut down: make others")
+            raise EngineClosed("these sessions have been shut down: make a new LruSessions")
 
     def _find(self, key: str) -> _Entry | None:
         if self._is_closed:

@@ -52,7 +52,7 @@ class LruLimits:
             raise InvalidSetting(f"the section is {shown(section)}: give a JSON object")
         unknown = sorted(str(name) for name in section if name not in JSON_NAMES)
         if unknown:
-            _logger.warning("not known, and left alone: %s", ", ".join(map(shown, unknown)))
+            _logger.warning("unknown settings are ignored: %s", ", ".join(map(shown, unknown)))
         given = {own: section[name] for name, own in JSON_NAMES.items() if name in section}
         # Here, too, so that the message names the keys as the file has them.
         _refuse(_faults(given, {own: name for name, own in JSON_NAMES.items()}))

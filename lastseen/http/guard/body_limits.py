@@ -118,7 +118,7 @@ class BodyReader:
         return Problem(
             503,
             "overloaded",
-            "too many large bodies are being worked on: nothing was done, try again in a second",
+            "too many large bodies are in progress: nothing was done, try again in a second",
             headers={"Retry-After": "1", **CLOSE},
         )
 

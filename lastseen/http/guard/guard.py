@@ -77,7 +77,7 @@ class Guard:
         self._bodies = BodyReader(limits)
         self._rate_limiter = None if limits.requests_per_s is None else RateLimiter(limits.requests_per_s, limits.burst)
         self._requests = ConcurrencyLimit(
-            "requests are worked on", limits.max_requests, AdaptiveLimit(limits.max_requests)
+            "requests are in progress", limits.max_requests, AdaptiveLimit(limits.max_requests)
         )
         self._streams = ConcurrencyLimit("event streams are open", limits.max_streams)
 
@@ -195,7 +195,7 @@ class Guard:
             if not response.timed_out:
                 raise
             # The connection may be at its next request already, and must not pay for this one.
-            _logger.exception("a request that had taken too long failed in the end")
+            _logger.exception("a request that had timed out failed later")
 
 
 async def _answer_preflight(response: GuardedResponse) -> None:

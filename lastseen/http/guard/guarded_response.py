@@ -122,14 +122,14 @@ class GuardedResponse:
             problem = Problem(
                 503,
                 "too-slow",
-                f"the answer took longer than {seconds:g} s: try again later, or ask for less at a time",
+                f"the response took longer than {seconds:g} s: try again later, or request less at a time",
                 headers={"Retry-After": "1"},
             )
         else:
             problem = problem_of(
                 OutcomeUnknown(
-                    f"the answer took longer than {seconds:g} s; the request is worked on still, and may or may not"
-                    " take effect: read before you try again"
+                    f"the response took longer than {seconds:g} s; the request is still in progress, and may or may"
+                    " not take effect: read before you try again"
                 )
             )
 

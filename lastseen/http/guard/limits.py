@@ -48,4 +48,4 @@ class Limits:
             is_number = isinstance(value, int if is_whole else (int, float)) and not isinstance(value, bool)
             if not (is_number and math.isfinite(value) and value > 0):
                 number = "whole number" if is_whole else "number"
-                raise InvalidSetting(f"{field.name} = {shown(value)}: give a {number} greater than nothing")
+                raise InvalidSetting(f"{field.name} = {shown(value)}: give a {number} greater than zero")

@@ -44,7 +44,7 @@ class LiveTokens:
             raise Problem(
                 503,
                 "tokens-unreadable",
-                "the service cannot read its tokens and refuses every request: its log says why",
+                "the service cannot read its tokens and refuses every request: see its log",
                 headers={"Retry-After": "5"},
             )
         return self._keyring.find(secret, self._clock.now_ms())

@@ -88,7 +88,7 @@ class Origins:
             raise Problem(
                 400,
                 "unknown-host",
-                "the service does not go by the name in the Host field: configure it, or use another",
+                "the Host field is not a name of the service: configure the name, or use another",
             )
         if origin is None:
             return []

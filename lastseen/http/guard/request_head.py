@@ -27,7 +27,7 @@ def read_head(scope: Mapping[str, Any], limits: Limits) -> dict[bytes, bytes]:
         head_bytes += len(name) + len(value) + 4
         if name in _READ:
             if name in found and name in _ONCE:
-                raise Problem(400, "repeated-field", f"the field {name.decode()} may stand in a request once")
+                raise Problem(400, "repeated-field", f"the field {name.decode()} may be sent only once in a request")
             found[name] = value
     if len(fields) > limits.max_head_fields or head_bytes > limits.max_head_bytes:
         raise Problem(

@@ -136,13 +136,13 @@ def operations(workers: WorkerThreads) -> list[Operation]:
         Operation(
             "POST", path("touch"), "touchSession", handlers.touch, Scope.TOUCH, "Report activity",
             {**changed, 202: Success("It was accepted; the response does not wait for its outcome.", Accepted)},
-            "The idle clock restarts. With `wait=appended` the answer comes once the log has it, with `wait=none` at"
-            " once.", body=TouchRequest, body_example={"message": {"role": "user", "text": "hello"}},
+            "The idle clock restarts. With `wait=appended` the response comes when the log has accepted it, with"
+            " `wait=none` at once.", body=TouchRequest, body_example={"message": {"role": "user", "text": "hello"}},
             query=queries.TouchQuery, headers=versioned, problems=refused, tag="activity",
         ),
         Operation(
             "POST", path("suspend"), "suspendSession", handlers.suspend, Scope.MANAGE, "Suspend a session", changed,
-            "It neither idles out nor is evicted until it is resumed, or its `suspend_ttl_ms` is over.",
+            "It neither idles out nor is evicted until it is resumed, or its `suspend_ttl_ms` has passed.",
             body=ReasonRequest, headers=versioned, problems=refused, tag="activity",
         ),
         Operation(

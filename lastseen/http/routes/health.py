@@ -21,7 +21,7 @@ from lastseen.monitoring.readiness import Check, checks
 PATIENCE_S = 2.0
 """How long a probe waits for the checks."""
 _NO_STORE = {"Cache-Control": "no-store"}
-_SLOW = Check("log", False, f"no answer within {PATIENCE_S:g} s: see that the log is reachable from here")
+_SLOW = Check("log", False, f"no response within {PATIENCE_S:g} s: check that this machine can reach the log")
 
 
 class Readiness:

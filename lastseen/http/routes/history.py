@@ -85,7 +85,7 @@ def operations(workers: WorkerThreads) -> list[Operation]:
         Operation(
             "GET", f"{SESSIONS}/{{key}}/explain", "explainSession", handlers.explain, Scope.READ,
             "Why a session lives, and until when; or why it ended", {200: Success("Why.", Explanation)},
-            "Answers for any key: one that no record names is `unknown`.", query=queries.ExplainQuery, tag="past",
+            "Works for any key: one that no record names is `unknown`.", query=queries.ExplainQuery, tag="past",
             problems=(409,),
         ),
         Operation(

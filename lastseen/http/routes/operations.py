@@ -45,7 +45,7 @@ class OperationRunner:
         """Begin some work; answers 202 with where it can be watched. Raises `Problem` 503 while too much goes on."""
         if self._is_closed or len(self._tasks) >= MAX_RUNNING:
             raise Problem(
-                503, "too-many-operations", f"{MAX_RUNNING} operations are under way, and that is the limit",
+                503, "too-many-operations", f"{MAX_RUNNING} operations are in progress, and that is the limit",
                 headers={"Retry-After": "5"},
             )  # fmt: skip
         operation = service_responses.LongOperation(secrets.token_urlsafe(12), kind, "running", _now_ms())
@@ -101,7 +101,7 @@ class OperationRunner:
         if operation is None:
             raise Problem(
                 404, "no-such-operation",
-                f"this instance knows no such operation: it remembers the last {MAX_REMEMBERED} since its start",
+                f"this instance has no such operation: it remembers the last {MAX_REMEMBERED} since its start",
             )  # fmt: skip
         return responses.of_value(operation)
 

@@ -100,8 +100,8 @@ class Pruning:
             if stored is None or stored.caller != caller.name or self._clock() - stored.stored_s > STORE_S:
                 raise Problem(
                     404, "no-such-plan",
-                    "there is no such plan: it was applied already, is older than 10 minutes, or another instance made"
-                    " it; make one anew, and apply that",
+                    "this instance has no such plan: it was applied already, is older than 10 minutes, or another"
+                    " instance made it; make a new plan and apply that",
                 )  # fmt: skip
             del self._plans[name]
         self._engine.execute_plan(stored.plan)
@@ -127,10 +127,10 @@ def operations(workers: WorkerThreads) -> list[Operation]:
     pruning = Pruning(workers)
     return [
         Operation(
-            "POST", PRUNE, "prune", pruning.prune, Scope.ADMIN, "End what is due or too much",
+            "POST", PRUNE, "prune", pruning.prune, Scope.ADMIN, "End sessions that are due or above a limit",
             {200: Success("The plan; of an applied one, the outcome of each session.", service_responses.PrunePlan)},
-            "Without a body, only a plan: which sessions would end and why, and which are spared by which guard."
-            " `apply` does what a plan said, and nothing else; a session that was used since is kept.",
+            "Without a body, only a plan: which sessions would end and why, and which are spared for which reason."
+            " `apply` executes a plan, and nothing else; a session that was used since is kept.",
             body=PruneRequest, body_example={}, tag="service", problems=(404, 415),
         ),
     ]  # fmt: skip

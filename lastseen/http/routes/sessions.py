@@ -66,7 +66,7 @@ def no_live_session(key: str, life: SessionSpan | None) -> Problem:
             members={"error": "SessionNotFound"},
         )  # fmt: skip
     ended = ended_of(life)
-    where = "no record has said so yet" if ended.position is None else f"record {ended.position} says so"
+    where = "no record says so yet" if ended.position is None else f"record {ended.position} says so"
     return Problem(
         410, "session-ended", f"the session under this key has ended: {ended.reason}; {where}",
         members={"error": "SessionEnded", "ended": ended},
@@ -244,15 +244,16 @@ def operations(workers: WorkerThreads) -> list[Operation]:
     gone = Success("It has ended.", headers=("Position", "Partitions"))
     return [
         Operation(
-            "GET", f"{SESSIONS}/{{key}}", "getSession", sessions.get, Scope.READ, "Look at a session",
+            "GET", f"{SESSIONS}/{{key}}", "getSession", sessions.get, Scope.READ, "Read a session",
             {200: session, 304: Success("It has the version that If-None-Match names.", headers=("ETag",))},
-            "A peek: it never touches. A session that has ended answers 410, with when, why, and by which record.",
+            "A peek: it never touches. For a session that has ended the response is 410, with when, why, and by"
+            " which record.",
             query=queries.ReadQuery, headers=("If-Match", "If-None-Match"), problems=(404, 409, 410, 412),
         ),
         Operation(
             "POST", SESSIONS, "openSession", sessions.open, Scope.TOUCH, "Open a session",
             {
-                200: Success("It lived already.", Session, opened),
+                200: Success("A live session existed.", Session, opened),
                 201: Success("It was created.", Session, (*opened, "Location")),
             },
             "The session that lives under the key, or a new one. Opening a live one does not touch it.",
@@ -263,7 +264,7 @@ def operations(workers: WorkerThreads) -> list[Operation]:
         Operation(
             "GET", SESSIONS, "listSessions", sessions.list, Scope.READ, "List live sessions",
             {200: Success("One page.", SessionPage, ("Position", "Partitions"))},
-            "Costs a look at every live session, or at those of one owner.", query=queries.ListQuery, problems=(409,),
+            "Visits every live session, or those of one owner.", query=queries.ListQuery, problems=(409,),
         ),
         Operation(
             "DELETE", f"{SESSIONS}/{{key}}", "deleteSession", sessions.delete, Scope.MANAGE, "End a session",

@@ -76,7 +76,7 @@ class Snapshots:
             return self._runner.start("verify", self._verify_current)
         path = (await self._workers.call(self._archives)).get(name)
         if path is None:
-            raise Problem(404, "no-such-snapshot", "there is no such snapshot: see the list of them")
+            raise Problem(404, "no-such-snapshot", "no snapshot has this name: see the list of snapshots")
         return self._runner.start("verify", lambda progress: self._verify_archive(name, path, progress))
 
     def _verify_current(self, progress: Progress) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class Snapshots:
         progress(0, 1)
         sound = is_sound(path)
         progress(1, 1)
-        differences = [] if sound else ["its bytes are not those that were written: it will be passed over"]
+        differences = [] if sound else ["its bytes are not those that were written: it will be skipped"]
         return {"name": name, "sound": sound, "differences": differences}
 
 
@@ -99,7 +99,7 @@ def _named(path: Path) -> str:
 def operations(workers: WorkerThreads, runner: OperationRunner) -> list[Operation]:
     """The operations."""
     snapshots = Snapshots(workers, runner)
-    begun = {202: Success("It is under way: watch it at Location.", service_responses.LongOperation, ("Location",))}
+    begun = {202: Success("It is in progress: watch it at Location.", service_responses.LongOperation, ("Location",))}
     watch = {
         202: {"watch": {"operationId": "getOperation", "parameters": {"id": "$response.body#/id"}}},
     }  # fmt: skip
@@ -111,14 +111,14 @@ def operations(workers: WorkerThreads, runner: OperationRunner) -> list[Operatio
             query=queries.EmptyQuery,
         ),
         Operation(
-            "POST", "/v1/snapshots", "createSnapshot", snapshots.create, Scope.ADMIN, "Put a copy of the snapshot by",
+            "POST", "/v1/snapshots", "createSnapshot", snapshots.create, Scope.ADMIN, "Archive a copy of the snapshot",
             begun, "Flushed, copied, and kept beside it with its digest.", tag="service", problems=(409,), links=watch,
             query=queries.EmptyQuery,
         ),
         Operation(
             "POST", "/v1/snapshots/{name}/verify", "verifySnapshot", snapshots.verify, Scope.ADMIN,
             "Whether a snapshot is sound", begun,
-            "An archived copy is compared with its digest; for `current` the whole log is folded anew, and compared"
-            " with what this instance shows.", tag="service", problems=(404,), links=watch, query=queries.EmptyQuery,
+            "An archived copy is compared with its digest; for `current` the whole log is folded again, and compared"
+            " with the state of this instance.", tag="service", problems=(404,), links=watch, query=queries.EmptyQuery,
         ),
     ]  # fmt: skip

@@ -31,7 +31,9 @@ _THREADS: dict[service_responses.ProjectionName, str] = {
 def for_all_keys(caller: Caller) -> None:
     """Refuse callers that see some keys only: figures of the whole would tell them of others. Raises `Problem` 403."""
     if caller.prefix:
-        raise Problem(403, "forbidden", "this token is for some keys only, and this is about all: use one for all keys")
+        raise Problem(
+            403, "forbidden", "this token is for some keys only, and this covers all: use a token for all keys"
+        )
 
 
 class ServiceStatistics:
@@ -114,7 +116,8 @@ def operations(workers: WorkerThreads) -> list[Operation]:
             query=queries.EmptyQuery,
         ),
         Operation(
-            "GET", "/v1/projections", "readProjections", handlers.projections, Scope.READ, "How each projection stands",
+            "GET", "/v1/projections", "readProjections", handlers.projections, Scope.READ,
+            "The state of each projection",
             {200: Success("Phase, lag and last error.", service_responses.Projections, ("Position", "Partitions"))},
             only_all, tag="service", query=queries.EmptyQuery,
         ),

@@ -79,7 +79,7 @@ class Stream:
                     yield b": here\nid: %s\n\n" % self._cursor.id.encode()
         except LastseenError as error:
             # The client reconnects, and gets the error if it persists.
-            _logger.warning("a stream was broken off: %s", error)
+            _logger.warning("a stream was cut off: %s", error)
         finally:
             self._fanout.leave(listener)
 
@@ -169,8 +169,8 @@ def operations(workers: WorkerThreads) -> list[Operation]:
             "GET", EVENT_STREAM, "streamEvents", streams.listen, Scope.READ, "What takes effect, as it happens",
             {200: Success("Facts, each a CloudEvent on one line of `data`.", str, media_type="text/event-stream")},
             "Server-sent events, for an `EventSource`. The id of an event is its place in the log: a client that"
-            " connects again, here or elsewhere, before or after a restart, goes on behind the last event it has had,"
-            " without a gap and without a repeat. Without an id the stream begins now.",
+            " connects again, here or elsewhere, before or after a restart, continues after the last event that it"
+            " received, without a gap and without a repeat. Without an id the stream begins now.",
             query=queries.StreamQuery, headers=("Last-Event-ID",), problems=(409,), tag="events",
         ),
     ]  # fmt: skip

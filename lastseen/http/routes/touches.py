@@ -78,10 +78,10 @@ def operations(workers: WorkerThreads) -> list[Operation]:
             "POST", TOUCHES, "touchSessions", handlers.touch, Scope.TOUCH, "Report activity of many sessions",
             {
                 200: Success("A result for each key, in their order.", TouchResults, ("Position", "Partitions")),
-                202: Success("The same for `wait` = `appended` or `none`: refusals are known, the rest is on its way.",
-                            TouchResults),
+                202: Success("The same for `wait` = `appended` or `none`: refusals are known, the others are being"
+                             " appended.", TouchResults),
             },
-            "One append for all. A key that is refused does not keep the others from being touched.",
+            "One append for all. A refused key does not affect the others.",
             body=TouchManyRequest, needs_body=True, body_example={"keys": ["telegram:1", "telegram:2"]},
             problems=(415,), tag="activity",
         ),
