@@ -42,8 +42,6 @@ FORMAT = 4
 """2 keeps the outbox too. The digests of 3 cover other numbers for verdicts. 4 names the
 genesis record of the log."""
 IN_MEMORY = ":memory:"
-MAX_JOURNAL_BYTES = 4 * 1024 * 1024
-"""How much of the write-ahead file stays after a large flush."""
 SPARE_PAGES = 256
 SPARE_PART = 8
 """Free pages that a file keeps for later: so many, or this part of it."""
@@ -158,7 +156,6 @@ class SnapshotFile:
                 " snapshot path"
             )
         connection.execute("PRAGMA synchronous = NORMAL")
-        connection.execute(f"PRAGMA journal_size_limit = {MAX_JOURNAL_BYTES}")
 
     def _check_whole(self) -> None:
         """Rows are sealed, but one that a damaged page no longer names cannot say so. Half a second a million."""

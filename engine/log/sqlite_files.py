@@ -17,8 +17,8 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any
 
-WAL_LIMIT_BYTES = 8 << 20
-"""Twice the size at which SQLite makes a checkpoint by itself (1,000 pages of 4 KiB)."""
+WAL_LIMIT_BYTES = 4 << 20
+"""About the size at which SQLite makes a checkpoint by itself (1,000 pages of 4 KiB)."""
 _RETRY_AFTER_S = 0.005
 _LARGEST = 512
 
