@@ -81,6 +81,9 @@ class LiveView:
         """The partitions whose state is kept here; all, unless the engine holds only its own."""
         self.served: frozenset[int] = self.present
         """Those of them that have caught up, and that keys may be asked for."""
+        self.standby: frozenset[int] = frozenset()
+        """Those that are held for other engines: keys in them are answered for, once they have caught up; listings,
+        counts and evictions leave them out, since their owners have them."""
         self.has_one_clock = True
         """Whether one clock gives all partitions their log time: the log is a file, or in memory."""
         self.failures: dict[int, LogError] = {}
@@ -105,6 +108,11 @@ class LiveView:
             self.check(number)
         return self.partitions[number]
 
+    def fail_from_start(self, failures: Mapping[int, LogError]) -> None:
+        """Hold none of these partitions, and refuse their keys: the snapshot and the log disagree on them."""
+        self.failures.update(failures)
+        self.present -= failures.keys()
+
     def check_served(self, number: int, what: str) -> None:
         """Raise `NotOwner`, which names `what`, where another engine keeps a partition, and why it has failed if so."""
         if number not in self.served:
@@ -119,11 +127,11 @@ class LiveView:
             raise type(failure)(*failure.args)
 
     def working_partitions(self) -> Sequence[Partition]:
-        """The partitions that have not failed."""
-        failures = self.failures
-        if not failures:
+        """The partitions that have not failed, and are not held for other engines."""
+        failures, standby = self.failures, self.standby
+        if not failures and not standby:
             return self.partitions
-        return [partition for partition in self.partitions if partition.number not in failures]
+        return [each for each in self.partitions if each.number not in failures and each.number not in standby]
 
     def not_owner(self, number: int, what: str) -> NotOwner:
         """The error for what belongs to another engine's partition."""
@@ -136,6 +144,11 @@ class LiveView:
         """The partitions whose state is kept here."""
         present = self.present
         return [partition for partition in self.partitions if partition.number in present]
+
+    def served_partitions(self) -> list[Partition]:
+        """The partitions that keys may be asked for."""
+        served = self.served & self.present
+        return [partition for partition in self.partitions if partition.number in served]
 
     def has_reached(self, position: Position) -> bool:
         """Whether the record at `position` is folded. Raises `InvalidSetting` where no such record can be."""
@@ -193,8 +206,8 @@ class LiveView:
     def get_by_id(self, session_id: str, now_ms: int) -> SessionView | None:
         """The live session with this id, or `None`."""
         with self.lock:
-            for partition in self.working_partitions():
-                session = partition.by_id.get(session_id)
+            for partition in self.partitions:
+                session = None if partition.number in self.failures else partition.by_id.get(session_id)
                 if session is not None and not session.is_due(self.reading_ms(partition.number, now_ms)):
                     return self.show(partition.number, session)
         return None

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from lastseen.engine.errors import LogMismatch, SnapshotError
+from lastseen.engine.errors import LogError, LogMismatch, SnapshotError
 from lastseen.engine.lifecycle import REMEMBERED_ENDINGS
 from lastseen.engine.log.port import Record
 from lastseen.engine.session import Policy, Session, pack_beginning
@@ -235,11 +235,16 @@ class Snapshot:
             self._changed, self._gone, self._ended = taken.changed, taken.gone, taken.endings
 
     def load(
-        self, partitions: Sequence[Partition], statistics: Statistics, end_offsets: Callable[[], Sequence[int]]
+        self,
+        partitions: Sequence[Partition],
+        statistics: Statistics,
+        end_offsets: Callable[[], Sequence[int]],
+        ahead: dict[int, LogError] | None = None,
     ) -> int:
         """Bring empty partitions to the snapshot's state; returns how many sessions there are.
 
-        Raises `Damaged` where the file cannot be believed; `LogMismatch` where it is ahead of the log.
+        Raises `Damaged` where the file cannot be believed; `LogMismatch` where it is ahead of the log in all these
+        partitions, or in one while `ahead` is not given: it gets the errors of single ones, which stay empty.
         """
         try:
             with self._file.reading():
@@ -251,7 +256,14 @@ class Snapshot:
                 for partition in partitions:
                     row = stored.get(partition.number)
                     if row is not None:
-                        self._check_place(partition.number, row, ends[partition.number])
+                        self._check_log(partition.number, row)
+                        try:
+                            self._check_place(partition.number, row, ends[partition.number])
+                        except LogMismatch as error:
+                            if ahead is None or len(ahead) + 1 == len(partitions):
+                                raise
+                            ahead[partition.number] = error
+                            continue
                         self._load_partition(partition, row, policies)
                         statistics.counts[partition.number] = Counts.restored(row.counts)
             return sum(map(len, partitions))
@@ -265,13 +277,15 @@ class Snapshot:
         ) as error:
             raise Damaged(str(error)) from error
 
-    def _check_place(self, number: int, row: PartitionRow, end_offset: int) -> None:
+    def _check_log(self, number: int, row: PartitionRow) -> None:
         if self._log_id is not None and row.checkpoint and row.log_id != self._log_id:
             raise LogMismatch(
                 f"snapshot {self.path} was taken of log {row.log_id}, by the genesis record of partition {number}, and"
                 f" this is log {self._log_id}: the log was recreated, or the snapshot belongs to another log. Give the"
                 " log of the snapshot, or another snapshot path"
             )
+
+    def _check_place(self, number: int, row: PartitionRow, end_offset: int) -> None:
         if row.checkpoint > end_offset:
             raise LogMismatch(
                 f"snapshot {self.path} has read partition {number} up to offset {row.checkpoint}, and the log ends at"

@@ -30,7 +30,7 @@ class Guarded(NamedTuple):
 def guarded(view: LiveView, now_ms: int, limit: int, prefix: str = "") -> Guarded:
     """The sessions that would have idled out by `now_ms`, were it not for a guard. Looks at every live session."""
     found = []
-    for partition in view.present_partitions():
+    for partition in view.working_partitions():
         with view.lock:
             sessions = list(partition.by_id.values())
             at_ms = view.reading_ms(partition.number, now_ms)

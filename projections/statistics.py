@@ -97,13 +97,14 @@ class Statistics:
         return [sum(column) for column in zip(*(counts.expiry_lags for counts in self.counts), strict=True)]
 
     def report(self, partitions: Sequence[Partition]) -> dict[str, Any]:
-        """All partitions together, as plain JSON values. The caller holds the view's lock."""
-        created = sum(counts.created for counts in self.counts)
-        applied = sum((counts.applied for counts in self.counts), Counter())
-        void = sum((counts.void for counts in self.counts), Counter())
+        """These partitions together, as plain JSON values. The caller holds the view's lock."""
+        all_counts = [self.counts[partition.number] for partition in partitions]
+        created = sum(counts.created for counts in all_counts)
+        applied = sum((counts.applied for counts in all_counts), Counter())
+        void = sum((counts.void for counts in all_counts), Counter())
         total = applied.total() + void.total()
-        expiries = sum(counts.expiries for counts in self.counts)
-        lag_ms = sum(counts.expiry_lag_ms_total for counts in self.counts)
+        expiries = sum(counts.expiries for counts in all_counts)
+        lag_ms = sum(counts.expiry_lag_ms_total for counts in all_counts)
         # Sessions stand in `by_id` in the order of their creation.
         oldest = [next(iter(partition.by_id.values())).created_at_ms for partition in partitions if partition.by_id]
         newest = [next(reversed(partition.by_id.values())).created_at_ms for partition in partitions if partition.by_id]
@@ -115,15 +116,15 @@ class Statistics:
             },
             "created": created,
             "applied": dict(applied),
-            "ended": dict(sum((counts.ended for counts in self.counts), Counter())),
+            "ended": dict(sum((counts.ended for counts in all_counts), Counter())),
             "void": dict(void),
             "void_rate": void.total() / total if total else 0.0,
             "records": total,
             "oldest_created_at_ms": min(oldest, default=None),
             "newest_created_at_ms": max(newest, default=None),
-            "longest_ms": max(counts.longest_ms for counts in self.counts),
+            "longest_ms": max((counts.longest_ms for counts in all_counts), default=0),
             "expiries": expiries,
             "expiry_lag_ms_total": lag_ms,
             "expiry_lag_ms_mean": lag_ms / expiries if expiries else 0.0,
-            "expiry_lag_ms_max": max(counts.expiry_lag_ms_max for counts in self.counts),
+            "expiry_lag_ms_max": max((counts.expiry_lag_ms_max for counts in all_counts), default=0),
         }

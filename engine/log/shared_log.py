@@ -21,6 +21,30 @@ class Owner(NamedTuple):
     """Where it is to be reached; only of a `KNOWN` one."""
 
 
+class MemberSettings(NamedTuple):
+    """How a process takes part in the group that divides the duties."""
+
+    group: str | None = None
+    """The group's name; `None` takes the log's."""
+    name: str | None = None
+    """The process's lasting name in the group: with one, a restart that is quick enough moves nothing."""
+    address: str | None = None
+    """Where others reach it."""
+    standbys: int = 0
+    """How many processes besides its owner are to hold each partition."""
+    has_room: bool = False
+    """Whether it holds some partitions only, so that the group says which; else it holds all."""
+
+
+class Held(NamedTuple):
+    """What a process holds at a moment."""
+
+    present: frozenset[int]
+    """The partitions that it has, or loads."""
+    caught_up: frozenset[int]
+    """Those that it can serve."""
+
+
 class Duties(Protocol):
     """Which partitions this process owns: it announces their expiries and publishes their facts.
 
@@ -29,6 +53,15 @@ class Duties(Protocol):
 
     def owned(self) -> frozenset[int]:
         """The partitions that this process owns, as far as it knows."""
+        ...
+
+    def to_hold(self) -> frozenset[int]:
+        """The partitions that this process is to hold: those that it owns, those that become its own as soon as it has
+        caught up with them, and those that it holds for the case that their owner fails."""
+        ...
+
+    def kept_for_others(self) -> frozenset[int]:
+        """Those of them that another process owns."""
         ...
 
     def owner_of(self, partition: int) -> str | None:
@@ -102,18 +135,11 @@ class SharedLog(Log, Protocol):
     """A log that several machines share."""
 
     def join(
-        self,
-        group: str | None,
-        member: str | None,
-        address: str | None,
-        changed: Callable[[], None],
-        health: DutyHealth,
+        self, member: MemberSettings, held: Callable[[], Held], changed: Callable[[], None], health: DutyHealth
     ) -> Duties:
         """Take a share of the duties. `changed` is called, on another thread, when it grows or shrinks.
 
-        `health` records failures of the membership, as the duty `group`.
-
-        `member` is this process's lasting name in the group: with one, a restart that is quick enough moves nothing.
+        `held` says what this process holds. `health` records failures of the membership, as the duty `group`.
         """
         ...
 

@@ -15,7 +15,7 @@ from lastseen.embedded.settings import Settings
 from lastseen.engine.errors import LastseenError, LogError, OwnerState
 from lastseen.engine.log.duty_health import DutyHealth
 from lastseen.engine.log.port import Log, Position
-from lastseen.engine.log.shared_log import Duties, FactPublisher, Owner, SharedLog
+from lastseen.engine.log.shared_log import Duties, FactPublisher, Held, MemberSettings, Owner, SharedLog
 from lastseen.projections.follower import PARTITION_ERRORS, Follower
 from lastseen.projections.live_view import LiveView
 from lastseen.projections.outbox import Outbox
@@ -36,6 +36,7 @@ class EngineDuties:
         self._outbox = outbox
         self._health = health
         self._all = frozenset(range(log.partitions))
+        self._holds_some = settings.view == "owned" and self._log is not None
         self._membership: Duties | None = None
         self._fact_publisher: FactPublisher | None = None
         self._publisher: Publisher | None = None
@@ -71,7 +72,14 @@ class EngineDuties:
             return
         settings = self._settings
         if settings.prune or settings.view == "owned" or self._publisher is not None:
-            self._membership = self._log.join(settings.group, settings.member, settings.address, changed, self._health)
+            member = MemberSettings(
+                settings.group, settings.member, settings.address, settings.standbys, self._holds_some
+            )
+            self._membership = self._log.join(member, self._held, changed, self._health)
+
+    def _held(self) -> Held:
+        failed = self._view.failures.keys()
+        return Held(self._view.present, self._view.served - failed)
 
     def owned(self) -> frozenset[int]:
         """The partitions that are ours to prune and to publish."""
@@ -87,7 +95,7 @@ class EngineDuties:
 
     def expected(self) -> frozenset[int]:
         """The partitions that this engine is to answer for: all, or with `view="owned"` those that it owns."""
-        return self.owned() if self._settings.view == "owned" else self._all
+        return self.to_hold() - self.kept_for_others() if self._holds_some else self._all
 
     def performed(self) -> frozenset[int]:
         """The partitions for which this engine performs the owner's duties: those that it owns and answers for."""
@@ -102,6 +110,14 @@ class EngineDuties:
         part in the group and its caller prunes."""
         ours = self._all if self._log is None or self._membership is None else self.owned()
         return ours - self._view.failures.keys()
+
+    def to_hold(self) -> frozenset[int]:
+        """The partitions that an engine which does not hold all is to hold: its own, and those that it keeps ready."""
+        return frozenset() if self._membership is None else self._membership.to_hold()
+
+    def kept_for_others(self) -> frozenset[int]:
+        """Those of them that another engine owns."""
+        return frozenset() if self._membership is None else self._membership.kept_for_others()
 
     def owner_of(self, partition: int) -> str | None:
         """The address of a partition's owner, if it gave one. Raises `LogUnavailable`."""

@@ -61,6 +61,7 @@ class Engine(Commands, Figures):
         view_lock = threading.Lock()
         self._body_reads = BodyReads(state.bodies, state.snapshot, view_lock, self._check_open)
         self._views = view = LiveView(state.partitions, self._body_reads, view_lock)
+        view.fail_from_start(state.failures)
         self._subscriptions = Subscriptions()
         health = self.duty_health = DutyHealth()
         self._duties = EngineDuties(log, settings, view, state.outbox, health)
@@ -73,7 +74,7 @@ class Engine(Commands, Figures):
         projections: list[Projection] = [state.snapshot, state.history, state.statistics, self._background]
         self._follower = Follower(log, view, projections, on_record, state.snapshot.before_fold)
         self._log = MeteredLog(log, view.check_writable)
-        self.meters = Meters(self._log, LogWatch(log, view.present_partitions), clock.now_ms())
+        self.meters = Meters(self._log, LogWatch(log, view.served_partitions), clock.now_ms())
         fire_and_forget = FireAndForget(self._log, settings.source, clock)
         super().__init__(
             SessionEngine(self._log, view, self._follower, clock, fire_and_forget, self._check_open),

@@ -48,6 +48,8 @@ class PartitionsState(NamedTuple):
     """Those that it is to answer for, loaded or not: all, or with `view="owned"` those that it owns."""
     served: frozenset[int]
     """Those of them that it answers for."""
+    standby: frozenset[int]
+    """Those that it holds besides: for the case that their owner fails, or to own them once it has caught up."""
     failed: dict[int, LogError]
     """Those that cannot be read any further, or are not what was folded, and why: their keys are refused, and listings,
     counts and the pruner leave them out."""
@@ -56,14 +58,14 @@ class PartitionsState(NamedTuple):
 def partitions_of(view: LiveView, duties: EngineDuties) -> PartitionsState:
     """How the partitions stand."""
     expected, failed = duties.expected(), dict(view.failures)
-    return PartitionsState(expected, (view.served & expected) - failed.keys(), failed)
+    return PartitionsState(expected, (view.served & expected) - failed.keys(), view.standby, failed)
 
 
 def statistics_of(state: State, view: LiveView, pruner: Pruner) -> dict[str, Any]:
     """Counters and gauges as plain JSON values."""
     bodies = state.bodies
     with view.lock:
-        report = state.statistics.report(view.partitions)
+        report = state.statistics.report([each for each in view.partitions if each.number not in view.standby])
         report["failed_partitions"] = sorted(view.failures)
         report["bodies"] = {
             "bytes": bodies.whole_bytes,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lastseen.embedded.settings import Settings
+from lastseen.engine.errors import LogError
 from lastseen.engine.genesis import check_genesis
 from lastseen.engine.log.port import Log
 from lastseen.engine.log.shared_log import SharedLog
@@ -33,6 +34,8 @@ class State:
     history: History
     outbox: Outbox | None
     """What is still to be published; `None` where nothing is published."""
+    failures: dict[int, LogError]
+    """The partitions of which the snapshot holds more than the log."""
     notes: list[str]
     """Sentences on what was damaged or missing, and what was used in its place."""
 
@@ -67,9 +70,10 @@ def load(log: Log, settings: Settings) -> State:
         outbox = Outbox(log.partitions, f"/lastseen/{log.identity}") if publishes else None
         file = SnapshotFile(snapshot_path, log.identity, log.partitions)
         snapshot = Snapshot(file, log.partitions, outbox, log_id)
+        ahead: dict[int, LogError] = {}
         try:
             # An engine that holds only what it owns takes that up when it knows what it is.
-            snapshot.load([] if holds_owned(log, settings) else partitions, statistics, log.end_offsets)
+            snapshot.load([] if holds_owned(log, settings) else partitions, statistics, log.end_offsets, ahead)
             reached = history.reached()
             for partition in partitions:
                 if reached.get(partition.number, 0) < partition.checkpoint:
@@ -78,8 +82,9 @@ def load(log: Log, settings: Settings) -> State:
         except BaseException:
             snapshot.close()
             raise
-        snapshot.starting = {partition.number for partition in partitions if not partition.checkpoint}
-        return State(partitions, statistics, Bodies(settings.max_body_bytes), snapshot, history, outbox, [])
+        from_the_log = {partition.number for partition in partitions if not partition.checkpoint}
+        snapshot.starting = from_the_log - ahead.keys()
+        return State(partitions, statistics, Bodies(settings.max_body_bytes), snapshot, history, outbox, ahead, [])
 
     try:
         state, state_notes = open_soundest(snapshot_path, open_state)

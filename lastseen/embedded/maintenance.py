@@ -70,11 +70,12 @@ class Maintenance:
                 view,
                 follower,
                 state,
-                duties.owned,
+                duties,
+                background.health,
+                settings.acceptable_lag,
                 self.flush,
                 self.flush_if_heavy,
                 background.goes_on,
-                duties.skip_published,
             )
             if holds_owned(log, settings)
             else None

@@ -111,6 +111,12 @@ class Settings:
     view: Literal["all", "owned"] = "all"
     """Whether this engine holds every partition of such a log, or only those that it owns, and refers callers to the
     owners of the others."""
+    standbys: int = 1
+    """With `view="owned"`: how many engines besides its owner hold each partition, so that it need not be loaded when
+    its owner stops or crashes. 0 saves the memory, and costs the loading."""
+    acceptable_lag: int = 1_000
+    """With `view="owned"`: how many records a partition may be behind when this engine begins to serve it. Only then
+    does it become this engine's own, as long as another one serves it."""
     facts: bool = True
     """Whether this engine publishes facts and states, in the other two topics of a log that several machines share."""
     group: str | None = None
@@ -162,6 +168,8 @@ _CHECKS: Mapping[str, Check] = {
     "background": check_bool,
     "prune": check_bool,
     "view": one_of("all", "owned"),
+    "standbys": whole(0, MAX_PARTITIONS),
+    "acceptable_lag": whole(0, MAX_LIMIT_MS),
     "facts": check_bool,
     "group": _check_name,
     "member": _check_name,

@@ -35,9 +35,11 @@ def of_session(
     session: SessionView, engine: Engine, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
     """One session, with its version as `ETag` and what the answer reflects as `Position`."""
+    # The partition may have been dropped since, and then nothing of it is reached; the response reflects the session.
+    reached = max(engine.reached(session.partition), session.position)
     stated = {
         "ETag": etag_of(session.version),
-        HEADER: position_text(engine.reached(session.partition)),
+        HEADER: position_text(reached),
         PARTITIONS_HEADER: str(engine.partition_count),
     }
     return JsonBytes(encode(session.as_dict()), status, {**stated, **(headers or {})})

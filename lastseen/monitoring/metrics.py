@@ -38,7 +38,7 @@ END_REASONS = (
     "idle", "max_age", "suspend_ttl", "capacity", "memory", "deleted", "reset", "logout", "revoked", "rotated",
     "replaced",
 )  # fmt: skip
-DUTIES = ("follow", "flush", "archive", "memory", "prune", "publish", "group")
+DUTIES = ("follow", "flush", "archive", "memory", "prune", "publish", "group", "load")
 GUARDS = ("held",)
 CAUSES = ("capacity", "memory")
 APPEND_ERRORS = ("LogUnavailable", "OutcomeUnknown", "LogMismatch")
@@ -105,9 +105,14 @@ class EngineCollector(Collector):
         failed = self._engine.duty_health.counts
         yield counters("background_failures", "Failed attempts of each background task", "task", failed, DUTIES)
         yield gauge("engine_usable", "0 once the engine has stopped permanently", int(self._engine.obstacle() is None))
-        partitions = {"held": len(self._engine.held()), "owned": len(self._engine.owned())}
-        yield gauges("partitions", "Partitions that are held or owned here", "share", partitions, ())
-        expected, _, broken = self._engine.partitions()
+        expected, _, standby, broken = self._engine.partitions()
+        held = self._engine.held()
+        partitions = {
+            "held": len(held), "owned": len(self._engine.owned()), "standby": len(standby & held),
+            "loading": len((expected | standby) - held),
+        }  # fmt: skip
+        yield gauges("partitions", "Partitions served, owned, kept ready for others, and loaded here", "share",
+                     partitions, ())  # fmt: skip
         unreadable = {str(number): int(number in broken) for number in sorted(expected | broken.keys())}
         yield gauges("partition_failed", "1 for each partition that cannot be read", "partition", unreadable, ())
         yield gauge("memory_used_ratio", "Resident memory over its limit", self._engine.memory_share())

@@ -54,12 +54,14 @@ def checks(
 
 
 def _partitions(engine: Engine, is_strict: bool) -> Check:
-    expected, served, failed = engine.partitions()
+    expected, served, standby, failed = engine.partitions()
     says = f"serves {len(served)} of {len(expected)} partitions"
     for number, error in sorted(failed.items()):
         says += f"; partition {number} has failed: {error}"
     if loading := sorted(expected - served - failed.keys()):
         says += f"; still to be loaded: {', '.join(map(str, loading))}"
+    if standby:
+        says += f"; keeps {len(standby & engine.held())} of {len(standby)} ready for others"
     is_whole = len(served) == len(expected)
     return Check("partitions", is_whole, says, is_needed=is_strict or not served)
 

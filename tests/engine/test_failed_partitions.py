@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +20,7 @@ from lastseen.engine.log.sqlite.log import SqliteLog
 from lastseen.engine.partitioner import partition_of
 from lastseen.engine.session import SessionView
 from lastseen.monitoring.readiness import checks
+from lastseen.projections.snapshot_file import SnapshotFile
 
 PARTITIONS, BAD = 3, 1
 KEYS = [next(f"k{n}" for n in range(1_000) if partition_of(f"k{n}", PARTITIONS) == part) for part in range(PARTITIONS)]
@@ -120,6 +124,34 @@ def test_a_restart_with_one_bad_partition_starts_the_others(stage: Stage, monkey
     with pytest.raises(LogCorrupt):
         engine.get(BAD_KEY)
     stage.end()
+
+
+def test_a_snapshot_that_is_ahead_of_one_partition_fails_that_one(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, "sqlite", PARTITIONS)
+    first = stage.open()
+    for key in KEYS:
+        first.open(key)
+        first.touch(key)
+    checkpoints = first.checkpoints()
+    first.shutdown()
+    with closing(sqlite3.connect(tmp_path / "log.db")) as connection, connection:
+        cut = "DELETE FROM stored_events WHERE originator_id = ? AND originator_version > 1"
+        assert connection.execute(cut, (str(BAD),)).rowcount == 1
+    for _ in range(2):
+        engine = stage.open()
+        assert list(engine.partitions().failed) == [BAD]
+        for key in GOOD:
+            engine.touch(key)
+        ends = engine.log_ends()
+        for refused in (engine.get, engine.touch, engine.history):
+            with pytest.raises(LogMismatch, match=f"has read partition {BAD} up to offset"):
+                refused(BAD_KEY)
+        assert engine.log_ends() == ends
+        engine.flush()
+        engine.shutdown()
+    file = SnapshotFile(str(tmp_path / "log.db.snapshot"), first.log_identity, PARTITIONS)
+    assert file.partitions()[BAD].checkpoint == checkpoints[BAD][0], "it stays as it is, for when the log is restored"
+    file.close()
 
 
 def test_an_engine_all_of_whose_partitions_fail_stops(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

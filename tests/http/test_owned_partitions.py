@@ -11,6 +11,7 @@ import pytest
 
 import lastseen
 from lastseen.engine.errors import OwnerState
+from lastseen.engine.log.port import Position
 from lastseen.engine.log.shared_log import Owner
 from lastseen.engine.partitioner import partition_of
 
@@ -86,3 +87,13 @@ def test_answers_say_how_many_partitions_there_are(client: httpx.Client) -> None
         client.delete(f"/v1/sessions/{HERE}"),
     ):
         assert (answer.headers["partitions"], answer.headers["position"].partition(":")[0]) == ("3", "0")
+
+
+def test_a_response_names_a_position_though_its_partition_was_dropped_meanwhile(
+    client: httpx.Client, engine: lastseen.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = engine.get(HERE)
+    assert session is not None
+    monkeypatch.setattr(engine, "reached", lambda number: Position(number, -1))
+    response = client.get(f"/v1/sessions/{HERE}")
+    assert response.headers["position"] == f"{session.position.partition}:{session.position.offset}"

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import logging
+import struct
 import zlib
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 
+import kafka.errors
 import lz4.frame
 import pytest
+from kafka import TopicPartition
 from kafka.record.default_records import DefaultRecordBatch
+from kafka.record.memory_records import MemoryRecords
 from kafka_fixtures import SharedBroker
 from kafka_topics import Open, eventually, message, new_topic, new_url, records, values, write_foreign
 
 import lastseen
 from lastseen.engine import errors
 from lastseen.engine.log.kafka.decompression import GZIP, LZ4, MAX_INFLATED_BYTES, NONE
+from lastseen.engine.log.kafka.library_internals import UnreadableFetch, watch_fetches
 from lastseen.engine.log.port import Mark, Record
 from lastseen.engine.verdicts import Verdict
 from lastseen.projections.partition import Outcome
@@ -123,6 +129,57 @@ def test_a_batch_that_is_damaged_at_the_broker_stops_its_partition_alone(
         with pytest.raises(errors.LogCorrupt, match=r"partition 0: .* offset 1 does not match its checksum"):
             reader.read(0, 1, 10)
     assert values(reader, 1) == [b"b", b"c"], "the other partition is read as before"
+
+
+@pytest.mark.parametrize(
+    "error", [kafka.errors.CorruptRecordError("too short"), struct.error("unpack requires a buffer of 61 bytes")]
+)
+def test_bytes_that_are_no_batch_stop_their_partition_alone(
+    opened: Open, kafka_broker: SharedBroker, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    url = new_url(kafka_broker.address, 2)
+    log = opened(url)
+    log.append([message("a", 0), message("b", 1)])
+    next_batch = MemoryRecords.next_batch
+
+    def next_or_damage(records: MemoryRecords) -> DefaultRecordBatch | None:
+        if records._next_slice is not None and b"no batch" in bytes(records._next_slice):
+            raise error
+        return next_batch(records)
+
+    monkeypatch.setattr(MemoryRecords, "next_batch", next_or_damage)
+    reader = opened(url)
+    assert [values(reader, number) for number in range(2)] == [[b"a"], [b"b"]]
+    write_foreign(url, [(b"k", b"no batch")], 0)
+    for _ in range(2):
+        with pytest.raises(errors.LogCorrupt, match=r"partition 0: .* offset 1 "):
+            reader.read(0, 1, 10)
+    log.append([message("c", 1)])
+    assert values(reader, 1) == [b"b", b"c"], "the other partition is read as before"
+    late = opened(url)
+    assert [each.value for each in late.read(0, 0, 1)] == [b"a"]
+    with pytest.raises(errors.LogCorrupt, match=r"partition 0: .* offset 1 "):
+        late.read(0, 1, 10)
+    assert values(late, 1) == [b"b", b"c"]
+
+
+def test_a_broker_that_finds_its_records_damaged_names_their_partition() -> None:
+    def parse(_: object) -> str:
+        return "parsed"
+
+    consumer = SimpleNamespace(_fetcher=SimpleNamespace(_parse_fetched_data=parse))
+    assert watch_fetches(consumer, lambda: None)
+    place = TopicPartition("topic", 3)
+
+    def fetched(code: int) -> object:
+        return SimpleNamespace(
+            partition_data=SimpleNamespace(error_code=code), topic_partition=place, fetched_offset=17
+        )  # fmt: skip
+
+    assert consumer._fetcher._parse_fetched_data(fetched(0)) == "parsed"
+    with pytest.raises(UnreadableFetch) as damage:
+        consumer._fetcher._parse_fetched_data(fetched(kafka.errors.CorruptRecordError.errno))
+    assert damage.value.args == (3, 17)
 
 
 # ── what is void ──

@@ -9,8 +9,10 @@ import pytest
 from lastseen.engine.log import duty_health
 from lastseen.engine.log.duty_health import DutyHealth
 from lastseen.engine.log.kafka import group
+from lastseen.engine.log.kafka.assignor import Assigned
 from lastseen.engine.log.kafka.group import Membership
 from lastseen.engine.log.kafka.url import parse_kafka_url
+from lastseen.engine.log.shared_log import Held, MemberSettings
 from tests.patience import eventually
 
 
@@ -22,7 +24,7 @@ class Consumer:
 
     def subscribe(self, _topics: list[str], listener: Any) -> None:
         """Partition 0 is assigned at once."""
-        listener._membership.add({0})
+        listener._membership.assigned(frozenset({0}), Assigned())
 
     def poll(self, timeout_ms: int) -> None:
         """Raise, or do nothing."""
@@ -52,7 +54,7 @@ def test_membership_survives_any_exception(monkeypatch: pytest.MonkeyPatch) -> N
     health = DutyHealth()
     url = parse_kafka_url("kafka://127.0.0.1:1/nowhere")
     membership = Membership(
-        url, 1, group=None, member=None, address=None, changed=lambda: None, health=health
+        url, 1, MemberSettings(), lambda: Held(frozenset(), frozenset()), lambda: None, health
     )  # fmt: skip
     try:
         eventually(lambda: health.counts["group"] >= 3 and "group" in health.failures)

@@ -13,12 +13,7 @@ import pytest
 from kafka_topics import eventually, new_url
 
 import lastseen
-from lastseen.engine import plain_touch
-from lastseen.engine.clock import SystemClock, iso_from_ms
-from lastseen.engine.identifiers import new_event_ids
-from lastseen.engine.log import open_log
-from lastseen.engine.log.port import Message
-from lastseen.engine.partitioner import partition_of
+from tests.kafka.filling import fill
 from tests.kafka_fixtures import SharedBroker
 from tests.patience import PATIENCE_S, paced_s
 from tests.service.running import Running, wait_until
@@ -28,7 +23,7 @@ ALL = frozenset(range(PARTITIONS))
 HANDED_OVER_S = 5.0
 """In seconds of a quiet machine. It takes 1 to 2; after 10, the group finds out by itself that a member has gone."""
 BIG_RECORDS = 30_000
-"""In each partition: loading two of them takes a second or more."""
+"""In each partition: loading four of them takes seconds."""
 
 
 @pytest.fixture
@@ -110,47 +105,24 @@ def test_an_engine_that_has_left_the_group_goes_on_answering(url: str, opened: C
     one.leave_group()
 
 
-def fill(url: str, count: int) -> list[str]:
-    """Append so many touches of one session to each partition; the keys."""
-    keys = [
-        next(f"big-{n}" for n in range(1_000) if partition_of(f"big-{n}", PARTITIONS) == partition)
-        for partition in range(PARTITIONS)
-    ]
-    with lastseen.open_engine(url, prune=False, facts=False, background=False) as engine:
-        ids = {key: engine.open(key).session_id for key in keys}
-    log, clock = open_log(url, SystemClock()), SystemClock()
-    try:
-        for start in range(0, count, 5_000):
-            for partition, key in enumerate(keys):
-                now_ms = clock.now_ms()
-                touches = [
-                    plain_touch.written(event_id, "/filler", key, iso_from_ms(now_ms), ids[key])
-                    for event_id in new_event_ids(now_ms, min(5_000, count - start))
-                ]
-                log.append([Message(partition, key, touch) for touch in touches])
-    finally:
-        log.close()
-    return keys
-
-
 def test_sigterm_in_the_middle_of_a_big_fold(tmp_path: Path, url: str, opened: Callable[..., lastseen.Engine]) -> None:
-    keys = fill(url, BIG_RECORDS)
-    two = opened(url, facts=False)
-    assert eventually(lambda: two.owned() == ALL)
+    keys = fill(url, PARTITIONS, BIG_RECORDS)
     settings = ("--set", "view=owned", "--set", "snapshot=:memory:")
     with Running(tmp_path, "--log", url, "--port", "0", *settings) as one:
         address = one.address()
 
-        def loading() -> str | None:
+        def is_loading() -> bool:
             says = httpx.get(f"{address}/readyz?verbose", timeout=PATIENCE_S).text
-            found = re.search(r"answers for (\d) of 2 partitions; still to be loaded", says)
-            return found and found[1]
+            return re.search(r"serves \d of 4 partitions; still to be loaded", says) is not None
 
-        wait_until(loading, "it folds its partitions")
+        wait_until(is_loading, "it owns all and folds them")
+        two = opened(url, view="owned")
+        wait_until(lambda: two.partitions().standby, "the other has joined")
         told_s = paced_s()
         one.tell()
-        wait_until(lambda: two.owned() == ALL, "the other engine has all")
+        wait_until(lambda: two.partitions().expected == ALL, "the other engine has all")
         assert paced_s() - told_s < HANDED_OVER_S
         assert one.exit_code() == 0
         assert "Traceback" not in "".join(one.errors)
+    assert eventually(lambda: two.held() == ALL)
     assert all(two.get(key) is not None for key in keys)

@@ -29,6 +29,7 @@ from lastseen.engine.log.kafka import SUPPORTED_LIBRARY, fetch, library_internal
 from lastseen.engine.log.kafka.group import Membership
 from lastseen.engine.log.kafka.net_client import NetClient
 from lastseen.engine.log.kafka.url import parse_kafka_url
+from lastseen.engine.log.shared_log import Held, MemberSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 NOWHERE = "kafka://127.0.0.1:1/topic"
@@ -170,7 +171,8 @@ def test_a_kafka_python_without_a_module_is_refused(monkeypatch: pytest.MonkeyPa
 def join() -> None:
     """Join the group of owners, as an engine does when it starts."""
     url = parse_kafka_url(NOWHERE)
-    Membership(url, 1, group=None, member=None, address=None, changed=lambda: None, health=DutyHealth()).close()
+    held = Held(frozenset(), frozenset())
+    Membership(url, 1, MemberSettings(), lambda: held, lambda: None, DutyHealth()).close()
 
 
 def test_without_a_way_to_join_again_no_group_is_joined(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,7 +292,7 @@ def test_a_fetcher_that_unpacks_records_elsewhere_is_noticed(monkeypatch: pytest
 @pytest.mark.parametrize("changed", [SimpleNamespace(), SimpleNamespace(_fetcher=SimpleNamespace())])
 def test_a_consumer_with_another_fetcher_gives_records(changed: Any) -> None:
     assert not library_internals.give_whole_batches(changed)
-    assert not library_internals.watch_missing_topic(changed, lambda: None)
+    assert not library_internals.watch_fetches(changed, lambda: None)
 
 
 def test_without_a_fetcher_of_batches_nothing_is_read(

@@ -12,13 +12,15 @@ import pytest
 from kafka_topics import eventually, new_url
 
 import lastseen
-from lastseen.engine.errors import NotOwner, OwnerState
-from lastseen.engine.log.kafka.group import _owners_of
+from lastseen.engine.errors import LogMismatch, NotOwner, OwnerState, SnapshotError
+from lastseen.engine.log.kafka.owner_lookup import owners_of
 from lastseen.engine.log.kafka.url import parse_kafka_url
 from lastseen.engine.log.shared_log import Owner
+from lastseen.projections.snapshot import Snapshot
 from tests.kafka_fixtures import SharedBroker
 
 PARTITIONS = 4
+ALL = frozenset(range(PARTITIONS))
 KEYS = [f"key-{number}" for number in range(40)]
 OpenEngine = Callable[..., lastseen.Engine]
 
@@ -35,7 +37,8 @@ def opened(tmp_path: Path) -> Iterator[OpenEngine]:
     engines: list[lastseen.Engine] = []
 
     def open_one(url: str, name: str, **settings: Any) -> lastseen.Engine:
-        chosen = {"view": "owned", "address": f"{name}:8321", "snapshot": str(tmp_path / f"{name}.snapshot")}
+        snapshot = str(tmp_path / f"{name}.snapshot")
+        chosen = {"view": "owned", "standbys": 0, "address": f"{name}:8321", "snapshot": snapshot}
         engines.append(lastseen.open_engine(url, **(chosen | settings)))
         return engines[-1]
 
@@ -95,7 +98,7 @@ def test_a_vacancy_is_told_from_an_owner_that_is_not_known_and_from_one_without_
 ) -> None:
     place = parse_kafka_url(url)
     vacant = dict.fromkeys(range(PARTITIONS), Owner(OwnerState.VACANT))
-    assert _owners_of(place, f"{place.topic}.owners", PARTITIONS) == vacant, "no engine has joined"
+    assert owners_of(place, f"{place.topic}.owners", PARTITIONS) == vacant, "no engine has joined"
     one, two = opened(url, "one"), opened(url, "two", address=None)
     assert eventually(lambda: hold_all(one, two))
     assert owners_by(two) <= {("unknown", None), ("known", "one:8321")}, "the first answer waits for no request"
@@ -198,6 +201,35 @@ def test_a_restart_takes_up_what_the_snapshot_has(url: str, opened: OpenEngine) 
     assert again.count() == len(KEYS)
     assert again.statistics()["created"] == len(KEYS)
     again.flush()
+
+
+def test_a_partition_that_cannot_be_taken_up_keeps_no_other_waiting(
+    url: str, opened: OpenEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, refused = Snapshot.load, {1: SnapshotError("the disk does not answer"), 2: LogMismatch("snapshot is ahead")}
+
+    def load_or_refuse(snapshot: Snapshot, partitions: Any, *more: Any) -> int:
+        for partition in partitions:
+            if partition.number in refused:
+                raise refused[partition.number]
+        return load(snapshot, partitions, *more)
+
+    monkeypatch.setattr(Snapshot, "load", load_or_refuse)
+    one = opened(url, "one")
+    assert eventually(lambda: one.held() == {0, 2, 3})
+    assert eventually(lambda: "load" in one.health())
+    assert list(one.partitions().failed) == [2]
+    by_partition = {one.partition_of(key): key for key in KEYS}
+    for number in (0, 3):
+        assert one.open(by_partition[number]) is not None
+    with pytest.raises(LogMismatch, match="snapshot is ahead"):
+        one.get(by_partition[2])
+    with pytest.raises(NotOwner):
+        one.get(by_partition[1])
+    del refused[1]
+    assert eventually(lambda: one.held() == ALL)
+    assert one.open(by_partition[1]) is not None
+    assert eventually(lambda: "load" not in one.health())
 
 
 def test_on_a_log_of_one_machine_everything_is_owned(tmp_path: Path) -> None:

@@ -22,6 +22,14 @@ class Member:
         """The partitions that this node believes to own."""
         return self.believed
 
+    def to_hold(self) -> frozenset[int]:
+        """A node holds what it believes to own."""
+        return self.believed
+
+    def kept_for_others(self) -> frozenset[int]:
+        """There are no standbys here."""
+        return frozenset()
+
     def owner_of(self, partition: int) -> str | None:  # noqa: ARG002
         """Nobody gives an address here."""
         return None

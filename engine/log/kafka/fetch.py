@@ -22,9 +22,10 @@ from lastseen.engine.log.kafka.client import REQUEST_TIMEOUT_MS, open_consumer
 from lastseen.engine.log.kafka.library_internals import (
     FetchedBatch,
     PartitionBatches,
+    UnreadableFetch,
     give_whole_batches,
     refuse_reading,
-    watch_missing_topic,
+    watch_fetches,
 )
 from lastseen.engine.log.kafka.record_runs import Chunk
 from lastseen.engine.log.kafka.records import EVENT_HEADERS
@@ -32,6 +33,14 @@ from lastseen.engine.log.kafka.url import KafkaUrl
 from lastseen.engine.log.port import Record
 
 _logger = logging.getLogger("lastseen")
+
+
+class FetchDamaged(Exception):
+    """What the broker has at an offset is no batch of records, twice in a row."""
+
+    def __init__(self, partition: int, offset: int) -> None:
+        super().__init__(partition, offset)
+        self.partition, self.error = partition, damage_at(partition, offset)
 
 
 class OffsetGone(Exception):
@@ -51,7 +60,12 @@ def _chunk(partition: int, batch: Any, *, is_sound: bool) -> Chunk:
 
 
 def _damaged(partition: int, offset: int) -> list[Record]:
-    raise LogCorrupt(
+    raise damage_at(partition, offset)
+
+
+def damage_at(partition: int, offset: int) -> LogCorrupt:
+    """The error for a batch that is damaged at the broker."""
+    return LogCorrupt(
         f"partition {partition}: the batch of records at offset {offset} does not match its checksum or its format:"
         " check the broker's log for errors of its disk, and restore the topic from a replica or a copy"
     )
@@ -113,7 +127,7 @@ class Fetch:
         if not give_whole_batches(self._consumer):
             self.close()
             refuse_reading()
-        if not watch_missing_topic(self._consumer, self._note_missing_topic):
+        if not watch_fetches(self._consumer, self._note_missing_topic):
             self._note_missing_topic()
 
     def _note_missing_topic(self) -> None:
@@ -140,7 +154,7 @@ class Fetch:
         self._consumer.resume(*[TopicPartition(self._topic, partition) for partition in partitions])
 
     def poll(self, timeout_ms: int) -> dict[int, list[Chunk]]:
-        """What has come, by partition. Raises `OffsetGone`, `LogCorrupt`, `KafkaError`."""
+        """What has come, by partition. Raises `OffsetGone`, `FetchDamaged`, `KafkaError`."""
         found: dict[int, list[Chunk]] = {}
         if self._poll(timeout_ms, found):
             # A caller that waits for the first batch of a partition gets it, or the error, in this call.
@@ -170,8 +184,12 @@ class Fetch:
         except errors.LogTruncationError as error:
             topic_partition, until = next(iter(error.divergent_offsets.items()))
             raise OffsetGone(topic_partition.partition, -1 if until is None else until.offset) from None
-        except errors.CorruptRecordError as error:
-            raise LogCorrupt(f"topic {self._topic}: {error}: restore it from a replica or a copy") from None
+        except UnreadableFetch as damage:
+            partition, offset = damage.args
+            if self._doubted.get(partition) == offset:
+                raise FetchDamaged(partition, offset) from None
+            self._fetch_again(partition, offset)
+            return self._fetched(timeout_ms)
 
     def _fetch_again(self, partition: int, offset: int) -> None:
         """Fetch a batch once more: it may have been damaged on its way here, or the broker may have another replica."""

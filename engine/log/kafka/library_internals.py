@@ -21,6 +21,7 @@ import inspect
 import logging
 import socket
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -181,6 +182,11 @@ def finish_rebalance(consumer: KafkaConsumer) -> None:
         coordinator.request_rejoin()
 
 
+def rejoin(consumer: KafkaConsumer) -> None:
+    """Have a member join again at its next poll: what it says of itself has changed."""
+    consumer._coordinator.request_rejoin()
+
+
 # ── whole batches out ──
 
 
@@ -319,9 +325,7 @@ def end_producer(producer: KafkaProducer, timeout_s: float) -> None:
 def abandon_producer(producer: KafkaProducer) -> None:
     """In a forked child: keep the parent's producer from being closed, which would write to the parent's sockets."""
     producer._closed = True
-    unregister: Callable[[], None] | None = getattr(producer, "_unregister_cleanup", None)
-    if unregister is not None:
-        unregister()
+    getattr(producer, "_unregister_cleanup", lambda: None)()
 
 
 # ── whole batches in ──
@@ -337,16 +341,24 @@ class FetchedBatch:
         self.offset = batch.next_offset - 1
 
 
+class UnreadableFetch(errors.CorruptRecordError):  # type: ignore[misc]
+    """What a broker sent of one partition, from an offset on, is no batch. `args` are the partition and the offset."""
+
+
 class PartitionBatches(Fetcher.PartitionRecords):  # type: ignore[misc]
     """Yields the batches of a partition where kafka-python's own class yields records."""
 
-    def _unpack_records(self, _: TopicPartition, records: Any, *__: object) -> Iterator[FetchedBatch]:
-        while (batch := records.next_batch()) is not None:
-            self.next_fetch_offset = batch.next_offset
-            self.leader_epoch = batch.leader_epoch
-            self.records_read += 1
-            self.bytes_read += batch.size_in_bytes
-            yield FetchedBatch(batch)
+    def _unpack_records(self, at: TopicPartition, records: Any, *_: object) -> Iterator[FetchedBatch]:
+        try:
+            while (batch := records.next_batch()) is not None:
+                self.next_fetch_offset = batch.next_offset
+                self.leader_epoch = batch.leader_epoch
+                self.records_read += 1
+                self.bytes_read += batch.size_in_bytes
+                yield FetchedBatch(batch)
+        except (errors.CorruptRecordError, struct.error):
+            self.drain()  # without it, kafka-python asks for more, without end
+            raise UnreadableFetch(at.partition, self.next_fetch_offset) from None
         self.drain()
 
 
@@ -369,11 +381,9 @@ def batch_body(batch: Any) -> bytes:
     return bytes(memoryview(batch._buffer)[batch._pos :])
 
 
-def watch_missing_topic(consumer: KafkaConsumer, is_missing: Callable[[], None]) -> bool:
-    """Call `is_missing` when a broker answers a fetch with "no such topic", which kafka-python passes over.
-
-    Returns whether that can be noticed at all.
-    """
+def watch_fetches(consumer: KafkaConsumer, is_missing: Callable[[], None]) -> bool:
+    """Whether fetches can be watched: `is_missing` is called for "no such topic", which kafka-python passes over, and
+    `UnreadableFetch` is raised for "damaged"."""
     fetcher: Any = getattr(consumer, "_fetcher", None)
     parse = getattr(fetcher, "_parse_fetched_data", None)
     if parse is None:
@@ -382,6 +392,8 @@ def watch_missing_topic(consumer: KafkaConsumer, is_missing: Callable[[], None])
     def watched(completed: Any) -> Any:
         if completed.partition_data.error_code == errors.UnknownTopicOrPartitionError.errno:
             is_missing()
+        if completed.partition_data.error_code == errors.CorruptRecordError.errno:
+            raise UnreadableFetch(completed.topic_partition.partition, completed.fetched_offset)
         return parse(completed)
 
     fetcher._parse_fetched_data = watched

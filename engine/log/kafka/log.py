@@ -32,7 +32,7 @@ from lastseen.engine.log.kafka.url import KafkaUrl
 from lastseen.engine.log.kafka.writer import Writer
 from lastseen.engine.log.message_checks import checked_size
 from lastseen.engine.log.port import Message, Position, Record
-from lastseen.engine.log.shared_log import FactPublisher
+from lastseen.engine.log.shared_log import FactPublisher, Held, MemberSettings
 
 MAX_TAIL_BYTES = 8 * 1024 * 1024
 MAX_TAIL_BATCHES = 8_192
@@ -260,19 +260,11 @@ class KafkaLog:
     # ── what machines share ──
 
     def join(
-        self,
-        group: str | None,
-        member: str | None,
-        address: str | None,
-        changed: Callable[[], None],
-        health: DutyHealth,
+        self, member: MemberSettings, held: Callable[[], Held], changed: Callable[[], None], health: DutyHealth
     ) -> Membership:
         """Take a share of the duties (`shared_log.SharedLog`)."""
         self._check()
-        return Membership(
-            self._url, self.partitions, group=group, member=member, address=address, changed=changed,
-            health=health,
-        )  # fmt: skip
+        return Membership(self._url, self.partitions, member, held, changed, health)
 
     def open_fact_publisher(self) -> FactPublisher:
         """Open the topics beside this one (`shared_log.SharedLog`)."""

@@ -15,7 +15,7 @@ from kafka import KafkaAdminClient, errors
 
 from lastseen.engine.errors import EngineClosed, LogError, LogMismatch, LogUnavailable
 from lastseen.engine.log.kafka.client import Unreachable, log_error, open_admin
-from lastseen.engine.log.kafka.fetch import Fetch, OffsetGone
+from lastseen.engine.log.kafka.fetch import Fetch, FetchDamaged, OffsetGone
 from lastseen.engine.log.kafka.record_runs import Chunk, RecordRun, records_of
 from lastseen.engine.log.kafka.topic import identity_of
 from lastseen.engine.log.kafka.url import KafkaUrl
@@ -127,6 +127,8 @@ class Lookup:
                 return question(self._fetch)
             except OffsetGone:
                 raise
+            except FetchDamaged as damage:
+                raise damage.error from None
             except (errors.KafkaError, Unreachable, KeyError, AttributeError) as error:
                 self._drop_fetch()
                 trouble = log_error(self._url, "cannot be read", error)

@@ -11,7 +11,7 @@ from kafka import errors
 
 from lastseen.engine.errors import EngineClosed, LastseenError, LogCorrupt, LogError, LogMismatch
 from lastseen.engine.log.kafka.client import log_error
-from lastseen.engine.log.kafka.fetch import Fetch, OffsetGone
+from lastseen.engine.log.kafka.fetch import Fetch, FetchDamaged, OffsetGone
 from lastseen.engine.log.kafka.lookup import Lookup
 from lastseen.engine.log.kafka.record_runs import Chunk, RecordRun, records_of
 from lastseen.engine.log.kafka.url import KafkaUrl
@@ -42,7 +42,7 @@ class Stream:
         self._read_at_s = [float("-inf")] * len(ends)
         self._moved: set[int] = set()
         """Partitions whose run begins elsewhere now, which the fetch is to follow."""
-        self._gone: dict[int, LogMismatch] = {}
+        self._gone: dict[int, LogError] = {}
         """Partitions that cannot be followed from where the run ends, and why."""
         self.failure: LogError | None = None
         """Why nothing can be read any more."""
@@ -55,7 +55,7 @@ class Stream:
     # ── reading ──
 
     def read(self, partition: int, offset: int, limit: int) -> list[Record] | None:
-        """What has been fetched from `offset` on; `None` if the stream is elsewhere. Raises `LogMismatch`."""
+        """What has been fetched from `offset` on; `None` if the stream is elsewhere. Raises why there is no more."""
         with self._grown:
             run = self._runs[partition]
             chunks = run.find(offset, limit)
@@ -80,9 +80,9 @@ class Stream:
         return self.failure is not None or self._is_closed.is_set()
 
     def _raise_if_gone(self, partition: int) -> None:
-        mismatch = self._gone.get(partition)
-        if mismatch is not None:
-            raise LogMismatch(*mismatch.args)
+        reason = self._gone.get(partition)
+        if reason is not None:
+            raise type(reason)(*reason.args)
 
     def passed(self, partition: int, offset: int) -> None:
         """The reader has reached `offset` another way. With `grown` held."""
@@ -121,6 +121,8 @@ class Stream:
                 self.trouble = None
             except OffsetGone as gone:
                 self._report_gap(gone)
+            except FetchDamaged as damage:
+                self._give_up(damage.partition, damage.error)
             except (LogMismatch, LogCorrupt) as error:
                 self._fail(error)
                 break
@@ -196,10 +198,15 @@ class Stream:
         except LogError:
             return  # it is asked again
         with self._grown:
-            if gone.partition not in self._moved:
-                self._gone[gone.partition] = mismatch
-                # So that a waiting reader reads on, and gets the error.
-                self._ends[gone.partition] = max(self._ends[gone.partition], ends[gone.partition])
+            # So that a waiting reader reads on, and gets the error.
+            self._ends[gone.partition] = max(self._ends[gone.partition], ends[gone.partition])
+        self._give_up(gone.partition, mismatch)
+
+    def _give_up(self, partition: int, reason: LogError) -> None:
+        """Fetch no more of a partition, whose reader gets the reason."""
+        with self._grown:
+            if partition not in self._moved:
+                self._gone[partition] = reason
             self._grown.notify_all()
 
     def _fail(self, error: LogError) -> None:
