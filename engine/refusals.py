@@ -44,3 +44,10 @@ def refusal(verdict: Verdict, key: str, session: Session | None = None) -> error
     kind, says = _ERRORS[verdict]
     version = f" (version {session.version})" if session is not None and verdict is Verdict.VERSION_CONFLICT else ""
     return kind(f"session key {shown(key)}{version}: {says}")
+
+
+def unread_outcome(failure: errors.LastseenError) -> errors.OutcomeUnknown:
+    """The error of a call whose append is in the log, and whose verdict cannot be had."""
+    return errors.OutcomeUnknown(
+        f"the append is in the log, and its outcome cannot be read ({failure}). Read before you try again"
+    )

@@ -15,10 +15,10 @@ from typing import Literal, NamedTuple
 from lastseen.engine import events, lifecycle
 from lastseen.engine.clock import Clock
 from lastseen.engine.codec import check_key, encode
-from lastseen.engine.errors import LastseenError, OutcomeUnknown, VersionConflict, shown
+from lastseen.engine.errors import LastseenError, VersionConflict, shown
 from lastseen.engine.fire_and_forget import FireAndForget
 from lastseen.engine.log.port import Log, Message, Position
-from lastseen.engine.refusals import refusal
+from lastseen.engine.refusals import refusal, unread_outcome
 from lastseen.engine.session import Session, SessionView
 from lastseen.engine.turns import Turn, TurnQueue
 from lastseen.engine.verdicts import Verdict
@@ -177,9 +177,7 @@ class SessionEngine:
                 failure = error  # the other partitions are folded all the same
         if failure is not None:
             # Whatever it says of itself, the append was made: only its outcome is not known.
-            raise OutcomeUnknown(
-                f"the append is in the log, and its outcome cannot be read ({failure}). Read before you try again"
-            ) from failure
+            raise unread_outcome(failure) from failure
 
     def send(self, messages: Sequence[Message], wait: Wait) -> None:
         """Append without folding: with `wait="appended"` until the log has it, with `"none"` not at all."""

@@ -58,7 +58,7 @@ class Answer(Protocol):
     def session(self) -> SessionView | None: ...
 
     def fail_as_lost(self) -> NoReturn:
-        """The fold has passed the event's place without it: stop the fold and raise `LogMismatch`."""
+        """The fold has passed the event's place without it: the partition fails. Raises `OutcomeUnknown`."""
         ...
 
 

@@ -18,6 +18,7 @@ from typing import NoReturn, Protocol
 
 from lastseen.engine.errors import EngineClosed, LogCorrupt, LogError, LogMismatch, OutcomeUnknown
 from lastseen.engine.log.port import Log, Position, Record
+from lastseen.engine.refusals import unread_outcome
 from lastseen.engine.session import SessionView
 from lastseen.projections.live_view import LiveView
 from lastseen.projections.partition import Outcome, Partition
@@ -65,12 +66,15 @@ class Awaited:
                 f"partition {self.partition} moved to another engine and back: the append is in the log, and its"
                 " outcome was not seen here. Read before you try again"
             )
-        self._stop(
-            self.partition,
-            f"partition {self.partition}: the log has put a record where another was folded before: it has lost"
-            " records, or it was replaced by an older copy. Restore the log; or delete the snapshot and the history,"
-            " if the loss is accepted",
-        )
+        try:
+            self._stop(
+                self.partition,
+                f"partition {self.partition}: the log has put a record where another was folded before: it has lost"
+                " records, or it was replaced by an older copy. Restore the log; or delete the snapshot and the"
+                " history, if the loss is accepted",
+            )
+        except LogMismatch as failure:
+            raise unread_outcome(failure) from failure
 
 
 class Follower:
