@@ -173,7 +173,10 @@ class World:
             due = len(plan.due) - len(planned)
             most = self.plan.settings["max_sessions"]
             excess = 0 if most is None else node.running.count() - due - most
-            expected = self._least_used(node, now_ms, excess, owned, {each.session_id for each in plan.due[:due]})
+            every = range(self.plan.partitions)
+            expected = self._least_used(
+                node, now_ms, excess, owned, every, {each.session_id for each in plan.due[:due]}
+            )
             self.evidence.planned.append(Planned(node.number, "capacity", planned, expected))
             self.attempt(node, lambda engine: engine._maintenance.prune())
 
@@ -181,15 +184,18 @@ class World:
         """What is done when memory is short."""
         now_ms, engine = node.clock.now_ms(), node.running
         planned = [due.session_id for due in engine._pruner.plan_memory(now_ms, 2).due]
-        expected = self._least_used(node, now_ms, 2, engine._duties.announced_by_us(), set())
+        owned = engine._duties.announced_by_us()
+        expected = self._least_used(node, now_ms, 2, owned, owned, set())
         self.evidence.planned.append(Planned(node.number, "memory", planned, expected))
         self.attempt(node, lambda engine: engine._maintenance.relieve_memory())
 
-    def _least_used(self, node: Node, now_ms: int, count: int, owned: Any, planned: set[str]) -> list[str]:
-        """The least recently used of a node's sessions that may be ended, by looking at all of them."""
+    def _least_used(self, node: Node, now_ms: int, count: int, owned: Any, among: Any, planned: set[str]) -> list[str]:
+        """The least recently used of a node's sessions that may be ended, by looking at all in some partitions."""
         chronicles = [reference.chronicle for reference in self.references]
         found = []
         for partition in node.running._views.partitions:
+            if partition.number not in among:
+                continue
             chronicle, before = chronicles[partition.number], partition.checkpoint
             self.follow()
             at_ms = max(now_ms, partition.log_time_ms)
