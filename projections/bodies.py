@@ -120,6 +120,13 @@ class Unsaved:
         attributes = self.attributes if born_offset >= checkpoint else None
         return Unsaved(attributes, [step for step in self.steps if step.offset >= checkpoint])
 
+    def following(self, earlier: Unsaved | None) -> Unsaved:
+        """What happened, where `earlier` came before; it may hold the beginning of this already."""
+        if earlier is None or earlier is self:
+            return self
+        last = earlier.steps[-1].offset if earlier.steps else -1
+        return Unsaved(earlier.attributes, earlier.steps + [step for step in self.steps if step.offset > last])
+
     def cost_bytes(self) -> int:
         """What it takes in memory, roughly."""
         return _weight(self.attributes) + sum(step.cost_bytes() for step in self.steps)
@@ -158,6 +165,8 @@ class Bodies:
         self._whole: OrderedDict[BodyId, tuple[Body, int]] = OrderedDict()
         self.whole_bytes = 0
         self._unsaved: dict[BodyId, Unsaved] = {}
+        self._taken: dict[BodyId, Unsaved] | None = None
+        """What a flush is writing."""
         self.hits = 0
         self.misses = 0
         self.evictions: Counter[str] = Counter()
@@ -228,6 +237,9 @@ class Bodies:
             with view_lock:
                 self.misses += 1
                 unsaved = self._unsaved.get(body_id)
+                if self._taken is not None:  # an interrupt kept a flush from taking it back
+                    earlier = self._taken.get(body_id)
+                    unsaved = earlier if unsaved is None else unsaved.following(earlier)
                 if unsaved is not None:
                     unsaved.after(body_id.born_offset, body.reached).join(body)
                 self._keep(body_id, body)
@@ -235,31 +247,38 @@ class Bodies:
                 return body.copy()
 
     def take_unsaved(self) -> dict[BodyId, Unsaved]:
-        """Hand all unsaved changes to a flush."""
-        taken, self._unsaved = self._unsaved, {}
-        return taken
+        """Hand all unsaved changes to a flush, which says `written` or `take_back` afterwards."""
+        self._taken = self._unsaved
+        self._unsaved = {}
+        return self._taken
 
-    def give_back(self, taken: dict[BodyId, Unsaved], ended: Iterable[BodyId]) -> None:
-        """Take unsaved changes back from a flush that failed, before those that came meanwhile.
+    def written(self) -> None:
+        """What was taken is in the snapshot."""
+        self._taken = None
 
-        Costs what came meanwhile. `taken` belongs to the bodies afterwards.
+    def take_back(self, ended: Iterable[BodyId]) -> None:
+        """Take unsaved changes back that were not written, before those that came meanwhile.
+
+        Costs what came meanwhile. Where an interrupt ends it, the next call completes it.
         """
+        taken = self._taken
+        if taken is None:
+            return
         for body_id in ended:
             taken.pop(body_id, None)
-        for body_id, later in self._unsaved.items():
-            earlier = taken.get(body_id)
-            if earlier is None:
-                taken[body_id] = later
-            else:
-                earlier.steps += later.steps
-        self._unsaved = taken
+        if taken is not self._unsaved:
+            for body_id, later in self._unsaved.items():
+                taken[body_id] = later.following(taken.get(body_id))
+            self._unsaved = taken
+        self._taken = None
 
     def forget(self, number: int) -> None:
         """Drop everything of one partition, written or not."""
         for body_id in [each for each in self._whole if each.partition == number]:
             self._forget_whole(body_id)
-        for body_id in [each for each in self._unsaved if each.partition == number]:
-            del self._unsaved[body_id]
+        for unsaved in (self._unsaved, self._taken or {}):
+            for body_id in [each for each in unsaved if each.partition == number]:
+                del unsaved[body_id]
 
     def shrink(self, to_bytes: int, cause: str) -> None:
         """Let whole bodies leave memory, least recently used first, until they take at most `to_bytes`."""

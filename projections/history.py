@@ -10,6 +10,7 @@ import sqlite3
 import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
@@ -17,7 +18,7 @@ import msgspec
 from lastseen.engine import events
 from lastseen.engine.errors import InvalidSetting, SnapshotError, shown
 from lastseen.engine.log.private_file import make_private
-from lastseen.engine.log.sqlite_files import insert_rows, write_ahead
+from lastseen.engine.log.sqlite_files import insert_rows, transaction, write_ahead
 from lastseen.engine.verdicts import Verdict
 from lastseen.projections.partition import Outcome, Partition
 
@@ -77,6 +78,8 @@ class SessionSpan(NamedTuple):
 
 
 Row = tuple[Any, ...]
+Checkpoints = Sequence[tuple[str, int]]
+"""By partition, named as in the file, up to where the history reaches."""
 
 
 class Notes:
@@ -121,13 +124,6 @@ class Notes:
             self.ended.append((ending.at_ms, ending.offset, event.source, ending.reason, ended.key, ended.born_offset))
 
 
-class Taken(NamedTuple):
-    """What has been noted and is to be written, and the checkpoints that it reaches."""
-
-    notes: Notes
-    checkpoints: list[tuple[str, int]]
-
-
 class History:
     """The history file; `:memory:` keeps it in memory. Safe to call from many threads."""
 
@@ -136,6 +132,8 @@ class History:
         self.lock = threading.RLock()
         """Held from when notes are taken until they are written, so that they are written in their order."""
         self._notes = Notes()
+        self._unwritten: list[Notes] = []
+        """What flushes took and have not written yet, in the order of the log. Writing it twice does no harm."""
         make_private(path)
         try:
             self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5)
@@ -186,78 +184,59 @@ class History:
             add(outcome)
 
     def unsaved(self) -> int:
-        """How many records wait for the next flush."""
-        return len(self._notes.entries)
+        """How many records are not written yet."""
+        waiting = {id(notes): len(notes.entries) for notes in (*self._unwritten, self._notes)}
+        return sum(waiting.values())
 
     def flush(self, partitions: Sequence[Partition], view_lock: AbstractContextManager[Any]) -> None:
         """Write what has been noted, in one transaction. Raises `SnapshotError`; then the next flush tries again."""
         with self.lock:
             with view_lock:
-                taken = self.take(partitions)
-            self.write(taken, view_lock)
+                checkpoints = self.take(partitions)
+            self.write(checkpoints)
 
-    def take(self, partitions: Sequence[Partition]) -> Taken:
-        """Hand out what has been noted, for `write`. The caller holds `lock` until then, and the view's lock."""
-        notes, self._notes = self._notes, Notes()
-        return Taken(notes, [(f"checkpoint-{partition.number}", partition.checkpoint) for partition in partitions])
+    def take(self, partitions: Sequence[Partition]) -> Checkpoints:
+        """Have `write` write what has been noted; returns the checkpoints that it reaches.
 
-    def write(self, taken: Taken, view_lock: AbstractContextManager[Any]) -> None:
-        """Write what was taken, in one transaction; or take it back, whatever the error. Raises `SnapshotError`."""
-        notes = taken.notes
-        is_written = False
+        The caller holds `lock` until then, and the view's lock.
+        """
+        notes = self._notes
+        if not self._unwritten or self._unwritten[-1] is not notes:  # else an interrupt came before the next line
+            self._unwritten.append(notes)
+        self._notes = Notes()
+        return [(f"checkpoint-{partition.number}", partition.checkpoint) for partition in partitions]
+
+    def write(self, checkpoints: Checkpoints) -> None:
+        """Write all that was taken, in one transaction; where that fails, the next does. Raises `SnapshotError`."""
         try:
-            self._write(sorted(notes.entries), notes.begun, notes.ended, taken.checkpoints)
-            is_written = True
+            self._write(self._unwritten, checkpoints)
         except sqlite3.Error as error:
             raise SnapshotError(
                 f"history {self.path} cannot be written: {error}. The log and the reads are not affected; free some"
                 " space or repair the permissions, and the next flush catches up"
             ) from error
-        finally:
-            if not is_written:
-                self.give_back(taken, view_lock)
+        self._unwritten = []
 
-    def give_back(self, taken: Taken, view_lock: AbstractContextManager[Any]) -> None:
-        """Take back what was not written, before what came meanwhile."""
-        notes = taken.notes
-        with view_lock:
-            later = self._notes
-            notes.entries += later.entries
-            notes.begun += later.begun
-            notes.ended += later.ended
-            self._notes = notes
-
-    def _write(
-        self,
-        entries: Sequence[tuple[Any, ...]],
-        begun: Sequence[tuple[Any, ...]],
-        ended: Sequence[tuple[Any, ...]],
-        checkpoints: Sequence[tuple[str, int]],
-    ) -> None:
+    def _write(self, unwritten: Sequence[Notes], checkpoints: Checkpoints) -> None:
         connection = self._connection
-        try:
-            connection.execute("BEGIN IMMEDIATE")
+        with transaction(connection):
+            entries = sorted(chain.from_iterable(notes.entries for notes in unwritten))
             insert_rows(connection, "INSERT OR REPLACE INTO entries", entries)
             connection.executemany(
                 "INSERT INTO lives (key, began_offset, session_id, partition, began_at_ms, began_by)"
                 " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                begun,
+                chain.from_iterable(notes.begun for notes in unwritten),
             )
             connection.executemany(
                 "UPDATE lives SET ended_at_ms = ?, ended_offset = ?, ended_by = ?, reason = ?"
                 " WHERE key = ? AND began_offset = ?",
-                ended,
+                chain.from_iterable(notes.ended for notes in unwritten),
             )
             # Several engines may keep one history: it is as complete as the furthest of them has made it.
             connection.executemany(
                 "INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
                 checkpoints,
             )
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
 
     def entries(self, key: str, *, after_offset: int = -1, limit: int = 1_000) -> list[Entry]:
         """A page of a key's records in the order of the log; the caller has flushed.

@@ -49,48 +49,52 @@ class Kept:
     dropped: a deque would have to be walked through from one end."""
 
     def __init__(self) -> None:
-        self._effects: list[Effect | OutboxEntry | None] = []
-        """Those before `_head` are dropped, and `None`."""
-        self._head = 0
+        self._kept: tuple[list[Effect | OutboxEntry | None], int] = [], 0
+        """The effects, and how many of them are dropped: those are `None`, or about to be. Replaced as one, so that an
+        interrupt leaves no number that is another list's."""
 
     def __len__(self) -> int:
-        return len(self._effects) - self._head
+        effects, head = self._kept
+        return len(effects) - head
 
     def append(self, effect: Effect | OutboxEntry) -> None:
-        self._effects.append(effect)
+        self._kept[0].append(effect)
 
     def extend(self, effects: Sequence[OutboxEntry]) -> None:
-        self._effects.extend(effects)
+        self._kept[0].extend(effects)
 
     def between(self, from_offset: int, before_offset: int, limit: int) -> list[Effect | OutboxEntry]:
         """The first effects of a range of offsets."""
         start = self._place(from_offset)
-        found = self._effects[start : min(start + limit, self._place(before_offset))]
+        found = self._kept[0][start : min(start + limit, self._place(before_offset))]
         return [each for each in found if each is not None]
 
     def first_offset(self) -> int | None:
         """The offset of the first effect; `None` if there is none."""
-        first = self._effects[self._head] if len(self) else None
+        effects, head = self._kept
+        first = effects[head] if head < len(effects) else None
         return None if first is None else first.offset
 
     def drop_before(self, offset: int, limit: int) -> None:
         """Drop effects before an offset, `limit` of them at the most."""
-        self._drop(min(self._place(offset) - self._head, limit))
+        self._drop(min(self._place(offset) - self._kept[1], limit))
 
     def drop_first(self) -> None:
         """Drop the first effect."""
         self._drop(1)
 
     def _drop(self, count: int) -> None:
+        effects, head = self._kept
+        reached = head + count
+        self._kept = effects, reached
         # Their memory is freed at once, a step at a time; moving the rest of the list up is quick, and rare.
-        self._effects[self._head : self._head + count] = [None] * count
-        self._head += count
-        if self._head > max(len(self), STEP):
-            del self._effects[: self._head]
-            self._head = 0
+        effects[head:reached] = [None] * count
+        if reached > max(len(effects) - reached, STEP):
+            self._kept = effects[reached:], 0
 
     def _place(self, offset: int) -> int:
-        return bisect_left(self._effects, offset, self._head, key=_offset_of)
+        effects, head = self._kept
+        return bisect_left(effects, offset, head, key=_offset_of)
 
 
 def _offset_of(effect: Effect | OutboxEntry | None) -> int:

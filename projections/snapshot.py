@@ -57,6 +57,8 @@ class Snapshot:
         self._gone: list[set[int]] = [set() for _ in range(partitions)]
         self._ended: list[list[str]] = [[] for _ in range(partitions)]
         """For each partition the ids that its `endings` got since the last flush."""
+        self._taken: Taken | None = None
+        """What a flush has taken and not written: it is under way, or was interrupted."""
         self._cut: Cut | None = None
         """What a flush is copying at this moment."""
         self._policies: dict[Policy, int] = {}
@@ -88,8 +90,10 @@ class Snapshot:
                 changed[session.born_offset] = session
 
     def unsaved(self) -> int:
-        """How many sessions have changed since the last flush."""
-        return sum(map(len, self._changed)) + sum(map(len, self._gone))
+        """How many sessions have changed, and are not written yet."""
+        taken = self._taken
+        noted = [*self._changed, *self._gone, *([] if taken is None else [*taken.changed, *taken.gone])]
+        return sum(map(len, noted))
 
     def flush(
         self,
@@ -105,15 +109,19 @@ class Snapshot:
         `SnapshotError` if either fails; then the snapshot is as it was, and the next flush tries again.
         """
         with self.lock, history.lock:
-            with view_lock:
-                noted = history.take(partitions)
-                taken = self._take(partitions, statistics, bodies)
-                cut = self._cut = Cut(taken.changed, self._policies)
-            batch, is_written = None, False
             try:
+                with view_lock:
+                    self._take_back(bodies)  # what an interrupted flush has left
+                    noted = history.take(partitions)
+                    taken = self._take(partitions, statistics, bodies)
+                    cut = self._cut = Cut(taken.changed, self._policies)
                 batch = self._copy(taken, cut, view_lock)
-                history.write(noted, view_lock)
-                is_written = self._file.write(batch)
+                history.write(noted)
+                if not self._file.write(batch):
+                    # Another engine is ahead of us: what we know is in its file, or will be with our next flush.
+                    return 0
+                self._taken = None
+                bodies.written()
             except (sqlite3.Error, OSError, Damaged) as error:
                 raise SnapshotError(
                     f"snapshot {self.path} cannot be written: {error}. The log and the reads are not affected; free"
@@ -121,18 +129,14 @@ class Snapshot:
                 ) from error
             finally:
                 self._cut = None
-                if batch is None:
-                    history.give_back(noted, view_lock)
-                if not is_written:
-                    # Or another engine is ahead of us: what we know is in its file, or will be with our next flush.
-                    self._give_back(taken, bodies, view_lock)
-            if not is_written:
-                return 0
+                with view_lock:
+                    self._take_back(bodies)
             in_file = {row >> PARTITION_BITS for row, _ in batch.outbox}
             for number, row in batch.partitions:
-                self._outbox_saved[number] = row.checkpoint
                 if number in in_file or self._outbox_floors[number] is not None:
                     self._outbox_floors[number] = row.outbox_floor
+                # Last: where an interrupt comes before it, the rows are written again, and their floor noted.
+                self._outbox_saved[number] = row.checkpoint
             return len(batch.sessions)
 
     def has_published(self) -> bool:
@@ -162,7 +166,9 @@ class Snapshot:
     def _take(self, partitions: Sequence[Partition], statistics: Statistics, bodies: Bodies) -> Taken:
         """Take what has changed, with the checkpoints. Costs the same at any size. The caller holds the view's lock."""
         rows = [(each.number, self._stored_partition(each, statistics.counts[each.number])) for each in partitions]
-        taken = Taken(self._changed, self._gone, self._ended, bodies.take_unsaved(), rows)
+        counts = [len(endings) for endings in self._ended]
+        taken = Taken(self._changed, self._gone, self._ended, counts, bodies.take_unsaved(), rows)
+        self._taken = taken
         count = len(self._changed)
         self._changed = [{} for _ in range(count)]
         self._gone = [set() for _ in range(count)]
@@ -221,18 +227,24 @@ class Snapshot:
             None if self._outbox is None else self._outbox.published[partition.number],
         )
 
-    def _give_back(self, taken: Taken, bodies: Bodies, view_lock: AbstractContextManager[Any]) -> None:
-        """Take back what was not written, before what came meanwhile. Costs what came meanwhile."""
-        with view_lock:
-            ended = [BodyId(number, offset) for number, offsets in enumerate(self._gone) for offset in offsets]
-            bodies.give_back(taken.bodies, ended)
-            for number, changed in enumerate(taken.changed):
-                for born_offset in self._gone[number]:
-                    changed.pop(born_offset, None)
-                changed.update(self._changed[number])
-                taken.gone[number].update(self._gone[number])
-                taken.endings[number].extend(self._ended[number])
-            self._changed, self._gone, self._ended = taken.changed, taken.gone, taken.endings
+    def _take_back(self, bodies: Bodies) -> None:
+        """Take back what was taken and not written, before what came meanwhile. Costs what came meanwhile.
+
+        Where an interrupt ends it, the next call completes it. The caller holds the view's lock.
+        """
+        bodies.take_back(BodyId(number, offset) for number, offsets in enumerate(self._gone) for offset in offsets)
+        taken = self._taken
+        if taken is None:
+            return
+        for number, changed in enumerate(taken.changed):
+            for born_offset in self._gone[number]:
+                changed.pop(born_offset, None)
+            changed.update(self._changed[number])
+            taken.gone[number].update(self._gone[number])
+            if self._ended is not taken.endings:
+                taken.endings[number][taken.ended[number] :] = self._ended[number]
+        self._changed, self._gone, self._ended = taken.changed, taken.gone, taken.endings
+        self._taken = None
 
     def load(
         self,
@@ -330,6 +342,11 @@ class Snapshot:
 
     def forget(self, number: int) -> None:
         """Drop what is known of one partition; the file keeps it. The caller holds `lock` and the view's."""
+        taken = self._taken
+        if taken is not None:
+            for noted in (taken.changed, taken.gone, taken.endings):
+                noted[number].clear()
+            taken.ended[number] = 0
         self._changed[number].clear()
         self._gone[number].clear()
         self._ended[number].clear()

@@ -31,6 +31,8 @@ class Taken(NamedTuple):
     """For each partition the births of those that have ended."""
     endings: list[list[str]]
     """For each partition the ids of those, oldest first."""
+    ended: list[int]
+    """For each partition how many that were: a flush that fails adds later ones to `endings`."""
     bodies: dict[BodyId, Unsaved]
     partitions: list[tuple[int, PartitionRow]]
 

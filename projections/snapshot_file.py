@@ -20,7 +20,7 @@ from typing import Any
 from lastseen.engine.errors import LogMismatch, SnapshotError
 from lastseen.engine.lifecycle import REMEMBERED_ENDINGS
 from lastseen.engine.log.private_file import make_private
-from lastseen.engine.log.sqlite_files import write_ahead
+from lastseen.engine.log.sqlite_files import roll_back, transaction, write_ahead
 from lastseen.projections.bodies import Body, BodyId, Message, Unsaved
 from lastseen.projections.snapshot_rows import (
     CRC_MASK,
@@ -179,12 +179,11 @@ class SnapshotFile:
         behind what the file has reached is not written. One that is ahead holds all that changed in between, and more.
         """
         connection = self._connection
-        try:
-            connection.execute("BEGIN IMMEDIATE")
+        with transaction(connection):
             stored = self.partitions()
             reached = {number: row.checkpoint for number, row in stored.items()}
             if any(row.checkpoint < reached.get(number, 0) for number, row in batch.partitions):
-                connection.execute("ROLLBACK")
+                roll_back(connection)
                 return False
             many = connection.executemany
             many("INSERT OR REPLACE INTO policies VALUES (?, ?)", batch.policies)
@@ -207,11 +206,6 @@ class SnapshotFile:
                 bounds = row_of(number, 0), row_of(number, row.outbox_floor)
                 connection.execute("DELETE FROM outbox WHERE row >= ? AND row < ?", bounds)
             many("INSERT OR REPLACE INTO partitions VALUES (?, ?)", packed(batch.partitions))
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
         return True
 
     def shrink(self) -> int:
@@ -234,12 +228,8 @@ class SnapshotFile:
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Everything read in the block is of one moment."""
-        try:
-            self._connection.execute("BEGIN")
+        with transaction(self._connection, "BEGIN"):
             yield
-        finally:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
 
     def _write_body(self, row: int, unsaved: Unsaved) -> None:
         if unsaved.attributes is not None or any(step.patch is not None for step in unsaved.steps):

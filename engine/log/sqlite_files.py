@@ -1,4 +1,4 @@
-"""What every SQLite file of ours needs: write-ahead mode, and many rows in one statement.
+"""What every SQLite file of ours needs: write-ahead mode, transactions that end, and many rows in one statement.
 
 A file may be made by several processes at the same moment, so turning on write-ahead mode is tried again while it is
 locked: a transaction waits for a lock by itself, the change of mode does not.
@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -39,6 +40,32 @@ def write_ahead(connection: sqlite3.Connection, patience_s: float = 5.0) -> None
             if not is_locked or time.monotonic() > deadline:
                 raise
             time.sleep(_RETRY_AFTER_S)
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+    """A transaction, committed at the end of the block. Raises `sqlite3.Error`.
+
+    None stays open, wherever an exception comes: Ctrl-C and a signal's time limit come between any two lines, also
+    those of a `finally`, which is why there are two.
+    """
+    try:
+        try:
+            roll_back(connection)
+            connection.execute(begin)
+            yield
+            if connection.in_transaction:
+                connection.execute("COMMIT")
+        finally:
+            roll_back(connection)
+    finally:
+        roll_back(connection)
+
+
+def roll_back(connection: sqlite3.Connection) -> None:
+    """End the transaction that is open, if one is."""
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
 
 
 @lru_cache(maxsize=256)

@@ -109,7 +109,7 @@ MUTANTS = (
     Mutant("the pruner plans to end held sessions", SESSION,
            "return self.leases is not None and any(", "return False and any(", 9),
     Mutant("a session that is released is still spared by the pruner", PARTITION,
-           "            self.set_aside.refile(session)", "            pass", 9),
+           "            self.set_aside.refile(session)", "            pass", "tests/properties/test_eviction_order.py"),
     Mutant("a pruner keeps quiet until its clock is back where it was", PRUNER,
            "if 0 <= now_ms - at_ms < RETRY_MS}", "if now_ms - at_ms < RETRY_MS}", 17),
     Mutant("the wheel looks at a session one bucket too late", DEADLINES,
