@@ -129,8 +129,7 @@ MUTANTS = (
     Mutant("the digest is forgotten on restore", PARTITION,
            "self.checkpoint, self.digest = checkpoint, digest", "self.checkpoint = checkpoint", 3),
     Mutant("what a full disk refused is not written later", SNAPSHOT,
-           "self._give_back(taken, bodies, view_lock)\n            if not is_written:",
-           "pass\n            if not is_written:", 4),
+           "self._changed, self._gone, self._ended = taken.changed, taken.gone, taken.endings", "pass", 4),
     Mutant("the history gives an end to earlier sessions too", "lastseen.projections.history",
            "WHERE key = ? AND began_offset = ?\"", "WHERE key = ? AND began_offset <= ?\"", 2),
     # ── facts ──
