@@ -137,6 +137,24 @@ class _StateEvent(msgspec.Struct):
     data: Any
 
 
+class _StateEnvelope(msgspec.Struct):
+    source: str
+    subject: str
+
+
+def is_state(record: Record, source: str) -> bool:
+    """Whether a record in the topic of states may be an owner's, of the log named `source`: a state, or a tombstone."""
+    if record.mark is not None or record.key is None:
+        return False
+    if record.value is None:
+        return True
+    try:
+        event = msgspec.json.decode(record.value, type=_StateEnvelope)
+    except ValueError:  # msgspec's errors are such
+        return False
+    return (event.source, event.subject) == (source, record.key)
+
+
 def published_state(encoded: bytes | None) -> Any:
     """The state in a published record; `None` for a tombstone, and something else for what is no state."""
     if encoded is None:

@@ -76,6 +76,20 @@ class FactsTail:
                 older.append(claim)
         return TailFound(None, ahead, older)
 
+    def is_strange(self, number: int, record: Record) -> bool:
+        """Whether a record is certainly no owner's fact: it is none, or not what our fold makes. May ask the log."""
+        fact_id = published_fact_id(record, self._outbox.source)
+        if fact_id is None or fact_id.partition != number:
+            return True
+        offset = fact_id.offset
+        with self._view.lock:
+            checkpoint, floor = self._view.partitions[number].checkpoint, self._outbox.floors[number]
+            effects = self._outbox.between(number, offset, offset + 1, 1)
+        if offset >= checkpoint:
+            return offset >= self._log_end(number)
+        entries = self._outbox.entries(number, effects)
+        return not any(Claim(fact_id, record).is_among(entry) for entry in entries) if entries else offset >= floor
+
     def skip_published(self, number: int) -> None:
         """Spare the outbox what the newest facts claim to be published, of records that are still to be folded here.
 

@@ -10,12 +10,13 @@ owner that was replaced has written states since, those keys' states are written
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from lastseen.engine.log.port import Log
 from lastseen.engine.log.shared_log import FactPublisher, OutboundRecord
-from lastseen.projections.facts import Effect, FactId, effect_of, encode_state, published_state, state_of
+from lastseen.projections.facts import Effect, FactId, effect_of, encode_state, is_state, published_state, state_of
 from lastseen.projections.facts_tail import Claim, FactsTail
 from lastseen.projections.live_view import LiveView
 from lastseen.projections.outbox import Outbox, OutboxEntry, entry_of
@@ -55,6 +56,8 @@ class Publisher:
         self._looked_s: dict[int, float] = {}
         self.refolded = 0
         """Records folded again since what they did was no longer in the outbox."""
+        self.strangers: Counter[str] = Counter()
+        """Records of strangers that were seen, by topic, `facts` or `state`, in the partitions that were ours."""
 
     def skip_published(self, numbers: Iterable[int]) -> None:
         """Spare the outbox what is published already, of records that these partitions have still to fold.
@@ -217,6 +220,8 @@ class Publisher:
                 return
         if not self._is_time_to_look(number):
             return
+        for records in self._fact_publisher.facts_by_others(number):
+            self.strangers["facts"] += sum(self._tail.is_strange(number, record) for record in records)
         is_right: dict[str, bool] = {}
         """By key, of what was written last."""
         for page in self._fact_publisher.written_by_others(number):
@@ -228,6 +233,7 @@ class Publisher:
                     self._next.pop(number)
                     return
                 wanted = {each.key: self._state(number, each.key) for each in page if each.key is not None}
+            self.strangers["state"] += sum(not is_state(each, self._outbox.source) for each in page)
             for each in page:
                 if each.key is not None:
                     is_right[each.key] = published_state(each.value) == wanted[each.key]

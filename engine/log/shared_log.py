@@ -106,6 +106,13 @@ class FactPublisher(Protocol):
         """
         ...
 
+    def facts_by_others(self, partition: int) -> Iterator[Sequence[Record]]:
+        """The newest records that others have appended to the facts since the last call, owners or strangers.
+
+        Raises `LogError`.
+        """
+        ...
+
     def had_facts(self, partition: int) -> bool:
         """Whether anything was ever written to a partition. Raises `LogError`."""
         ...

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lastseen.doctor.findings import Finding, error, ok, warning
+from lastseen.doctor.strangers import strangers
 from lastseen.engine.errors import LogUnavailable
 from lastseen.engine.log.kafka.client import absent, open_admin
 from lastseen.engine.log.kafka.fetch import OffsetGone
@@ -65,6 +66,7 @@ def opened_topic(kafka_url: KafkaUrl) -> Iterator[tuple[KafkaTopicLog, list[Find
         if not found:
             findings.append(ok("topics", f"{', '.join(topic.name for topic in topics)} can hold a log"))
         findings.append(_beginning(seen))
+        findings += strangers(kafka_url, log.identity, log.partitions)
         yield seen, findings
     finally:
         lookup.close()

@@ -158,6 +158,10 @@ class EngineDuties:
         """The same as far as it is known, without asking."""
         return Owner(OwnerState.UNKNOWN) if self._membership is None else self._membership.known_owner(partition)
 
+    def strangers(self) -> dict[str, int]:
+        """How many records of strangers this engine has seen in the topics beside the log, as their owner."""
+        return {} if self._publisher is None else dict(self._publisher.strangers)
+
     @property
     def publishes(self) -> bool:
         """Whether this engine publishes facts."""

@@ -68,6 +68,10 @@ class Figures:
         with self._views.lock:
             return self._state.statistics.sources.report()
 
+    def strangers(self) -> dict[str, int]:
+        """How many records of strangers this engine has seen as an owner, by topic beside the log: `facts`, `state`."""
+        return self._duties.strangers()
+
     def checkpoints(self) -> dict[int, tuple[int, str]]:
         """For each partition the next offset to read, and the digest of all before it in hexadecimal."""
         return introspection.checkpoints_of(self._views)

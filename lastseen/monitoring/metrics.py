@@ -39,6 +39,7 @@ END_REASONS = (
     "replaced",
 )  # fmt: skip
 DUTIES = ("follow", "flush", "archive", "memory", "prune", "publish", "group", "load")
+BESIDE = ("facts", "state")
 GUARDS = ("held",)
 CAUSES = ("capacity", "memory")
 APPEND_ERRORS = ("LogUnavailable", "OutcomeUnknown", "LogMismatch")
@@ -104,6 +105,11 @@ class EngineCollector(Collector):
         yield gauges("background_failing", "1 while this background task fails", "task", failing, DUTIES)
         failed = self._engine.duty_health.counts
         yield counters("background_failures", "Failed attempts of each background task", "task", failed, DUTIES)
+        strangers = self._engine.strangers()
+        yield counters(
+            "strange_records", "Records of strangers seen in the topics of facts and states, of partitions owned here",
+            "topic", strangers, BESIDE,
+        )  # fmt: skip
         yield gauge("engine_usable", "0 once the engine has stopped permanently", int(self._engine.obstacle() is None))
         expected, _, standby, broken = self._engine.partitions()
         held = self._engine.held()

@@ -14,6 +14,8 @@ from test_compressed_batches import GZIP, SENT, damaged, gzip_of_one_value
 from test_transactions import ABORTED, COMMITTED, OPEN, transaction
 
 import lastseen
+from lastseen.doctor.examine import examine
+from lastseen.doctor.findings import Severity, Subject
 from lastseen.engine.log.kafka.decompression import MAX_INFLATED_BYTES
 from lastseen.engine.log.kafka.url import FACTS, STATE, parse_kafka_url
 from lastseen.engine.log.port import Record
@@ -219,6 +221,18 @@ def test_strangers_stand_last_when_a_partition_is_taken_over(url: str, opened: A
     assert two.health() == {}
 
 
+def test_the_doctor_names_strangers(url: str) -> None:
+    subject = Subject(url)
+    with lastseen.open_engine(url) as one:
+        live(one, 5)
+        assert eventually(lambda: complete(url))
+    assert [each for each in examine(subject, 0) if each.check == "facts"] == []
+    everywhere(url + FACTS, b"no fact")
+    (finding,) = [each for each in examine(subject, 0) if each.check == "facts"]
+    assert finding.severity is Severity.WARNING
+    assert f"{3 * PARTITIONS} of the newest {count(url)} records" in finding.says
+
+
 def test_a_transaction_that_stays_open_delays_no_fact(url: str, opened: Any) -> None:
     with lastseen.open_engine(url) as one:
         live(one, 5)
@@ -267,6 +281,9 @@ def test_strangers_write_states(url: str, opened: Any) -> None:
             strange(url + STATE)
         live(one, 5)
         assert eventually(lambda: newest_states(url) == live_in(one)), "an owner finds them while it publishes"
+        everywhere(url + FACTS, b"no fact")
+        assert eventually(lambda: one.strangers().get("facts", 0) == 3 * PARTITIONS)
+        assert one.strangers()["state"] > 3 * PARTITIONS
         assert one.health() == {}
     for strange in ANYWHERE.values():
         strange(url + STATE)

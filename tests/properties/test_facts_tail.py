@@ -154,6 +154,24 @@ def test_a_follower_drops_only_what_was_published() -> None:
     taken_over(machine, follower)
 
 
+def test_strangers_are_counted_and_owners_are_not() -> None:
+    machine, heir = begun()
+    taken_over(machine, heir)
+    assert heir.publisher.strangers.total() == 0
+    strange(machine, "ana", b"no fact")
+    strange(machine, "ana", forged(0, FAR))
+    strange(machine, "ana", forged(1, FAR))
+    for number, fact in enumerate(expected(machine.log, number)[-1] for number in range(PARTITIONS)):
+        forged_key = "not " + json.loads(fact)["subject"]
+        machine.topics.strange[number].add(len(machine.topics.facts[number]))
+        machine.topics.facts[number].append((forged_key, fact))
+        machine.topics.states[number] += [("ana", b"no state"), ("zed", b'{"data":{}}')]
+    heir.publish()
+    assert heir.publisher.strangers == {"facts": 4 * PARTITIONS, "state": 2 * PARTITIONS}
+    heir.publish()
+    assert heir.publisher.strangers.total() == 6 * PARTITIONS, "each once"
+
+
 def test_facts_are_published_anew_where_their_topic_was_made_anew() -> None:
     machine, heir = begun()
     machine.topics.facts = [[] for _ in range(PARTITIONS)]

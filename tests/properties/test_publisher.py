@@ -63,6 +63,7 @@ class FakeFactPublisher:
         self._topics = topics
         self._seen: list[int | None] = [None] * PARTITIONS
         self._strange: list[list[Record]] = [[] for _ in range(PARTITIONS)]
+        self._looked = [0] * PARTITIONS
         self.fails: str | None = None
         self.newest = 1_000
         """How far back the facts are searched."""
@@ -86,6 +87,11 @@ class FakeFactPublisher:
         kept = [Record(partition, first + n, 0, *each) for n, each in enumerate(self._topics.facts[partition][first:])]
         for end in range(len(kept), max(len(kept) - self.newest, 0), -3):
             yield kept[max(end - 3, 0) : end]
+
+    def facts_by_others(self, partition: int) -> Iterator[Sequence[Record]]:
+        facts, first = self._topics.facts[partition], self._looked[partition]
+        self._looked[partition] = len(facts)
+        yield [Record(partition, first + n, 0, *each) for n, each in enumerate(facts[first:])]
 
     def had_facts(self, partition: int) -> bool:
         return bool(self._topics.facts[partition])

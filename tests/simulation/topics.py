@@ -29,6 +29,7 @@ class Way:
         self._topics = topics
         self._happened = happened
         self._seen: dict[int, int] = {}
+        self._looked: dict[int, int] = {}
         self._strange: dict[int, list[Record]] = {}
         self.armed: str | None = None
         """When the next write fails: `before`, `amid` or `after`, of facts or of states."""
@@ -54,6 +55,13 @@ class Way:
         for end in range(len(facts), max(len(facts) - NEWEST, 0), -4):
             places = range(max(end - 4, 0), end)
             yield [Record(partition, place, 0, *facts[place], strange.get(place)) for place in places]
+
+    def facts_by_others(self, partition: int) -> Iterator[Sequence[Record]]:
+        """All facts since the last call, our own too (`shared_log.FactPublisher`)."""
+        facts, strange = self._topics.facts[partition], self._topics.strange[partition]
+        places = range(self._looked.get(partition, 0), len(facts))
+        self._looked[partition] = len(facts)
+        yield [Record(partition, place, 0, *facts[place], strange.get(place)) for place in places]
 
     def had_facts(self, partition: int) -> bool:
         """Whether there ever was one (`shared_log.FactPublisher`)."""

@@ -40,6 +40,8 @@ BATCHES = 16
 NEWEST_RECORDS = 10_000
 NEWEST_BYTES = 16 * 1024 * 1024
 """How far back the topic of facts is searched for one of ours. Beyond that, facts are published again."""
+FOREIGN_FACTS = 1_000
+"""How many records of others are looked at, at a time: to report strangers, not to find the place."""
 NEWEST_GROWTH = 10
 """A page is so many times as long as the newer one: mostly the very newest record is ours."""
 _HEADERS_SIZE = len(encoded_headers(EVENT_HEADERS))
@@ -60,6 +62,10 @@ class KafkaFactPublisher:
         self._facts_topic = facts.topic
         self._facts = KafkaLog(facts, max_waiting_bytes=MAX_WAITING_BYTES)
         self._states = _States(states, partitions, max_state_batch_bytes)
+        self._facts_seen: list[int | None] = [None] * partitions
+        """Up to where each partition of the facts is known; `None` where it was never asked for."""
+        self._foreign_facts: list[list[tuple[int, int]]] = [[] for _ in range(partitions)]
+        """Ranges of offsets that others have appended, not looked at yet."""
 
     def publish_facts(self, partition: int, outbound: Sequence[OutboundRecord]) -> None:
         """Append facts (`shared_log.FactPublisher`). After a failure, those there have none missing before them."""
@@ -70,7 +76,31 @@ class KafkaFactPublisher:
         # A batch at a time: of several under way the first may fail and the next be written, and the newest fact in the
         # topic must say that all before it are there.
         for _, batch in cut(Append(messages, sum(sizes), None), sizes, self._facts.max_batch_bytes):
-            self._facts.append(batch.messages)
+            positions = self._facts.append(batch.messages)
+            self._note_own(partition, positions[0].offset, positions[-1].offset + 1)
+
+    def _note_own(self, partition: int, first: int, end: int) -> None:
+        """What stands between our last fact and this one, others have appended."""
+        seen = self._facts_seen[partition]
+        if seen is not None and first > seen:
+            self._foreign_facts[partition].append((seen, first))
+        self._facts_seen[partition] = end
+
+    def facts_by_others(self, partition: int) -> Iterator[Sequence[Record]]:
+        """What others have appended to the facts (`shared_log.FactPublisher`)."""
+        end = self._facts.lookup.end_offsets()[partition]
+        seen = self._facts_seen[partition]
+        if seen is None:
+            self._facts_seen[partition] = seen = 0
+        if end > seen:
+            self._note_own(partition, end, end)
+        ranges, self._foreign_facts[partition] = self._foreign_facts[partition], []
+        left = FOREIGN_FACTS
+        for first, after in reversed(ranges):
+            start = max(first, after - left)
+            if start < after:
+                yield list(self._readable(partition, start, after, NEWEST_BYTES))
+            left -= after - start
 
     def newest_facts(self, partition: int) -> Iterator[Sequence[Record]]:
         """What stands last in a partition (`shared_log.FactPublisher`)."""
