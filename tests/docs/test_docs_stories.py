@@ -15,6 +15,7 @@ EXECUTED = {"python", "console", "toml"}
 ELSEWHERE = {
     "how-to/compat-gateway.md": "tests/docs/test_code_blocks.py",
     "how-to/compat-lru.md": "tests/compat/test_lru.py",
+    "how-to/producers.md": "tests/kafka/test_producer_clients.py",
     "how-to/compat-manager.md": "tests/compat/test_manager.py and test_manager_javascript.py",
 }
 """Pages whose code needs something around it, and the test that runs it."""
