@@ -23,7 +23,8 @@ from infra.kafka.java import find_java
 from lastseen.cli.program import app
 from lastseen.engine.clock import SystemClock, iso_from_ms
 from lastseen.engine.codec import envelope
-from lastseen.engine.log.kafka.topic import NewTopics, create
+from lastseen.engine.log.kafka.new_log import create_log
+from lastseen.engine.log.kafka.topic import NewTopics
 from lastseen.engine.log.kafka.url import parse_kafka_url
 from tests.compat.node_program import node
 from tests.docs.pages import DOCS, blocks
@@ -46,7 +47,7 @@ class Place:
     def __init__(self, address: str, folder: Path) -> None:
         self.address, self.topic, self.folder = address, f"chat-{uuid.uuid4().hex}", folder
         self.url = f"kafka://{self.address}/{self.topic}"
-        create(parse_kafka_url(self.url), NewTopics(PARTITIONS))
+        create_log(parse_kafka_url(self.url), NewTopics(PARTITIONS))
 
     def here(self, title: str) -> str:
         """A block of the page, for this broker and topic."""

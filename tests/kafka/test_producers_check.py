@@ -79,8 +79,8 @@ def test_each_foreign_producer_is_named_with_its_fault(kafka_broker: SharedBroke
     markers = faults["unknown"].pop("control")
     assert 1 <= markers <= PARTITIONS
     assert faults == {
-        "/right": {}, "/default": {}, "/sink": {"transactional": len(keys)}, "/shop": {"unknown_type": 1},
-        "/late": {"clock_skew": 1}, "unknown": {"malformed": 1, "unreadable": 2},
+        "/lastseen/log": {}, "/right": {}, "/default": {}, "/sink": {"transactional": len(keys)},
+        "/shop": {"unknown_type": 1}, "/late": {"clock_skew": 1}, "unknown": {"malformed": 1, "unreadable": 2},
     }  # fmt: skip
 
 
