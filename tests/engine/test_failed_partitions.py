@@ -176,6 +176,6 @@ def test_readiness_names_the_partition(stage: Stage, monkeypatch: pytest.MonkeyP
         engine.open(key)
     fail_partition(engine, monkeypatch, corrupt)
     (check,) = [check for check in checks(engine, is_strict=is_strict) if check.name == "partitions"]
-    assert check.says.startswith(f"answers for 2 of 3 partitions; partition {BAD} has failed: ")
+    assert check.says.startswith(f"serves 2 of 3 partitions; partition {BAD} has failed: ")
     assert "checksum" in check.says
     assert (check.ok, check.is_needed) == (False, is_strict)

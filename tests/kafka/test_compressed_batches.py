@@ -137,7 +137,7 @@ def test_a_batch_that_is_damaged_at_the_broker_stops_its_partition_alone(
 def test_bytes_that_are_no_batch_stop_their_partition_alone(
     opened: Open, kafka_broker: SharedBroker, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    url = new_url(kafka_broker.address, 2)
+    url = new_topic(kafka_broker.address, 2)
     log = opened(url)
     log.append([message("a", 0), message("b", 1)])
     next_batch = MemoryRecords.next_batch
