@@ -7,6 +7,7 @@ murmur2 with Kafka's seed over the key's UTF-8, sign bit cleared, modulo the num
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from functools import lru_cache
 
 _MULTIPLIER = 0x5BD1E995
@@ -14,13 +15,19 @@ _SEED = 0x9747B28C
 _MASK = 0xFFFFFFFF
 
 
+@lru_cache(maxsize=1_024)
+def _words(count: int) -> Callable[[bytes], tuple[int, ...]]:
+    """What takes so many words from the beginning of some bytes."""
+    return struct.Struct(f"<{count}I").unpack_from
+
+
 def murmur2(data: bytes) -> int:
     """The 32-bit murmur2 hash of `data`, unsigned."""
     length = len(data)
     state = _SEED ^ length
-    for word in struct.unpack_from(f"<{length // 4}I", data):
+    for word in _words(length // 4)(data):
         word = word * _MULTIPLIER & _MASK
-        state = (state * _MULTIPLIER & _MASK) ^ ((word ^ word >> 24) * _MULTIPLIER & _MASK)
+        state = (state * _MULTIPLIER ^ (word ^ word >> 24) * _MULTIPLIER) & _MASK
     whole = length & ~3
     if whole != length:
         state ^= int.from_bytes(data[whole:], "little")
@@ -37,4 +44,4 @@ def partition_of(key: str, partitions: int) -> int:
 
 @lru_cache(maxsize=65_536)
 def _partition_of(key: str, partitions: int) -> int:
-    return (murmur2(key.encode("utf-8")) & 0x7FFFFFFF) % partitions
+    return (murmur2(key.encode("utf-8", "surrogatepass")) & 0x7FFFFFFF) % partitions

@@ -11,6 +11,7 @@ _ERRORS: dict[Verdict, tuple[type[errors.LastseenError], str]] = {
     Verdict.CONTROL: (errors.InvalidEvent, "the log has a control marker at its offset; report this"),
     Verdict.TRANSACTIONAL: (errors.InvalidEvent, "the log holds it as part of a transaction; report this"),
     Verdict.MALFORMED: (errors.InvalidEvent, "the log holds it in a form that cannot be read back; report this"),
+    Verdict.WRONG_PARTITION: (errors.InvalidEvent, "the log holds it in another partition than the key's; report this"),
     Verdict.UNKNOWN_TYPE: (errors.InvalidEvent, "its type is unknown; report this"),
     Verdict.CLOCK_SKEW: (
         errors.ClockSkew,

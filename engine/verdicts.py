@@ -1,7 +1,4 @@
-"""Verdicts: what the fold decided about a record. The numbers enter the digest: none is ever changed.
-
-4 is reserved for a record in the wrong partition for its key.
-"""
+"""Verdicts: what the fold decided about a record. The numbers enter the digest: none is ever changed."""
 
 from __future__ import annotations
 
@@ -19,6 +16,8 @@ class Verdict(enum.IntEnum):
     MALFORMED = 3
     """Not a valid event: not JSON, a field missing or out of bounds, or a subject that is not the record's key; or a
     record of a batch that cannot be unpacked."""
+    WRONG_PARTITION = 4
+    """Its key belongs to another partition of the log: the producer does not choose it by murmur2, as Kafka does."""
     UNKNOWN_TYPE = 5
     """A CloudEvent, but of a type that this log does not know."""
     CLOCK_SKEW = 6

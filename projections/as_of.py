@@ -77,7 +77,7 @@ class KeyRefold:
         if not records:
             raise LogMismatch(f"as of {at.partition}:{at.offset}: the key's partition, {self._partition.number}, has no"
                               " record there; give the position of one, or a time")  # fmt: skip
-        entry = None if records[0].key is None else history.entry_at(records[0].key, at.offset)
+        entry = None if records[0].key is None else history.entry_at(records[0].key, at.partition, at.offset)
         return None if entry is None or entry.verdict.is_untimed else entry.at_ms
 
     def _fold(self, log: Log, partition: int, offset: int, at_ms: int, key: str) -> None:

@@ -51,7 +51,7 @@ class FactsReplay:
             offset = records[-1].offset + 1
 
     def _facts(self, record: Record) -> Iterator[Fact]:
-        entry = None if record.key is None else self._history.entry_at(record.key, record.offset)
+        entry = None if record.key is None else self._history.entry_at(record.key, self._number, record.offset)
         if entry is None or entry.verdict.is_untimed or entry.name in _LOG_EVENTS:
             return
         self._fold_up_to(entry.key, record.offset)

@@ -22,8 +22,8 @@ from lastseen.engine.log.sqlite_files import insert_rows, transaction, write_ahe
 from lastseen.engine.verdicts import Verdict
 from lastseen.projections.partition import Outcome, Partition
 
-FORMAT = 2
-"""2 has other numbers for verdicts."""
+FORMAT = 3
+"""2 has other numbers for verdicts. 3 keeps records of one key at one offset of two partitions apart."""
 MAX_PAGE = 10_000
 _LONGEST_KEY = events.MAX_KEY_CHARACTERS
 _DAMAGE = (sqlite3.Error, ValueError, msgspec.ValidationError)
@@ -34,7 +34,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS entries (
     key TEXT, "offset" INTEGER, partition INTEGER, at_ms INTEGER, verdict INTEGER, name TEXT, session_id TEXT,
-    event_id TEXT, source TEXT, reason TEXT, PRIMARY KEY (key, "offset")
+    event_id TEXT, source TEXT, reason TEXT, PRIMARY KEY (key, "offset", partition)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS lives (
     key TEXT, began_offset INTEGER, session_id TEXT, partition INTEGER, began_at_ms INTEGER, began_by TEXT,
@@ -164,7 +164,7 @@ class History:
         found = self._connection.execute("SELECT value FROM meta WHERE name = 'format'").fetchone()
         if found is not None and isinstance(found[0], int) and found[0] < FORMAT:
             self._connection.executescript(
-                "BEGIN IMMEDIATE; DELETE FROM entries; DELETE FROM lives;"
+                f"BEGIN IMMEDIATE; DROP TABLE entries; DROP TABLE lives; {_SCHEMA}"
                 f" DELETE FROM meta WHERE name LIKE 'checkpoint-%'; UPDATE meta SET value = {FORMAT}"
                 " WHERE name = 'format'; COMMIT;"
             )
@@ -245,7 +245,7 @@ class History:
         """
         _check_page(after_offset, limit)
         return self._read(
-            'SELECT * FROM entries WHERE key = ? AND "offset" > ? ORDER BY "offset" LIMIT ?',
+            'SELECT * FROM entries WHERE key = ? AND "offset" > ? ORDER BY "offset", partition LIMIT ?',
             (key, after_offset, limit),
             Entry,
         )
@@ -274,13 +274,15 @@ class History:
         return rows[0] if rows else None
 
     def last_entry(self, key: str) -> Entry | None:
-        """The latest record of a key. Raises `SnapshotError`."""
-        rows = self._read('SELECT * FROM entries WHERE key = ? ORDER BY "offset" DESC LIMIT 1', (key,), Entry)
+        """The latest record of a key in its own partition. Raises `SnapshotError`."""
+        query = 'SELECT * FROM entries WHERE key = ? AND verdict != ? ORDER BY "offset" DESC LIMIT 1'
+        rows = self._read(query, (key, int(Verdict.WRONG_PARTITION)), Entry)
         return rows[0] if rows else None
 
-    def entry_at(self, key: str, offset: int) -> Entry | None:
-        """The record of a key at an offset. Raises `SnapshotError`."""
-        rows = self._read('SELECT * FROM entries WHERE key = ? AND "offset" = ?', (key, offset), Entry)
+    def entry_at(self, key: str, partition: int, offset: int) -> Entry | None:
+        """The record of a key at a place in the log. Raises `SnapshotError`."""
+        query = 'SELECT * FROM entries WHERE key = ? AND "offset" = ? AND partition = ?'
+        rows = self._read(query, (key, offset, partition), Entry)
         return rows[0] if rows else None
 
     def _read(self, query: str, values: tuple[Any, ...], kind: type[T]) -> list[T]:

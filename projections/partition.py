@@ -16,7 +16,9 @@ from typing import NamedTuple
 
 from lastseen.engine import events, lifecycle
 from lastseen.engine.codec import decode
+from lastseen.engine.genesis import SUBJECT
 from lastseen.engine.log.port import Mark, Record
+from lastseen.engine.partitioner import partition_of
 from lastseen.engine.session import Ending, Policy, Session, Status
 from lastseen.engine.verdicts import Verdict
 from lastseen.projections.deadlines import Deadlines
@@ -153,6 +155,8 @@ class Partition:
         decoded = decode(key, value) if mark is None else _VERDICTS_BY_MARK[mark]
         if isinstance(decoded, Verdict):
             verdict = decoded
+            if verdict is Verdict.UNKNOWN_TYPE and key is not None and key != SUBJECT and self._belongs_elsewhere(key):
+                verdict = Verdict.WRONG_PARTITION
         else:
             event, sent_at_ms = decoded
             # The first record of an import carries its own time as those after it do.
@@ -163,15 +167,22 @@ class Partition:
             # import whose beginning is in the future could not be finished.
             if not is_timely and (offset or imports or type(event) is not events.Opened):
                 verdict = Verdict.CLOCK_SKEW
+                if not isinstance(event, events.LOG_EVENTS) and self._belongs_elsewhere(event.subject):
+                    verdict = Verdict.WRONG_PARTITION
             elif isinstance(event, events.LOG_EVENTS):
                 verdict = self._take_log_event(event, offset)
             else:
-                if at_ms > self.log_time_ms:
-                    self.log_time_ms = at_ms
                 verdict, session, ended, ending = self._take(event, at_ms, offset)
+                if at_ms > self.log_time_ms and verdict is not Verdict.WRONG_PARTITION:
+                    self.log_time_ms = at_ms
         self.checkpoint = offset + 1
         self.digest = hashlib.sha256(_place.pack(self.digest, offset, at_ms, verdict) + (value or b"")).digest()
         return _tuple(Outcome, (record, event, verdict, at_ms, session, ended, ending))
+
+    def _belongs_elsewhere(self, key: str) -> bool:
+        """Whether a key belongs to another partition; never in a log without a genesis record."""
+        partitions = self.log_partitions
+        return partitions > 1 and partition_of(key, partitions) != self.number
 
     def _take_log_event(self, event: events.Opened | events.ImportFinished, offset: int) -> Verdict:
         if isinstance(event, events.Opened):
@@ -194,6 +205,9 @@ class Partition:
         session = self.active.get(key)
         if session is None:
             session = self.suspended.get(key) or self._aside.get(key)
+            # A key that is live here was looked at when its session began.
+            if session is None and self._belongs_elsewhere(key):
+                return Verdict.WRONG_PARTITION, None, None, None
         elif type(event) is events.Touched and lifecycle.touch_plainly(session, event, at_ms, offset):
             self.active.move_to_end(key)
             return Verdict.APPLIED, session, None, None

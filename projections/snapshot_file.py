@@ -38,9 +38,9 @@ from lastseen.projections.snapshot_rows import (
     unsealed,
 )
 
-FORMAT = 4
+FORMAT = 5
 """2 keeps the outbox too. The digests of 3 cover other numbers for verdicts. 4 names the
-genesis record of the log."""
+genesis record of the log. 5 knows records in the wrong partition."""
 IN_MEMORY = ":memory:"
 SPARE_PAGES = 256
 SPARE_PART = 8

@@ -68,7 +68,7 @@ class PastReads:
         self._written_history(key)
         number = self._view.number_of(key)
         session = self._view.get(key, self._now_ms())
-        last = None if session is None else self._history.entry_at(key, session.position.offset)
+        last = None if session is None else self._history.entry_at(key, *session.position)
         span, newest = self._history.last_session_span(key), self._history.last_entry(key)
         return explain(key, self._view.reading_ms(number, self._now_ms()), session, last, span, newest)
 

@@ -122,7 +122,7 @@ def test_poison_is_counted_and_nothing_stops(kafka_broker: SharedBroker, compres
         engines = [opened.enter_context(lastseen.open_engine(url)) for _ in range(2)]
         use(engines[0], 0)
         engines[0].touch_many(["ana"])
-        number = engines[0]._views.partition_of("ana").number
+        number = engines[0]._views.partition_of("poison").number
         sent = poisons()
         for turn in range(0, len(sent), 50):
             some = [(each.key, each.value) for each in sent[turn : turn + 50]]

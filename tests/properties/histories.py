@@ -79,7 +79,7 @@ class _Writers:
 
     def _open(self, imports: bool) -> None:
         number = 0 if self.draw.random() < 0.9 else 1
-        data = {"log_id": "a log", "partition": number, "partitions": 2, "imports": imports}
+        data = {"log_id": "a log", "partition": number, "partitions": number + 1, "imports": imports}
         self._tell("opened", KEYS[0], data, "lastseen.log.opened.v1")
 
     def _let_time_pass(self) -> None:

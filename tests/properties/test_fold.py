@@ -125,7 +125,8 @@ def test_every_verdict_is_reached() -> None:
         reached += run_beside_the_naive_model(history(seed))
         shortcuts += sum(plain_touch.read(told.value or b"") is not None for told in history(seed))
     assert shortcuts > 1_000, "the shortcut for plain touches is hardly tried"
-    assert {verdict.label for verdict in Verdict if not reached[verdict]} == set(), reached
+    # These histories are of logs with one partition: the simulation and a spec have others.
+    assert {verdict.label for verdict in Verdict if not reached[verdict]} == {"wrong_partition"}, reached
 
 
 def test_the_shortcut_for_touches_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

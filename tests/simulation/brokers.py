@@ -15,6 +15,7 @@ from lastseen.engine.errors import EngineClosed, LogMismatch, LogUnavailable, Ou
 from lastseen.engine.genesis import genesis
 from lastseen.engine.log.message_checks import checked_size
 from lastseen.engine.log.port import Mark, Message, Position, Record
+from lastseen.engine.partitioner import partition_of
 from tests.simulation.group import Group, Member
 from tests.simulation.topics import Topics, Way
 
@@ -76,8 +77,15 @@ class Brokers:
         for partition, key, value in messages:
             records = self.records[partition]
             offset = records[-1].offset + 1 if records else self.first_offset[partition]
-            if value in self.rotten:
-                self.labels[partition, offset] = self.rotten[value]
+            label = self.rotten.get(value)
+            if (
+                label != "malformed"
+                and b"lastseen.log." not in value
+                and partition_of(key, self.partitions) != partition
+            ):
+                label = "wrong_partition"
+            if label is not None:
+                self.labels[partition, offset] = label
             records.append(Record(partition, offset, self.log_time_ms(partition), key, value))
             self.true_ms[partition].append(self.now_ms)
             positions.append(Position(partition, offset))

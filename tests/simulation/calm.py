@@ -152,7 +152,8 @@ def _past(world: World, node: Node, key: str) -> None:
 
     def look(engine: object) -> None:
         entries = node.running.history(key)
-        evidence.histories.append((node.number, key, [(entry.offset, int(entry.verdict)) for entry in entries]))
+        rows = [(entry.offset, int(entry.verdict), entry.partition) for entry in entries]
+        evidence.histories.append((node.number, key, rows))
         lives = node.running.session_spans(key)
         rows = [(life.session_id, life.ended_offset, life.ended_at_ms, life.reason) for life in lives]
         evidence.lives.append((node.number, key, rows))

@@ -91,8 +91,8 @@ class Evidence:
     stops: list[Stop] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     """Errors where no fault explains them, and whatever is no error of ours."""
-    histories: list[tuple[int, str, list[tuple[int, int]]]] = field(default_factory=list)
-    """Node, key, and its records in the history as (offset, verdict)."""
+    histories: list[tuple[int, str, list[tuple[int, int, int]]]] = field(default_factory=list)
+    """Node, key, and its records in the history as (offset, verdict, partition)."""
     lives: list[tuple[int, str, list[tuple[str, int | None, int | None, str | None]]]] = field(default_factory=list)
     """Node, key, and its sessions in the history as (id, end's offset, end's time, reason)."""
     crowds: list[str] = field(default_factory=list)

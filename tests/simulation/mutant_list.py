@@ -84,6 +84,8 @@ MUTANTS = (
            "return plain if plain[0].subject == key else Verdict.MALFORMED", "return plain", 12),
     Mutant("a record of a transaction takes effect", PARTITION,
            "decode(key, value) if mark is None else", "decode(key, value) if mark is not Mark.CONTROL else", 12),
+    Mutant("a record in the wrong partition takes effect", PARTITION,
+           "return partitions > 1 and partition_of(key, partitions) != self.number", "return False", 12),
     Mutant("a log may be opened for import later", PARTITION,
            "if offset != 0 or data.partition != self.number or", "if data.partition != self.number or", 1),
     Mutant("max_hold is ignored", LIFECYCLE,
@@ -182,7 +184,7 @@ MUTANTS = (
            "if record.offset != partition.checkpoint:", "if record.offset < partition.checkpoint:", 18),
     Mutant("a log that got shorter goes unnoticed", FOLLOWER, "if end_offset < delivered[number]:", "if False:", 18),
     Mutant("a snapshot that is ahead of the log is believed", SNAPSHOT,
-           "if checkpoint > end_offset:", "if checkpoint > end_offset + 1_000_000:", 18),
+           "if row.checkpoint > end_offset:", "if row.checkpoint > end_offset + 1_000_000:", 18),
     # ── shortcuts ──
     Mutant("a plain touch may hide control characters", "lastseen.engine.plain_touch",
            "if not (raw.id + raw.source + raw.subject).isprintable() or", "if", TOUCH_TESTS),

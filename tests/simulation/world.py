@@ -226,9 +226,12 @@ class World:
         }
         return json.dumps(event, separators=(",", ":"), ensure_ascii=False).encode()
 
-    def send(self, name: str, key: str, what: dict[str, Any], *, delay_ms: int, off_ms: int = 0) -> None:
-        """A service sends an event."""
-        message = Message(partition_of(key, self.plan.partitions), key, self.event(name, key, what, off_ms))
+    def send(
+        self, name: str, key: str, what: dict[str, Any], *, delay_ms: int, off_ms: int = 0, astray: int = 0
+    ) -> None:
+        """A service sends an event; `astray` partitions beyond that of the key, if its partitioner is another."""
+        number = (partition_of(key, self.plan.partitions) + astray) % self.plan.partitions
+        message = Message(number, key, self.event(name, key, what, off_ms))
         self.brokers.send([message], delay_ms)
         self.brokers.let_pass(0)
 
@@ -266,8 +269,9 @@ class World:
             what["if_version"] = draw.randrange(0, 5)
         off_ms = draw.choice([0, 0, 0, 0, -5_000, 59_000, -500_000, 61_000, -601_000])
         delay_ms = draw.choice([0, 0, 0, 5, 1_000, 20_000])
+        astray = draw.choice([0] * 9 + [1])
         self.send(name.replace("pressed", "expired").replace("replaced", "created"), key, what,
-                  delay_ms=delay_ms, off_ms=off_ms)  # fmt: skip
+                  delay_ms=delay_ms, off_ms=off_ms, astray=astray)  # fmt: skip
 
     def rebalance(self, draw: Random) -> None:
         """Each partition gets some owner."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lastseen.engine.partitioner import partition_of
 from tests.simulation.oracle import Oracle
 from tests.simulation.world import World
 
@@ -25,7 +26,9 @@ def check(world: World) -> Iterator[str]:
                 for message in appended.messages:
                     if tuple(message) not in there:
                         yield f"node {answer.node} acknowledged {answer.command} of {answer.key}: it is not in the log"
-    wanted: dict[str, list[tuple[int, int]]] = {}
+    wanted: dict[str, list[tuple[int, int, int]]] = {}
+    astray: dict[str, list[tuple[int, int, int]]] = {}
+    """By key, its records in other partitions: a node knows of those in the partitions that it holds."""
     for reference in world.references:
         oracle = Oracle()
         oracle.judge_all(folded.said for folded in reference.folded)
@@ -34,7 +37,10 @@ def check(world: World) -> Iterator[str]:
             if verdict != folded.verdict.label:
                 yield f"{place}: the design says {verdict}, the engine {folded.verdict.label}"
             if folded.said.key is not None:
-                wanted.setdefault(folded.said.key, []).append((folded.said.offset, int(folded.verdict)))
+                number, key = reference.partition.number, folded.said.key
+                of_key = wanted if number == partition_of(key, world.plan.partitions) else astray
+                of_key.setdefault(key, []).append((folded.said.offset, int(folded.verdict), number))
     for node, key, entries in world.evidence.histories:
-        if entries != wanted.get(key, []):
+        own = [entry for entry in entries if entry[2] == partition_of(key, world.plan.partitions)]
+        if own != wanted.get(key, []) or not {*entries} - {*own} <= {*astray.get(key, [])}:
             yield f"node {node}: the history of {key} has {entries}, the log {wanted.get(key, [])}"
