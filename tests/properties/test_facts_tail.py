@@ -126,7 +126,7 @@ def test_an_heir_that_is_behind_waits_until_it_has_folded_what_is_published() ->
     taken_over(machine, heir)
 
 
-def test_an_heir_does_not_wait_for_ever_for_what_strangers_forge() -> None:
+def test_an_heir_waits_once_whatever_strangers_forge() -> None:
     machine, heir = begun()
     heir.owned = frozenset(range(PARTITIONS))
     for turn in range(3):

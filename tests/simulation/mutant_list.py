@@ -29,7 +29,7 @@ FOLLOWER, DEADLINES, LOOP = (
 )
 TAIL = "lastseen.projections.facts_tail"
 FOLD_TESTS = "tests/properties/test_fold.py"
-TAIL_TESTS = "tests/properties/test_facts_tail.py"
+TAIL_TESTS, PUBLISHER_TESTS = "tests/properties/test_facts_tail.py", "tests/properties/test_publisher.py"
 TOUCH_TESTS, OWN_TESTS = "tests/properties/test_plain_touch.py", "tests/properties/test_own_events.py"
 
 # fmt: off
@@ -142,7 +142,7 @@ MUTANTS = (
            "self._outbox.restore(partition.number, stored.outbox_floor, stored.published or 0, [])", 14),
     Mutant("a new owner begins after the last fact", PUBLISHER,
            "return self._outbox.published[number] if place is None else place",
-           "return self._outbox.published[number] if place is None else place + 1", 14),
+           "return self._outbox.published[number] if place is None else place + 1", PUBLISHER_TESTS),
     Mutant("a new owner believes whatever says that it is a fact", TAIL,
            "return same_place and entry.facts[self.id.k] == (self.record.key, self.record.value)",
            "return True", 14),
