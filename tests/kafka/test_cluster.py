@@ -20,7 +20,8 @@ import pytest
 
 import lastseen
 from infra.kafka.cluster import free_ports
-from lastseen.engine.log.kafka.topic import NewTopics, create
+from lastseen.engine.log.kafka.new_log import create_log
+from lastseen.engine.log.kafka.topic import NewTopics
 from lastseen.engine.log.kafka.url import parse_kafka_url
 from tests.kafka.cluster_callers import Caller, Control
 from tests.kafka_fixtures import OwnCluster
@@ -173,7 +174,7 @@ def scene(tmp_path: Path, own_kafka_cluster: OwnCluster) -> Iterator[Callable[[s
 
         def begin(view: str) -> Scene:
             url = f"kafka://{own_kafka_cluster(3).address}/cluster"
-            create(parse_kafka_url(url), NewTopics(PARTITIONS))
+            create_log(parse_kafka_url(url), NewTopics(PARTITIONS))
             found = Scene(tmp_path, url, view, end)
             found.begin()
             return found
