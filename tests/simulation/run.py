@@ -55,9 +55,9 @@ def plan(seed: int) -> Plan:
     return plan_of(seed, *weights)
 
 
-def run(seed: int, steps: Sequence[Step] | None = None) -> Told:
-    """The history of a seed, or only some of its steps."""
-    planned = plan(seed)
+def run(seed: int, steps: Sequence[Step] | None = None, planned: Plan | None = None) -> Told:
+    """The history of a seed, or only some of its steps; or of a plan that was written down, as the seed was then."""
+    planned = plan(seed) if planned is None else planned
     if steps is not None:
         planned = replace(planned, steps=tuple(steps))
     place = _IN_MEMORY if _IN_MEMORY.is_dir() else None

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from lastseen.engine.errors import LogMismatch, OutcomeUnknown, SessionExists
 from lastseen.engine.log.memory import MemoryLog
 from lastseen.projections.pruner import RETRY_MS
 from tests.simulation.brokers import T0
+from tests.simulation.plan import Plan, Step
 from tests.simulation.run import plan, run
 from tests.simulation.world import World
 
@@ -158,13 +160,14 @@ def test_an_engine_whose_clock_is_ahead_says_what_the_log_says(stand: Stand) -> 
     assert lastseen.Verdict.EXISTS in [entry.verdict for entry in stand.engine.history("ana")]
 
 
-@pytest.mark.parametrize(
-    ("seed", "steps"),
-    [(71001, (12, 92)), (551, (34, 43, 60, 62)), (1793, (20, 25, 26, 30))],
-    ids=lambda each: str(each),
-)
-def test_what_the_checks_themselves_had_wrong(seed: int, steps: tuple[int, ...]) -> None:
+PLANS = json.loads(Path(__file__).with_name("found_plans.json").read_text("utf-8"))
+"""As their seeds stood for them when they were found: a seed means another history with each action that is added."""
+
+
+@pytest.mark.parametrize("written", PLANS, ids=lambda written: str(written["seed"]))
+def test_what_the_checks_themselves_had_wrong(written: dict[str, Any]) -> None:
     """Seed 71001: the same id, made up twice, lived in two partitions, which know their own only. Seeds 551 and 1793:
     touches that nobody waits for went to the log in a later call, and were taken for that call's own."""
-    planned = plan(seed).steps
-    assert run(seed, [planned[number] for number in steps]).violations == []
+    steps = tuple(Step(*step) for step in written["steps"])
+    planned = Plan(**{**written, "keys": tuple(written["keys"]), "steps": steps})
+    assert run(planned.seed, planned=planned).violations == []
