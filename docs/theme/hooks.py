@@ -29,7 +29,7 @@ HOME = {"README.md": "index.md"}
 FOLDERS = {"docs/decisions": "decisions/README.md", "infra/kubernetes": "how-to/kubernetes.md"}
 """Folders that are linked to → the page that stands for each."""
 SEARCH_WEIGHTS = {
-    "quick-start/": 4.0,
+    "quick-start/": 12.0,
     "concepts/": 4.0,
     "how-to/compat-": 1.0,
     "how-to/": 4.0,

@@ -95,4 +95,4 @@ def test_a_log_that_holds_anything_else_is_refused() -> None:
         engine.create("somebody")
     result = run()
     assert result.exit_code == 4
-    assert "give an empty log" in result.stderr.lower()
+    assert "give a log that is empty" in result.stderr.lower()

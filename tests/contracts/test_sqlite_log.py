@@ -409,12 +409,13 @@ def test_a_forked_child_is_told_to_open_its_own(path: Path, log: SqliteLog) -> N
 # ── group commit and its bounds ──
 
 
-def test_appends_that_wait_together_are_committed_together(path: Path, log: SqliteLog) -> None:
-    before = log.commits
-    with locked(path):
-        futures = [log.append_soon([message(str(number))]) for number in range(500)]
-    assert [future.result(PATIENCE_S) for future in futures] == [[Position(0, number)] for number in range(500)]
-    assert 1 <= log.commits - before <= 2
+def test_appends_that_wait_together_are_committed_together(path: Path) -> None:
+    with closing(SqliteLog(str(path), ManualClock(), lock_timeout_s=int(PATIENCE_S))) as log:
+        before = log.commits
+        with locked(path):
+            futures = [log.append_soon([message(str(number))]) for number in range(500)]
+        assert [future.result(PATIENCE_S) for future in futures] == [[Position(0, number)] for number in range(500)]
+        assert 1 <= log.commits - before <= 2
 
 
 def test_one_call_is_one_transaction_however_large(log: SqliteLog) -> None:

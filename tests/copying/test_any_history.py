@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -14,6 +15,7 @@ from lastseen.bulk import resumable_writer
 from lastseen.copying.copy import copy_log
 from lastseen.engine.clock import ManualClock
 from lastseen.engine.log.memory import MemoryLog
+from lastseen.engine.partitioner import partition_of
 from tests.properties.histories import KEYS, Told, history
 
 SEEDS = st.integers(0, 2**32)
@@ -34,10 +36,18 @@ def crowd(seeds: Sequence[int], partitions: int, length: int, share_ids: bool = 
         if told is None:
             lines.remove(line)
         else:
-            log.put(told.timestamp_ms, told.key, told.value, mark=told.mark)
+            log.put(told.timestamp_ms, told.key, of_this_log(told, partitions), mark=told.mark)
     for partition in range(partitions):
         log.tell(latest_ms(log), "import_finished", KEYS[0], "", partition=partition, kind="log")
     return log
+
+
+def of_this_log(told: Told, partitions: int) -> bytes | None:
+    """What is told, where it is a genesis record one of this log: another number of partitions would void the rest."""
+    if told.value is None or told.key is None or b"lastseen.log.opened.v1" not in told.value:
+        return told.value
+    numbers = b'"partition":%d,"partitions":%d' % (partition_of(told.key, partitions), partitions)
+    return re.sub(rb'"partition": ?\d+, ?"partitions": ?\d+', numbers, told.value)
 
 
 def renamed(tellings: list[Told], names: dict[bytes, bytes], number: int | None) -> Iterator[Told]:

@@ -30,7 +30,7 @@ LOG = "log.db"
 FILES = tuple(LOG + suffix for suffix in ("", "-wal", ".snapshot", ".snapshot-wal", ".history", ".history-wal"))
 SAME, SAID, REFUSED, FOUND = "nothing of it shows", "folded anew, and said", "a typed error", "found by verify"
 NEXT_STEP = re.compile(
-    r"restore|delete|give |try again|see that|see what|free some|find out|use a newer|close the engine",
+    r"restore|delete|give |try again|see that|see what|check that|free some|find out|use a newer|close the engine",
     re.IGNORECASE,
 )
 

@@ -39,7 +39,9 @@ def log_error(path: str, error: sqlite3.Error | UnicodeDecodeError | OSError) ->
         return LogUnavailable(f"log {path} cannot grow, the disk is full: free some space and try again ({error})")
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
         return LogUnavailable(f"log {path} cannot be written: correct its permissions and its folder's ({error})")
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or isinstance(error, UnicodeDecodeError):
+    # sqlite3 raises an `OperationalError` without a code for text that is not UTF-8.
+    is_garbled = isinstance(error, UnicodeDecodeError) or "decode to UTF-8" in str(error)
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or is_garbled:
         return LogCorrupt(f"log {path} is damaged ({error}): stop all writers and restore it from a copy")
     return LogUnavailable(f"log {path} cannot be used: {error}; check that the disk works and that the folder exists")
 
