@@ -15,6 +15,7 @@ from lastseen.projections.partition import Outcome, Partition
 PAGE_RECORDS = 2_000
 """Records in memory at a time; when all partitions are read at once, they share it."""
 FEWEST = 16
+_UNTIMED = (Verdict.CLOCK_SKEW, Verdict.WRONG_PARTITION)
 
 
 def records(log: ReadableLog, partition: int, end: int, page: int = PAGE_RECORDS) -> Iterator[Record]:
@@ -81,7 +82,7 @@ def _outcomes(log: ReadableLog, partition: Partition, end: int, page: int) -> It
     number, fold = partition.number, partition.fold
     for record in records(log, partition.number, end, page):
         outcome = fold(record)
-        # A malformed record has no time, and a record that is void for its clock may claim any.
-        if outcome.at_ms > latest_ms and outcome.event is not None and outcome.verdict is not Verdict.CLOCK_SKEW:
+        # A malformed record has no time, and one that is void for its clock or its partition may claim any.
+        if outcome.at_ms > latest_ms and outcome.event is not None and outcome.verdict not in _UNTIMED:
             latest_ms = outcome.at_ms
         yield TimedOutcome(latest_ms, number, record.offset, outcome)

@@ -42,6 +42,7 @@ LEFT_OUT = {
     "control": "a marker of the source itself, at the end of a transaction",
     "transactional": "void as part of a transaction; in the copy it would take effect",
     "unreadable": "void as part of a batch that cannot be unpacked: its content is unknown",
+    "wrong_partition": "void in another partition than its key's; in the copy it would take effect",
     "clock_skew": "void for its clock; an import would accept it",
     "no_key": "void, and no log but Kafka can hold a record without a key",
     "tombstone": "void, and only Kafka can hold a record without a value",
@@ -154,7 +155,7 @@ class CopyPlan:
             key is None
             or value is None
             or event is None
-            or verdict is Verdict.CLOCK_SKEW
+            or verdict in (Verdict.CLOCK_SKEW, Verdict.WRONG_PARTITION)
             or isinstance(event, events.LOG_EVENTS)
         ):
             return self._take_void(record, event, verdict)
@@ -192,6 +193,8 @@ class CopyPlan:
         reason = None
         if record.mark is not None:
             reason = record.mark.name.lower()
+        elif verdict is Verdict.WRONG_PARTITION:
+            reason = "wrong_partition"
         elif event is not None:
             reason = "clock_skew" if verdict is Verdict.CLOCK_SKEW else "log_event"
         elif key is None:

@@ -124,5 +124,7 @@ def _shown(engine: Engine, keys: Collection[str]) -> dict[str, Any]:
 
 def is_told_again(entry: Any) -> bool:
     """Whether a copy is sure to hold this record of a history: one that is malformed may be none that it can hold."""
-    left_out = (Verdict.CONTROL, Verdict.TRANSACTIONAL, Verdict.MALFORMED, Verdict.CLOCK_SKEW)
+    left_out = (
+        Verdict.CONTROL, Verdict.TRANSACTIONAL, Verdict.MALFORMED, Verdict.WRONG_PARTITION, Verdict.CLOCK_SKEW,
+    )  # fmt: skip
     return entry.verdict not in left_out and entry.name not in LOG_EVENTS

@@ -95,6 +95,7 @@ def test_a_copy_tells_the_same_story(seeds: list[int], partitions: int, others: 
         "control",
         "transactional",
         "unreadable",
+        "wrong_partition",
     }
     assert figures.records == len(everything(source)) == figures.copied.total() + figures.left_out.total()
     assert copied.written == len(everything(target)) == figures.copied.total() + 2 * others

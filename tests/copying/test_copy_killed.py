@@ -41,7 +41,7 @@ def start(source: str, target: str) -> subprocess.Popen[str]:
 
 def held(url: str) -> list[Record]:
     """What the log at a URL holds, without the times at which it took it."""
-    log = open_log(url, SystemClock())
+    log = open_log(url, SystemClock(), genesis=False)
     try:
         return [record._replace(timestamp_ms=0) for record in everything(log)]
     finally:

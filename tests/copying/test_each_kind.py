@@ -192,6 +192,21 @@ def test_a_history_from_before_1970_is_copied_in_its_order() -> None:
 # ── void records ──
 
 
+def test_what_is_void_in_the_wrong_partition_ends_nothing_in_the_copy() -> None:
+    """Its session was due by then, and no record of its own partition has said so yet."""
+    source, key = Recording(2), key_in(0, 2)
+    for partition in range(2):
+        source.tell(NOON_MS, "opened", "lastseen:log", "", kind="log", partition=partition)
+        source.tell(NOON_MS, "import_finished", "lastseen:log", "", kind="log", partition=partition)
+    source.create(NOON_MS, key, "ana", policy={"idle_ttl_ms": MINUTE_MS})
+    source.tell(NOON_MS + 5 * MINUTE_MS, "touched", key, "ana", partition=1)
+    target, copied = copy_of(source)
+    assert copied.figures.left_out == {"log_event": 4, "wrong_partition": 1}
+    assert copied.figures.stand_ins == 0
+    assert copied.differences == []
+    assert [event["type"] for event in events(target)] == ["lastseen.session.created.v1"]
+
+
 def test_what_was_void_is_void_again_for_the_same_reason() -> None:
     source = Recording()
     source.create(NOON_MS, "ana", "s1")
