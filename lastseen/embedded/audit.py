@@ -26,7 +26,8 @@ from lastseen.embedded.offline import (
     history_path,
     snapshot_path,
 )
-from lastseen.engine.errors import LastseenError, LogCorrupt, shown
+from lastseen.engine.errors import LastseenError, LogCorrupt, LogMismatch, shown
+from lastseen.engine.genesis import check_genesis
 from lastseen.engine.log.port import Record
 from lastseen.engine.log.sqlite.file import FAILURES, META, check_is_log, log_error
 from lastseen.projections.archive import archives_of, is_sound
@@ -210,6 +211,7 @@ def verify(url: str, progress: Progress | None = None) -> list[Check]:
                 snapshots[name] = loaded
         digests = {(each.number, each.checkpoint): b"" for parts in snapshots.values() for each in parts}
         checks.append(_checked("log records", lambda: log.fold(digests, progress)))
+        checks.append(_checked("genesis", log.genesis))
         checks += [_digest_check(name, parts, digests) for name, parts in snapshots.items()]
         checks.append(_checked("history", lambda: _history(log, history_path(path), snapshots.get("snapshot", []))))
     return checks
@@ -222,7 +224,7 @@ class _Fault(Exception):
 def _checked(what: str, look: Callable[[], str]) -> Check:
     try:
         return Check(what, True, look())
-    except (_Fault, *FAILURES, OSError) as error:
+    except (_Fault, LogMismatch, *FAILURES, OSError) as error:
         return Check(what, False, str(error))
 
 
@@ -279,10 +281,11 @@ class _Log:
         except FAILURES as error:
             self._connection.close()
             raise log_error(str(path), error) from error
-        self.identity, self.partitions = meta.get("identity"), meta.get("partitions")
-        if not isinstance(self.identity, str) or not isinstance(self.partitions, int):
+        self.identity, partitions = meta.get("identity"), meta.get("partitions")
+        if not isinstance(self.identity, str) or not isinstance(partitions, int):
             self._connection.close()
             raise LogCorrupt(f"log {path} says {shown(meta)} in its header, which is not valid: restore it from a copy")
+        self.partitions: int = partitions
 
     def __enter__(self) -> _Log:
         return self
@@ -302,14 +305,29 @@ class _Log:
         from lastseen.engine.log.sqlite.recorder import TABLE
 
         query = f"SELECT MAX(originator_version) + 1 FROM {TABLE} WHERE originator_id = ?"
-        return [
-            self._connection.execute(query, (str(number),)).fetchone()[0] or 0 for number in range(self.partitions or 0)
-        ]
+        return [self._connection.execute(query, (str(number),)).fetchone()[0] or 0 for number in range(self.partitions)]
+
+    def genesis(self) -> str:
+        """What the first records say of the log. Raises `LogMismatch`, with which no engine opens it."""
+        if not any(self.end_offsets()):
+            return "the log is empty: the first engine that opens it writes its genesis records"
+        return f"each partition begins as a part of log {check_genesis(self)}"
+
+    def read(self, partition: int, from_offset: int, max_records: int) -> list[Record]:
+        """The records of a partition from an offset on (`genesis.BeginningOfLog`)."""
+        from lastseen.engine.log.sqlite.recorder import TABLE
+
+        rows = self._connection.execute(
+            f"SELECT originator_version, log_time_ms, topic, state FROM {TABLE}"
+            " WHERE originator_id = ? AND originator_version >= ? ORDER BY originator_version LIMIT ?",
+            (str(partition), from_offset, max_records),
+        )
+        return [Record(partition, offset, at_ms or 0, key, value) for offset, at_ms, key, value in rows]
 
     def load_snapshot(self, place: Path, copy: Path) -> list[Partition]:
         """The partitions that a snapshot holds; read from a copy, since opening a snapshot may write to it."""
         copy_database(place, copy)
-        partitions = [Partition(number) for number in range(self.partitions or 0)]
+        partitions = [Partition(number) for number in range(self.partitions)]
         snapshot = Snapshot(SnapshotFile(str(copy), str(self.identity), len(partitions)), len(partitions))
         try:
             snapshot.load(partitions, Statistics(len(partitions)), self.end_offsets)
@@ -321,7 +339,7 @@ class _Log:
         """Fold every record in the order in which it was written; fill in the digests that are asked for."""
         from lastseen.engine.log.sqlite.recorder import TABLE
 
-        partitions = [Partition(number) for number in range(self.partitions or 0)]
+        partitions = [Partition(number) for number in range(self.partitions)]
         for part in partitions:
             self._note(part, digests)
         total = sum(self.end_offsets())

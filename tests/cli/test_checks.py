@@ -95,7 +95,7 @@ def test_what_is_right_is_called_right(log: Path) -> None:
     checked = json.loads(result.stdout)
     assert checked["ok"]
     assert [check["what"] for check in checked["checks"]] == [
-        "log file", "log records", "snapshot", "archive service.db.snapshot.archive-1", "history",
+        "log file", "log records", "genesis", "snapshot", "archive service.db.snapshot.archive-1", "history",
     ]  # fmt: skip
     assert [json.loads(line) for line in run("verify", log, "jsonl").stdout.splitlines()] == checked["checks"]
     assert "digest is the log's" in run("verify", log, "table").stdout
@@ -154,6 +154,15 @@ def wrong(log: Path) -> dict[str, str]:
     checked = json.loads(result.stdout)
     assert result.exit_code == (0 if checked["ok"] else 1)
     return {check["what"]: check["says"] for check in checked["checks"] if not check["ok"]}
+
+
+def test_verify_finds_a_log_that_no_engine_opens(log: Path) -> None:
+    change(log, "UPDATE stored_events SET state = ? WHERE originator_version = 0", b"{}")
+    assert "does not begin with a genesis record" in wrong(log)["genesis"]
+    for each in (snapshot_of(log), history_of(log)):
+        each.unlink()
+    with pytest.raises(lastseen.errors.NoGenesis):
+        lastseen.open_engine(f"sqlite:///{log}")
 
 
 def test_verify_finds_a_record_that_is_missing(log: Path) -> None:
