@@ -38,7 +38,7 @@ class BulkRoutes:
         if (body.sessions is not None) is has_filter:
             raise Problem(
                 422,
-                "invalid-request",
+                "invalid-input",
                 "give either sessions, or a filter: an owner or a prefix, and a status if wanted",
             )
         return await self._workers.call(self._run, command, caller, body)
