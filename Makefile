@@ -54,7 +54,7 @@ no-python:
 
 setup: $(STAMP) ## create .venv from the hash-pinned lock and install lastseen in it
 
-# Built anew rather than updated, so that nothing stays behind that a lock no longer names; and built anew where its
+# Rebuilt rather than updated, so that nothing stays behind that a lock no longer names; and rebuilt where its
 # Python has gone, which leaves a dangling link behind. The demo's environment becomes the developer's by what is added.
 $(DEMO_STAMP): requirements-demo.lock pyproject.toml $(if $(realpath $(BIN)/python),,no-python)
 	@$(FIND_PYTHON); \
@@ -188,7 +188,7 @@ $(UV): requirements-uv.lock $(if $(realpath var/lock/bin/python),,no-python)
 	var/lock/bin/python -m pip install --quiet --require-hashes --only-binary :all: -r requirements-uv.lock
 	@touch $(UV)
 
-lock: $(UV) ## pin requirements*.in anew, for every Python and platform (newest versions: make lock UPGRADE=--upgrade)
+lock: $(UV) ## pin requirements*.in again, for every Python and platform (newest versions: make lock UPGRADE=--upgrade)
 	$(PIN) requirements.in --output-file requirements.lock
 	$(PIN) pyproject.toml --extra client --extra service requirements-demo.in --output-file requirements-demo.lock
 	$(PIN) requirements-dev.in --output-file requirements-dev.lock

@@ -86,7 +86,7 @@ def draw(letter: str, rows: list[Row]) -> None:
     try:
         plots.draw(letter, rows, PAGE.parent / plots.PLOTS)
     except ImportError:
-        sys.stderr.write("matplotlib is missing: the plots are not drawn anew\n")
+        sys.stderr.write("matplotlib is missing: the plots are not drawn again\n")
 
 
 def write_page(results: report.Results, *, redraw: bool) -> None:

@@ -37,7 +37,8 @@ class RedisSessions:
                 pipeline.execute()
 
     def touch(self, key: str) -> Any:
-        """The session, and its time to live anew: one command, one round trip. `LookupError` where there is none."""
+        """The session, with its time to live restarted: one command, one round trip. `LookupError` where there is
+        none."""
         found = self.client.getex(key, ex=IDLE_TTL_S)
         if found is None:
             raise LookupError(key)
@@ -117,7 +118,7 @@ class DiskCacheSessions:
                 self.cache.set(key, BODY, expire=IDLE_TTL_S)
 
     def touch(self, key: str) -> None:
-        """Its time to live anew. Raises `LookupError` where there is none."""
+        """Restart its time to live. Raises `LookupError` where there is none."""
         if not self.cache.touch(key, expire=IDLE_TTL_S, retry=True):
             raise LookupError(key)
 

@@ -75,7 +75,7 @@ class PostgresTable:
         self.connection: psycopg.Connection[tuple[object, ...]] = psycopg.connect(dsn, autocommit=True)
 
     def fill(self, rows: Sequence[tuple[str, int]]) -> None:
-        """Make the table anew, with so many rows, and its statistics."""
+        """Make the table again, with so many rows, and its statistics."""
         with self.connection.cursor() as cursor:
             cursor.execute("DROP TABLE IF EXISTS sessions")
             cursor.execute("CREATE TABLE sessions (key text PRIMARY KEY, last_access bigint, body text)")

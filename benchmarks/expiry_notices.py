@@ -166,7 +166,7 @@ def _until(listeners: list[threading.Thread], stop: threading.Event, done: Calla
     give_up = time.monotonic() + (FIRST_DUE_MS + DUE_WITHIN_MS) / 1e3 + PATIENCE_S
     while time.monotonic() < give_up and not done():
         stop.wait(0.02)
-    stop.wait(0.2)  # what is under way arrives
+    stop.wait(0.2)  # what is in flight arrives
     stop.set()
     for listener in listeners:
         listener.join()

@@ -95,12 +95,12 @@ def some_touches(session_ids: list[str], events: int) -> list[Message]:
 def append_in_batches(log: KafkaLog, messages: list[Message]) -> float:
     """Events a second: batch after batch, each acknowledged in the end."""
     started = time.perf_counter()
-    under_way: list[Future[Any]] = []
+    in_flight: list[Future[Any]] = []
     for start in range(0, len(messages), BATCH):
-        under_way.append(log.append_soon(messages[start : start + BATCH]))
-        if len(under_way) > 20:
-            under_way.pop(0).result(60)
-    for future in under_way:
+        in_flight.append(log.append_soon(messages[start : start + BATCH]))
+        if len(in_flight) > 20:
+            in_flight.pop(0).result(60)
+    for future in in_flight:
         future.result(60)
     return len(messages) / (time.perf_counter() - started)
 

@@ -1,4 +1,4 @@
-"""The results as JSON, where each section can be measured anew by itself, and the page that is written from them."""
+"""The results as JSON, where each section can be measured again by itself, and the page that is written from them."""
 
 from __future__ import annotations
 

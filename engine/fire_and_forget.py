@@ -42,7 +42,7 @@ class FireAndForget:
         self._clock = clock
         # Deques, since adding and taking one is a single step to other threads: the common way needs no lock.
         self._waiting: deque[_Touch] = deque()
-        self._under_way: deque[None] = deque()
+        self._in_flight: deque[None] = deque()
         """One for each append that the log has not answered yet."""
         self._sending = threading.Lock()
         """Held while touches go from here to the log, so that they keep their order."""
@@ -59,7 +59,7 @@ class FireAndForget:
             self._await_room(key)
         waiting.append((partition, key, session_id))
         # First add, then look; `_sent` looks first. So one of the two sends it.
-        if not self._under_way:
+        if not self._in_flight:
             refusal = self._send_unless_sending()
             if refusal is not None:
                 raise refusal
@@ -74,8 +74,8 @@ class FireAndForget:
     def _send_unless_sending(self) -> LastseenError | None:
         """Hand the log what waits, unless it is at work; returns why it has not taken all, if so."""
         refusal = None
-        # If the lock is taken, leave: its holder looks again here, or has an append under way that does.
-        while self._waiting and not self._under_way and self._sending.acquire(blocking=False):
+        # If the lock is taken, leave: its holder looks again here, or has an append in flight that does.
+        while self._waiting and not self._in_flight and self._sending.acquire(blocking=False):
             try:
                 refusal = self._send_all() or refusal
             finally:
@@ -90,11 +90,11 @@ class FireAndForget:
         waiting, refusal = self._waiting, None
         while waiting:
             touches = [waiting.popleft() for _ in range(min(len(waiting), BATCH))]
-            self._under_way.append(None)
+            self._in_flight.append(None)
             try:
                 appended = self._log.append_soon(self._messages(touches))
             except LastseenError as error:
-                self._under_way.pop()
+                self._in_flight.pop()
                 _report(error)
                 refusal = error
             else:
@@ -114,7 +114,7 @@ class FireAndForget:
         return messages
 
     def _sent(self, appended: Future[list[Position]]) -> None:
-        self._under_way.pop()
+        self._in_flight.pop()
         error = appended.exception()
         if error is not None:
             _report(error)

@@ -109,7 +109,7 @@ def check_genesis(log: BeginningOfLog) -> str | None:
         if log_id is not None and says.log_id != log_id:
             raise LogMismatch(
                 f"partition {number} begins as part of log {says.log_id}, and another as part of {log_id}: two programs"
-                " have made this log. Delete it and make it anew, or restore it from a copy"
+                " have made this log. Delete it and make it again, or restore it from a copy"
             )
         log_id = says.log_id
     check_begun(ends)

@@ -2,7 +2,7 @@
 
 A session is filed once, under a time at or before its deadline, in a bucket that is the coarser the further off the
 deadline is. A touch moves the deadline only later, so it leaves the filing alone; when the bucket's time comes, a
-session whose deadline has moved is filed anew. Every session is thus looked at a few times per idle limit, however
+session whose deadline has moved is filed again. Every session is thus looked at a few times per idle limit, however
 often it is touched, and waiting costs nothing. Buckets of the last second go through a heap, so that due sessions come
 out exact to the millisecond and soonest first. (After the hierarchical timing wheels of Varghese and Lauck, SOSP 1987.)
 Where most of what is filed has ended, it is swept out: closed sessions do not stay in memory until their deadlines.
@@ -97,7 +97,7 @@ class Deadlines:
             session.wake_ms = None
             if due_ms is not None:
                 # It was touched since: others may be due before it.
-                self._file_anew(session, due_ms, now_ms)
+                self._file_again(session, due_ms, now_ms)
         return [session for _, _, session in found]
 
     def _take_back(self) -> None:
@@ -108,7 +108,7 @@ class Deadlines:
                 heapq.heappush(self._imminent, filing)
         self._reported = []
 
-    def _file_anew(self, session: Session, due_ms: int, now_ms: int) -> None:
+    def _file_again(self, session: Session, due_ms: int, now_ms: int) -> None:
         if due_ms - now_ms < WIDTHS_MS[0]:
             self._put_imminent(session, due_ms)
         else:
@@ -143,13 +143,13 @@ class Deadlines:
                 due_ms = session.deadline_ms()
                 session.wake_ms = None
                 if due_ms is not None:
-                    self._file_anew(session, due_ms, now_ms)
+                    self._file_again(session, due_ms, now_ms)
             if limit is not None:
                 limit -= len(opened)
         return True
 
     def _sweep(self) -> None:
-        """Drop sessions that have ended or were filed anew. Costs less than the filings that led to it."""
+        """Drop sessions that have ended or were filed again. Costs less than the filings that led to it."""
         self._take_back()
         buckets = self._buckets
         for start_ms, bucket in list(buckets.items()):

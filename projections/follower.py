@@ -28,7 +28,7 @@ BATCH_RECORDS = 512
 
 
 PARTITION_ERRORS = (LogMismatch, LogCorrupt)
-"""What ends the reading of a partition for good."""
+"""What ends the reading of a partition permanently."""
 _logger = logging.getLogger("lastseen")
 
 
@@ -55,7 +55,7 @@ class Awaited:
         self._stop = stop
         self.partition = partition
         self.was_dropped = False
-        """Whether the partition was dropped, or taken up anew, since."""
+        """Whether the partition was dropped, or loaded again, since."""
         self.outcome: Outcome | None = None
         self.session: SessionView | None = None
 
@@ -196,7 +196,7 @@ class Follower:
             with self.lock:
                 if number not in self._view.present:
                     raise self._view.not_owner(number, "what was appended")
-                # Meanwhile it may have been dropped and taken up anew, with a beginning of its own.
+                # Meanwhile it may have been dropped and loaded again, with a beginning of its own.
                 return self._fold_some(partition, records) if self._view.partitions[number] is partition else 0
 
     def reset(self, number: int) -> None:

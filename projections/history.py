@@ -160,7 +160,7 @@ class History:
             )
 
     def _forget_older_format(self) -> None:
-        """Empty a history of an older format: its numbers mean other verdicts, and all of it is folded anew."""
+        """Empty a history of an older format: its numbers mean other verdicts, and all of it is folded again."""
         found = self._connection.execute("SELECT value FROM meta WHERE name = 'format'").fetchone()
         if found is not None and isinstance(found[0], int) and found[0] < FORMAT:
             self._connection.executescript(

@@ -122,7 +122,7 @@ class Publisher:
                 self._awaited[number] = found.ahead + 1
                 return None
             place = found.place if found.place is not None else self._verified_by_fold(number, found.older)
-        else:  # the topic is new, or was made anew
+        else:  # the topic is new, or was recreated
             with self._view.lock:
                 place = self._outbox.published[number] = 0
         self._awaited.pop(number, None)

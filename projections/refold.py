@@ -13,7 +13,7 @@ PAGE = 2_048
 def differences(
     log: Log, wanted: Mapping[int, tuple[int, bytes]], progress: Callable[[int, int], None] | None = None
 ) -> list[str]:
-    """Fold each partition anew up to its checkpoint, and compare digests; sentences on those that differ.
+    """Fold each partition again up to its checkpoint, and compare digests; sentences on those that differ.
 
     `wanted` has the checkpoint and the digest of each partition. Raises the log's errors.
     """

@@ -155,7 +155,7 @@ class Snapshot:
             raise SnapshotError(f"snapshot {self.path} cannot be made smaller: {error}. It is tried again") from error
 
     def before_fold(self, partition: Partition, records: Sequence[Record]) -> None:
-        """Keep for a flush that is under way what these records may change. The caller holds the view's lock."""
+        """Keep for a flush in progress what these records may change. The caller holds the view's lock."""
         cut = self._cut
         if cut is not None:
             for record in records:

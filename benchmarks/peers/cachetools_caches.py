@@ -24,7 +24,7 @@ class TimedCache(Cache):
         self.cache[key] = Kept(now())
 
     def touch(self, key: str) -> None:
-        """Assign it anew, if it is still there."""
+        """Assign it again, if it is still there."""
         if (session := self.cache.get(key)) is not None:
             self.cache[key] = session
 

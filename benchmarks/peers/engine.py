@@ -37,7 +37,7 @@ class EngineSessions:
 
     def touch(self, key: str) -> object:
         """Checked on the view and handed to the log, which writes it behind the caller; who was evicted a moment ago,
-        before an earlier touch got there, begins anew."""
+        before an earlier touch got there, begins again."""
         try:
             return self._touch(key, wait="none")
         except (SessionNotFound, SessionEnded):

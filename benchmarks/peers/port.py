@@ -30,7 +30,7 @@ class Subject(Protocol):
         ...
 
     def suspend(self, key: str) -> object:
-        """Park it: neither idle time nor number concerns it any more."""
+        """Suspend it: neither idle time nor number concerns it any more."""
         ...
 
     def resume(self, key: str) -> object:

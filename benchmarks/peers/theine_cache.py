@@ -26,7 +26,7 @@ class TheineCache(Cache):
         self.cache.set(key, Kept(now()), IDLE)
 
     def touch(self, key: str) -> None:
-        """Assign it anew, if it is still there."""
+        """Assign it again, if it is still there."""
         session, is_there = self.cache.get(key)
         if is_there:
             self.cache.set(key, session, IDLE)

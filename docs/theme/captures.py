@@ -28,7 +28,7 @@ COLUMNS, LINE_PX, LETTER_PX = 144, 19, 7.85
 
 
 def main() -> int:
-    """Make all of them anew."""
+    """Make all of them again."""
     with tempfile.TemporaryDirectory() as folder:
         for name, picture in captures(Path(folder)).items():
             (PICTURES / f"{name}.svg").write_text(picture, encoding="utf-8", newline="\n")

@@ -17,7 +17,7 @@ from typing import TypeVar
 from lastseen.engine.errors import LastseenError, LogUnavailable
 
 RETRY_S = 1.0
-"""The wait before the second attempt, and before each further one while the log is out of reach."""
+"""The wait before the second attempt, and before each further one while the log is unavailable."""
 MOST_RETRY_S = 30.0
 """The longest wait: it doubles with each failure of any other kind."""
 _logger = logging.getLogger("lastseen")

@@ -57,7 +57,7 @@ class Log(Protocol):
 
     @property
     def identity(self) -> str:
-        """Names this very log: another file or topic, or the same one made anew, has another identity."""
+        """Names this very log: another file or topic, or the same one recreated, has another identity."""
         ...
 
     @property
@@ -74,7 +74,7 @@ class Log(Protocol):
         ...
 
     def append_soon(self, messages: Sequence[Message]) -> Future[list[Position]]:
-        """The same without waiting. Raises `LogUnavailable` when too much is under way."""
+        """The same without waiting. Raises `LogUnavailable` when too much is in flight."""
         ...
 
     def read(self, partition: int, from_offset: int, max_records: int) -> list[Record]:

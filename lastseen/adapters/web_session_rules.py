@@ -4,10 +4,9 @@ They do no input or output. Each is a generator that yields the calls which it w
 their results, so the same rules serve a waiting and an asynchronous engine, and a client of a service.
 
 `save` rotates in one record: it ends the old session and begins another under the same key, so there is no moment with
-two valid tokens or none, and a request that was under way with the old token cannot save any more. What the site keeps
-stands in the attribute `data`, each value in a list of one: a merge patch then replaces values as a whole, and requests
-that change different names do not undo each other's changes.
-"""
+two valid tokens or none, and a request that was in progress with the old token cannot save any more. What the site
+keeps stands in the attribute `data`, each value in a list of one: a merge patch then replaces values as a whole, and
+requests that change different names do not undo each other's changes."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ from lastseen.engine.errors import Refused, SessionEnded, SessionNotFound, Stale
 from lastseen.engine.session import Policy
 
 ATTEMPTS = 8
-"""How often a rotation is begun anew when the session changes meanwhile."""
+"""How often a rotation is retried when the session changes meanwhile."""
 LONGEST_COOKIE_S = 400 * 24 * 3_600
 """What browsers cut the life of a cookie to (RFC 6265bis, 5.5)."""
 _PAGE = 1_000

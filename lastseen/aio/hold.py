@@ -84,7 +84,7 @@ class AsyncHold:
         await asyncio.shield(_finish(self._end()))
 
     async def _end(self) -> None:
-        # A renewal that is under way would take the lease again behind the release.
+        # A renewal in progress would take the lease again after the release.
         if self._renewing is not None:
             await self._renewing
         # Where the lease has lapsed, or the session has ended, there is nothing to give up.

@@ -26,7 +26,7 @@ from lastseen.engine.errors import (
 from lastseen.engine.session import SessionView
 
 MAX_WAITING = 20_000
-"""Touches that may wait or be under way at a time."""
+"""Touches that may wait or be in flight at a time."""
 BATCH = 2_000
 """Touches in one append: more would keep those who come first waiting for the last."""
 
@@ -47,7 +47,7 @@ class TouchBatch:
         self._engine = engine
         self._max_waiting = max_waiting
         self._waiting: deque[_Waiter] = deque()
-        self._under_way = 0
+        self._in_flight = 0
         self._is_closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._idle: asyncio.Future[None] | None = None
@@ -58,8 +58,8 @@ class TouchBatch:
 
     @property
     def waiting(self) -> int:
-        """Touches that wait or are under way."""
-        return len(self._waiting) + self._under_way
+        """Touches that wait or are in flight."""
+        return len(self._waiting) + self._in_flight
 
     async def touch(self, key: str, session_id: str | None = None) -> SessionView:
         """Activity under `key`; returns the session as it is after it, with its attributes.
@@ -69,7 +69,7 @@ class TouchBatch:
         """
         if self._is_closed:
             raise EngineClosed("the engine is shutting down and accepts no more touches: open another")
-        if len(self._waiting) + self._under_way >= self._max_waiting:
+        if len(self._waiting) + self._in_flight >= self._max_waiting:
             raise LogUnavailable(
                 f"session key {shown(key)}: {self._max_waiting} touches wait for the log, and that is the limit;"
                 " nothing was written, try again in a moment"
@@ -106,7 +106,7 @@ class TouchBatch:
             self._is_busy = False
             self._signal_if_idle()
             return
-        self._under_way += len(wanted)
+        self._in_flight += len(wanted)
         self._worker.submit(self._run, wanted)
 
     def _settle(self, batch: Sequence[_Waiter], results: Sequence[_Result]) -> None:
@@ -126,7 +126,7 @@ class TouchBatch:
         self._arrived(len(batch))
 
     def _arrived(self, count: int) -> None:
-        self._under_way -= count
+        self._in_flight -= count
         self._signal_if_idle()
 
     def _signal_if_idle(self) -> None:

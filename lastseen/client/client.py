@@ -89,10 +89,9 @@ class Client(ServiceClient):
         is asked, or the same again with twice the time. `owner_hosts` names hosts, beside those of `address`, to which
         a service may refer this client and its token: `two.example`, `*.sessions.svc`, `10.1.0.0/16`, or `*`.
 
-        `connections` calls are under way at most, and others wait; streams come on top. `verify` is for certificates of
-        one's own, `transport` for tests. Proxies and passwords of the environment are not used. Raises
-        `InvalidSetting`.
-        """
+        `connections` calls are in progress at most, and others wait; streams come on top. `verify` is for certificates
+        of one's own, `transport` for tests. Proxies and passwords of the environment are not used. Raises
+        `InvalidSetting`."""
         super().__init__(
             connection_of(address, token, timeout, reads_own_writes, try_timeout, connect_timeout, owner_hosts)
         )

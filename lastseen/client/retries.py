@@ -76,7 +76,7 @@ def attempt_steps(call: Call[R], connection: Connection, at: Address | None = No
             raise search.refused or error
         if wait_s > 0:
             yield Pause(wait_s)
-            search.begin_anew()
+            search.begin_again()
 
 
 class Attempt(Generic[R]):

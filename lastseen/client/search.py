@@ -123,7 +123,7 @@ class Search:
         # The last tries come closer together, so that the time is used up.
         return max(asked_s, min(own_s, left_s / 2))
 
-    def begin_anew(self) -> None:
+    def begin_again(self) -> None:
         """A pause is over: ask from the first address on."""
         self._asked.clear()
         self._redirects = 0

@@ -48,7 +48,7 @@ class Interval:
                 _logger.warning("%s failed and is retried in %s ms: %s", self._thread.name, self._every_ms, error)
 
     def stop(self) -> None:
-        """No more calls from now on; waits for one that is under way. May be called again, and by the work itself."""
+        """No more calls from now on; waits for one in progress. May be called again, and by the work itself."""
         self._stop.set()
         if threading.current_thread() is not self._thread:
             self._thread.join()

@@ -35,7 +35,7 @@ class Figures:
 
     @property
     def log_identity(self) -> str:
-        """Names the engine's log: another one, or the same one made anew, has another."""
+        """Names the engine's log: another one, or the same one recreated, has another."""
         return self._log.identity
 
     def now_ms(self) -> int:
@@ -81,7 +81,7 @@ class Figures:
         return dict(self.duty_health.failures)
 
     def obstacle(self) -> LastseenError | None:
-        """Why this engine can answer nothing more, if so: it has shut down, or its fold has stopped for good."""
+        """Why this engine can serve no more calls, if so: it has shut down, or its fold has stopped permanently."""
         try:
             self._check_open()
         except LastseenError as error:

@@ -115,7 +115,7 @@ class Maintenance:
                 self._follower, {number: ends[number] for number in left}, goes_on=self._background.goes_on,
                 after_read=partial(self._after_read, report),
             )  # fmt: skip
-            raise_passing(failed)  # what has failed for good the follower has recorded
+            raise_passing(failed)  # the follower has recorded permanent failures
 
     def _readable(self) -> frozenset[int]:
         return self._view.present - self._view.failures.keys()

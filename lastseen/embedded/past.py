@@ -97,7 +97,7 @@ class PastReads:
         return FactsReplay(partition, self._log, self._history).between(from_offset, to_offset)
 
     def refold(self, progress: Callable[[int, int], None] | None = None) -> Sequence[str]:
-        """Fold the log anew, and compare with what this engine folded; returns sentences on what differs.
+        """Fold the log again, and compare with what this engine folded; returns sentences on what differs.
 
         Reads the whole log, and takes the memory of another live view meanwhile. `progress` is called with how many
         records are folded and how many there are. Raises `LogError`.

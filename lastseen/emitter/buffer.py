@@ -1,6 +1,6 @@
 """Taking events in: bounded, without waiting for the log, and accounted for to the last one.
 
-Every event that is taken in is *settled* once: acknowledged, failed, or of unknown outcome. A flush closes an
+Every accepted event is *settled* once: acknowledged, failed, or of unknown outcome. A flush closes an
 *epoch* and waits until all events of it and of those before are settled.
 """
 
@@ -43,7 +43,7 @@ class Buffer(ABC):
         self._first_error: Exception | None = None
         """Of those that no flush has reported."""
         self._thread: threading.Thread | None = None
-        """Sends what is taken in."""
+        """Sends accepted events."""
         self._is_idle = False
         """Whether that thread waits for work."""
         self._is_closed = False
@@ -55,7 +55,7 @@ class Buffer(ABC):
     # ── taking in ──
 
     def add(self, events: Sequence[tuple[str, bytes]]) -> None:
-        """Take in events, keys and bytes. Raises `EmitterFull`, and `EngineClosed`."""
+        """Accept events, keys and bytes. Raises `EmitterFull`, and `EngineClosed`."""
         now_s = time.monotonic()
         if len(events) <= MAX_ADDED_AT_ONCE or not self._wait_timeout_s:
             self._add(events, now_s, 0)
@@ -140,7 +140,7 @@ class Buffer(ABC):
     # ── telling ──
 
     def flush(self, timeout_s: float) -> None:
-        """Wait until all that was taken in before is in the log. Raises `NotDelivered`, and `EngineClosed`."""
+        """Wait until all events accepted before are in the log. Raises `NotDelivered`, and `EngineClosed`."""
         with self._lock:
             self._check_caller()
             self._check_open()

@@ -1,8 +1,8 @@
-"""Getting events to a log: one thread sends what was taken in, in batches, and tries again what failed.
+"""Getting events to a log: one thread sends accepted events in batches, and retries failed ones.
 
 Theory of operation. The thread sorts what came into lanes (`lastseen.lanes`), gives each idle lane's batch to
 `Log.append_soon`, and hears of the answers. Nothing waits for company: a batch is what has gathered while the one
-before was under way. A batch that failed is tried again until its events are too old; its lane waits, others do not.
+before was in flight. A batch that failed is tried again until its events are too old; its lane waits, others do not.
 
 The thread is no daemon, so that a program which ends without a word still sends what it has emitted: the thread sees
 that the main thread is gone, and ends when all is sent, or `EXIT_TIMEOUT_S` is over. (Handlers of `atexit` come too
@@ -45,8 +45,8 @@ PAUSE_TIMEOUT_S = 5.0
 LOOK_EVERY_S = 0.25
 """How often an idle thread looks whether the program has ended."""
 FIRST_RETRY_S, LAST_RETRY_S = 0.1, 2.0
-MAX_UNDER_WAY = 64
-"""Batches that the log has at once: together they are less than it takes in."""
+MAX_IN_FLIGHT = 64
+"""Batches that the log has at once: together they are less than it accepts."""
 PERMANENT = (EngineClosed, InvalidInput, LogCorrupt, LogMismatch, LogTooNew, UnsupportedLibrary)
 """After these, trying again does not help."""
 OnFailure = Callable[[SessionEvent, Exception], None]
@@ -78,7 +78,7 @@ class Delivery(Buffer):
         self._ready: deque[Lane] = deque()
         """Lanes whose turn it is, if they have anything."""
         self._retrying: list[Lane] = []
-        self._under_way: dict[Lane, Batch] = {}
+        self._in_flight: dict[Lane, Batch] = {}
         self._exit_by_s: float | None = None
 
     def open(self) -> None:
@@ -138,7 +138,7 @@ class Delivery(Buffer):
             return math.inf
         if self.log is None:
             return self._open_at_s if self._unassigned or self._ready or self._retrying else math.inf
-        if self._ready and len(self._under_way) < MAX_UNDER_WAY:
+        if self._ready and len(self._in_flight) < MAX_IN_FLIGHT:
             return 0.0
         return min((lane.retry_at_s for lane in self._retrying), default=math.inf)
 
@@ -153,7 +153,7 @@ class Delivery(Buffer):
                 return False
             log = None
             if not left:
-                # A caller that still emits, in an `atexit` handler say, starts another thread, which opens it anew.
+                # A caller that still emits, in an `atexit` handler say, starts another thread, which opens it again.
                 log, self.log, self._thread, self._exit_by_s = self.log, None, None, None
         if left:
             _logger.warning(
@@ -191,7 +191,7 @@ class Delivery(Buffer):
         return True
 
     def _give_up_unsent(self, than_s: float, error: Exception) -> None:
-        """Fail the events taken in before that, while there is no log and so no batch in flight."""
+        """Fail the events accepted before that, while there is no log and so no batch in flight."""
         dropped = []
         while self._unassigned and self._unassigned[0].added_s <= than_s:
             dropped.append(self._unassigned.popleft())
@@ -217,7 +217,7 @@ class Delivery(Buffer):
         if self._retrying:
             self._ready.extend(lane for lane in self._retrying if lane.retry_at_s <= now_s)
             self._retrying = [lane for lane in self._retrying if lane.retry_at_s > now_s]
-        while self._ready and len(self._under_way) < MAX_UNDER_WAY:
+        while self._ready and len(self._in_flight) < MAX_IN_FLIGHT:
             lane = self._ready.popleft()
             self._give_up_old(lane, now_s - self._give_up_after_s, None)
             batch = lane.next_batch()
@@ -225,7 +225,7 @@ class Delivery(Buffer):
                 lane.is_ready = False
                 continue
             batch.attempts += 1
-            self._under_way[lane] = batch
+            self._in_flight[lane] = batch
             try:
                 future = self.log.append_soon(batch.messages)
             except Exception as error:
@@ -252,7 +252,7 @@ class Delivery(Buffer):
     def _handle_answer(self, lane: Lane, future: Future[Any]) -> None:
         error = future.exception()
         if error is None:
-            batch = self._under_way.pop(lane, None)
+            batch = self._in_flight.pop(lane, None)
             if batch is not None:
                 lane.batch = None
                 self._counts["batches"] += 1
@@ -263,7 +263,7 @@ class Delivery(Buffer):
             self._handle_failure(lane, error if isinstance(error, Exception) else LogError(repr(error)), not is_known)
 
     def _handle_failure(self, lane: Lane, error: Exception, is_doubtful: bool) -> None:
-        batch = self._under_way.pop(lane, None)
+        batch = self._in_flight.pop(lane, None)
         if batch is None:
             return  # given up long ago
         batch.error = error
@@ -325,15 +325,15 @@ class Delivery(Buffer):
         self._unassigned.clear()
         lanes = [lane for each in (self._lanes.all if self._lanes else ()) for lane in each]
         for lane in lanes:
-            if lane not in self._under_way:
+            if lane not in self._in_flight:
                 self._give_up_old(lane, math.inf, error)
             self._fail(lane.empty(), error, is_doubtful=False)
         if closes_log and self.log is not None:
             self.log.close()
             while self._answers:
                 self._handle_answer(*self._answers.popleft())
-        for lane, batch in list(self._under_way.items()):
-            del self._under_way[lane]
+        for lane, batch in list(self._in_flight.items()):
+            del self._in_flight[lane]
             lane.batch = None
             self._fail(
                 batch.entries, OutcomeUnknown("the log did not report the outcome of the event"), is_doubtful=True
@@ -350,7 +350,7 @@ class Delivery(Buffer):
             if threading.current_thread() is self._thread:
                 return
             self._is_paused = True
-            is_quiet = self._room.wait_for(lambda: not self._is_busy and not self._under_way, PAUSE_TIMEOUT_S)
+            is_quiet = self._room.wait_for(lambda: not self._is_busy and not self._in_flight, PAUSE_TIMEOUT_S)
             log, self.log = (self.log, None) if is_quiet else (None, self.log)
         if log is not None:
             log.close()

@@ -164,9 +164,9 @@ class Emitter:
         )  # fmt: skip
 
     def touch_many(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Touch many sessions, given by key and id, at a third of the cost. All are checked before any is taken in.
+        """Touch many sessions, given by key and id, at a third of the cost. All are checked before any is accepted.
 
-        With `when_full="refuse"` all are taken in or none; otherwise as many as there is room for in time.
+        With `when_full="refuse"` all are accepted or none; otherwise as many as there is room for in time.
         """
         wanted = list(pairs)
         try:
@@ -242,14 +242,14 @@ class Emitter:
     def statistics(self) -> dict[str, int]:
         """Counts of events since the beginning, or the fork: `emitted` = acknowledged + failed + unknown + waiting.
 
-        `refused` were not taken in. `batches` were acknowledged, `retries` tried again. `waiting_bytes` is what waits.
+        `refused` were not accepted. `batches` were acknowledged, `retries` tried again. `waiting_bytes` is what waits.
         """
         return self._delivery.statistics()
 
     def shutdown(self, timeout_s: float = FLUSH_TIMEOUT_S) -> None:
         """Flush, and release the log. Raises `NotDelivered`, as `flush` does; it is shut down nevertheless.
 
-        What is not sent after `timeout_s` has failed. What is under way then, the log finishes in a time of its own.
+        What is not sent after `timeout_s` has failed. The log finishes batches in flight in its own time.
         May be called again.
         """
         self._delivery.shutdown(timeout_s)

@@ -1,4 +1,5 @@
-"""Events on their way out, in lanes: what must keep its order stands in one lane, and a lane has one batch under way.
+"""Events on their way out, in lanes: events that must keep their order are in one lane, and a lane has one batch in
+flight.
 
 A batch that fails is sent again before anything behind it, so nothing of a lane overtakes anything else of it, however
 appends fail. A key belongs to one lane; where a log has few partitions, several lanes lead to each, so that the log
@@ -26,7 +27,7 @@ _tuple = tuple.__new__
 
 
 class Entry(NamedTuple):
-    """An event that was taken in."""
+    """An accepted event."""
 
     key: str
     value: bytes
@@ -61,13 +62,13 @@ class Lane:
         self.partition = partition
         self.entries: deque[Entry] = deque()
         self.batch: Batch | None = None
-        """Under way, or to be tried again."""
+        """In flight, or to be retried."""
         self.retry_at_s = 0.0
         self.is_ready = False
         """Whether its turn will come by itself."""
 
     def drop_older(self, than_s: float) -> list[Entry]:
-        """Take out what was taken in before, from the head; the rest of a batch that failed stays one."""
+        """Take out what was accepted before, from the head; the rest of a batch that failed stays one."""
         batch, dropped = self.batch, []
         if batch is not None:
             kept = [entry for entry in batch.entries if entry.added_s > than_s]

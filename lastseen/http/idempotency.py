@@ -1,10 +1,9 @@
 """Retries that are safe: requests with one `Idempotency-Key` have one effect and one answer.
 
-Those that come while the first is under way wait for its answer. A success is remembered; after a failure the next
-request tries again. What is remembered is one instance's, and gone when that ends. But the id of the session that a
-request creates follows from its key: so the log takes only one such session, whichever instances are asked, and each
-of them recognises it.
-"""
+Those that arrive while the first is in progress wait for its response. A success is remembered; after a failure the
+next request tries again. What is remembered is one instance's, and gone when that ends. But the id of the session that
+a request creates follows from its key: so the log takes only one such session, whichever instances are asked, and each
+of them recognises it."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 REFERENCE = "#/components/schemas/{name}"
 
 COMMON_PROBLEMS = (400, 401, 403, 408, 413, 414, 415, 421, 422, 429, 431, 500, 503, 504)
-"""Problems that any operation may answer: the guard's and the limits', and those of a log out of reach."""
+"""Problems that any operation may return: the guard's and the limits', and those of an unavailable log."""
 
 RESPONSE_HEADERS: Mapping[str, dict[str, Any]] = {
     "ETag": {

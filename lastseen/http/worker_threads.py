@@ -22,7 +22,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 COMMAND_THREADS = 16
-"""Commands and look-ups on disk under way at a time; more wait for their turn."""
+"""Commands and look-ups on disk in progress at a time; more wait for their turn."""
 POSITION_WAIT_S = 2.0
 """How long a request with `min_position` waits for this instance to get there."""
 POSITION_WAITERS = 64

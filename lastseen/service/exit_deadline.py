@@ -1,6 +1,6 @@
 """A deadline for shutdown: a stopping service does not wait without limit for a log that does not answer.
 
-Handing over partitions and publishing the last facts need the log. If it is out of reach, its client tries for a
+Handing over partitions and publishing the last facts need the log. If it is unavailable, its client tries for a
 minute or more. Nothing depends on that: what was acknowledged is in the log, the next owner publishes the remaining
 facts, and a start after a sudden exit is a start like any other. So at the deadline the process exits.
 """
@@ -18,7 +18,7 @@ from lastseen.service.signals import StopSignals
 SECOND_SIGNAL_S = 5.0
 """How long shutdown may take after the second signal."""
 EXIT_CODE = 4
-"""As for any command to which the log is out of reach."""
+"""As for any command while the log is unavailable."""
 _POLL_INTERVAL_S = 0.1
 _logger = logging.getLogger("lastseen.service")
 

@@ -3,7 +3,7 @@
 It begins with what can go wrong at once (tokens, address), opens the engine, which reads the log as far as it goes, and
 only then takes callers. At its end the partitions are handed over first of all; then no more callers are taken, those
 in flight get their answers, streams end, and the snapshot is flushed. What was acknowledged is in the log already, so
-that none of this can lose it; a second signal to stop only cuts the waiting short, and so does a log out of reach.
+that none of this can lose it; a second signal to stop only cuts the waiting short, and so does an unavailable log.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def test_ratios_within_their_bounds_pass() -> None:
     assert lost([row(0.5, SLOW), row(1.5, GROWN)], never, [SLOW, GROWN]) == []
 
 
-def test_a_loss_that_is_measured_twice_is_told_with_ratio_bound_and_figures() -> None:
+def test_a_loss_that_is_measured_twice_is_reported_with_ratio_bound_and_figures() -> None:
     asked: list[str] = []
 
     def again(letter: str) -> list[Row]:

@@ -65,7 +65,7 @@ def test_an_adapter_that_does_not_do_its_work_is_found(
     assert found
 
 
-def test_touches_that_nobody_waits_for_are_done_all_the_same(tmp_path: Path) -> None:
+def test_touches_without_waiting_callers_are_done(tmp_path: Path) -> None:
     """Else the figures would be those of doing nothing."""
     for kind in EXACT[:2]:
         folder = tmp_path / kind.maker

@@ -1,4 +1,4 @@
-"""What the expiry benchmarks' peers with libraries of their own do: told as JSON, for tests elsewhere."""
+"""What the expiry benchmarks' peers with libraries of their own do: reported as JSON, for tests elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What the peers with libraries of their own really are and do: told as JSON, for tests in the other environment."""
+"""What the peers with libraries of their own really are and do: reported as JSON, for tests in the other
+environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What redis loads in the restart benchmark: told as JSON, for tests in the other environment."""
+"""What redis loads in the restart benchmark: reported as JSON, for tests in the other environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The expiry benchmarks end what is due, all of it and nothing else, and count what listeners are told."""
+"""The expiry benchmarks end what is due, all of it and nothing else, and count what subscribers receive."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_every_peer_with_a_library_ends_what_is_due(claims: dict[str, Any]) -> N
     assert not [row["missing"] for row in claims["sweeps"] if row["missing"]]
 
 
-def test_redis_is_listened_to_and_who_is_away_misses_what_was_told(claims: dict[str, Any]) -> None:
+def test_redis_has_subscribers_and_an_absent_one_misses_notifications(claims: dict[str, Any]) -> None:
     always, away = claims["notices"]
     assert always["value"] == 40.0
     assert 0 <= always["percentiles"]["p50"] <= always["percentiles"]["p99"] < 12e6
@@ -106,7 +106,7 @@ def test_the_engine_tells_of_every_expiry_in_time_and_afterwards(
     assert 0 <= always.percentiles["p50"] <= always.percentiles["p99.9"] < 10e6
 
 
-def test_lateness_is_counted_from_each_deadline_over_those_told() -> None:
+def test_lateness_is_counted_from_each_deadline_over_those_reported() -> None:
     heard = expiry_notices.Heard()
     heard.at = {"a": 10.5, "b": 11.0, "live:z": 12.0}
     assert heard.late_us({"a": 10_000, "b": 10_900, "c": 10_000}) == pytest.approx([500_000, 100_000])

@@ -28,7 +28,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[GatewaySto
 def test_it_is_the_class_of_the_package(tmp_path: Path) -> None:
     with closing(RealStore(tmp_path, 1)) as store:
         assert store.probe.ready == "gateway.session"
-    assert (tmp_path / "home" / "state.db").exists(), "its own database is where the probe says, not in somebody's home"
+    assert (tmp_path / "home" / "state.db").exists(), "its own database is where the probe says, not in a home folder"
 
 
 def test_a_message_rewrites_the_whole_file_and_keeps_the_session(store: GatewayStore) -> None:

@@ -50,7 +50,7 @@ def process_is_there(process_id: int) -> bool:
 
 
 @pytest.mark.parametrize("appendonly", ["always", "everysec"])
-def test_redis_flushes_its_file_as_it_was_told(tmp_path: Path, appendonly: str) -> None:
+def test_redis_flushes_its_file_as_configured(tmp_path: Path, appendonly: str) -> None:
     with redis_server(tmp_path, appendonly=appendonly) as server:
         assert (setting(server.port, "appendonly"), setting(server.port, "appendfsync")) == ("yes", appendonly)
         assert setting(server.port, "save") == ""
@@ -60,7 +60,7 @@ def test_redis_flushes_its_file_as_it_was_told(tmp_path: Path, appendonly: str) 
         assert appendonly != "always" or b"telegram:42" in written
 
 
-def test_redis_keeps_no_file_evicts_and_notifies_as_it_was_told(tmp_path: Path) -> None:
+def test_redis_keeps_no_file_evicts_and_notifies_as_configured(tmp_path: Path) -> None:
     with redis_server(tmp_path, maxmemory="50mb", notify=True) as server:
         found = [setting(server.port, name) for name in ("appendonly", "maxmemory", "maxmemory-policy")]
         assert found == ["no", str(50 * 1024 * 1024), "allkeys-lru"]

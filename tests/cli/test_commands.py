@@ -60,7 +60,7 @@ def failed(*arguments: str, exit_code: int, says: str) -> None:
 
 @pytest.fixture
 def log(tmp_path: Path) -> str:
-    """A log with a past: Ana is live, Bo was closed, Cy is suspended, Di has timed out but nobody has said so."""
+    """A log with a history: Ana is live, Bo was closed, Cy is suspended, Di has timed out, not announced yet."""
     url = f"sqlite:///{tmp_path / 'service.db'}"
     clock = lastseen.ManualClock(1_700_000_000_000)
     with lastseen.open_engine(url, clock=clock, background=False, idle_ttl="9000d", source="/gateway") as engine:
@@ -203,10 +203,10 @@ def test_ls_lists_sorts_and_filters(log: str) -> None:
     assert keys("--log", log, "--status", "suspended") == ["cy"]
     assert keys("--log", log, "--prefix", "disc") == [KEY]
     assert keys("--log", log, "--owner", "ana") == [KEY]
-    assert keys("--log", log, "--owner", "nobody") == []
+    assert keys("--log", log, "--owner", "stranger") == []
 
 
-def test_ls_sorts_by_what_it_is_told(tmp_path: Path) -> None:
+def test_ls_sorts_as_requested(tmp_path: Path) -> None:
     clock = lastseen.ManualClock(1_700_000_000_000)
     url = f"sqlite:///{tmp_path / 'sorted.db'}"
     with lastseen.open_engine(url, clock=clock, background=False) as engine:
@@ -269,16 +269,16 @@ def test_show_lets_no_attribute_steer_the_terminal(log: str) -> None:
     assert "hello 11" in result.stdout
 
 
-def test_show_says_why_nobody_is_there(log: str) -> None:
+def test_show_says_why_there_is_no_session(log: str) -> None:
     failed("show", "bo", "--log", log, exit_code=3, says="bo ended .* closed it")
     failed("show", "di", "--log", log, exit_code=3, says="di has ended")
-    failed("show", "nobody", "--log", log, exit_code=3, says="No record names nobody")
+    failed("show", "unknown", "--log", log, exit_code=3, says="No record names unknown")
     failed("show", "", "--log", log, exit_code=2, says="session key ''")
     failed("show", "a\x00b", "--log", log, exit_code=2, says="control characters")
     failed("show", KEY, "--messages", "-1", "--log", log, exit_code=2, says="messages")
 
 
-# ── the past ──
+# ── history ──
 
 
 def test_history_has_every_record_with_its_verdict(log: str) -> None:
@@ -299,8 +299,8 @@ def test_history_has_lives(log: str) -> None:
     assert re.search(r"2023-11-14T22:13:21.000Z +logout", run("history", "bo", "--lives", "--log", log).stdout)
 
 
-def test_history_of_nobody_is_not_found(log: str) -> None:
-    failed("history", "nobody", "--log", log, exit_code=3, says="No record names nobody")
+def test_history_of_an_unknown_key_is_not_found(log: str) -> None:
+    failed("history", "unknown", "--log", log, exit_code=3, says="No record names unknown")
     failed("history", KEY, "--log", log, "--limit", "0", exit_code=2, says="limit")
 
 
@@ -308,10 +308,10 @@ def test_explain_says_why(log: str) -> None:
     assert run("explain", KEY, "--log", log).stdout.startswith(f"{KEY} is active")
     assert data_of("explain", "bo", "--log", log)["reason"] == "logout"
     assert lines_of("explain", "bo", "--log", log) == [data_of("explain", "bo", "--log", log)]
-    failed("explain", "nobody", "--log", log, exit_code=3, says="No record names nobody")
+    failed("explain", "unknown", "--log", log, exit_code=3, says="No record names unknown")
 
 
-# ── upkeep ──
+# ── maintenance ──
 
 
 def test_stats_counts(log: str) -> None:
@@ -388,7 +388,7 @@ def test_reading_works_beside_the_service_that_writes(log: str) -> None:
 def executable(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     """Start `lastseen` in a process of its own, by its entry point."""
     entry = "import sys; from lastseen.cli import main; sys.exit(main())"
-    # Buffered, as it is for people, whatever this process was told.
+    # Buffered, as it is for people, with any environment of this process.
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
     return subprocess.Popen(
         [sys.executable, "-c", entry, *arguments], env=env, text=True,
@@ -410,10 +410,10 @@ def test_version_and_help() -> None:
 
 
 def test_exit_codes_reach_the_shell(log: str) -> None:
-    with executable("show", "nobody", "--log", log) as process:
+    with executable("show", "unknown", "--log", log) as process:
         out, err = process.communicate()
     assert (process.returncode, out) == (3, "")
-    assert err == "lastseen: No record names nobody: no session ever lived under it.\n"
+    assert err == "lastseen: No record names unknown: no session ever lived under it.\n"
 
 
 @pytest.mark.parametrize(("limit", "is_read"), [(400, True), (400, False), (1, False)])

@@ -196,7 +196,7 @@ def test_a_wrong_value_is_named_with_its_place_and_bound(name: str, text: str, s
     assert "hunter2" not in fault
 
 
-def test_a_name_that_is_none_is_told_without_its_value(folder: Path) -> None:
+def test_an_unknown_name_is_reported_without_its_value(folder: Path) -> None:
     (folder / "a.toml").write_text('kafka_password = "hunter2"\n')
     with pytest.raises(InvalidSetting) as raised:
         configure(

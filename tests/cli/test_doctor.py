@@ -63,9 +63,9 @@ def findings(log: Path | str, *arguments: str, exit_code: int = 0) -> dict[str, 
     url = log if isinstance(log, str) else f"sqlite:///{log}"
     result = run("--log", url, "--json", *arguments)
     assert result.exit_code == exit_code, (result.stdout, result.stderr)
-    told = json.loads(result.stdout)
-    assert told["ok"] is (exit_code == 0)
-    return {each["check"]: each for each in told["findings"]}
+    reported = json.loads(result.stdout)
+    assert reported["ok"] is (exit_code == 0)
+    return {each["check"]: each for each in reported["findings"]}
 
 
 def files(folder: Path) -> dict[str, tuple[str, int]]:
@@ -223,8 +223,8 @@ def test_a_history_that_is_older_and_an_archive_that_is_not_as_written(log: Path
     result = run("--log", f"sqlite:///{log}", "--json")
 
     assert result.exit_code == 1
-    told = [(each["check"], each["severity"]) for each in json.loads(result.stdout)["findings"]]
-    assert {("history", "warning"), ("archives", "warning"), ("archives", "note")} <= set(told)
+    reported = [(each["check"], each["severity"]) for each in json.loads(result.stdout)["findings"]]
+    assert {("history", "warning"), ("archives", "warning"), ("archives", "note")} <= set(reported)
 
 
 class Off(SystemClock):
@@ -531,6 +531,6 @@ def test_topics_that_are_unfit_or_weak(kafka_broker: SharedBroker) -> None:
 
 
 def test_a_topic_that_is_not_there(kafka_broker: SharedBroker) -> None:
-    found = findings(f"kafka://{kafka_broker.address}/nobody-made-this", exit_code=1)
+    found = findings(f"kafka://{kafka_broker.address}/never-made", exit_code=1)
     assert found["log"]["severity"] == "error"
     assert "lastseen topics create" in found["log"]["says"]

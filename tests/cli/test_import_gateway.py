@@ -34,7 +34,7 @@ def run(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["import", "gateway", "sessions.json", "--log", "sqlite:///new.db", *arguments])
 
 
-def test_the_sessions_are_live_and_the_bad_entries_are_told() -> None:
+def test_the_sessions_are_live_and_the_bad_entries_are_listed() -> None:
     store = {KEY: entry(KEY), "agent:main:telepathy:dm:8": entry("agent:main:telepathy:dm:8", platform="telepathy")}
     store["bad\x1b[2J"] = {}
     Path("sessions.json").write_text(json.dumps(store), "utf-8")
@@ -60,7 +60,7 @@ def test_a_platform_of_a_plugin_is_brought_over_where_it_is_named() -> None:
     assert "skipped agent" not in result.stderr
 
 
-def test_only_twenty_of_the_skipped_are_told_by_name() -> None:
+def test_only_twenty_of_the_skipped_are_named() -> None:
     Path("sessions.json").write_text(json.dumps({f"bad-{number}": None for number in range(25)}), "utf-8")
     result = run()
     assert result.exit_code == 0, result.output
@@ -92,7 +92,7 @@ def test_what_is_no_store_is_refused_and_nothing_is_written(
 def test_a_log_that_holds_anything_else_is_refused() -> None:
     Path("sessions.json").write_text("{}", "utf-8")
     with lastseen.open_engine("sqlite:///new.db", background=False) as engine:
-        engine.create("somebody")
+        engine.create("another's")
     result = run()
     assert result.exit_code == 4
     assert "give a log that is empty" in result.stderr.lower()

@@ -83,7 +83,7 @@ def test_a_copy_may_be_left_open(source: str, target: str) -> None:
     assert data_of(source, target)["records_appended"] == 2
 
 
-def test_what_came_since_is_told(source: str, target: str) -> None:
+def test_later_records_are_reported(source: str, target: str) -> None:
     run(source, target)
     with lastseen.open_engine(source, background=False) as engine:
         engine.touch("key1")

@@ -79,7 +79,7 @@ def test_each_source_has_its_fault(tmp_path: Path, url: str) -> None:
     log.close()
 
 
-def test_the_command_says_what_is_wrong_and_how_to_mend_it(tmp_path: Path) -> None:
+def test_the_command_says_what_is_wrong_and_how_to_repair_it(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/log.db"
     log = open_log(f"{url}?partitions={PARTITIONS}", SystemClock())
     expected = written(log, SystemClock().now_ms())
@@ -194,7 +194,7 @@ def test_a_marked_record_keeps_its_source(mark: Mark, fault: Fault) -> None:
     ],
     ids=lambda value: repr(value)[:20],
 )
-def test_a_malformed_record_is_told_what_is_wrong(key: str | None, value: bytes | None, says: str) -> None:
+def test_the_fault_of_a_malformed_record_is_reported(key: str | None, value: bytes | None, says: str) -> None:
     seen = judged(Record(0, 0, 0, key, value), 1)
 
     assert seen.fault is Fault.MALFORMED

@@ -1,4 +1,4 @@
-"""`lastseen token`: made once and told once, kept as a digest, revoked by name; and a file that fails closed."""
+"""`lastseen token`: made once and printed once, kept as a digest, revoked by name; and a file that fails closed."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def test_a_keyring_knows_its_tokens_until_they_expire() -> None:
     assert caller is not None
     assert (caller.name, caller.scopes, caller.prefix) == ("a", frozenset([Scope.READ]), "tenantA:")
     assert keyring.find(secret.encode(), NOW_MS + 1000) is None
-    for wrong in (other, secret[:-1], secret + "A", secret.swapcase(), "", "nobody"):
+    for wrong in (other, secret[:-1], secret + "A", secret.swapcase(), "", "unknown"):
         assert keyring.find(wrong.encode(), NOW_MS) is None, wrong
 
 
@@ -206,7 +206,7 @@ def test_every_token_costs_the_same_comparisons(monkeypatch: pytest.MonkeyPatch)
     for secret in (made[0][0], made[49][0], new_token("x", ["read"], "", NOW_MS, None)[0], "ls_"):
         compared.clear()
         keyring.find(secret.encode(), NOW_MS)
-        assert compared == [(32, 32)], "one comparison of whole digests, whoever asks"
+        assert compared == [(32, 32)], "one comparison of whole digests, for every caller"
 
 
 def test_a_file_holds_no_more_than_it_may(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,7 @@ def topic_of(url: str) -> str:
 
 
 def make(kafka_broker: SharedBroker, name: str, partitions: int = 6, **settings: str) -> None:
-    """A topic that somebody else has made."""
+    """A topic that another program has made."""
     admin = KafkaAdminClient(bootstrap_servers=kafka_broker.address)
     plan = {"num_partitions": partitions, "replication_factor": 1, "configs": settings}
     admin.create_topics({name: plan}, wait_for_metadata=True)

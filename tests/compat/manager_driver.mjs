@@ -9,11 +9,11 @@ const sessions = new SessionManager(options);
 for await (const line of createInterface({ input: process.stdin })) {
   const [at, call, ...args] = JSON.parse(line);
   now = at;
-  let told;
+  let outcome;
   try {
-    told = { value: (await sessions[call](...args)) ?? null };
+    outcome = { value: (await sessions[call](...args)) ?? null };
   } catch (error) {
-    told = { error: error.name, message: error.message, status: error.status ?? null, type: error.type ?? null };
+    outcome = { error: error.name, message: error.message, status: error.status ?? null, type: error.type ?? null };
   }
-  process.stdout.write(`${JSON.stringify(told)}\n`);
+  process.stdout.write(`${JSON.stringify(outcome)}\n`);
 }

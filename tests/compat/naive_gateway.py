@@ -91,9 +91,9 @@ class NaiveStore:
         if reason is not None:
             return replace(self._new(key, now_ms, name)), reason, entry.tokens > 0 or entry.said
         entry.updated_ms = now_ms
-        told = replace(entry)
-        entry.is_fresh = False  # a reset is told once
-        return told, None, False
+        reported = replace(entry)
+        entry.is_fresh = False  # a reset is reported once
+        return reported, None, False
 
     def update(self, key: str, tokens: int | None, now_ms: int) -> None:
         """Use, unless it is suspended."""

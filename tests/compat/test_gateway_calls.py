@@ -143,7 +143,7 @@ def test_update_session(stage: GatewayStage) -> None:
     stage.clock.advance(MIN)
     store.update_session(KEY, last_prompt_tokens=1234)
     store.update_session(KEY)
-    store.update_session("agent:main:telegram:dm:nobody", last_prompt_tokens=1)
+    store.update_session("agent:main:telegram:dm:unknown", last_prompt_tokens=1)
     store.update_session("no\nkey")
     (entry,) = store.list_sessions()
     assert entry.last_prompt_tokens == 1234
@@ -164,7 +164,7 @@ def test_reset_session(stage: GatewayStage) -> None:
     renamed = store.reset_session(KEY, display_name="Bo")
     assert renamed is not None
     assert renamed.display_name == "Bo"
-    assert store.reset_session("agent:main:telegram:dm:nobody") is None
+    assert store.reset_session("agent:main:telegram:dm:unknown") is None
     assert len(store.list_sessions()) == 1
 
 
@@ -181,7 +181,7 @@ def test_switch_session(stage: GatewayStage) -> None:
     assert back is not None
     assert back.session_id == old.session_id == store.get_or_create_session(source()).session_id
     assert store.load_transcript(back.session_id)[0]["content"] == "remember me"
-    assert store.switch_session("agent:main:telegram:dm:nobody", old.session_id) is None
+    assert store.switch_session("agent:main:telegram:dm:unknown", old.session_id) is None
 
 
 def test_suspend_session(stage: GatewayStage) -> None:
@@ -189,7 +189,7 @@ def test_suspend_session(stage: GatewayStage) -> None:
     old = store.get_or_create_session(source())
     assert store.suspend_session(KEY)
     assert store.suspend_session(KEY)
-    assert not store.suspend_session("agent:main:telegram:dm:nobody")
+    assert not store.suspend_session("agent:main:telegram:dm:unknown")
     assert store.list_sessions()[0].suspended
     new = store.get_or_create_session(source())
     assert new.session_id != old.session_id
@@ -231,15 +231,15 @@ def test_resume_pending_survives_the_reset_policy_and_is_cleared(stage: GatewayS
     assert store.list_sessions()[0].last_resume_marked_at is None
     stage.clock.advance(DAY)
     assert store.get_or_create_session(source()).session_id != old.session_id
-    assert not store.mark_resume_pending("agent:main:telegram:dm:nobody")
+    assert not store.mark_resume_pending("agent:main:telegram:dm:unknown")
 
 
 def test_suspend_recently_active_marks_the_recent_once(stage: GatewayStage) -> None:
     store = stage.open()
-    for chat in ("long ago", "parked", "now"):
+    for chat in ("long ago", "suspended", "now"):
         store.get_or_create_session(source(chat))
-        stage.clock.advance(0 if chat == "parked" else 121_000 if chat == "long ago" else 120_000)
-    store.suspend_session("agent:main:telegram:dm:parked")
+        stage.clock.advance(0 if chat == "suspended" else 121_000 if chat == "long ago" else 120_000)
+    store.suspend_session("agent:main:telegram:dm:suspended")
     assert store.suspend_recently_active() == 1
     assert store.suspend_recently_active() == 0
     marked = [entry for entry in store.list_sessions() if entry.resume_pending]
@@ -288,7 +288,7 @@ def test_all_sessions_of_a_user_can_be_listed(stage: GatewayStage) -> None:
     for chat in chats:
         store.get_or_create_session(chat)
     found = {session.key for session in store.engine.list(owner="telegram:ana").sessions}
-    assert found == {KEY, "agent:main:telegram:group:g:ana"}  # a shared thread belongs to nobody
+    assert found == {KEY, "agent:main:telegram:group:g:ana"}  # a shared thread has no owner
 
 
 def test_two_gateways_that_reset_a_session_at_once_get_the_same_fresh_one(stage: GatewayStage) -> None:

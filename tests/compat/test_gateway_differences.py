@@ -62,7 +62,7 @@ def test_a_suspended_session_can_be_resumed(stage: GatewayStage) -> None:
     again = store.get_or_create_session(source())
     assert (again.session_id, again.suspended) == (old.session_id, False)
     assert not store.resume_session(KEY)
-    assert not store.resume_session("agent:main:telegram:dm:nobody")
+    assert not store.resume_session("agent:main:telegram:dm:unknown")
 
 
 def test_a_suspended_session_expires(stage: GatewayStage) -> None:
@@ -147,7 +147,7 @@ def test_the_watcher_needs_no_lock(stage: GatewayStage, monkeypatch: pytest.Monk
         raise LogUnavailable("the disk is full")
 
     monkeypatch.setattr(store, "prune_old_entries", unreachable)
-    stage.clock.advance(-10 * MIN)  # somebody has put the clock back
+    stage.clock.advance(-10 * MIN)  # the clock was set back
     assert watcher.tick() == 0
     assert watcher.tick() == 0  # it failed, so it is tried again
     assert asked == [90, 90]
@@ -255,10 +255,10 @@ def test_a_reset_is_reported_once(stage: GatewayStage) -> None:
     store.reset_session(KEY)
     store.close()
     again = stage.open(IDLE, quick=False)
-    told = again.get_or_create_session(source())
-    assert told.is_fresh_reset
+    reported = again.get_or_create_session(source())
+    assert reported.is_fresh_reset
     assert not again.get_or_create_session(source()).is_fresh_reset
-    told.is_fresh_reset = False  # as the gateway does
+    reported.is_fresh_reset = False  # as the gateway does
     again._save()
     assert not again.get_or_create_session(source()).is_fresh_reset
 
@@ -321,7 +321,7 @@ def test_transcripts_are_rewritten_whole_or_not_at_all(stage: GatewayStage, capl
     store.rewrite_transcript("s1", said[:1])
     assert store.load_transcript("s1") == said[:1]
     assert list(stage.folder.glob(".transcript-*")) == []
-    assert store.load_transcript("nobody") == []
+    assert store.load_transcript("unknown") == []
     for name in ("../s1", "a/b", "", ".hidden", "a\nb"):
         with pytest.raises(InvalidEvent, match="session_id"):
             store.append_to_transcript(name, {})
@@ -371,7 +371,7 @@ def test_invalid_settings_are_reported(caplog: pytest.LogCaptureFixture) -> None
 
 def test_several_gateways_share_one_log(stage: GatewayStage) -> None:
     with lastseen.open_engine("memory://", clock=stage.clock, background=False) as engine:
-        engine.create("somebody else's")
+        engine.create("another's")
         config = GatewayConfig(default_reset_policy=SessionResetPolicy("none"))
         stores = [SessionStore(stage.folder, config, engine=engine, clock=stage.clock) for _ in range(2)]
         assert stores[0].get_or_create_session(source()) == stores[1].get_or_create_session(source())

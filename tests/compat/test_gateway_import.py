@@ -134,13 +134,13 @@ def test_bad_entries_and_unknown_platforms_are_reported_and_skipped(
 ) -> None:
     imported = run(store_file(tmp_path, {**BAD, **STORE}), clock)
     assert imported.imported == len(STORE)
-    told = {each.key: each.why for each in imported.skipped}
-    assert list(told) == list(BAD)
-    assert all(told.values())
-    assert "unknown platform 'telepathy'" in told[KEYS[5]]
-    assert "future" in told[KEYS[4]]
-    assert "its session_key differs" in told["another key"]
-    assert "no updated_at" in told["no time"]
+    reported = {each.key: each.why for each in imported.skipped}
+    assert list(reported) == list(BAD)
+    assert all(reported.values())
+    assert "unknown platform 'telepathy'" in reported[KEYS[5]]
+    assert "future" in reported[KEYS[4]]
+    assert "its session_key differs" in reported["another key"]
+    assert "no updated_at" in reported["no time"]
     only_good = tmp_path / "good"
     only_good.mkdir()
     run(store_file(only_good, STORE), clock)
@@ -206,7 +206,7 @@ def test_a_log_of_anything_else_is_refused(tmp_path: Path, clock: lastseen.Manua
         run(path, clock)
     assert rows(tmp_path) == before
     with lastseen.open_engine(f"sqlite:///{tmp_path / 'used.db'}", background=False, clock=clock) as engine:
-        engine.create("somebody")
+        engine.create("another's")
     with pytest.raises(LogMismatch, match="none of an import"):
         run(path, clock, "used.db")
     with lastseen.open_engine(f"sqlite:///{tmp_path / 'chat.db'}", background=False, clock=clock) as engine:
@@ -347,9 +347,9 @@ def test_the_store_brings_an_old_one_over_when_it_is_first_opened(
         entry = store.get_or_create_session(source("3"))
         assert entry.session_id == "20230501_120000_00000003"
         assert store.load_transcript(entry.session_id) == [{"role": "user", "content": "hi"}]
-        parked = store.engine.get(KEYS[1])
-        assert parked is not None
-        assert parked.policy.suspend_ttl_ms == 7 * DAY
+        suspended_session = store.engine.get(KEYS[1])
+        assert suspended_session is not None
+        assert suspended_session.policy.suspend_ttl_ms == 7 * DAY
         store.engine.close(KEYS[2])
     assert "agent:main:telepathy:dm:1" in caplog.text
     with SessionStore(tmp_path, config, clock=clock) as store:
@@ -396,11 +396,11 @@ def test_local_time_is_read_in_the_time_zone_of_the_gateway(tmp_path: Path, cloc
         assert session.last_active_at_ms == round(datetime(2023, 7, 1, 10, tzinfo=UTC).timestamp() * 1000)
 
 
-def test_progress_is_told(tmp_path: Path, clock: lastseen.ManualClock) -> None:
+def test_progress_is_reported(tmp_path: Path, clock: lastseen.ManualClock) -> None:
     entries = {f"k{number}": None for number in range(2_500)}
-    told: list[tuple[int, int]] = []
-    run(store_file(tmp_path, entries), clock, progress=lambda done, total: told.append((done, total)))
-    assert told == [(1_000, 2_500), (2_000, 2_500), (2_500, 2_500)]
+    reported: list[tuple[int, int]] = []
+    run(store_file(tmp_path, entries), clock, progress=lambda done, total: reported.append((done, total)))
+    assert reported == [(1_000, 2_500), (2_000, 2_500), (2_500, 2_500)]
 
 
 JSON = st.recursive(

@@ -31,7 +31,7 @@ CASES: list[tuple[str, dict[str, Any], dict[str, bool], str]] = [
     ("groups go by chat and user", GROUP, {}, "telegram:group:g:u"),
     ("by the user's lasting id", {**GROUP, "user_id_alt": "lasting"}, {}, "telegram:group:g:lasting"),
     ("unless they are shared", GROUP, {"group_sessions_per_user": False}, "telegram:group:g"),
-    ("or nobody is named", {**GROUP, "user_id": None}, {}, "telegram:group:g"),
+    ("or no user is named", {**GROUP, "user_id": None}, {}, "telegram:group:g"),
     ("threads are shared", {**GROUP, "thread_id": "t"}, {}, "telegram:group:g:t"),
     ("unless they go by user", {**GROUP, "thread_id": "t"}, {"thread_sessions_per_user": True},
      "telegram:group:g:t:u"),

@@ -47,7 +47,7 @@ class Gateway(RuleBasedStateMachine):
 
     def is_busy(self, key: str) -> bool:
         if key in self.naive.unsure:
-            raise RuntimeError("nobody knows")
+            raise RuntimeError("unknown")
         return key in self.naive.busy
 
     def teardown(self) -> None:

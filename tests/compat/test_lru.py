@@ -406,7 +406,7 @@ def test_max_messages_per_session_keeps_the_newest(opened: Open) -> None:
     assert sessions.messages["a"] == [8, 9, 10]
 
 
-def test_messages_of_nobody(opened: Open) -> None:
+def test_messages_of_an_unknown_key(opened: Open) -> None:
     sessions = opened()
     with pytest.raises(KeyError):
         sessions.messages.append("a", 1)
@@ -487,15 +487,15 @@ def test_no_aggressive_clean_up_at_80_percent(opened: Open, monkeypatch: pytest.
     assert sessions.cleanup() == 1
 
 
-def test_under_memory_pressure_held_and_parked_sessions_stay(logged: LruSessions) -> None:
+def test_under_memory_pressure_held_and_suspended_sessions_stay(logged: LruSessions) -> None:
     engine = engine_of(logged)
-    for key in ("held", "parked", "free"):
+    for key in ("held", "suspended", "free"):
         logged[key] = key
-    engine.suspend("parked")
+    engine.suspend("suspended")
     with engine.hold("held"):
         logged._pressure.limit_bytes = CRAMPED
         assert [logged.cleanup() for _ in range(2)] == [1, 0]
-        assert sorted(logged) == ["held", "parked"]
+        assert sorted(logged) == ["held", "suspended"]
 
 
 def test_hits_misses_and_evictions_are_counted_with_their_cause(opened: Open, clock: ManualClock) -> None:
@@ -557,7 +557,7 @@ def lines_run(work: Callable[[], object]) -> int:
 
 OPERATIONS: dict[str, Callable[[LruSessions], object]] = {
     "get": lambda sessions: sessions["key-7"],
-    "miss": lambda sessions: sessions["nobody"],
+    "miss": lambda sessions: sessions["unknown"],
     "peek": lambda sessions: sessions.peek("key-7"),
     "has": lambda sessions: "key-7" in sessions,
     "size": lambda sessions: len(sessions),
@@ -663,7 +663,7 @@ def test_in_memory_a_value_is_the_callers_own_object(clock: ManualClock) -> None
         assert sessions["a"] is value
 
 
-def test_a_parked_session_is_read_and_taken_up_again_by_a_value(logged: LruSessions, clock: ManualClock) -> None:
+def test_a_suspended_session_is_read_and_resumed_by_a_value(logged: LruSessions, clock: ManualClock) -> None:
     logged["a"] = 1
     engine_of(logged).suspend("a")
     clock.advance(MIN)

@@ -227,14 +227,14 @@ class SessionsAgainstNaive(RuleBasedStateMachine):
         assert list(self.sessions) == list(wanted)
         assert list(self.sessions.values()) == list(wanted.values())
         assert len(self.sessions) == len(wanted)
-        told = {session["key"]: session["messages"] for session in live if session["messages"] is not None}
-        assert list(self.sessions.messages.items()) == list(told.items())
-        assert len(self.sessions.messages) == len(told)
+        reported = {session["key"]: session["messages"] for session in live if session["messages"] is not None}
+        assert list(self.sessions.messages.items()) == list(reported.items())
+        assert len(self.sessions.messages) == len(reported)
         for key in "abcde":
             assert (key in self.sessions) is (key in wanted)
-            assert (key in self.sessions.messages) is (key in told)
+            assert (key in self.sessions.messages) is (key in reported)
             assert self.sessions.peek(key, "none") == wanted.get(key, "none")
-            assert self.sessions.messages.peek(key, "none") == told.get(key, "none")
+            assert self.sessions.messages.peek(key, "none") == reported.get(key, "none")
         figures = self.sessions.statistics()
         assert (figures["hits"], figures["misses"]) == (self.model.hits, self.model.misses)
         assert figures["evictions"] == self.model.evictions

@@ -237,7 +237,9 @@ def test_clear_all(manager: SessionManager, clock: ManualClock, lines: Callable[
     assert manager.clear_all() == 0
 
 
-def test_a_parked_session_is_shown_and_not_touched(manager: SessionManager, engine: Engine, clock: ManualClock) -> None:
+def test_a_suspended_session_is_shown_and_not_touched(
+    manager: SessionManager, engine: Engine, clock: ManualClock
+) -> None:
     manager.create_session("conv-1", "chat-1")
     engine.suspend("conv-1")
     clock.advance(6 * MIN)

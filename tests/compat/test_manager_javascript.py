@@ -58,7 +58,7 @@ class JavaScript:
             text=True,
         )
 
-    def told(self, call: str, *args: Any) -> dict[str, Any]:
+    def reported(self, call: str, *args: Any) -> dict[str, Any]:
         """What a call gave: `value`, or what it threw."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -70,9 +70,9 @@ class JavaScript:
         return answer
 
     def __call__(self, call: str, *args: Any) -> Any:
-        told = self.told(call, *args)
-        assert "error" not in told, told
-        return told["value"]
+        reported = self.reported(call, *args)
+        assert "error" not in reported, reported
+        return reported["value"]
 
     def end(self) -> None:
         """End the process."""
@@ -240,28 +240,28 @@ def test_all_sessions_of_many_pages(javascript: JavaScript, engine: Engine) -> N
     ]
 
 
-def test_a_parked_session_is_shown(javascript: JavaScript, engine: Engine) -> None:
+def test_a_suspended_session_is_shown(javascript: JavaScript, engine: Engine) -> None:
     javascript("createSession", "conv-1", "chat-1")
     engine.suspend("conv-1")
     assert javascript("getSession", "conv-1")["chatId"] == "chat-1"
 
 
 def test_what_the_service_refuses_is_thrown_with_its_kind(javascript: JavaScript) -> None:
-    told = javascript.told("createSession", "", "chat-1")
-    assert (told["error"], told["status"]) == ("ServiceError", 422)
-    assert told["type"].startswith("/problems/")
-    assert javascript.told("getSession", "..")["error"] == "RangeError"
+    reported = javascript.reported("createSession", "", "chat-1")
+    assert (reported["error"], reported["status"]) == ("ServiceError", 422)
+    assert reported["type"].startswith("/problems/")
+    assert javascript.reported("getSession", "..")["error"] == "RangeError"
 
 
 def test_shutdown_is_repeatable_and_final(javascript: JavaScript) -> None:
     javascript("createSession", "conv-1", "chat-1")
     javascript("shutdown")
     javascript("shutdown")
-    assert "shut down" in javascript.told("getSession", "conv-1")["message"]
+    assert "shut down" in javascript.reported("getSession", "conv-1")["message"]
 
 
 def test_a_service_that_is_not_there(clock: ManualClock) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         client = JavaScript(f"http://127.0.0.1:{silent.getsockname()[1]}", clock, requestTimeout=100)
-        assert client.told("getSession", "conv-1")["message"].endswith("no answer in 100 ms")
+        assert client.reported("getSession", "conv-1")["message"].endswith("no answer in 100 ms")
         client.end()

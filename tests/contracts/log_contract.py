@@ -91,7 +91,7 @@ class LogContract:
         return ManualClock(T0)
 
     def log_clock(self, clock: ManualClock) -> Clock:
-        """The clock that log times are told by: the one that a log is opened with, unless it has its own."""
+        """The clock of log times: the one that a log is opened with, unless it has its own."""
         return clock
 
     @pytest.fixture
@@ -229,11 +229,11 @@ class LogContract:
 
         began = time.monotonic()
         assert together(lambda: play(0), lambda: play(1), watch) == [True] * 3
-        assert time.monotonic() - began < PATIENCE_S, "somebody slept through an append"
+        assert time.monotonic() - began < PATIENCE_S, "a reader slept through an append"
 
     # ── without waiting ──
 
-    def test_appends_that_nobody_waits_for_are_kept_in_order(self, log: Log) -> None:
+    def test_appends_without_waiting_callers_are_kept_in_order(self, log: Log) -> None:
         futures = [log.append_soon([message(f"{number}a"), message(f"{number}b")]) for number in range(50)]
         positions = [future.result(PATIENCE_S) for future in futures]
         assert positions == [[Position(0, 2 * number), Position(0, 2 * number + 1)] for number in range(50)]
@@ -266,7 +266,7 @@ class LogContract:
         for records in stored:
             assert all(earlier.timestamp_ms <= later.timestamp_ms for earlier, later in pairwise(records))
 
-    def test_a_message_that_no_log_can_take_harms_nobody_but_its_sender(self, log: Log) -> None:
+    def test_a_message_that_no_log_can_take_affects_only_its_sender(self, log: Log) -> None:
         bad: list[Any] = [
             Message(log.partitions, "k", b""), Message(-1, "k", b""), Message(0, "\ud800", b""),
             Message(0, "k", "text"), Message(0, "k", None),
@@ -286,7 +286,7 @@ class LogContract:
             assert log.append([Message(0, "", b"")]) == [Position(0, 2 * number + 1)]
             assert earlier.result(PATIENCE_S) == [Position(0, 2 * number)]
 
-    def test_a_caller_who_gives_up_waiting_stops_nobody(self, log: Log) -> None:
+    def test_a_caller_that_gives_up_waiting_stops_no_other(self, log: Log) -> None:
         futures = [log.append_soon([message(str(number))]) for number in range(100)]
         assert not any(future.cancel() for future in futures), "what is on its way cannot be called back"
         assert log.append_soon([message("next")]).result(PATIENCE_S) == [Position(0, 100)]
@@ -304,14 +304,14 @@ class LogContract:
     def test_closing_lets_appends_finish_or_refuses_them(self, place: Callable[[], Make], clock: ManualClock) -> None:
         for round_ in range(15):
             log = place()(clock)
-            told: list[Position] = []
+            reported: list[Position] = []
             began = threading.Event()
 
-            def append(log: Log = log, told: list[Position] = told, began: threading.Event = began) -> str:
+            def append(log: Log = log, reported: list[Position] = reported, began: threading.Event = began) -> str:
                 try:
                     while True:
-                        told += log.append([message("x")])
-                        if len(told) > 5:
+                        reported += log.append([message("x")])
+                        if len(reported) > 5:
                             began.set()
                 except EngineClosed:
                     return "closed"
@@ -321,7 +321,7 @@ class LogContract:
                 log.close()
 
             assert together(*[append] * (1 + round_ % 2), close) == ["closed"] * (1 + round_ % 2) + [None]
-            assert sorted(told) == [Position(0, offset) for offset in range(len(told))]
+            assert sorted(reported) == [Position(0, offset) for offset in range(len(reported))]
 
     def test_a_closed_log_says_so(self, log: Log) -> None:
         log.append([message("a")])

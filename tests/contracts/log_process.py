@@ -31,7 +31,7 @@ def follow(log: Log, total: int, seen: list[list[object]], faults: list[str]) ->
             # Every message goes to each partition in turn, so each of them goes on until all is written.
             first = min(range(log.partitions), key=ends.__getitem__)
             if not log.wait(Position(first, ends[first]), PATIENCE_S):
-                faults.append(f"nobody said that {first}:{ends[first]} was there")
+                faults.append(f"no wait returned although {first}:{ends[first]} was there")
                 return
 
 

@@ -31,7 +31,7 @@ from tests.contracts.log_contract import everything
 from tests.patience import PATIENCE_S, paced_s
 
 ROOT = Path(__file__).resolve().parents[2]
-NOBODY = 65534
+UNPRIVILEGED = 65534
 
 
 def message(text: str, partition: int = 0) -> Message:
@@ -127,7 +127,7 @@ def test_processes_make_append_to_and_follow_one_file_at_once(path: Path, partit
     log.close()
 
 
-def test_another_processs_commit_is_seen_without_being_told(path: Path, log: SqliteLog) -> None:
+def test_another_processs_commit_is_seen_without_a_notification(path: Path, log: SqliteLog) -> None:
     other = SqliteLog(str(path), ManualClock())
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(log.wait, Position(0, 0), PATIENCE_S)
@@ -157,7 +157,7 @@ def set_meta(path: Path, name: str, value: object) -> None:
 
 
 def make_foreign(path: Path, mode: str) -> None:
-    """Somebody else's database."""
+    """Another program's database."""
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(f"PRAGMA journal_mode = {mode}")
         connection.execute("CREATE TABLE bookmarks (url TEXT)")
@@ -220,12 +220,12 @@ def test_an_empty_file_becomes_a_log(path: Path) -> None:
 
 
 @contextmanager
-def as_nobody() -> Iterator[None]:
+def unprivileged() -> Iterator[None]:
     """Run as a user without rights; who is none to begin with stays who he is."""
     if os.geteuid() != 0:
         yield
         return
-    os.seteuid(NOBODY)
+    os.seteuid(UNPRIVILEGED)
     try:
         yield
     finally:
@@ -242,7 +242,7 @@ def test_a_file_without_permission_is_refused(file_mode: int | None, folder_mode
             path.chmod(file_mode)
         folder.chmod(folder_mode)
         before = contents(folder)
-        with as_nobody(), pytest.raises(errors.LogUnavailable) as refused:
+        with unprivileged(), pytest.raises(errors.LogUnavailable) as refused:
             open_log(f"sqlite:///{path}", ManualClock())
         assert "log.db" in str(refused.value)
         assert contents(folder) == before
@@ -377,7 +377,7 @@ def test_missing_records_are_noticed(path: Path, log: SqliteLog) -> None:
 # ── forks ──
 
 
-def test_a_forked_child_is_told_to_open_its_own(path: Path, log: SqliteLog) -> None:
+def test_a_forked_child_has_to_open_its_own(path: Path, log: SqliteLog) -> None:
     log.append([message("a")])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of what is under test here

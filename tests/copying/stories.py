@@ -114,7 +114,7 @@ def _shown(engine: Engine, keys: Collection[str]) -> dict[str, Any]:
         "statistics": {name: statistics[name] for name in names},
         "applied": {name: n for name, n in statistics["applied"].items() if name not in LOG_EVENTS},
         "verdicts": {
-            key: [(entry.event_id, entry.verdict.label) for entry in engine.history(key) if is_told_again(entry)]
+            key: [(entry.event_id, entry.verdict.label) for entry in engine.history(key) if is_repeated(entry)]
             for key in keys
         },
     }
@@ -122,7 +122,7 @@ def _shown(engine: Engine, keys: Collection[str]) -> dict[str, Any]:
     return shown
 
 
-def is_told_again(entry: Any) -> bool:
+def is_repeated(entry: Any) -> bool:
     """Whether a copy is sure to hold this record of a history: one that is malformed may be none that it can hold."""
     left_out = (
         Verdict.CONTROL, Verdict.TRANSACTIONAL, Verdict.MALFORMED, Verdict.WRONG_PARTITION, Verdict.CLOCK_SKEW,

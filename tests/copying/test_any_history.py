@@ -16,7 +16,7 @@ from lastseen.copying.copy import copy_log
 from lastseen.engine.clock import ManualClock
 from lastseen.engine.log.memory import MemoryLog
 from lastseen.engine.partitioner import partition_of
-from tests.properties.histories import KEYS, Told, history
+from tests.properties.histories import KEYS, WrittenRecord, history
 
 SEEDS = st.integers(0, 2**32)
 COUNTS = st.integers(1, 5)
@@ -25,43 +25,45 @@ COUNTS = st.integers(1, 5)
 def crowd(seeds: Sequence[int], partitions: int, length: int, share_ids: bool = False) -> Recording:
     """A log of several histories at once, each with keys of its own; each key has ids of its own, or all share them."""
     log = Recording(partitions)
-    lines: list[Iterator[Told]] = []
+    lines: list[Iterator[WrittenRecord]] = []
     for number, seed in enumerate(seeds):
         names = {key.encode(): f"{key}/{number}".encode() for key in KEYS}
         lines.append(renamed(history(seed, length, steady=number > 0), names, None if share_ids else number * 10))
     choose = random.Random(seeds[0])
     while lines:
         line = choose.choice(lines)
-        told = next(line, None)
-        if told is None:
+        written_record = next(line, None)
+        if written_record is None:
             lines.remove(line)
         else:
-            log.put(told.timestamp_ms, told.key, of_this_log(told, partitions), mark=told.mark)
+            log.put(written_record.timestamp_ms, written_record.key, of_this_log(written_record, partitions), mark=written_record.mark)
     for partition in range(partitions):
         log.tell(latest_ms(log), "import_finished", KEYS[0], "", partition=partition, kind="log")
     return log
 
 
-def of_this_log(told: Told, partitions: int) -> bytes | None:
-    """What is told, where it is a genesis record one of this log: another number of partitions would void the rest."""
-    if told.value is None or told.key is None or b"lastseen.log.opened.v1" not in told.value:
-        return told.value
-    numbers = b'"partition":%d,"partitions":%d' % (partition_of(told.key, partitions), partitions)
-    return re.sub(rb'"partition": ?\d+, ?"partitions": ?\d+', numbers, told.value)
+def of_this_log(record: WrittenRecord, partitions: int) -> bytes | None:
+    """What is written; a genesis record names this log's partitions, since others would void the rest."""
+    if record.value is None or record.key is None or b"lastseen.log.opened.v1" not in record.value:
+        return record.value
+    numbers = b'"partition":%d,"partitions":%d' % (partition_of(record.key, partitions), partitions)
+    return re.sub(rb'"partition": ?\d+, ?"partitions": ?\d+', numbers, record.value)
 
 
-def renamed(tellings: list[Told], names: dict[bytes, bytes], number: int | None) -> Iterator[Told]:
+def renamed(
+    written_records: list[WrittenRecord], names: dict[bytes, bytes], number: int | None
+) -> Iterator[WrittenRecord]:
     """A history with other keys and ids, however its JSON is written."""
-    for told in tellings:
-        key, value = told.key, told.value
+    for written_record in written_records:
+        key, value = written_record.key, written_record.value
         for old, new in names.items():
             for plain, other in ((old, new), *((escaped(old), escaped(new)) for _ in range(not old.isascii()))):
                 value = None if value is None else value.replace(b'"' + plain + b'"', b'"' + other + b'"')
             key = new.decode() if key == old.decode() else key
-        if value is not None and number is not None and told.key in KEYS:
-            own = f'"sess{number + KEYS.index(told.key):03d}-'.encode()
+        if value is not None and number is not None and written_record.key in KEYS:
+            own = f'"sess{number + KEYS.index(written_record.key):03d}-'.encode()
             value = value.replace(b'"session-', own).replace(b'"never-se', own)
-        yield told._replace(key=key, value=value)
+        yield written_record._replace(key=key, value=value)
 
 
 def escaped(text: bytes) -> bytes:

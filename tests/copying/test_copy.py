@@ -65,12 +65,12 @@ def copy_it(source: Recording, partitions: int = 3, at_ms: int = NOON_MS + 32 * 
 def test_the_slice_of_chat_is_the_same_in_other_partitions(tmp_path: Path) -> None:
     first, second, third = (f"sqlite:///{tmp_path / name}" for name in ("a.db", "b.db", "c.db"))
     replayed = replay(SLICE, first, finish=True).figures
-    told: list[tuple[int, int]] = []
-    copied = copy_between(first, second + "?partitions=3", progress=lambda done, total: told.append((done, total)))
+    reported: list[tuple[int, int]] = []
+    copied = copy_between(first, second + "?partitions=3", progress=lambda done, total: reported.append((done, total)))
     assert copied.differences == []
     assert (copied.figures.records, copied.live) == (replayed.records, replayed.live)
-    assert told == sorted(told)
-    assert told[-1] == (2 * replayed.records, 2 * replayed.records)
+    assert reported == sorted(reported)
+    assert reported[-1] == (2 * replayed.records, 2 * replayed.records)
     assert copy_between(second, third + "?partitions=1").differences == []
     logs = [open_log(url, SystemClock()) for url in (first, second, third)]
     wanted, *found = (
@@ -133,11 +133,11 @@ def test_what_the_source_takes_after_the_start_is_not_copied_and_is_counted() ->
 
 def test_progress_never_goes_back_nor_beyond_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_copy, "PROGRESS_EVERY", 1)
-    told: list[tuple[int, int]] = []
-    copied = copy_it(busy_log(), partitions=5, progress=lambda done, total: told.append((done, total)))
-    assert told == sorted(told)
-    assert {total for _, total in told} == {2 * copied.figures.records}
-    assert told[-1] == (2 * copied.figures.records,) * 2
+    reported: list[tuple[int, int]] = []
+    copied = copy_it(busy_log(), partitions=5, progress=lambda done, total: reported.append((done, total)))
+    assert reported == sorted(reported)
+    assert {total for _, total in reported} == {2 * copied.figures.records}
+    assert reported[-1] == (2 * copied.figures.records,) * 2
 
 
 # ── interrupted ──
@@ -215,7 +215,7 @@ def test_a_copy_is_a_log_like_any_other(in_use: tuple[Engine, ManualClock]) -> N
     assert engine.statistics()["void"] == {}
 
 
-def test_nobody_can_forge_time_once_the_copy_is_made(in_use: tuple[Engine, ManualClock]) -> None:
+def test_no_producer_can_forge_time_once_the_copy_is_made(in_use: tuple[Engine, ManualClock]) -> None:
     engine, clock = in_use
     forged = Recording(2)
     forged.tell(NOON_MS + 2 * MINUTE_MS, "touched", "bob", engine.get("bob").session_id)  # type: ignore[union-attr]
@@ -277,7 +277,7 @@ def test_a_copy_that_has_been_used_is_refused() -> None:
     assert everything(target) == before
 
 
-def test_an_interrupted_copy_that_somebody_wrote_to_is_refused() -> None:
+def test_an_interrupted_copy_that_another_process_wrote_to_is_refused() -> None:
     source, clock = busy_log(), ManualClock(NOON_MS + 32 * MINUTE_MS)
     target = torn(source, 20, clock)
     target.append([Message(0, "ana", b"{}")])
@@ -286,15 +286,15 @@ def test_an_interrupted_copy_that_somebody_wrote_to_is_refused() -> None:
 
 
 class Crowded(MemoryLog):
-    """A log to which somebody else writes meanwhile."""
+    """A log to which another process writes at the same time."""
 
     def append(self, messages):  # type: ignore[no-untyped-def]
-        """Append the messages, after somebody else's."""
+        """Append the messages, after another process's."""
         super().append([Message(0, "eve", b"{}")] if len(messages) > 1 else [])
         return super().append(messages)
 
 
-def test_a_copy_stops_when_somebody_else_writes_to_the_target() -> None:
+def test_a_copy_stops_when_another_process_writes_to_the_target() -> None:
     clock = ManualClock(NOON_MS + 32 * MINUTE_MS)
     with pytest.raises(errors.LogMismatch, match="another process has written to it since"):
         copy_log(busy_log(), Crowded(clock, 2), clock=clock)

@@ -247,7 +247,7 @@ UNFIT: list[tuple[str | None, bytes | None, str]] = [
 
 
 @pytest.mark.parametrize("mark", Mark)
-def test_what_takes_effect_nowhere_in_the_source_is_not_copied_lest_it_does_in_the_copy(mark: Mark) -> None:
+def test_what_has_no_effect_in_the_source_is_not_copied_since_it_would_have_one_in_the_copy(mark: Mark) -> None:
     source = Recording()
     source.create(NOON_MS, "ana", "s1")
     source.put(NOON_MS + 1, None, None, 0, mark)
@@ -286,7 +286,7 @@ def test_what_no_log_can_be_given_is_left_out_and_stops_nothing(
 
 
 @pytest.mark.parametrize("where", [0, 1])
-def test_marks_of_an_import_are_not_copied_lest_they_end_that_of_the_copy(where: int) -> None:
+def test_marks_of_an_import_are_not_copied_since_they_would_end_that_of_the_copy(where: int) -> None:
     source = Recording()
     for turn in range(2):
         if turn == where:
@@ -341,7 +341,7 @@ def test_a_record_in_a_partition_that_is_not_its_keys_comes_to_its_own() -> None
     target, copied = copy_of(source, partitions=2)
     assert [record.key for record in target.read(0, 0, 9)][1:-1] == [key, key]
     assert copied.figures.moved == 2
-    # Nobody could find it under its key before.
+    # No read could find it under its key before.
     assert story(source, LATER_MS)["sessions"] == {}
     assert list(story(target, LATER_MS)["sessions"]) == [key]
     assert copied.differences == []

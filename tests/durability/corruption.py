@@ -1,6 +1,6 @@
 """Damaged files: bytes that are other ones, zeros, or missing, at any place of the log, the snapshot or the history.
 
-Whatever is damaged, one of four things must come of it: nothing, since nobody needs those bytes; a start or a read that
+Any damage must have one of four outcomes: nothing, since those bytes are not needed; a start or a read that
 says what it found and folds anew; a typed error that says what to do; or, where an engine cannot see it by itself, a
 difference that `verify` or `rebuild` finds. `python -m tests.durability.corruption --damages 5000 --seed 7`.
 """
@@ -22,7 +22,7 @@ from typing import Any
 import lastseen
 from lastseen.embedded.audit import rebuild, verify
 from lastseen.engine.errors import LastseenError
-from tests.fuzz.doors import spoil_in_place
+from tests.fuzz.interfaces import spoil_in_place
 
 T0 = 1_700_000_000_000
 KEYS = 24
@@ -36,7 +36,7 @@ NEXT_STEP = re.compile(
 
 
 class Broken(AssertionError):
-    """Damage that ended in an error of another kind, or in a wrong answer that nobody finds."""
+    """Damage that ended in an error of another kind, or in a wrong read that no check finds."""
 
 
 class Sound:
@@ -52,7 +52,7 @@ class Sound:
             self._live(engine, clock)
             engine.flush()
             self.now_ms = clock.now_ms()
-            self.told = told_by(engine)
+            self.reported = reported_by(engine)
             shutil.copytree(self.killed, folder / "copy", ignore=shutil.ignore_patterns("*-shm"))
         self.killed.rename(self.shut)
         (folder / "copy").rename(self.killed)
@@ -79,7 +79,7 @@ class Sound:
         return self.killed if name.endswith("-wal") else self.shut
 
 
-def told_by(engine: lastseen.Engine) -> dict[str, Any]:
+def reported_by(engine: lastseen.Engine) -> dict[str, Any]:
     """All that an engine tells of live sessions and of the past. Raises `LastseenError`."""
     keys = [f"{kind}-{number}" for number in range(KEYS) for kind in ("key", "brief")]
     page = engine.list(sort="created", limit=1_000)
@@ -102,18 +102,18 @@ def damage(sound: Sound, name: str, folder: Path, chance: random.Random) -> str:
     clock = lastseen.ManualClock(sound.now_ms)
     try:
         with lastseen.open_engine(url, clock=clock, background=False) as engine:
-            notes, told = list(engine.notes), told_by(engine)
+            notes, reported = list(engine.notes), reported_by(engine)
     except LastseenError as error:
         if not NEXT_STEP.search(str(error)):
             raise Broken(f"{type(error).__name__} does not say what to do: {error}") from error
         return REFUSED
     except Exception as error:
         raise Broken(f"{type(error).__name__}: {error}") from error
-    if told == sound.told:
+    if reported == sound.reported:
         return SAID if notes else SAME
     if not is_found(url):
-        unlike = [part for part in told if told[part] != sound.told[part]]
-        raise Broken(f"another answer, and nobody finds out: {', '.join(unlike)}; {notes}")
+        unlike = [part for part in reported if reported[part] != sound.reported[part]]
+        raise Broken(f"a wrong read, and no check finds it: {', '.join(unlike)}; {notes}")
     return FOUND
 
 

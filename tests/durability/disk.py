@@ -1,4 +1,4 @@
-"""A disk that does what it is told: it fails, fills up, turns read-only, and writes down all that is done to it.
+"""A disk that fails on request: it fails, fills up, turns read-only, and writes down all that is done to it.
 
 It stands between SQLite and the operating system, in this process alone: the methods of SQLite's own file layer (its
 VFS) are replaced by ours, which call them. So the files, the locks and the code of SQLite are the real ones, and no
@@ -56,7 +56,7 @@ class _Methods(ctypes.Structure):
 
 
 class Op(NamedTuple):
-    """One thing that was done: `write`, `truncate`, `sync`, `delete`; or `said`, what a caller was told by then."""
+    """One thing that was done: `write`, `truncate`, `sync`, `delete`; or `said`, what a caller had received by then."""
 
     what: str
     path: str
@@ -91,7 +91,7 @@ class Disk:
             self.ops.append(op)
 
     def said(self, line: str) -> None:
-        """Write down, in its place among the operations, what a caller was told."""
+        """Record, in its place among the operations, what a caller received."""
         self._note(Op("said", line))
 
 

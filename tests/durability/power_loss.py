@@ -1,11 +1,11 @@
 """Power loss: what a disk may hold at any moment of a run, and what an engine makes of it.
 
-A run writes down every write, truncation and sync of its log, snapshot and history, and between them what callers were
-told. At a chosen moment each file is what was synced by then, with some of the rest: none, all, a beginning, any part,
-or any 512-byte sectors of it; each file by itself, since a disk keeps no order between files. That is opened as any
-start is. Names of files are taken to be kept in order, as a journalling file system does.
+A run writes down every write, truncation and sync of its log, snapshot and history, and between them what callers
+received. At a chosen moment each file is what was synced by then, with some of the rest: none, all, a beginning, any
+part, or any 512-byte sectors of it; each file by itself, since a disk keeps no order between files. That is opened as
+any start is. Names of files are taken to be kept in order, as a journalling file system does.
 
-`python -m tests.durability.power_loss --points 500 --seed 7` does as many as it is told.
+`python -m tests.durability.power_loss --points 500 --seed 7` does the number that is given.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def surviving(ops: Sequence[Op], kept: str, chance: random.Random) -> Iterator[O
 
 
 def check(folder: Path, said: Sequence[str]) -> Reopened:
-    """Open what is in the folder, and hold it against what callers were told. Raises `Lost`."""
+    """Open what is in the folder, and compare it with what callers received. Raises `Lost`."""
     url = f"sqlite:///{folder / 'log.db'}"
     try:
         log = open_log(url, SystemClock())
@@ -232,10 +232,10 @@ def main() -> int:
         except Lost as error:
             sys.stdout.write(f"LOST: {error}\n")
             return 1
-    told = Counter(note.partition(" (")[2].partition(")")[0] or "other" for each in found for note in each.notes)
+    reported = Counter(note.partition(" (")[2].partition(")")[0] or "other" for each in found for note in each.notes)
     sys.stdout.write(
         f"{len(found)} points, seed {chosen.seed}: 0 lost of {sum(each.acknowledged for each in found)} answers;"
-        f" snapshots folded anew: {dict(told)}; {time.monotonic() - began:.0f} s\n"
+        f" snapshots folded anew: {dict(reported)}; {time.monotonic() - began:.0f} s\n"
     )
     return 0
 

@@ -111,14 +111,14 @@ def kill_once(url: str, sessions: int, draw: random.Random, work_s: float) -> tu
     with _process(url, sessions, str(draw.random())) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        told = process.stdout.readline()
-        if not told:
+        reported = process.stdout.readline()
+        if not reported:
             raise Lost(f"it did not come up:\n{process.stderr.read()}")
         time.sleep(draw.uniform(0.1, work_s))  # waits: at any moment of the work, flushes included, it is killed
         process.send_signal(signal.SIGKILL)
         lines = process.stdout.read().split("\n")[:-1]
     versions = {int(number): int(version) for number, version in (line.split() for line in lines)}
-    return Start(**json.loads(told)), versions
+    return Start(**json.loads(reported)), versions
 
 
 def recover(url: str, sessions: int, kills: int, seed: int, work_s: float = 2.0) -> list[Start]:

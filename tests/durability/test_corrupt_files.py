@@ -1,4 +1,4 @@
-"""Bytes of the log, the snapshot or the history are other ones, zeros or missing: nobody is lied to, nothing crashes.
+"""Bytes of the log, the snapshot or the history are changed, zeroed or missing: no read is wrong, nothing crashes.
 
 `LASTSEEN_DAMAGES` sets how often each file is damaged (30), `LASTSEEN_DAMAGE_SEED` how.
 """
@@ -111,12 +111,12 @@ def test_a_schema_whose_words_are_no_text_is_a_typed_error_wherever_it_is(
             pytest.fail("a damaged log was looked at")
 
 
-def test_another_answer_that_nobody_finds_is_caught(
+def test_a_wrong_read_that_no_check_finds_is_caught(
     sound: Sound, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(corruption, "is_found", lambda _: False)
     with pytest.raises(
-        Broken, match=rf"log\.db: seed {SEED}, damage \d+: another answer, and nobody finds out: records"
+        Broken, match=rf"log\.db: seed {SEED}, damage \d+: a wrong read, and no check finds it: records"
     ):
         damages(sound, LOG, tmp_path, SEED, 100)
 
@@ -136,7 +136,7 @@ def test_a_row_of_the_history_that_is_none_is_a_typed_error(
     with lastseen.open_engine(url, clock=clock, background=False) as engine:
         with pytest.raises(SnapshotError, match="delete it together with the snapshot"):
             engine.history("key-3")
-        assert len(engine.history("key-2")) > 1, "other keys are told of"
+        assert len(engine.history("key-2")) > 1, "other keys are returned"
 
 
 def test_a_history_of_rubbish_is_a_typed_error_and_leaves_no_file_open(tmp_path: Path) -> None:

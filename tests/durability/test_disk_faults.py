@@ -1,4 +1,5 @@
-"""Disks that fail, fill up or turn read-only under a running engine: no lie is told, reads go on, and it comes back."""
+"""Disks that fail, fill up or turn read-only under a running engine: no error is hidden, reads continue, and it
+recovers."""
 
 from __future__ import annotations
 
@@ -58,7 +59,7 @@ def in_log(url: str, values: set[bytes]) -> set[bytes]:
     return {value for value in found if value is not None}
 
 
-def test_an_fsync_that_fails_is_told_as_an_unknown_outcome(disk: Disk, url: str) -> None:
+def test_a_failed_fsync_is_reported_as_an_unknown_outcome(disk: Disk, url: str) -> None:
     engine = opened(url)
     try:
         session = engine.open("kept")
@@ -238,18 +239,18 @@ def test_a_checkpoint_of_the_log_that_fails_loses_nothing(disk: Disk, url: str, 
     assert in_log(url, kept) == kept
 
 
-@pytest.mark.parametrize("is_told", [False, True])
+@pytest.mark.parametrize("is_reported", [False, True])
 def test_the_faults_catch_a_log_that_is_wrong_about_a_failed_sync(
-    disk: Disk, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_told: bool
+    disk: Disk, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_reported: bool
 ) -> None:
     def finish(_: SqliteLog, connection: sqlite3.Connection) -> None:
         try:
             connection.execute("COMMIT")
         except sqlite3.Error:
             connection.rollback()
-            if is_told:
+            if is_reported:
                 raise  # which says that nothing was written; yet a crash may bring it back from the write-ahead file
 
     monkeypatch.setattr(SqliteLog, "_finish", finish)
-    with pytest.raises(AssertionError, match="refused as not written" if is_told else "acknowledged is gone"):
+    with pytest.raises(AssertionError, match="refused as not written" if is_reported else "acknowledged is gone"):
         tell_no_lie(disk, url, tmp_path, "sync", "EIO")

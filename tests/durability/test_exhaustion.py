@@ -119,7 +119,7 @@ connection.execute("BEGIN IMMEDIATE")
 print("holds", flush=True)
 sys.stdin.readline()
 connection.execute("ROLLBACK")
-print("let go", flush=True)
+print("released", flush=True)
 sys.stdin.readline()
 """
 BESIDE = """
@@ -172,7 +172,7 @@ def tell(process: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.parametrize("script", [FULL_FILE, NO_DESCRIPTORS, NO_THREADS], ids=["room", "descriptors", "threads"])
-def test_what_runs_out_is_told_and_comes_back(tmp_path: Path, script: str) -> None:
+def test_an_exhausted_resource_is_reported_and_recovers(tmp_path: Path, script: str) -> None:
     with a_process(script, tmp_path / "log.db") as process:
         _, errors = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 0, errors
@@ -196,7 +196,7 @@ def test_a_stopped_process_that_holds_the_lock_stops_writers_for_a_while_and_no_
             assert [record.value for record in log.read(0, 0, 10)] == [b"before"]
             holder.send_signal(signal.SIGCONT)
             tell(holder)
-            assert said(holder) == "let go"
+            assert said(holder) == "released"
             log.append([(0, "key", b"after")])
         assert [record.value for record in log.read(0, 0, 10)] == [b"before", b"after"]
     finally:
@@ -224,7 +224,7 @@ def test_a_process_that_is_stopped_and_goes_on_finds_what_others_wrote_meanwhile
             rest, errors = other.communicate(timeout=PATIENCE_S)
             offsets += [int(line) for line in rest.split()]
             assert other.returncode == 0, errors
-        assert len(set(offsets)) == len(offsets), "two processes were told of one place"
+        assert len(set(offsets)) == len(offsets), "two processes received one position"
         engine.open("shared")
         digest = engine._views.partitions[0].digest
     finally:

@@ -58,7 +58,7 @@ def open_premature_log() -> None:
 
 
 def live(url: str, pipe: int, seed: int, *, is_broken: bool) -> None:
-    """Use an engine until somebody kills us."""
+    """Use an engine until this process is killed."""
     if is_broken:
         open_premature_log()
     engine = lastseen.open_engine(url, **SETTINGS)

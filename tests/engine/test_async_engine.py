@@ -47,10 +47,10 @@ READS = (
 def run(story: Callable[[], Awaitable[None]]) -> None:
     """Run a story in an event loop, for so long and no longer."""
 
-    async def told() -> None:
+    async def received() -> None:
         await asyncio.wait_for(story(), PATIENCE_S)
 
-    asyncio.run(told())
+    asyncio.run(received())
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -399,7 +399,7 @@ def test_waiting_for_a_fact_that_is_cancelled_loses_none(engine: Engine) -> None
     run(story)
 
 
-def test_a_listener_that_falls_behind_is_told(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_listener_that_falls_behind_is_notified(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lastseen.projections.subscriptions.QUEUED_FACTS", 5)
     monkeypatch.setattr("lastseen.aio.subscription.AHEAD", 2)
 

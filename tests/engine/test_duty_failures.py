@@ -25,7 +25,7 @@ def _retries_are_quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Breaks:
-    """Raises `RuntimeError` in place of a call, until it is mended."""
+    """Raises `RuntimeError` in place of a call, until it is repaired."""
 
     def __init__(self, target: object, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self._wrapped: Callable[..., Any] = getattr(target, name)

@@ -186,7 +186,7 @@ def test_each_key_goes_to_its_partition(opened: Opened, tmp_path: Path) -> None:
     assert keys == {f"k{n}": partition_of(f"k{n}", 5) for n in range(500)}
 
 
-# ── what is refused at the door ──
+# ── what is refused before the buffer ──
 
 
 BAD: list[tuple[type[Exception], Callable[[Emitter], object]]] = [
@@ -386,7 +386,7 @@ def test_a_large_call_is_taken_in_as_room_comes_and_says_how_far_it_came(opened:
     assert caught.value.taken == emitter.statistics()["emitted"] > 0
 
 
-def test_whoever_emits_does_not_wait_for_a_log_that_hangs(opened: Opened) -> None:
+def test_a_caller_does_not_wait_for_a_log_that_hangs(opened: Opened) -> None:
     log = Scripted()
     hangs, entered = threading.Event(), threading.Event()
 
@@ -415,9 +415,7 @@ def test_whoever_emits_does_not_wait_for_a_log_that_hangs(opened: Opened) -> Non
 # ── the truth ──
 
 
-def test_a_flush_tells_what_failed_once_and_of_what_nobody_knows(
-    opened: Opened, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_flush_reports_failures_once_and_unknown_outcomes(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery, "FIRST_RETRY_S", 0.02)
     reported: list[tuple[str, type[Exception]]] = []
     log = Scripted()
@@ -536,7 +534,7 @@ def test_an_event_that_failed_may_be_emitted_again_by_the_callback(opened: Opene
     assert [event.subject for event in stored(log)] == ["again"]
 
 
-def test_a_fault_of_ours_is_told_and_nobody_waits_for_ever(
+def test_an_internal_fault_is_reported_and_no_caller_waits_forever(
     opened: Opened, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     emitter = opened()

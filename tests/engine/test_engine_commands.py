@@ -124,16 +124,16 @@ def test_touch_need_not_wait_for_the_fold(engine: Engine, clock: ManualClock) ->
 
 def test_touch_many_answers_for_each_key(engine: Engine, clock: ManualClock) -> None:
     engine.open("live")
-    engine.open("parked")
-    engine.suspend("parked")
+    engine.open("suspended")
+    engine.suspend("suspended")
     engine.open("brief", policy=policy(idle_ttl="1m"))
     clock.advance(MIN)
     before = ends(engine)
-    live, again, parked, absent, over, bad = engine.touch_many(["live", "live", "parked", "absent", "brief", ""])
+    live, again, suspended, absent, over, bad = engine.touch_many(["live", "live", "suspended", "absent", "brief", ""])
     assert isinstance(live, lastseen.SessionView)
     assert isinstance(again, lastseen.SessionView)
     assert (live.last_active_at_ms, again.version) == (T0 + MIN, 3)
-    refused = [type(error) for error in (parked, absent, over, bad)]
+    refused = [type(error) for error in (suspended, absent, over, bad)]
     assert refused == [errors.SessionSuspended, errors.SessionNotFound, errors.SessionEnded, errors.InvalidKey]
     assert ends(engine) == [before[0] + 2]
     assert engine.touch_many(["live"], wait="appended") == [None]
@@ -189,8 +189,8 @@ def test_coalesced_touches_do_not_cost_a_session_its_life(engine: Engine, clock:
 def test_a_suspended_session_neither_idles_nor_ages(engine: Engine, clock: ManualClock) -> None:
     engine.open(KEY, policy=policy(idle_ttl="30m", max_age="1h", suspend_ttl="7d"))
     clock.advance(20 * MIN)
-    parked = engine.suspend(KEY, reason="lunch")
-    assert (parked.status, parked.deadline_ms, parked.deadline_reason) == (
+    suspended = engine.suspend(KEY, reason="lunch")
+    assert (suspended.status, suspended.deadline_ms, suspended.deadline_reason) == (
         Status.SUSPENDED, T0 + 20 * MIN + 7 * 24 * HOUR, "suspend_ttl",
     )  # fmt: skip
     clock.advance(24 * HOUR)

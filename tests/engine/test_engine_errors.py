@@ -16,7 +16,7 @@ BAD_KEYS = ["", "x" * 513, "a\nb", "\x00", "a\x7f", "a\x85", "\ud800", None, 5, 
 OWN_ID = "chosen-by-the-caller-01"
 TOO_BIG = "x" * (16 * 1024)
 TOO_BIG_MESSAGE = "x" * (64 * 1024)
-LIVE, PARKED, OVER, FULL = "live", "parked", "over", "full"
+LIVE, SUSPENDED, OVER, FULL = "live", "suspended", "over", "full"
 
 
 def nested(levels: int) -> Any:
@@ -49,8 +49,8 @@ def engine(stage: Stage) -> Engine:
     engine.create(OVER, session_id=OWN_ID, policy=policy(idle_ttl="1m"))
     stage.clock.advance(MIN)
     engine.create(LIVE, attributes={"filler": "x" * 9_000})
-    engine.open(PARKED)
-    engine.suspend(PARKED)
+    engine.open(SUSPENDED)
+    engine.suspend(SUSPENDED)
     engine.open(FULL)
     for number in range(16):
         engine.take_lease(FULL, f"job-{number}", MIN)
@@ -182,9 +182,9 @@ CASES: dict[str, Case] = {
     "create with a live id": (lambda e: e.create("new", session_id=e.get(LIVE).session_id), E.SessionExists),  # type: ignore[union-attr]
     "touch of another session": (lambda e: e.touch(LIVE, session_id=OWN_ID), E.StaleSession),
     "touch of another version": (lambda e: e.touch(LIVE, if_version=7), E.VersionConflict),
-    "touch of a parked one": (lambda e: e.touch(PARKED), E.SessionSuspended),
-    "lease of a parked one": (lambda e: e.take_lease(PARKED, "job", MIN), E.SessionSuspended),
-    "suspend of a parked one": (lambda e: e.suspend(PARKED), E.AlreadyDone),
+    "touch of a suspended one": (lambda e: e.touch(SUSPENDED), E.SessionSuspended),
+    "lease of a suspended one": (lambda e: e.take_lease(SUSPENDED, "job", MIN), E.SessionSuspended),
+    "suspend of a suspended one": (lambda e: e.suspend(SUSPENDED), E.AlreadyDone),
     "resume of an active one": (lambda e: e.resume(LIVE), E.AlreadyDone),
     "release of what is not held": (lambda e: e.release(LIVE, "job"), E.AlreadyDone),
     "a seventeenth holder": (lambda e: e.take_lease(FULL, "job-16", MIN), E.TooManyHolders),
@@ -197,7 +197,7 @@ def test_it_is_refused_and_nothing_changes(name: str, engine: Engine) -> None:
     assert_refused(engine, lambda: call(engine), error)
 
 
-def test_an_ended_session_is_told_from_one_that_never_was(engine: Engine) -> None:
+def test_an_ended_session_is_distinguished_from_one_that_never_was(engine: Engine) -> None:
     engine.create("brief", session_id="x" * 22)
     engine.close("brief")
     assert_refused(engine, lambda: engine.touch("brief", session_id="x" * 22), errors.SessionEnded)
@@ -244,7 +244,7 @@ def test_every_use_of_an_engine_that_has_shut_down_says_so(engine: Engine) -> No
         "touch": lambda: engine.touch(LIVE), "touch absent": lambda: engine.touch("absent"),
         "touch none": lambda: engine.touch(LIVE, wait="none"), "touch_many": lambda: engine.touch_many([LIVE]),
         "update": lambda: engine.update(LIVE, {}), "suspend": lambda: engine.suspend(LIVE),
-        "resume": lambda: engine.resume(PARKED), "hold": lambda: engine.hold(LIVE).__enter__(),
+        "resume": lambda: engine.resume(SUSPENDED), "hold": lambda: engine.hold(LIVE).__enter__(),
         "take_lease": lambda: engine.take_lease(LIVE, "job", 5), "release": lambda: engine.release(FULL, "job-1"),
         "close": lambda: engine.close(LIVE), "get": lambda: engine.get(LIVE),
         "get_by_id": lambda: engine.get_by_id(OWN_ID), "list": engine.list, "messages": lambda: engine.messages(LIVE),

@@ -1,4 +1,4 @@
-"""The one reader: whoever waits for a record returns when everybody has been told of it, and not before."""
+"""The one reader: a caller that waits for a record returns when every projection has it, and not before."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from tests.patience import PATIENCE_S
 
 
 class Listener:
-    """A projection that keeps what it is told, and may be made to take its time."""
+    """A projection that keeps what it receives, and can be slowed down."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[int, int]] = []
+        self.received: list[tuple[int, int]] = []
         self.may_go_on = threading.Event()
         self.has_begun = threading.Event()
         self.may_go_on.set()
@@ -33,7 +33,7 @@ class Listener:
     def follow(self, partition: Partition, outcomes: Sequence[Outcome]) -> None:
         self.has_begun.set()
         assert self.may_go_on.wait(PATIENCE_S)
-        self.told += [(partition.number, outcome.record.offset) for outcome in outcomes]
+        self.received += [(partition.number, outcome.record.offset) for outcome in outcomes]
 
 
 class Bench:
@@ -47,7 +47,7 @@ class Bench:
         self.follower = Follower(self.log, view, [self.listener])
 
 
-def test_nobody_returns_before_everybody_has_been_told() -> None:
+def test_no_caller_returns_before_every_projection_has_the_record() -> None:
     bench = Bench()
     bench.log.append([Message(0, "k", b"any bytes")])
     bench.listener.may_go_on.clear()
@@ -59,10 +59,10 @@ def test_nobody_returns_before_everybody_has_been_told() -> None:
             second.result(0.1)
         bench.listener.may_go_on.set()
         assert first.result(PATIENCE_S) + second.result(PATIENCE_S) == 1
-    assert bench.listener.told == [(0, 0)]
+    assert bench.listener.received == [(0, 0)]
 
 
-def test_each_record_is_told_once_and_in_order_however_many_ask() -> None:
+def test_each_record_is_delivered_once_and_in_order_to_any_number_of_callers() -> None:
     bench = Bench(partitions=2)
     count = 3 * BATCH_RECORDS
     bench.log.append([Message(number % 2, "k", b"x") for number in range(2 * count)])
@@ -70,7 +70,7 @@ def test_each_record_is_told_once_and_in_order_however_many_ask() -> None:
         folded = list(pool.map(lambda _: bench.follower.catch_up(), range(12)))
     assert sum(folded) == 2 * count
     for partition in (0, 1):
-        assert [offset for number, offset in bench.listener.told if number == partition] == list(range(count))
+        assert [offset for number, offset in bench.listener.received if number == partition] == list(range(count))
 
 
 def test_a_gap_stops_it_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +81,7 @@ def test_a_gap_stops_it_for_good(monkeypatch: pytest.MonkeyPatch) -> None:
     for _ in range(3):
         with pytest.raises(LogMismatch, match="expected the record at offset 1 and found 2"):
             bench.follower.catch_up()
-    assert bench.listener.told == [(0, 0)], "what was folded before the gap must be told, or a flush passes over it"
+    assert bench.listener.received == [(0, 0)], "what was folded before the gap must be delivered, or a flush skips it"
     monkeypatch.undo()
     with pytest.raises(LogMismatch):
         bench.follower.catch_up()
@@ -105,13 +105,13 @@ def test_reads_of_the_view_continue_while_the_log_does_not_answer(monkeypatch: p
         stuck = pool.submit(bench.follower.catch_up, Position(0, 0))
         try:
             assert is_asked.wait(PATIENCE_S)
-            assert bench.follower.lock.acquire(timeout=0), "whoever reads the view waits for no log"
+            assert bench.follower.lock.acquire(timeout=0), "a reader of the view waits for no log"
             bench.follower.lock.release()
             assert bench.follower.catch_up(Position(1, 0)) == 1, "nor do other partitions"
         finally:
             answers.set()
         assert stuck.result(PATIENCE_S) == 1
-    assert bench.listener.told == [(1, 0), (0, 0)]
+    assert bench.listener.received == [(1, 0), (0, 0)]
 
 
 def test_a_partition_that_is_dropped_while_its_records_are_read_is_not_folded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +131,7 @@ def test_a_partition_that_is_dropped_while_its_records_are_read_is_not_folded(mo
     dropped = view.partitions[0]
     assert bench.follower.catch_up() == 2
     assert (dropped.checkpoint, view.partitions[0].checkpoint) == (0, 2)
-    assert bench.listener.told == [(0, 0), (0, 1)]
+    assert bench.listener.received == [(0, 0), (0, 1)]
 
 
 def test_what_an_interrupt_left_behind_is_never_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,5 +159,5 @@ def test_what_an_interrupt_left_behind_is_never_written(tmp_path: Path, monkeypa
     with lastseen.open_engine(url, clock=clock, background=False) as engine:
         session = engine.get("a")
         assert session is not None
-        assert session.version == 2, "the touch that was logged counts, though nobody was told of it"
+        assert session.version == 2, "the touch that was logged counts, although no projection received it"
         assert [entry.offset for entry in engine.history("a")] == [1, 2]

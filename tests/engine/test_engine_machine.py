@@ -130,7 +130,7 @@ class EngineAgainstNaive(RuleBasedStateMachine):
         if session is not None:
             assert self.model.rotate(key, session.session_id) is None
 
-    # ── time and upkeep ──
+    # ── time and maintenance ──
 
     @rule(by_ms=TURNS)
     def turn_the_clock(self, by_ms: int) -> None:
@@ -214,9 +214,9 @@ class EngineAgainstNaive(RuleBasedStateMachine):
             assert owned == [life.key for life in self.model.by_use() if life.owner() == owner]
 
     def shown(self, session: Any) -> dict[str, Any]:
-        told = session.as_dict()
-        del told["position"], told["policy"]
-        return told
+        received = session.as_dict()
+        del received["position"], received["policy"]
+        return received
 
     def compare_past(self, moment: int, there: dict[str, Any]) -> None:
         for key in KEYS:

@@ -93,7 +93,7 @@ def test_others_have_their_turn_while_many_deadlines_are_looked_at(
     seen = []
 
     def pause(_: float) -> None:
-        assert engine._views.lock.acquire(timeout=1), "nobody else has a turn"
+        assert engine._views.lock.acquire(timeout=1), "no other thread has a turn"
         engine._views.lock.release()
         seen.append(engine.count())
 
@@ -105,7 +105,7 @@ def test_others_have_their_turn_while_many_deadlines_are_looked_at(
     assert len(engine.prune().due) == 60
 
 
-def test_a_pruner_that_comes_too_late_harms_nobody(on_disk: Stage) -> None:
+def test_a_late_pruner_ends_no_session(on_disk: Stage) -> None:
     ours, theirs = on_disk.open(), on_disk.open(snapshot=":memory:")
     ours.open(KEY, policy=policy(idle_ttl="1m"))
     theirs.refresh()

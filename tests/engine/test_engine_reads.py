@@ -26,7 +26,7 @@ from tests.patience import PATIENCE_S
 
 @pytest.fixture
 def crowd(stage: Stage) -> Engine:
-    """Nine sessions: made in the order of their numbers, used in the order 3 … 8, 0, 1, 2; 4 and 7 are parked."""
+    """Nine sessions: made in the order of their numbers, used in the order 3 … 8, 0, 1, 2; 4 and 7 are suspended."""
     engine = stage.open()
     for number in range(9):
         stage.clock.advance(S)
@@ -56,7 +56,7 @@ def test_lists_are_filtered(crowd: Engine) -> None:
     assert numbers(crowd.list(status="suspended")) == numbers(crowd.list(status=Status.SUSPENDED)) == [4, 7]
     assert numbers(crowd.list(status="active", owner="bob")) == [1]
     assert numbers(crowd.list(owner="bob")) == [4, 7, 1]
-    assert numbers(crowd.list(owner="nobody")) == []
+    assert numbers(crowd.list(owner="stranger")) == []
     assert numbers(crowd.list(owner="ana", prefix="odd", sort="created")) == [3]
 
 
@@ -102,17 +102,17 @@ def test_the_owner_follows_the_attributes(engine: Engine) -> None:
 
 def test_a_view_does_not_change_afterwards(engine: Engine, clock: ManualClock) -> None:
     first = engine.open(KEY, attributes={"n": 1})
-    told = first.as_dict()
+    received = first.as_dict()
     clock.advance(S)
     engine.update(KEY, {"n": 2})
     engine.take_lease(KEY, "job", MIN)
     engine.suspend(KEY)
-    assert first.as_dict() == told
+    assert first.as_dict() == received
     engine.close(KEY)
-    assert first.as_dict() == told
+    assert first.as_dict() == received
 
 
-# ── the past ──
+# ── history ──
 
 
 def test_as_of_says_what_was_seen_then(stage: Stage) -> None:
@@ -297,7 +297,7 @@ def test_sessions_end_for_memory_only_where_that_is_asked_for(stage: Stage) -> N
     engine._maintenance.memory_relief.pressure.limit_bytes = 1
     engine._maintenance.save_and_relieve()
     gone = [f"key-{n:02}" for n in range(40) if engine.get(f"key-{n:02}") is None]
-    assert gone == ["key-02", "key-03"]  # a twentieth, the least recently used, neither held nor parked
+    assert gone == ["key-02", "key-03"]  # a twentieth, the least recently used, neither held nor suspended
     assert engine.statistics()["ended"] == {"memory": 2}
 
 

@@ -142,7 +142,7 @@ def test_a_flush_that_fails_loses_nothing_and_catches_up(name: str, body_bytes: 
     grow(on_disk, engine, 3, 120)
     engine.flush()
     (on_disk.folder / SNAPSHOT).stat()
-    mend = FAILURES[name](engine)
+    repair = FAILURES[name](engine)
     for seed in (4, 5):
         grow(on_disk, engine, seed, 60)
         for number in range(8):  # more than fits, and never without a message
@@ -153,7 +153,7 @@ def test_a_flush_that_fails_loses_nothing_and_catches_up(name: str, body_bytes: 
             engine.flush()
         assert unsaved_bytes(engine) > 100_000, "what failed to be saved still waits"
         assert state_of(engine) == refolded(on_disk)
-    mend()
+    repair()
     assert engine.flush() > 0
     assert engine._state.snapshot.unsaved() == engine._state.history.unsaved() == 0
     live = state_of(engine)
@@ -226,11 +226,11 @@ def copy(sound: Sound, folder: Path) -> Stage:
     return stage
 
 
-def assert_noticed(stage: Stage, wanted: dict[str, Any], *, is_told: bool) -> None:
+def assert_noticed(stage: Stage, wanted: dict[str, Any], *, is_noted: bool) -> None:
     """The state is right; or, where only a body is damaged, reading that body says so. Nothing is wrong in silence."""
     try:
         engine = stage.open()
-        assert bool(engine.notes) == is_told or not is_told
+        assert bool(engine.notes) == is_noted or not is_noted
         failure, found = None, None
         try:
             found = state_of(engine)
@@ -257,7 +257,7 @@ def test_a_snapshot_cut_anywhere_is_noticed(sound: Sound, tmp_path: Path) -> Non
         stage = copy(sound, tmp_path / str(number))
         with (stage.folder / SNAPSHOT).open("rb+") as file:
             file.truncate(keep)
-        assert_noticed(stage, sound[1], is_told=True)
+        assert_noticed(stage, sound[1], is_noted=True)
         assert (stage.folder / f"{SNAPSHOT}.damaged").stat().st_size == keep
 
 
@@ -267,7 +267,7 @@ def test_a_snapshot_that_is_gone_or_empty_is_folded_anew(sound: Sound, tmp_path:
         (stage.folder / SNAPSHOT).unlink()
         if content is not None:
             (stage.folder / SNAPSHOT).write_bytes(content)
-        assert_noticed(stage, sound[1], is_told=False)
+        assert_noticed(stage, sound[1], is_noted=False)
 
 
 def test_a_flipped_bit_is_never_believed(sound: Sound, tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ def test_a_flipped_bit_is_never_believed(sound: Sound, tmp_path: Path) -> None:
         damaged = bytearray(content)
         damaged[place] ^= 1 << choose.randrange(8)
         (stage.folder / SNAPSHOT).write_bytes(damaged)
-        assert_noticed(stage, sound[1], is_told=False)
+        assert_noticed(stage, sound[1], is_noted=False)
         noticed += bool(list(stage.folder.glob("*.damaged")))
         shutil.rmtree(stage.folder)
     assert noticed > 15
@@ -297,7 +297,7 @@ def test_a_row_that_its_page_no_longer_names_is_missed(sound: Sound, tmp_path: P
         cells = int.from_bytes(file.read(2), "big")
         file.seek((page - 1) * page_bytes + 3)
         file.write((cells - 1).to_bytes(2, "big"))
-    assert_noticed(stage, sound[1], is_told=True)
+    assert_noticed(stage, sound[1], is_noted=True)
 
 
 def rubbish(path: Path) -> None:
@@ -352,7 +352,7 @@ def test_an_archive_without_its_digest_is_not_trusted(on_disk: Stage) -> None:
 
 def test_a_snapshot_of_another_log_is_refused_and_left_alone(on_disk: Stage, others: pytest.TempPathFactory) -> None:
     other = Stage(others.mktemp("other"))
-    other.open().open("somebody else's")
+    other.open().open("another's")
     other.end()
     on_disk.open().open(KEY)
     on_disk.end()
@@ -386,7 +386,7 @@ def test_a_log_that_loses_records_stops_the_engine_that_follows_it(on_disk: Stag
 
 
 def foreign(path: Path) -> None:
-    """Somebody else's database."""
+    """Another program's database."""
     path.unlink()
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("CREATE TABLE bookmarks (url TEXT)")
@@ -417,13 +417,13 @@ def test_a_history_that_is_missing_is_folded_anew(on_disk: Stage) -> None:
     engine = on_disk.open()
     grow(on_disk, engine, 1, 60)
     keys = [f"key-{number}" for number in range(12)]
-    told = [(engine.history(key), engine.session_spans(key)) for key in keys]
+    received = [(engine.history(key), engine.session_spans(key)) for key in keys]
     live = state_of(engine)
     engine.shutdown()
     (on_disk.folder / "log.db.history").unlink()
     again = on_disk.open()
     assert any("history" in note for note in again.notes)
-    assert [(again.history(key), again.session_spans(key)) for key in keys] == told
+    assert [(again.history(key), again.session_spans(key)) for key in keys] == received
     assert state_of(again) == live
 
 

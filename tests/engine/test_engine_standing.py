@@ -58,9 +58,9 @@ def test_a_plan_is_carried_out_as_it_stands(stage: Stage) -> None:
 
 def test_what_a_guard_keeps_alive_is_named(stage: Stage) -> None:
     engine = stage.open()
-    for key in ("busy", "parked", "fresh", "other"):
+    for key in ("busy", "suspended", "fresh", "other"):
         engine.open(key, policy=policy(idle_ttl="5m"))
-    engine.suspend("parked")
+    engine.suspend("suspended")
     engine.suspend("other")
     engine.take_lease("busy", "job", 60 * MIN)
     stage.clock.advance(4 * MIN)
@@ -72,16 +72,16 @@ def test_what_a_guard_keeps_alive_is_named(stage: Stage) -> None:
         ("busy", "held", T0 + 5 * MIN), ("fresh", "held", T0 + 5 * MIN),
     ]  # fmt: skip
     assert guarded.total == 4
-    assert [each.key for each in engine.guarded(9, prefix="p").first] == ["parked"]
+    assert [each.key for each in engine.guarded(9, prefix="s").first] == ["suspended"]
 
 
 def test_a_refold_of_the_log_says_where_the_view_differs(stage: Stage) -> None:
     engine = stage.open()
     for number in range(5):
         engine.open(f"key-{number}")
-    told: list[tuple[int, int]] = []
-    assert engine.refold(lambda done, total: told.append((done, total))) == []
-    assert told[-1] == (6, 6)
+    received: list[tuple[int, int]] = []
+    assert engine.refold(lambda done, total: received.append((done, total))) == []
+    assert received[-1] == (6, 6)
     engine._views.partitions[0].digest = bytes(32)
     (sentence,) = engine.refold()
     assert "partition 0" in sentence

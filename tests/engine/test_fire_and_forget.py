@@ -1,4 +1,5 @@
-"""Touches that nobody waits for: each is in the log once and in its order, many at a time, or its loss is told."""
+"""Touches without waiting callers: each is in the log once and in its order, many at a time, or its loss is
+reported."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ ID = "s" * 22
 
 
 class SlowLog:
-    """A log that answers when it is told to."""
+    """A log that responds when the test lets it."""
 
     def __init__(self) -> None:
         self.taken: list[tuple[list[str], Future[list[Position]]]] = []
@@ -141,19 +142,19 @@ def test_the_log_has_them_when_the_engine_has_shut_down(stage: Stage) -> None:
 
 def test_what_may_not_be_touched_is_refused_at_once(on_disk: Stage) -> None:
     engine = on_disk.open()
-    engine.open("parked")
-    engine.suspend("parked")
+    engine.open("suspended")
+    engine.suspend("suspended")
     engine.open("brief", policy=engine._policy.__class__(idle_ttl_ms=1))
     on_disk.clock.advance(MIN)
     before = engine._log.end_offsets()
     for key, refused in (
-        ("absent", errors.SessionNotFound), ("parked", errors.SessionSuspended), ("brief", errors.SessionEnded),
+        ("absent", errors.SessionNotFound), ("suspended", errors.SessionSuspended), ("brief", errors.SessionEnded),
         ("", errors.InvalidKey),
     ):  # fmt: skip
         with pytest.raises(refused):
             engine.touch(key, wait="none")
     with pytest.raises(errors.StaleSession):
-        engine.touch("parked", wait="none", session_id="another-session-of-old")
+        engine.touch("suspended", wait="none", session_id="another-session-of-old")
     assert engine._log.end_offsets() == before
 
 
@@ -165,7 +166,7 @@ def test_within_the_precision_nothing_is_written(on_disk: Stage) -> None:
     assert engine._log.end_offsets() == [3]
 
 
-def test_a_failure_is_told_and_those_behind_it_go_on(
+def test_a_failure_is_reported_and_later_touches_continue(
     touches: FireAndForget, log: SlowLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     for key in "abc":
@@ -185,7 +186,7 @@ def test_a_failure_is_told_and_those_behind_it_go_on(
     assert log.keys[2:] == [["e"]]
 
 
-def test_what_the_log_refuses_is_told_to_whoever_brings_it_and_not_written_later(
+def test_a_refusal_of_the_log_is_raised_to_the_sender_and_not_written_later(
     touches: FireAndForget, log: SlowLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     log.refuses = LogUnavailable("too much is under way")
@@ -214,7 +215,7 @@ def test_who_brings_too_many_waits_for_room(
     assert [*chain(*log.keys)] == list("abcde")
 
 
-def test_and_not_for_ever(touches: FireAndForget, log: SlowLog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_and_not_without_end(touches: FireAndForget, log: SlowLog, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fire_and_forget, "MAX_WAITING", 3)
     monkeypatch.setattr(fire_and_forget, "PATIENCE_S", 0.05)
     for key in "abcd":
@@ -246,7 +247,7 @@ def test_they_are_written_as_any_other_touch(on_disk: Stage) -> None:
     assert (event.data.session_id, sent_at_ms) == (session.session_id, T0)
 
 
-def test_at_the_end_nobody_waits_for_an_answer_to_send_the_rest(touches: FireAndForget, log: SlowLog) -> None:
+def test_at_the_end_the_rest_is_sent_without_waiting_for_an_answer(touches: FireAndForget, log: SlowLog) -> None:
     for key in "abc":
         touches.add(0, key, ID)
     touches.send()

@@ -11,7 +11,7 @@ GIVES_UP_AFTER = 200
 
 
 class BusyLog:
-    """A log that grows each time that somebody asks where it ends."""
+    """A log that grows each time that its end is read."""
 
     def __init__(self, log: MemoryLog, writer: Engine, sizes: list[int]) -> None:
         self._log, self._writer, self._sizes = log, writer, sizes

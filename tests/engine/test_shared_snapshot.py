@@ -1,4 +1,4 @@
-"""Two engines on one log keep one snapshot and one history: whoever flushes, and in whatever order, it stays sound."""
+"""Two engines on one log keep one snapshot and one history: in any order of flushes, it stays sound."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_engines_that_make_their_files_at_the_same_moment_get_one_of_each(tmp_pa
     assert not list(tmp_path.glob("*.damaged"))
 
 
-def test_who_cannot_have_the_lock_in_time_is_told_so(tmp_path: Path) -> None:
+def test_a_caller_that_cannot_have_the_lock_in_time_gets_an_error(tmp_path: Path) -> None:
     place = tmp_path / "new.db"
     with closing(sqlite3.connect(place, isolation_level=None, check_same_thread=False)) as other:
         other.execute("BEGIN EXCLUSIVE")

@@ -21,7 +21,7 @@ from lastseen.projections.outbox import Kept, OutboxEntry
 
 
 class LockWithPasserBy:
-    """A lock of the view; whenever it is let go, something else gets its turn."""
+    """A lock of the view; whenever it is released, another thread gets its turn."""
 
     def __init__(self, lock: Any, passer_by: Callable[[], None]) -> None:
         self._lock, self._passer_by = lock, passer_by

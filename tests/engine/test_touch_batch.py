@@ -1,4 +1,4 @@
-"""Touches gathered in an event loop: one append a turn, each caller its own answer, and nobody's lost."""
+"""Touches gathered in an event loop: one append a turn, each caller its own outcome, and none lost."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from tests.patience import PATIENCE_S
 def run(engine: Engine, story: Callable[[TouchBatch], Awaitable[None]], **options: Any) -> None:
     """Run a story with a batch that is closed in the end."""
 
-    async def told() -> None:
+    async def received() -> None:
         batch = TouchBatch(engine, **options)
         try:
             await asyncio.wait_for(story(batch), PATIENCE_S)
         finally:
             await asyncio.wait_for(batch.close(), PATIENCE_S)
 
-    asyncio.run(told())
+    asyncio.run(received())
 
 
 async def a_turn() -> None:
@@ -102,12 +102,12 @@ def test_what_comes_while_a_batch_is_under_way_is_the_next(engine: Engine) -> No
 
 def test_each_caller_hears_its_own_refusal(engine: Engine) -> None:
     engine.open(KEY)
-    engine.open("parked")
-    engine.suspend("parked")
+    engine.open("suspended")
+    engine.suspend("suspended")
 
     async def story(batch: TouchBatch) -> None:
         answers = await asyncio.gather(
-            batch.touch("nobody"), batch.touch(KEY), batch.touch("parked"), batch.touch(""), return_exceptions=True
+            batch.touch("unknown"), batch.touch(KEY), batch.touch("suspended"), batch.touch(""), return_exceptions=True
         )
         assert [type(answer) for answer in answers if isinstance(answer, Exception)] == [
             SessionNotFound, SessionSuspended, InvalidKey,
@@ -191,7 +191,7 @@ def test_more_than_may_wait_are_refused_and_the_place_is_given_again(engine: Eng
     run(engine, story, max_waiting=2)
 
 
-def test_an_append_that_fails_is_everybodys_error(engine: Engine) -> None:
+def test_an_append_that_fails_is_an_error_for_every_caller(engine: Engine) -> None:
     engine.open("a")
     engine.open("b")
     between = LogBetween(engine._log)

@@ -88,7 +88,7 @@ def test_one_append_serves_all_who_waited(crowd: Crowd) -> None:
 def test_a_refusal_is_its_own_callers_only(crowd: Crowd) -> None:
     made = crowd.call(lambda: crowd.engine.create("a"))
     refused = crowd.call(lambda: crowd.engine.create("alive"))
-    missing = crowd.call(lambda: crowd.engine.close("nobody"))
+    missing = crowd.call(lambda: crowd.engine.close("unknown"))
     crowd.let_through()
     assert isinstance(refused.exception(PATIENCE_S), SessionExists)
     assert isinstance(missing.exception(PATIENCE_S), SessionNotFound)
@@ -121,9 +121,9 @@ def test_what_cannot_be_appended_fails_for_all_who_waited(crowd: Crowd) -> None:
     waiting = [crowd.call(lambda key=key: crowd.engine.create(key)) for key in ("a", "b")]
     silent = crowd.call(lambda: crowd.engine._loop.run("alive", lambda *_: None))
     crowd.let_through()
-    assert silent.result(PATIENCE_S) is None, "who has nothing to write is not told of it"
+    assert silent.result(PATIENCE_S) is None, "a caller that has nothing to write does not learn of it"
     assert all(isinstance(each.exception(PATIENCE_S), LogUnavailable) for each in waiting)
-    assert crowd.engine._follower._awaited == {}, "nobody waits for them any more"
+    assert crowd.engine._follower._awaited == {}, "no caller waits for them any more"
 
 
 def test_who_has_nothing_to_write_does_not_wait(crowd: Crowd) -> None:
@@ -151,4 +151,4 @@ def test_what_was_appended_and_cannot_be_read_back_is_not_said_to_be_unwritten(c
     crowd.gate.is_unreadable = False
     crowd.engine.refresh()
     assert {session.key for session in crowd.engine.list().sessions} == {"alive", "first", "a", "b"}
-    assert crowd.engine._follower._awaited == {}, "nobody waits for them any more"
+    assert crowd.engine._follower._awaited == {}, "no caller waits for them any more"

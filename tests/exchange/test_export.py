@@ -257,7 +257,7 @@ def test_what_is_no_export_is_refused(url: str, tmp_path: Path, content: bytes) 
     if content:
         with pytest.raises(ExportError):
             history.export_history(url, file)
-        assert file.read_bytes() == content, "somebody else's file"
+        assert file.read_bytes() == content, "another program's file"
 
 
 @pytest.mark.usefixtures("small_parts")
@@ -316,7 +316,9 @@ def test_the_imported_log_is_an_ordinary_one_afterwards(
         sessions.import_sessions(file, url, clock=clock)
 
 
-def test_rows_that_are_no_sessions_are_skipped_and_told(url: str, clock: lastseen.ManualClock, tmp_path: Path) -> None:
+def test_rows_that_are_no_sessions_are_skipped_and_listed(
+    url: str, clock: lastseen.ManualClock, tmp_path: Path
+) -> None:
     file = tmp_path / "export.jsonl"
     sessions_exported(url, file, clock)
     header, *rows, last = [json.loads(line) for line in file.read_text().splitlines()]

@@ -1,9 +1,8 @@
 """Processes under a memory limit: that of a cgroup of their own where one can be made, else that of the process.
 
-A cgroup's limit is what containers have: whoever needs more is killed, and files that were read count too, though they
-can be dropped. Without rights to make one, RLIMIT_DATA stands in: it refuses memory instead of killing, and the engine
-has to be told of it.
-"""
+A cgroup's limit is what containers have: a process that needs more is killed, and files that were read count too,
+though they can be dropped. Without rights to make one, RLIMIT_DATA stands in: it refuses memory instead of killing, and
+the engine has to be given the limit."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ class Cgroup(NamedTuple):
     version: int
 
     def kills(self) -> int:
-        """How many processes were killed for want of memory in it."""
+        """How many processes were killed for lack of memory in it."""
         file = "memory.events" if self.version == 2 else "memory.oom_control"
         words = (self.place / file).read_text("ascii").split()
         return int(words[words.index("oom_kill") + 1])
@@ -83,14 +82,14 @@ def limited(
 ) -> Iterator[subprocess.Popen[str]]:
     """A process that runs a script under a limit, killed at the end of the block.
 
-    Its arguments are those given, the limit that it has to be told of (0 for none: it can be read off), and more.
+    Its arguments are those given, the limit that it has to be given (0 for none: it can be read), and more.
     """
     if cgroup is not None:
         bound = f"echo $$ > {shlex.quote(str(cgroup.place / 'cgroup.procs'))}"
     else:
         bound = f"ulimit -s 1024; ulimit -d {(limit_bytes + _STACKS_BYTES) // 1024}"
-    told = "0" if cgroup is not None else str(limit_bytes)
-    command = shlex.join([sys.executable, "-c", script, *arguments, told, *more])
+    given_limit = "0" if cgroup is not None else str(limit_bytes)
+    command = shlex.join([sys.executable, "-c", script, *arguments, given_limit, *more])
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     pipe = subprocess.PIPE
     with subprocess.Popen(

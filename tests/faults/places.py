@@ -24,7 +24,7 @@ class NoMount(Exception):
 def command_on(kind: str, place: Path, size_bytes: int, script: str, *arguments: str) -> list[str]:
     """The command that mounts a small disk at `place`, runs a Python script, and leaves nothing behind.
 
-    The mount is in a namespace of that command's own: nobody else sees it, and it is gone when the command ends,
+    The mount is in a namespace of that command's own: no other process sees it, and it is gone when the command ends,
     however it ends. Raises `NoMount`.
     """
     unshare = shutil.which("unshare")

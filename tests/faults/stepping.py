@@ -1,4 +1,5 @@
-"""A process whose wall clock can be stepped, by libfaketime; its monotonic clock and everybody else's go on as ever."""
+"""A process whose wall clock can be stepped, by libfaketime; its monotonic clock and all other clocks continue as
+before."""
 
 from __future__ import annotations
 
@@ -44,10 +45,10 @@ def refused(call):
     raise AssertionError("it was taken")
 
 class Callers(threading.Thread):
-    '''Somebody who uses sessions all the time, whatever the clock says; what he is told is counted.'''
+    '''A caller that uses sessions all the time, at any clock; its outcomes are counted.'''
     def __init__(self, engine):
         super().__init__(daemon=True)  # or a script that fails would wait for him
-        self.engine, self.told, self.slowest_s, self.is_over = engine, {}, 0.0, False
+        self.engine, self.outcomes, self.slowest_s, self.is_over = engine, {}, 0.0, False
     def run(self):
         number = 0
         while not self.is_over:
@@ -57,21 +58,21 @@ class Callers(threading.Thread):
                 key = "busy:%d" % (number % 5)
                 self.engine.open(key)
                 self.engine.touch(key, message={"number": number})
-                told = "done"
+                outcome = "done"
             except LastseenError as error:
-                told = type(error).__name__
+                outcome = type(error).__name__
             except BaseException as error:
-                told = repr(error)
-            self.told[told] = self.told.get(told, 0) + 1
+                outcome = repr(error)
+            self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
             self.slowest_s = max(self.slowest_s, time.monotonic() - began)
-    def goes_on(self, told):
-        '''Whether he is told this again and again from now on.'''
-        before = self.told.get(told, 0)
-        eventually(lambda: self.told.get(told, 0) > before + 20)
+    def goes_on(self, outcome):
+        '''Whether it gets this outcome again and again from now on.'''
+        before = self.outcomes.get(outcome, 0)
+        eventually(lambda: self.outcomes.get(outcome, 0) > before + 20)
     def end(self):
         self.is_over = True
         self.join()
-        return self.told
+        return self.outcomes
 """
 
 

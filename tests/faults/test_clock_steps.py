@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 from kafka_fixtures import SharedBroker
+from tests.kafka.reported import checkpoints_of, refold
 
 import lastseen
 from lastseen.projections.partition import Outcome
 from tests.durability.test_exhaustion import said
 from tests.faults.stepping import stepped
 from tests.kafka.kafka_topics import eventually, new_url
-from tests.kafka.told import checkpoints_of, refold
 from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.thorough
@@ -41,8 +41,8 @@ step("+0")
 callers.goes_on("done")
 touched = engine.touch("kept")
 assert touched.session_id == kept.session_id and touched.version == 2
-told = callers.end()
-assert set(told) == {{"done", "ClockSkew"}}, told
+outcomes = callers.end()
+assert set(outcomes) == {{"done", "ClockSkew"}}, outcomes
 assert callers.slowest_s < 5, callers.slowest_s
 statistics = engine.statistics()
 assert statistics["ended"] == {{}} and set(statistics["void"]) == {{"clock_skew"}}, statistics
@@ -65,7 +65,7 @@ step("+15m")
 callers.goes_on("done")
 assert engine.touch("kept").session_id == kept.session_id
 # A quarter of an hour may come between the time that an event bears and the log's.
-assert callers.told.pop("ClockSkew", 0) <= 1 and set(callers.told) == {"done"}, callers.told
+assert callers.outcomes.pop("ClockSkew", 0) <= 1 and set(callers.outcomes) == {"done"}, callers.outcomes
 step("+0")
 callers.goes_on("ClockSkew")
 refused(lambda: engine.touch("kept"))
@@ -73,8 +73,8 @@ assert engine.get("kept").session_id == kept.session_id, "reads go on"
 step("+6m")  # as it is 6 minutes later: log time is less than 10 minutes ahead now
 callers.goes_on("done")
 assert engine.touch("kept").session_id == kept.session_id
-told = callers.end()
-assert set(told) == {"done", "ClockSkew"}, told
+outcomes = callers.end()
+assert set(outcomes) == {"done", "ClockSkew"}, outcomes
 assert callers.slowest_s < 5, callers.slowest_s
 assert engine.statistics()["ended"] == {} and engine.health() == {}
 assert engine.refold() == []
@@ -83,8 +83,8 @@ engine.shutdown()
 FORWARD_BEYOND_LIMITS = """
 engine = lastseen.open_engine(url, idle_ttl="30m", snapshot_interval=50)
 brief, lasting = engine.open("brief"), engine.open("lasting", policy=lastseen.policy(idle_ttl="1d"))
-parked = engine.open("parked")
-engine.suspend("parked")
+suspended = engine.open("suspended")
+engine.suspend("suspended")
 step("+2h")
 assert engine.get("brief") is None, "what is due by the log's clock is not seen alive"
 assert engine.touch("lasting").session_id == lasting.session_id
@@ -92,13 +92,13 @@ engine.prune()  # as the pruner does within a minute
 life = engine.last_session_span("brief")
 assert life.reason == "idle" and life.ended_at_ms == brief.last_active_at_ms + 30 * 60_000, life
 step("+0")
-for key in ("lasting", "parked"):
+for key in ("lasting", "suspended"):
     refused(lambda: engine.close(key))
 refused(lambda: engine.open("brief"))
 assert engine.get("lasting").session_id == lasting.session_id, "reads go on"
 step("+111m")  # as it is so much later: log time is less than 10 minutes ahead now
 assert engine.touch("lasting").session_id == lasting.session_id
-assert engine.resume("parked").session_id == parked.session_id
+assert engine.resume("suspended").session_id == suspended.session_id
 assert engine.open("brief").session_id != brief.session_id
 assert engine.statistics()["ended"] == {"idle": 1} and engine.health() == {}
 assert engine.refold() == []
@@ -121,20 +121,20 @@ callers.start()
 callers.goes_on("done")
 print(kept.session_id, flush=True)
 for line in sys.stdin:
-    by, told = line.split()
+    by, outcome = line.split()
     step(by)
-    callers.goes_on(told)
-    if told == "ClockSkew":
+    callers.goes_on(outcome)
+    if outcome == "ClockSkew":
         refused(lambda: engine.open("other"))
-    if by.startswith("+") and told == "ClockSkew":
+    if by.startswith("+") and outcome == "ClockSkew":
         engine.prune()  # its own clock says that much is due; the log says otherwise
-    if told == "done":
+    if outcome == "done":
         assert engine.touch("kept").session_id == kept.session_id
-    print(told, flush=True)
-told = callers.end()
+    print(outcome, flush=True)
+outcomes = callers.end()
 # Two hours may come between a caller's two calls: what he has just opened is over by the clock then.
-assert told.pop("SessionEnded", 0) <= 1, told
-assert set(told) == {"done", "ClockSkew"}, told
+assert outcomes.pop("SessionEnded", 0) <= 1, outcomes
+assert set(outcomes) == {"done", "ClockSkew"}, outcomes
 assert callers.slowest_s < 5, callers.slowest_s
 assert engine.health() == {}, engine.health()
 engine.shutdown()
@@ -158,7 +158,7 @@ def test_set_back_it_refuses_writes_and_ends_nothing_until_it_is_right(url: str,
     run(BACKWARD.format(by=by), url, tmp_path)
 
 
-def test_set_forward_within_the_limits_nobody_ends(url: str, tmp_path: Path) -> None:
+def test_set_forward_within_the_limits_no_session_ends(url: str, tmp_path: Path) -> None:
     run(FORWARD_WITHIN_LIMITS, url, tmp_path)
 
 
@@ -182,7 +182,7 @@ def beside(topic: str) -> Iterator[lastseen.Engine]:
         yield engine
 
 
-def test_on_kafka_an_engine_with_a_wrong_clock_harms_nobody(
+def test_on_kafka_an_engine_with_a_wrong_clock_affects_no_other(
     topic: str, beside: lastseen.Engine, tmp_path: Path
 ) -> None:
     with stepped(ON_KAFKA, topic, tmp_path) as process:

@@ -1,4 +1,4 @@
-"""A working engine under a real memory limit: bodies leave memory, nothing is lost, and nobody is killed for it."""
+"""A working engine under a real memory limit: bodies leave memory, nothing is lost, and no process is killed for it."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ SESSIONS = 20_000
 BODIES = """
 import json, sys, threading
 import lastseen
-url, told = sys.argv[1], int(sys.argv[2])
+url, limit_bytes = sys.argv[1], int(sys.argv[2])
 engine = lastseen.open_engine(
-    url, idle_ttl="1h", max_body_bytes=2**40, max_memory_bytes=told or None, snapshot_interval=INTERVAL
+    url, idle_ttl="1h", max_body_bytes=2**40, max_memory_bytes=limit_bytes or None, snapshot_interval=INTERVAL
 )
 limit_bytes, highest, failures = engine._maintenance.memory_relief.pressure.limit_bytes, 0.0, []
 
@@ -65,7 +65,7 @@ import json, sys, threading
 import lastseen
 from benchmarks.workload import fill, key_of
 from lastseen.engine.session import Policy
-url, told = sys.argv[1], int(sys.argv[2])
+url, limit_bytes = sys.argv[1], int(sys.argv[2])
 
 def work(engine):
     for start in range(0, SESSIONS, 2_000):
@@ -87,7 +87,7 @@ with lastseen.open_engine(url, background=False) as engine:
 """
 EVICT = """
 engine = lastseen.open_engine(
-    url, max_memory_bytes=told or None, snapshot_interval="100ms", evict_on_pressure=True, archive_interval=None
+    url, max_memory_bytes=limit_bytes or None, snapshot_interval="100ms", evict_on_pressure=True, archive_interval=None
 )
 work(engine)
 wait, more = threading.Event(), 0
@@ -112,7 +112,7 @@ engine.shutdown()
 
 
 def run(script: str, url: str, limit_bytes: int) -> Any:
-    """What a script says at its end, under a limit; none was killed for want of memory."""
+    """What a script says at its end, under a limit; none was killed for lack of memory."""
     with a_cgroup(limit_bytes) as cgroup, limited(script, [url], limit_bytes, cgroup) as process:
         out, errors = process.communicate(timeout=PATIENCE_S)
         kills = cgroup.kills() if cgroup is not None else 0

@@ -65,7 +65,7 @@ def test_without_a_limit_it_is_the_machine_s_memory(tree: Callable[..., int | No
     assert tree("4:memory:/\n0::/\n", **limits) == memory_pressure._machine_bytes()
 
 
-def test_what_was_let_go_of_is_handed_back_to_the_system() -> None:
+def test_freed_memory_is_returned_to_the_system() -> None:
     pieces = [bytearray(20_000) for _ in range(4_000)]
     kept = bytearray(1_000)  # at the end of the heap, so that it does not shrink by itself
     held, limit = MemoryPressure(2**40).share(), 2**40

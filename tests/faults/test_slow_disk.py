@@ -1,4 +1,4 @@
-"""A disk that is slow, or hangs: callers share its flushes, wait no longer than it does, and are told no lie."""
+"""A disk that is slow, or hangs: callers share its flushes, wait no longer than it does, and get true outcomes."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_callers_share_flushes_and_readers_notice_nothing(disk: Disk, path: str)
         assert [engine.get(f"key:{n}").version for n in range(CALLERS)] == [1 + rounds] * CALLERS  # type: ignore[union-attr]
         assert engine.statistics()["void"] == {}
     assert commits <= rounds * 4, f"{commits} flushes for {rounds * CALLERS} touches"
-    assert min(took).wall_s >= SYNC_S, "nobody is told before the disk is"
+    assert min(took).wall_s >= SYNC_S, "no caller returns before the disk has it"
     # At the most one flush that is under way, one that has gathered others, and one's own.
     assert longest_s(took) < 3 * SYNC_S + SLACK_S
     assert len(reads.took) > 50
@@ -137,7 +137,7 @@ def longest_s(took: list[Took]) -> float:
 
 
 class Readers:
-    """Somebody who reads all the time, and notes how long it takes."""
+    """A caller that reads all the time, and notes how long it takes."""
 
     def __init__(self, engine: Engine) -> None:
         self.took: list[float] = []
@@ -194,9 +194,9 @@ def test_a_flush_that_hangs_for_longer_than_any_timeout_is_waited_for(disk: Disk
         with pytest.raises(LogUnavailable, match="locked by another process"):
             other.append([Message(0, "key", b"refused")])
         refused = stopwatch.took()
-        assert refused.wall_s >= patience_s, "others wait as long as they were told to"
-        assert refused.quiet_s < hangs_s, "others are told in time"
-        assert not hanging.done(), "nobody is told before the disk is"
+        assert refused.wall_s >= patience_s, "others wait for the lock timeout"
+        assert refused.quiet_s < hangs_s, "others return in time"
+        assert not hanging.done(), "no caller returns before the disk has it"
         took = at_once(lambda number: log.append([Message(0, "key", b"behind %d" % number)]), 4)
         assert longest_s(took) < hangs_s + SLACK_S
         assert hanging.result(SLACK_S)[0].offset == 1

@@ -119,7 +119,7 @@ def run(*command: str) -> None:
 
 
 def say(text: str) -> None:
-    """A line for whoever watches."""
+    """A line for people who watch."""
     sys.stderr.write(f"lastseen: {text}\n")
     sys.stderr.flush()
 

@@ -1,4 +1,4 @@
-"""One door, so many inputs, one seed; the input that breaks it is named, and can be tried again alone."""
+"""One interface, a number of inputs, one seed; the input that breaks it is named, and can be tried again alone."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from pathlib import Path
 from random import Random
 from types import FrameType
 
-from tests.fuzz.doors import DOORS
+from tests.fuzz.interfaces import INTERFACES
 from tests.patience import PATIENCE_S
 
 MOST_BYTES = 64 * 1024 * 1024
-"""What the memory of all inputs to a door may come to at most, at any time."""
+"""The most memory that all inputs to an interface may take, at any time."""
 
 
 LONGEST_S = PATIENCE_S
-"""How long a door may take over one input."""
+"""How long an interface may take for one input."""
 
 
 class Broken(AssertionError):
-    """A door did not hold."""
+    """An interface did not hold."""
 
 
 def fuzz(name: str, folder: Path, seed: int, count: int) -> None:
-    """Try `count` inputs at a door. Raises `Broken`, which says how to try the input again."""
-    door, _ = DOORS[name]
+    """Try `count` inputs at an interface. Raises `Broken`, which says how to try the input again."""
+    interface, _ = INTERFACES[name]
     tracemalloc.start()
     try:
-        with door(folder) as take:
+        with interface(folder) as take:
             for number in range(count):
                 try:
                     with deadline(LONGEST_S):

@@ -30,7 +30,7 @@ def started(folder: Path) -> Iterator[str]:
 
 
 def use(run: Path, pipe: Connection) -> None:
-    """Say what is used, and use it until told to stop."""
+    """Say what is used, and use it until asked to stop."""
     with shared_by_run(run, started) as address:
         pipe.send(address)
         pipe.recv()

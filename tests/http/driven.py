@@ -36,8 +36,10 @@ def session(headers: Mapping[str, str] | None = None, **members: Any) -> Respons
 def problem(of: LastseenError | Problem, **headers: str) -> Response:
     """A refusal, as the service makes it."""
     stated = problem_of(of) if isinstance(of, LastseenError) else of
-    told = {name.lower(): value for name, value in stated.headers.items()}
-    return Response(stated.status, {"content-type": "application/problem+json", **told, **headers}, document(stated))
+    received = {name.lower(): value for name, value in stated.headers.items()}
+    return Response(
+        stated.status, {"content-type": "application/problem+json", **received, **headers}, document(stated)
+    )
 
 
 Script = list[Response | NoResponse] | Callable[[Send], Response | NoResponse]
@@ -86,7 +88,7 @@ class Driven:
     def _answer(self, step: Send, script: Script) -> Response | NoResponse:
         if callable(script):
             return script(step)
-        return script[0] if isinstance(script[0], NoResponse) and script[0].why == "for ever" else script.pop(0)
+        return script[0] if isinstance(script[0], NoResponse) and script[0].why == "without end" else script.pop(0)
 
     @property
     def asked(self) -> list[str]:
@@ -114,7 +116,7 @@ def connected(timeout_s: float = 10, **options: Any) -> Connection:
 
 def for_ever(may_have_acted: bool) -> NoResponse:
     """No answer, now and later."""
-    return NoResponse("for ever", may_have_acted)
+    return NoResponse("without end", may_have_acted)
 
 
 def owned_by(address: str | None, owner: OwnerState | None = None) -> Response:

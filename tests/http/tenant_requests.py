@@ -71,7 +71,7 @@ class Requests:
         return template, scope, body
 
     def key(self) -> str:
-        """A key: one's own, somebody else's, or one that lies between."""
+        """A key: the tenant's own, another tenant's, or one that lies between."""
         where = self._draw.random()
         if where < 0.25:
             return OURS + self._draw.choice((*NAMES, "new", ""))

@@ -29,8 +29,8 @@ from lastseen.projections.live_view import LiveView
 
 START_MS = 1_700_000_000_000
 OURS = "tenantA:"
-SECRET = "what-is-written-down-here-is-told-to-nobody"
-NAMES = ("plain", "held", "parked", "closed", "idle", "turned", "a/b?c", "written")
+SECRET = "what-is-written-down-here-is-a-secret"
+NAMES = ("plain", "held", "suspended", "closed", "idle", "turned", "a/b?c", "written")
 
 
 class Ids:
@@ -90,10 +90,10 @@ class World:
             self.clock.advance(10)
             engine.touch(tenant + name, message={"text": SECRET + tenant})
         engine.take_lease(tenant + "held", "job", 3_600_000)
-        engine.suspend(tenant + "parked")
+        engine.suspend(tenant + "suspended")
         engine.close(tenant + "closed", reason="logout")
         engine.rotate(tenant + "turned")
-        self.clock.advance(61_000)  # the idle ones are due, and nobody has said so yet
+        self.clock.advance(61_000)  # the idle ones are due, and not announced yet
 
     def _watch(self) -> None:
         """Write down every key that anything is looked up for."""

@@ -1,4 +1,4 @@
-"""What happens to sessions over HTTP: touches one by one and many at a time, parking, holds, rotation, versions."""
+"""What happens to sessions over HTTP: touches one by one and many at a time, suspending, holds, rotation, versions."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_who_does_not_wait_gets_202(client: httpx.Client, engine: Engine, opened
 def test_touches_are_refused_as_the_engine_refuses_them(
     client: httpx.Client, engine: Engine, opened: str, problem: Problem
 ) -> None:
-    assert problem(client.post("/v1/sessions/nobody/touch"))["error"] == "SessionNotFound"
+    assert problem(client.post("/v1/sessions/unknown/touch"))["error"] == "SessionNotFound"
     other = {"session_id": "x" * 22}
     assert problem(client.post(f"{PLACE}/touch", json=other))["error"] == "StaleSession"
     engine.suspend(KEY)
@@ -72,21 +72,21 @@ def test_touches_at_once_are_all_counted(client: httpx.Client, engine: Engine, o
 
 
 def test_many_touches_have_a_result_each(client: httpx.Client, engine: Engine, opened: str) -> None:
-    engine.open("parked")
-    engine.suspend("parked")
-    answer = client.post("/v1/touches", json={"keys": [KEY, "nobody", "parked", "a\nb", KEY]})
+    engine.open("suspended")
+    engine.suspend("suspended")
+    answer = client.post("/v1/touches", json={"keys": [KEY, "unknown", "suspended", "a\nb", KEY]})
     assert (answer.status_code, answer.headers["position"]) == (200, "0:5")
-    first, nobody, parked, malformed, last = answer.json()["results"]
+    first, unknown, suspended, malformed, last = answer.json()["results"]
     assert (first["result"], first["session_id"]) == ("applied", opened)
     assert first == last, "of one append, both see the session as it was after it"
     assert (last["version"], last["position"]) == (3, [0, 5])
-    refused = [each["problem"]["error"] for each in (nobody, parked, malformed)]
+    refused = [each["problem"]["error"] for each in (unknown, suspended, malformed)]
     assert refused == ["SessionNotFound", "SessionSuspended", "InvalidKey"]
-    assert [each["problem"]["status"] for each in (nobody, parked, malformed)] == [404, 409, 422]
+    assert [each["problem"]["status"] for each in (unknown, suspended, malformed)] == [404, 409, 422]
 
 
-def test_many_touches_that_nobody_waits_for(client: httpx.Client, opened: str) -> None:
-    answer = client.post("/v1/touches", json={"keys": [KEY, "nobody"], "wait": "none"})
+def test_many_touches_without_waiting(client: httpx.Client, opened: str) -> None:
+    answer = client.post("/v1/touches", json={"keys": [KEY, "unknown"], "wait": "none"})
     assert answer.status_code == 202
     assert [each["result"] for each in answer.json()["results"]] == ["sent", "refused"]
 
@@ -96,7 +96,7 @@ def test_many_touches_are_bounded(client: httpx.Client, problem: Problem, keys: 
     assert problem(client.post("/v1/touches", json={"keys": keys}))["status"] == 422
 
 
-def test_a_session_is_parked_and_taken_up_again(client: httpx.Client, opened: str, problem: Problem) -> None:
+def test_a_session_is_suspended_and_resumed(client: httpx.Client, opened: str, problem: Problem) -> None:
     assert client.post(f"{PLACE}/suspend", json={"reason": "lunch"}).json()["status"] == "suspended"
     assert problem(client.post(f"{PLACE}/suspend"))["error"] == "AlreadyDone"
     assert client.post(f"{PLACE}/resume").json()["status"] == "active"

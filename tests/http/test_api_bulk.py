@@ -96,8 +96,8 @@ def test_a_tenant_reaches_its_own_sessions_only(engine: Engine, tmp_path: Path) 
     path = tmp_path / "tokens.json"
     secret, _ = TokenFile(path).create("web", ["manage"], "web:", 0)
     reader, _ = TokenFile(path).create("reader", ["read", "touch"], "web:", 0)
-    door = guard(host="127.0.0.1", token_file=str(path), limits=Limits(), write=lambda line: None)
-    with Served(engine, guard=door) as served, served.client() as client:
+    guarded = guard(host="127.0.0.1", token_file=str(path), limits=Limits(), write=lambda line: None)
+    with Served(engine, guard=guarded) as served, served.client() as client:
         web = {"authorization": f"Bearer {secret}"}
         refused = client.post("/v1/bulk/close", json={"owner": "ana"}, headers={"authorization": f"Bearer {reader}"})
         assert refused.status_code == 403

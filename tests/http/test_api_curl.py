@@ -47,7 +47,7 @@ def test_the_stream(served: Served, engine: Engine) -> None:
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as listening:
         assert listening.stdout is not None
-        told = [line for line in (listening.stdout.readline() for _ in range(9)) if line.startswith("data: ")]
+        received = [line for line in (listening.stdout.readline() for _ in range(9)) if line.startswith("data: ")]
         listening.kill()
-    kinds = [json.loads(line.removeprefix("data: "))["data"]["kind"] for line in told]
+    kinds = [json.loads(line.removeprefix("data: "))["data"]["kind"] for line in received]
     assert kinds == ["created", "ended"]

@@ -92,7 +92,7 @@ def test_it_is_answered_wherever_get_is(known: Engine) -> None:
         ("/v1/sessions/alive", {"if-none-match": '"1"'}, 304),
         ("/v1/sessions/alive", {"if-match": '"7"'}, 412),
         ("/v1/sessions/over", {}, 410),
-        ("/v1/sessions/nobody", {}, 404),
+        ("/v1/sessions/unknown", {}, 404),
         ("/v1/sessions?limit=many", {}, 422),
         ("/v1/nothing", {}, 404),
         ("/v1/sessions/alive/touch", {}, 405),

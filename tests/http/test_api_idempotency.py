@@ -118,7 +118,7 @@ def test_only_so_many_are_remembered_and_only_so_long() -> None:
     assert asyncio.run(ask("a")) == 1, "after a day it is another request"
 
 
-def test_whoever_goes_away_leaves_the_answer_to_the_others() -> None:
+def test_a_caller_that_disconnects_leaves_the_response_to_the_others() -> None:
     async def story() -> None:
         memory, go_on = Idempotency("a log"), asyncio.Event()
 

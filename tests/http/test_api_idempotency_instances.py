@@ -1,4 +1,4 @@
-"""Retries that reach another instance of the service: one `Idempotency-Key` makes one session, whoever is asked."""
+"""Retries that reach another instance of the service: one `Idempotency-Key` makes one session, at any instance."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def test_why(client: httpx.Client, engine: Engine, lived: None) -> None:
     said = client.get(f"{PLACE}/explain").json()
     assert (said["status"], said["offset"], said["source"]) == ("active", 4, "/lastseen")
     assert said["sentence"] == engine.explain(KEY).sentence
-    assert client.get("/v1/sessions/nobody/explain").json()["status"] == "unknown"
+    assert client.get("/v1/sessions/unknown/explain").json()["status"] == "unknown"
 
 
 def test_a_session_as_it_was(client: httpx.Client, lived: None, problem: Problem) -> None:

@@ -35,7 +35,7 @@ def test_every_kind_in_use_has_its_meaning() -> None:
 
 
 def test_the_type_of_a_problem_leads_to_its_meaning(client: httpx.Client, problem: Problem) -> None:
-    kind = problem(client.get("/v1/sessions/nobody"))["type"]
+    kind = problem(client.get("/v1/sessions/unknown"))["type"]
     page = client.get(kind)
     assert page.json() == {"type": kind, "meaning": meanings()["session-not-found"]}
     assert page.json() in client.get("/problems/").json()["problems"]

@@ -65,7 +65,7 @@ schema = schemathesis.openapi.from_dict(described(), config=SchemathesisConfig.f
 
 def check(case: Case, answer: Response) -> None:
     """All checks there are, but for those that cannot hold."""
-    # Without tokens there is nobody to be refused; the guard's own tests see to that.
+    # Without tokens no caller is refused; the guard's own tests cover that.
     excluded: list[Any] = [ignored_auth]
     if answer.status_code == 422:
         problem = answer.json()

@@ -34,7 +34,7 @@ def engine(tmp_path: Path, clock: ManualClock) -> Iterator[Engine]:
 
 
 def watched(client: httpx.Client, begun: httpx.Response) -> dict[str, Any]:
-    """What came of long work."""
+    """The outcome of long work."""
     assert begun.status_code == 202
 
     def ended() -> dict[str, Any] | None:
@@ -50,10 +50,10 @@ def watched(client: httpx.Client, begun: httpx.Response) -> dict[str, Any]:
 
 @pytest.fixture
 def crowd(engine: Engine, clock: ManualClock) -> None:
-    """Two that are due, two too many, one parked and one held that would be due, and two that are fine."""
-    for key in ("due-1", "parked", "due-2"):
+    """Two that are due, two too many, one suspended and one held that would be due, and two that are fine."""
+    for key in ("due-1", "suspended", "due-2"):
         engine.open(key, policy=policy(idle_ttl="5m"))
-    engine.suspend("parked")
+    engine.suspend("suspended")
     for key in ("held", "old-1", "old-2", "new-1", "new-2"):
         engine.open(key, policy=policy(idle_ttl="1h" if key != "held" else "5m"))
         clock.advance(1)
@@ -66,7 +66,7 @@ def test_a_plan_says_what_and_why_and_who_is_spared(client: httpx.Client, engine
     assert [(row["key"], row["reason"]) for row in plan["due"]] == [
         ("due-1", "idle"), ("due-2", "idle"), ("old-1", "capacity"), ("old-2", "capacity"), ("new-1", "capacity"),
     ]  # fmt: skip
-    assert [(row["key"], row["guard"]) for row in plan["spared"]] == [("held", "held"), ("parked", "suspended")]
+    assert [(row["key"], row["guard"]) for row in plan["spared"]] == [("held", "held"), ("suspended", "suspended")]
     assert (plan["applied"], plan["due_total"], plan["spared_total"]) == (False, 5, 2)
     assert {row["outcome"] for row in plan["due"]} == {None}
     assert engine.count() == 8
@@ -83,7 +83,7 @@ def test_what_is_applied_is_what_the_plan_said(
     assert [(row["key"], row["outcome"]) for row in done["due"]] == [
         ("due-1", "ended"), ("due-2", "ended"), ("old-1", "kept"), ("old-2", "ended"), ("new-1", "ended"),
     ]  # fmt: skip
-    assert sorted(session.key for session in engine.list().sessions) == ["held", "later", "new-2", "old-1", "parked"]
+    assert sorted(session.key for session in engine.list().sessions) == ["held", "later", "new-2", "old-1", "suspended"]
     for again in (plan["plan"], "unknown"):
         assert problem(client.post("/v1/prune", json={"apply": again}))["type"] == "/problems/no-such-plan"
 
@@ -102,28 +102,28 @@ def test_projections_say_how_they_stand(
 ) -> None:
     engine.open("a")
 
-    def told() -> dict[str, dict[str, Any]]:
+    def received() -> dict[str, dict[str, Any]]:
         return {each["name"]: each for each in client.get("/v1/projections").json()["projections"]}
 
-    assert {name: each["phase"] for name, each in told().items()} == dict.fromkeys(
+    assert {name: each["phase"] for name, each in received().items()} == dict.fromkeys(
         ("live_view", "snapshot", "history", "pruner", "facts"), "live"
     )
-    assert told()["snapshot"]["lag_events"] == 1
+    assert received()["snapshot"]["lag_events"] == 1
     url = f"sqlite:///{tmp_path / 'log.db'}"
     with lastseen.open_engine(url, clock=clock, background=False, snapshot=":memory:") as other:
         other.open("b")
-    assert (told()["live_view"]["phase"], told()["live_view"]["lag_events"]) == ("catching_up", 1)
+    assert (received()["live_view"]["phase"], received()["live_view"]["lag_events"]) == ("catching_up", 1)
     (partition,) = client.get("/v1/projections").json()["partitions"]
     assert (partition["checkpoint"], partition["digest"]) == engine.checkpoints()[0]
 
     engine._background.failures["prune"] = LogUnavailable("the disk is full")
-    said = told()["pruner"]
+    said = received()["pruner"]
     assert (said["phase"], said["last_error"]) == (
         "retrying",
         {"error": "LogUnavailable", "detail": "the disk is full"},
     )
     engine.shutdown()
-    assert {each["phase"] for each in told().values()} == {"stopped"}
+    assert {each["phase"] for each in received().values()} == {"stopped"}
 
 
 # ── snapshots ──

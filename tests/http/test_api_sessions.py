@@ -1,4 +1,4 @@
-"""Sessions over HTTP: opening, looking, listing, ending, and how each failure is told."""
+"""Sessions over HTTP: opening, looking, listing, ending, and how each failure is reported."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def test_the_answers_are_the_engine_s(client: httpx.Client, engine: Engine) -> N
 
 
 def test_what_never_was_is_404(client: httpx.Client, problem: Problem) -> None:
-    assert problem(client.get("/v1/sessions/nobody"))["error"] == "SessionNotFound"
-    assert problem(client.delete("/v1/sessions/nobody"))["status"] == 404
+    assert problem(client.get("/v1/sessions/unknown"))["error"] == "SessionNotFound"
+    assert problem(client.delete("/v1/sessions/unknown"))["status"] == 404
 
 
 def test_create_refuses_what_lives(client: httpx.Client, problem: Problem) -> None:

@@ -187,7 +187,7 @@ def test_filters(listen: Callable[..., EventSource], engine: Engine) -> None:
     ]  # fmt: skip
 
 
-def test_what_a_filter_kept_back_is_not_told_again(
+def test_facts_that_a_filter_kept_back_are_not_sent_again(
     listen: Callable[..., EventSource], engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lastseen.http.routes.stream.HEARTBEAT_S", 0.05)
@@ -248,10 +248,10 @@ def test_listeners_that_hang_up_leave_nothing_behind(
         source.close()
 
     def is_left() -> bool:
-        engine.touch("key-0")  # only who writes finds that nobody reads
+        engine.touch("key-0")  # only a write finds that the reader is gone
         return not engine._subscriptions._all
 
-    eventually(is_left, "the engine has nobody to tell")
+    eventually(is_left, "the engine has no subscriber")
 
 
 @pytest.mark.parametrize(

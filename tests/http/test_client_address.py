@@ -1,4 +1,4 @@
-"""What a client takes for an address, a token, a time; and that it tells nobody its token."""
+"""What a client accepts as an address, a token, a time; and that it never reveals its token."""
 
 from __future__ import annotations
 

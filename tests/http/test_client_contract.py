@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from client_doors import DOORS, door, shown
+from client_kinds import KINDS, opened_kind, shown
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from served import Served
@@ -45,10 +45,10 @@ def clock() -> ManualClock:
     return ManualClock(T0)
 
 
-@pytest.fixture(params=DOORS)
+@pytest.fixture(params=KINDS)
 def there(request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock) -> Iterator[Any]:
     """Any way to an engine with an idle limit of 30 minutes."""
-    with door(request.param, tmp_path, clock) as way:
+    with opened_kind(request.param, tmp_path, clock) as way:
         yield way
 
 
@@ -102,7 +102,7 @@ def test_a_rotation_carries_over(there: Any) -> None:
     with pytest.raises(SessionEnded):
         there.rotate(KEY, session_id=before.session_id)
     with pytest.raises(SessionNotFound):
-        there.rotate("nobody")
+        there.rotate("unknown")
 
 
 # ── living ──
@@ -128,7 +128,7 @@ def test_touching(there: Any, clock: ManualClock) -> None:
     with pytest.raises(StaleSession):
         there.touch(KEY, session_id="x" * 22)
     with pytest.raises(SessionNotFound):
-        there.touch("nobody")
+        there.touch("unknown")
     with pytest.raises(InvalidSetting):
         there.touch(KEY, wait="long")
 
@@ -140,7 +140,7 @@ def test_messages_are_kept(there: Any) -> None:
     assert [(m.offset, m.value["n"]) for m in there.messages(KEY)] == [(3, 1), (4, 2)]
     assert [m.value for m in there.messages(KEY)] == [{"n": 1, "text": "ü"}, {"n": 2, "text": "ü"}]
     assert [m.value["n"] for m in there.messages_as_of(KEY, Position(0, 3))] == [0, 1]
-    assert list(there.messages("nobody")) == []
+    assert list(there.messages("unknown")) == []
 
 
 @pytest.mark.parametrize(
@@ -165,9 +165,9 @@ def test_bytes_are_no_message(there: Any) -> None:
 
 def test_touching_many(there: Any) -> None:
     there.open("a")
-    there.open("parked")
-    there.suspend("parked")
-    answers = there.touch_many(["a", "nobody", "parked", "a", ""])
+    there.open("suspended")
+    there.suspend("suspended")
+    answers = there.touch_many(["a", "unknown", "suspended", "a", ""])
     assert [type(answer) for answer in answers if isinstance(answer, LastseenError)] == [
         SessionNotFound, SessionSuspended, InvalidKey,
     ]  # fmt: skip
@@ -194,11 +194,11 @@ def test_many_are_suspended_resumed_and_ended_with_a_result_each(there: Any) -> 
     assert [type(each) for each in there.close_many(["", ("c", "short")])] == [InvalidKey, SessionNotFound]
 
 
-def test_parking(there: Any, clock: ManualClock) -> None:
+def test_suspending(there: Any, clock: ManualClock) -> None:
     session = there.open(KEY)
-    parked = there.suspend(KEY, reason="lunch", session_id=session.session_id, if_version=1)
-    assert parked.status is Status.SUSPENDED
-    assert parked.deadline_ms is None
+    suspended = there.suspend(KEY, reason="lunch", session_id=session.session_id, if_version=1)
+    assert suspended.status is Status.SUSPENDED
+    assert suspended.deadline_ms is None
     with pytest.raises(AlreadyDone):
         there.suspend(KEY)
     with pytest.raises(SessionSuspended):
@@ -210,7 +210,7 @@ def test_parking(there: Any, clock: ManualClock) -> None:
     with pytest.raises(AlreadyDone):
         there.resume(KEY)
     with pytest.raises(SessionNotFound):
-        there.suspend("nobody")
+        there.suspend("unknown")
 
 
 def test_holding(there: Any, clock: ManualClock) -> None:
@@ -255,7 +255,7 @@ def test_ending(there: Any, clock: ManualClock) -> None:
         there.close(KEY, session_id=second.session_id)
 
 
-# ── the past ──
+# ── history ──
 
 
 def test_why(there: Any, clock: ManualClock) -> None:
@@ -270,7 +270,7 @@ def test_why(there: Any, clock: ManualClock) -> None:
     there.close(KEY, reason="logout")
     ended = there.explain(KEY)
     assert (ended.status, ended.reason, ended.offset) == ("ended", "logout", 3)
-    assert there.explain("nobody").status == "unknown"
+    assert there.explain("unknown").status == "unknown"
     entries = there.history(KEY)
     assert [(e.offset, e.name, e.verdict, e.at_ms) for e in entries] == [
         (1, "created", Verdict.APPLIED, T0), (2, "touched", Verdict.APPLIED, T0 + MIN),
@@ -280,7 +280,7 @@ def test_why(there: Any, clock: ManualClock) -> None:
     (life,) = there.session_spans(KEY)
     assert (life.began_offset, life.ended_offset, life.reason) == (1, 3, "logout")
     assert there.session_spans(KEY, after_offset=1) == []
-    assert there.history("nobody") == []
+    assert there.history("unknown") == []
 
 
 def test_what_was(there: Any, clock: ManualClock) -> None:
@@ -338,8 +338,8 @@ def test_counting(there: Any) -> None:
 def test_pruning(there: Any, clock: ManualClock) -> None:
     for key in ("a", "b", "held"):
         there.open(key)
-    there.open("parked")
-    there.suspend("parked")
+    there.open("suspended")
+    there.suspend("suspended")
     there.take_lease("held", "job", 50 * MIN)
     assert there.prune().due == []
     clock.advance(40 * MIN)
@@ -457,10 +457,10 @@ def do_one(way: Any, clock: ManualClock, choose: Random) -> Any:
 def test_any_story_is_the_same_by_every_way(tmp_path: Path) -> None:
     with ExitStack() as stack:
         ways = []
-        for kind in DOORS:
+        for kind in KINDS:
             folder, clock = tmp_path / kind, ManualClock(T0)
             folder.mkdir()
-            ways.append((stack.enter_context(door(kind, folder, clock)), clock))
+            ways.append((stack.enter_context(opened_kind(kind, folder, clock)), clock))
 
         @given(seed=st.integers(0, 2**32))
         @settings(max_examples=5)

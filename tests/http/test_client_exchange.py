@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from driven import FROZEN, ID, KEY, REFUSED, RESET, SESSION, Driven, for_ever, owned_by, planned, problem, session
+from driven import FROZEN, ID, KEY, REFUSED, RESET, SESSION, Driven, owned_by, planned, problem, session, without_end
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -113,7 +113,7 @@ def test_suspending_what_is_suspended_reads_it_again() -> None:
         (calls.close(KEY, if_version=2, session_id=ID), VersionConflict("changed")),
     ],
 )
-def test_what_may_be_our_doing_or_somebody_elses_is_unknown(call: Call[Any], said: LastseenError) -> None:
+def test_what_may_be_our_doing_or_another_callers_is_unknown(call: Call[Any], said: LastseenError) -> None:
     assert isinstance(Driven(call, [RESET, problem(said)]).error, OutcomeUnknown)
     assert type(Driven(call, [problem(said)]).error) is type(said)
 
@@ -138,7 +138,7 @@ def test_a_plan_is_made_and_carried_out_once() -> None:
 
 
 def test_pauses_grow_and_are_bounded() -> None:
-    driven = Driven(calls.get(KEY), [for_ever(False)], timeout_s=100)
+    driven = Driven(calls.get(KEY), [without_end(False)], timeout_s=100)
     assert isinstance(driven.error, LogUnavailable)
     assert driven.pauses[:3] == pytest.approx([0.0375, 0.075, 0.15])
     assert max(driven.pauses) == 1.5
@@ -146,7 +146,7 @@ def test_pauses_grow_and_are_bounded() -> None:
 
 @pytest.mark.parametrize("timeout_s", [1, 10, 30, 60])
 def test_a_call_is_tried_until_its_time_is_over(timeout_s: float) -> None:
-    for answer in (for_ever(False), for_ever(True)):
+    for answer in (without_end(False), without_end(True)):
         driven = Driven(calls.get(KEY), [answer], timeout_s=timeout_s)
         assert timeout_s - 0.05 <= driven.took_s <= timeout_s
         assert len(driven.sent) == len(driven.pauses) + 1
@@ -156,12 +156,12 @@ def test_a_call_is_tried_until_its_time_is_over(timeout_s: float) -> None:
 
 def test_all_is_over_after_the_timeout() -> None:
     for call, kind in ((calls.get(KEY), LogUnavailable), (calls.touch(KEY), OutcomeUnknown)):
-        driven = Driven(call, [for_ever(True)], timeout_s=1)
+        driven = Driven(call, [without_end(True)], timeout_s=1)
         assert type(driven.error) is kind
         assert sum(driven.pauses) < 1
         assert driven.sent[0].timeout_s == 1
         assert all(sent.timeout_s <= 1.000001 - sum(driven.pauses[:n]) for n, sent in enumerate(driven.sent))
-    assert type(Driven(calls.touch(KEY), [for_ever(False)]).error) is LogUnavailable
+    assert type(Driven(calls.touch(KEY), [without_end(False)]).error) is LogUnavailable
 
 
 def test_an_answer_that_does_not_come_leaves_time_for_another_try() -> None:
@@ -179,7 +179,7 @@ def test_the_service_is_given_the_time_it_asks_for(status: int) -> None:
     busy = problem(Problem(status, "too-many-requests", "slow down", headers={"Retry-After": "3"}))
     for call in (calls.get(KEY), calls.rotate(KEY)):
         driven = Driven(call, [busy, session()])
-        assert driven.pauses == pytest.approx([3 * 1.125])  # and a little more, lest all come back together
+        assert driven.pauses == pytest.approx([3 * 1.125])  # and a little more, so that not all come back together
     late = problem(Problem(status, "too-many-requests", "slow down", headers={"Retry-After": "60"}))
     driven = Driven(calls.get(KEY), [late])
     assert isinstance(driven.error, ServiceError)
@@ -314,7 +314,7 @@ EVERY_CALL = [*PLAIN, *PINNED, *UNSAFE, calls.create(KEY), calls.close(KEY, sess
     script=st.lists(st.sampled_from([*MAY_HAVE_ACTED, *HAS_NOT]), max_size=12),
     timeout_s=st.sampled_from([0.01, 0.5, 10.0]),
 )
-def test_no_call_goes_on_for_ever_or_does_harm(call: Call[Any], script: list[Any], timeout_s: float) -> None:
+def test_no_call_runs_without_end_or_does_harm(call: Call[Any], script: list[Any], timeout_s: float) -> None:
     success = Response(204, {}, b"") if call.path.endswith("close") else session()
     driven = Driven(call, [*script, *[success] * 20], timeout_s, is_whole=False)
     heard = [*script, *[success] * 20][: len(driven.sent)]
@@ -325,7 +325,7 @@ def test_no_call_goes_on_for_ever_or_does_harm(call: Call[Any], script: list[Any
     if call in UNSAFE:
         assert lost in ([], [len(posts) - 1]), "nothing is sent after what may have been done"
     if lost and isinstance(driven.error, LastseenError):
-        # What nobody knows is not told as something else.
+        # An unknown outcome is not reported as another one.
         assert type(driven.error) not in (LogUnavailable, NotOwner, ServiceError) or answered(posts[lost[-1] + 1 :])
 
 

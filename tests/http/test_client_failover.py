@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from client_doors import Waiting
+from client_kinds import Waiting
 from served import Served
 
 import lastseen

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import httpx
 import pytest
-from client_doors import Waiting
+from client_kinds import Waiting
 from served import Served
 
 import lastseen
@@ -25,7 +25,7 @@ KEY = "telegram:42"
 
 
 class Losing(httpx.BaseTransport):
-    """Passes requests on, and loses answers: as many as it is told to."""
+    """Passes requests on, and loses responses: as many as it is given."""
 
     def __init__(self) -> None:
         self.inner = httpx.HTTPTransport()
@@ -152,7 +152,7 @@ def test_reads_do_not_mind(lossy: Lossy) -> None:
 
 
 class Rude:
-    """A server that does with each connection what it is told to."""
+    """A server with a given reaction to each connection."""
 
     def __init__(self, *manners: Callable[[socket.socket], None]) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -204,7 +204,7 @@ def saying(text: bytes) -> Callable[[socket.socket], None]:
 
 
 def dripping(connection: socket.socket) -> None:
-    """Say a little at a time, for ever."""
+    """Say a little at a time, without end."""
     heard(connection)
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n")
     while True:
@@ -264,7 +264,7 @@ def test_an_answer_that_never_ends_is_not_waited_for(kind: str, manner: Callable
 
 
 @pytest.mark.parametrize("kind", ["client", "async client"])
-def test_nobody_is_there(kind: str) -> None:
+def test_there_is_no_service(kind: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as bound:
         address = f"http://127.0.0.1:{bound.getsockname()[1]}"
     with client_of(kind, address, timeout=0.3) as client, pytest.raises(LogUnavailable, match=address):

@@ -30,8 +30,8 @@ def guarded(folder: Path, scopes: list[str], prefix: str = "", **limits: Any) ->
 
 
 def test_a_token_opens_what_it_may(engine: Engine, tmp_path: Path) -> None:
-    secret, door = guarded(tmp_path, ["read", "touch"], "acme:")
-    with Served(engine, guard=door) as served:
+    secret, guard_of_tokens = guarded(tmp_path, ["read", "touch"], "acme:")
+    with Served(engine, guard=guard_of_tokens) as served:
         with Client(served.address, secret) as client:
             assert client.open(KEY).version == 1
             assert client.touch(KEY) is not None
@@ -49,19 +49,23 @@ def test_a_token_opens_what_it_may(engine: Engine, tmp_path: Path) -> None:
 
 
 def test_who_is_too_fast_is_slowed_down(engine: Engine, tmp_path: Path) -> None:
-    secret, door = guarded(tmp_path, ["touch"], requests_per_s=20, burst=3)
-    with Served(engine, guard=door) as served, Client(served.address, secret) as client:
+    secret, guard_of_tokens = guarded(tmp_path, ["touch"], requests_per_s=20, burst=3)
+    with Served(engine, guard=guard_of_tokens) as served, Client(served.address, secret) as client:
         for n in range(6):
-            client.open(f"acme:{n}")  # some of them are told to wait, and do
+            client.open(f"acme:{n}")  # some of them are asked to wait, and do
     assert engine.count() == 6
 
 
 def test_what_is_nested_too_deeply_is_refused_before_it_is_read(engine: Engine, tmp_path: Path) -> None:
-    secret, door = guarded(tmp_path, ["touch"])
+    secret, guard_of_tokens = guarded(tmp_path, ["touch"])
     deep: Any = []
     for _ in range(100):
         deep = [deep]
-    with Served(engine, guard=door) as served, Client(served.address, secret) as client, pytest.raises(InvalidEvent):
+    with (
+        Served(engine, guard=guard_of_tokens) as served,
+        Client(served.address, secret) as client,
+        pytest.raises(InvalidEvent),
+    ):
         client.open(KEY, attributes={"deep": deep})
 
 

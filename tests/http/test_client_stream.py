@@ -48,17 +48,17 @@ def event(offset: int, end: bytes = b"\n") -> bytes:
     end=st.sampled_from([b"\n", b"\r\n", b"\r"]),
 )
 def test_facts_do_not_depend_on_where_the_bytes_are_cut(cuts: list[int], end: bytes) -> None:
-    told = b"retry: 250" + end + b"id: log:0" + end + end + b": here" + end + end
-    told += b"".join(event(n, end) for n in range(4))
-    places = sorted({0, len(told), *(cut % len(told) for cut in cuts)})
+    received = b"retry: 250" + end + b"id: log:0" + end + end + b": here" + end + end
+    received += b"".join(event(n, end) for n in range(4))
+    places = sorted({0, len(received), *(cut % len(received) for cut in cuts)})
     reader, seen = EventReader(None), []
     for first, last in pairwise(places):
-        seen += [(each, reader.last_event_id) for each in reader.feed(told[first:last])]
+        seen += [(each, reader.last_event_id) for each in reader.feed(received[first:last])]
     assert seen == [(fact(n), f"log:{n + 1}") for n in range(4)]
     assert reader.retry_s == 0.25
 
 
-def test_half_an_event_is_neither_told_nor_remembered() -> None:
+def test_half_an_event_is_neither_delivered_nor_remembered() -> None:
     whole, half = event(0), event(1)
     reader = EventReader(None)
     assert list(reader.feed(whole + half[:-1])) == [fact(0)]
@@ -88,7 +88,7 @@ Script = list[httpx.Response | Exception]
 
 
 class Scripted(httpx.BaseTransport, httpx.AsyncBaseTransport):
-    """Answers by a script; the last answer is given for ever."""
+    """Answers by a script; the last answer is repeated without end."""
 
     def __init__(self, script: Script) -> None:
         self.script = script
@@ -151,7 +151,7 @@ def test_a_stream_goes_on_where_it_broke_off(kind: str) -> None:
     transport = Scripted(
         [
             stream(SOON, event(0), event(1)[:40]),
-            httpx.ConnectError("nobody is there"),
+            httpx.ConnectError("connection refused"),
             httpx.Response(502, text="bad gateway"),
             stream(event(1)[:-1]),
             stream(event(1) + event(2), breaks=False),
@@ -198,7 +198,7 @@ def test_an_answer_that_is_no_stream_is_an_error(kind: str) -> None:
 @KINDS
 def test_after_too_long_without_a_connection_it_is_given_up(kind: str) -> None:
     busy = problem(503, "shutting-down", **{"retry-after": "1"})
-    for never in (httpx.ConnectError("nobody is there"), busy):
+    for never in (httpx.ConnectError("connection refused"), busy):
         transport = Scripted([stream(SOON, event(0)), never])
         with pytest.raises(LogUnavailable, match="last_event_id = 'log:1'"):
             facts_of(kind, transport, 2, patience_s=0.3)
@@ -254,7 +254,7 @@ def test_no_fact_is_missed_or_repeated_across_restarts(kind: str, tmp_path: Path
             engine.touch(KEY)
         done += 10
         served.stop()
-        engine.touch(KEY)  # while nobody serves
+        engine.touch(KEY)  # while no service runs
         done += 1
         engine.shutdown()
         engine, served = opened()
@@ -290,7 +290,7 @@ def test_a_wait_that_is_cancelled_misses_nothing(engine: Engine, served: Served)
     assert heard == [f"key-{n}" for n in range(5)]
 
 
-def test_what_is_told_is_what_happened(engine: Engine, served: Served) -> None:
+def test_delivered_facts_are_what_happened(engine: Engine, served: Served) -> None:
     with Client(served.address) as client, client.events("0", prefix="a", kinds=("created", "ended")) as events:
         client.open("a", attributes={"owner": "ana"})
         client.open("b")

@@ -80,7 +80,7 @@ def test_a_caller_is_known_by_its_token(place: Place) -> None:
 @pytest.mark.parametrize(
     "field", ["", "Bearer", "Bearer ", "Basic YTpi", "Bearer ls_" + "A" * 43, "Bearer \xff", "Bearer " + "x" * 9000]
 )
-def test_without_one_that_fits_nobody_gets_in_and_all_hear_the_same(place: Place, field: str) -> None:
+def test_without_a_valid_token_every_caller_gets_the_same_refusal(place: Place, field: str) -> None:
     answer = place.ask(None, fields=[("Authorization", field)])
     assert (answer.status, answer.slug) == (401, "token-refused")
     assert answer["www-authenticate"] == 'Bearer realm="lastseen", error="invalid_token"'
@@ -88,7 +88,7 @@ def test_without_one_that_fits_nobody_gets_in_and_all_hear_the_same(place: Place
     assert place.inner.callers == []
 
 
-def test_a_request_without_a_token_is_told_how_to_send_one(place: Place) -> None:
+def test_a_response_to_a_request_without_a_token_says_how_to_send_one(place: Place) -> None:
     answer = place.ask(None)
     assert (answer.status, answer.slug) == (401, "token-missing")
     assert answer["www-authenticate"] == 'Bearer realm="lastseen"'
@@ -125,7 +125,7 @@ def test_a_running_service_notices_what_was_revoked_and_made(place: Place) -> No
 
 
 @pytest.mark.parametrize("harm", ["damaged", "removed", "open to others"])
-def test_a_file_that_is_no_good_lets_nobody_in_until_it_is_mended(
+def test_an_unusable_file_refuses_every_caller_until_it_is_repaired(
     place: Place, harm: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     path, content = place.file.path, place.file.path.read_bytes()
@@ -165,7 +165,7 @@ def test_what_is_open_needs_no_token_and_may_do_nothing(place: Place) -> None:
         assert place.ask(None, path=path).status == 401, path
 
 
-def test_the_doors_of_a_service_can_be_configured(tmp_path: Path) -> None:
+def test_the_limits_of_a_service_can_be_configured(tmp_path: Path) -> None:
     file = tmp_path / "tokens.json"
     secret, _ = TokenFile(file).create("a", ["read"], "", NOW_MS)
     made = guard(host="0.0.0.0", token_file=str(file), open_paths=["/metrics"], hosts=["Sessions.Example.org"])(Inner())
@@ -242,7 +242,7 @@ def test_pages_of_other_origins_are_refused_whatever_they_ask(origin: str) -> No
     assert inner.callers == []
 
 
-def test_own_pages_are_served_and_named_ones_are_told_so() -> None:
+def test_own_pages_are_served_and_named_ones_are_allowed() -> None:
     own = once(Guard(Inner(), write=dict), request(fields=[("Origin", "http://127.0.0.1:8321")]))
     assert own.status == 200
     assert "access-control-allow-origin" not in own
@@ -287,7 +287,7 @@ def test_a_line_says_what_was_asked_by_whom_and_how_it_ended(place: Place) -> No
     assert (second["status"], second["route"], second["caller"]) == (401, "(none)", None)
 
 
-def test_nobody_can_forge_a_line(caplog: pytest.LogCaptureFixture) -> None:
+def test_no_caller_can_forge_a_line(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "lastseen.access"):
         once(Guard(Inner()), request('GET\n{"status": 200}\u00e9\x1b[31m'))
     (record,) = caplog.records
@@ -297,7 +297,7 @@ def test_nobody_can_forge_a_line(caplog: pytest.LogCaptureFixture) -> None:
     assert json.loads(line)["method"] == 'GET\n{"status": 200}\u00e9\x1b[31m'
 
 
-def test_keys_and_ids_are_told_apart_and_not_told() -> None:
+def test_keys_and_ids_are_distinguishable_and_not_revealed() -> None:
     mask = Mask(b"secret")
     assert mask("irc:ana") == mask("irc:ana") == Mask(b"secret")("irc:ana")
     assert mask("irc:ana") != mask("irc:anb")
@@ -330,9 +330,9 @@ def test_an_open_stream_tells_nothing_more_once_its_token_is_gone(place: Place, 
 
     async def story() -> None:
         answer = Answer()
-        door = Guard(stream, tokens=place.tokens, write=place.lines.append)
+        the_guard = Guard(stream, tokens=place.tokens, write=place.lines.append)
         asked = request(path="/v1/events/stream", token=place.tenant)
-        task = asyncio.create_task(door(asked, receiver([]), sender(answer)))
+        task = asyncio.create_task(the_guard(asked, receiver([]), sender(answer)))
         await news.put(b"one")
         await until(lambda: answer.body == b"one")
         if end == "expired":
@@ -349,7 +349,7 @@ def test_an_open_stream_tells_nothing_more_once_its_token_is_gone(place: Place, 
         place.steady.now_s += 1
         await news.put(b"two")
         await asyncio.wait_for(task, PATIENCE_S)
-        assert (answer.body, answer.is_complete, door.streams) == (b"one", True, 0)
+        assert (answer.body, answer.is_complete, the_guard.streams) == (b"one", True, 0)
 
     asyncio.run(story())
     assert (place.lines[-1]["caller"], place.lines[-1]["status"]) == ("tenant", 200)

@@ -25,7 +25,7 @@ SMALL = Limits(max_body_bytes=1000, max_waiting_body_bytes=2500, max_json_depth=
 
 
 class Working:
-    """An application that works until it is told to stop."""
+    """An application that works until the test stops it."""
 
     def __init__(self) -> None:
         self.begun: list[bytes] = []
@@ -68,7 +68,7 @@ def guarded(app: Any, limits: Limits = SMALL) -> Guard:
     return Guard(app, limits=limits, write=dict)
 
 
-def test_a_body_reaches_the_application_whole_and_is_let_go_of() -> None:
+def test_a_body_reaches_the_application_whole_and_is_freed() -> None:
     guard = guarded(echo)
     assert once(guard, post([("Content-Length", "6")]), [b"[1,", b"2]"]).body == b"[1,2]"
     assert once(guard, post(CHUNKED), [b"x" * 1000]).body == b"x" * 1000
@@ -376,9 +376,9 @@ def test_a_body_that_is_too_deep_is_refused_before_it_is_parsed() -> None:
 
 def test_a_bucket_fills_steadily_and_says_what_is_left() -> None:
     rates = RateLimiter(per_s=2, burst=4)
-    told = [dict(rates.take("a", 0, 100.0)) for _ in range(4)]
-    assert told[0] == {b"ratelimit-policy": b'"requests";q=4;w=2', b"ratelimit": b'"requests";r=3;t=1'}
-    assert told[3][b"ratelimit"] == b'"requests";r=0;t=2'
+    received = [dict(rates.take("a", 0, 100.0)) for _ in range(4)]
+    assert received[0] == {b"ratelimit-policy": b'"requests";q=4;w=2', b"ratelimit": b'"requests";r=3;t=1'}
+    assert received[3][b"ratelimit"] == b'"requests";r=0;t=2'
     with pytest.raises(Problem) as refused:
         rates.take("a", 0, 100.4)
     assert (refused.value.status, refused.value.headers["Retry-After"]) == (429, "1")
@@ -414,7 +414,7 @@ def test_a_large_body_counts_as_many_requests() -> None:
 
 
 @given(st.lists(st.floats(min_value=0, max_value=3), max_size=60))
-def test_nobody_gets_more_than_the_rate_and_the_burst(pauses: list[float]) -> None:
+def test_no_token_gets_more_than_the_rate_and_the_burst(pauses: list[float]) -> None:
     rates, now_s, taken = RateLimiter(per_s=3, burst=5), 0.0, 0
     for pause in pauses:
         now_s += pause
@@ -424,12 +424,12 @@ def test_nobody_gets_more_than_the_rate_and_the_burst(pauses: list[float]) -> No
         except Problem as refused:
             wait_s = int(refused.headers["Retry-After"])
             rates_after = rates.take("a", 0, now_s + wait_s)
-            assert rates_after, "who waits as long as told is served"
+            assert rates_after, "a caller that waits for Retry-After is served"
             now_s, taken = now_s + wait_s, taken + 1
         assert taken <= 5 + 3 * now_s + 1e-6
 
 
-def test_the_rate_is_kept_at_the_door_and_told_with_every_answer() -> None:
+def test_the_rate_is_enforced_by_the_guard_and_sent_with_every_response() -> None:
     guard = guarded(echo, Limits(requests_per_s=0.001, burst=2))
     for left in (1, 0):
         answer = once(guard, request())

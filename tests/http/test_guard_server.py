@@ -1,4 +1,4 @@
-"""The door behind a real server: heads that never end, callers that stall, and connections that go on afterwards."""
+"""The guard behind a real server: heads that never end, callers that stall, and connections that go on afterwards."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_a_line_that_never_ends_is_cut_off(wire: socket.socket, begin: bytes) ->
     assert flood(wire, b"a" * 1_000, 50_000_000) < 20_000_000, "what the kernel's buffers take, and no more"
 
 
-def test_a_head_that_is_a_little_too_large_is_told_so(wire: socket.socket) -> None:
+def test_a_head_that_is_a_little_too_large_gets_a_response(wire: socket.socket) -> None:
     wire.sendall(head("/", "X-A: " + "a" * 4_500))
     status, body = answered(wire)
     assert (status, json.loads(body)["type"]) == (431, "/problems/head-too-large")

@@ -1,4 +1,4 @@
-"""`/livez` and `/readyz`: who is told to ask another instance, and what operators read there."""
+"""`/livez` and `/readyz`: who has to use another instance, and what operators read there."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_a_log_that_never_answers(probes: Probes, engine: Engine, monkeypatch: p
         second = await probes.asks("/readyz")
         answers.set()
         while (last := (await probes.asks("/readyz"))[0]).status_code != 200:
-            await asyncio.sleep(0.01)  # waits: the thread that was let go needs a moment
+            await asyncio.sleep(0.01)  # waits: the released thread needs a moment
         return first, second, last
 
     (verbose, terse, alive), (again,), last = asyncio.run(asyncio.wait_for(probed(), PATIENCE_S))
@@ -133,7 +133,7 @@ def test_a_log_that_never_answers(probes: Probes, engine: Engine, monkeypatch: p
     assert (verbose.status_code, terse.status_code, alive.status_code, again.status_code) == (503, 503, 200, 503)
     assert "[failing] log: no response within 2 s" in verbose.text
     assert last.text == "ready\n"
-    assert len(asked) <= 2, "probes share one question, lest threads pile up"
+    assert len(asked) <= 2, "probes share one question, so that threads do not pile up"
 
 
 def test_a_view_that_is_far_behind(probes: Probes, engine: Engine, clock: ManualClock, tmp_path: Path) -> None:

@@ -59,11 +59,11 @@ def test_a_burst_is_let_in() -> None:
     assert looks.late(0.001, 5) == PLACES, "nor does a little lateness matter"
 
 
-def test_waiting_for_threads_counts_until_nobody_does() -> None:
+def test_waiting_for_threads_counts_until_no_caller_waits() -> None:
     looks = Looks()
     assert looks.late(0.0, 1, threads_s=0.002) == PLACES
     assert looks.late(0.0, 1, threads_s=0.05) == FEWEST
-    assert looks.late(0.0, 3) == PLACES, "nobody waits any more"
+    assert looks.late(0.0, 3) == PLACES, "no caller waits any more"
 
 
 def test_few_places_stay_as_they_are() -> None:
@@ -101,7 +101,7 @@ def test_who_has_none_gets_a_place_while_others_are_kept_out() -> None:
     asyncio.run(story())
 
 
-def test_all_places_are_the_end_for_whoever_comes() -> None:
+def test_no_caller_is_admitted_when_all_places_are_taken() -> None:
     room = ConcurrencyLimit("requests are in progress", 2)
     with ExitStack() as in_use:
         for name in ("a", "b"):

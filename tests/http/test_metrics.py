@@ -37,7 +37,7 @@ SECRET = "telegram:ana-maria"
 S = 1_000
 
 
-class Told:
+class Metrics:
     """What `/metrics` said once."""
 
     def __init__(self, text: str) -> None:
@@ -72,10 +72,10 @@ class Service:
 
         return asyncio.run(asked())
 
-    def told(self) -> Told:
+    def metric(self) -> Metrics:
         answer = self.ask("/metrics")
         assert answer.status_code == 200
-        return Told(answer.text)
+        return Metrics(answer.text)
 
 
 @pytest.fixture
@@ -104,27 +104,27 @@ def test_sessions_by_status_and_how_they_ended(service: Service, engine: Engine,
     clock.advance(30 * 60 * S + 2_300)
     engine.prune()
 
-    told = service.told()
+    metric = service.metric()
 
-    assert (told("sessions", status="active"), told("sessions", status="suspended")) == (0, 1)
-    assert told("sessions_created_total") == 4
-    ended = {reason: told("sessions_ended_total", reason=reason) for reason in ("logout", "other", "idle", "deleted")}
+    assert (metric("sessions", status="active"), metric("sessions", status="suspended")) == (0, 1)
+    assert metric("sessions_created_total") == 4
+    ended = {reason: metric("sessions_ended_total", reason=reason) for reason in ("logout", "other", "idle", "deleted")}
     assert ended == {"logout": 1, "other": 1, "idle": 1, "deleted": 0}
-    assert "made_up" not in told.text
-    assert told("records_applied_total", event="created") == 4
-    assert told("oldest_session_age_seconds") == told("newest_session_age_seconds") == 30 * 60 + 2.3
+    assert "made_up" not in metric.text
+    assert metric("records_applied_total", event="created") == 4
+    assert metric("oldest_session_age_seconds") == metric("newest_session_age_seconds") == 30 * 60 + 2.3
     # The one that idled out was announced 2.3 s late.
-    assert told("expiry_lag_seconds_bucket", le="1.0") == 0
-    assert told("expiry_lag_seconds_bucket", le="2.5") == told("expiry_lag_seconds_count") == 1
-    assert told("expiry_lag_seconds_sum") == 2.3
-    assert (told("pruner_runs_total"), told("pruner_announced_total")) == (1, 1)
+    assert metric("expiry_lag_seconds_bucket", le="1.0") == 0
+    assert metric("expiry_lag_seconds_bucket", le="2.5") == metric("expiry_lag_seconds_count") == 1
+    assert metric("expiry_lag_seconds_sum") == 2.3
+    assert (metric("pruner_runs_total"), metric("pruner_announced_total")) == (1, 1)
 
 
 def test_an_empty_engine_has_no_oldest_session(service: Service) -> None:
-    told = service.told()
+    metric = service.metric()
 
-    assert told("oldest_session_age_seconds") != told("oldest_session_age_seconds"), "not a number"
-    assert told("sessions_ended_total", reason="idle") == told("records_void_total", reason="clock_skew") == 0
+    assert metric("oldest_session_age_seconds") != metric("oldest_session_age_seconds"), "not a number"
+    assert metric("sessions_ended_total", reason="idle") == metric("records_void_total", reason="clock_skew") == 0
 
 
 def test_void_records_and_spared_sessions(service: Service, engine: Engine, clock: ManualClock) -> None:
@@ -136,12 +136,12 @@ def test_void_records_and_spared_sessions(service: Service, engine: Engine, cloc
             clock.advance(1)
             engine.open(f"key-{number}")
         engine.prune()
-        told = service.told()
+        metric = service.metric()
 
-    assert told("pruner_skipped_total", guard="held") == 1
-    assert told("sessions_ended_total", reason="capacity") == 2
-    assert told("records_void_total", reason="malformed") == 2
-    assert told("records_void_total", reason="already") == 0
+    assert metric("pruner_skipped_total", guard="held") == 1
+    assert metric("sessions_ended_total", reason="capacity") == 2
+    assert metric("records_void_total", reason="malformed") == 2
+    assert metric("records_void_total", reason="already") == 0
 
 
 def test_records_and_voids_by_source(service: Service, engine: Engine) -> None:
@@ -158,17 +158,17 @@ def test_records_and_voids_by_source(service: Service, engine: Engine) -> None:
     engine._log.append([Message(0, "key-0", value) for value in values])
     engine.refresh()
 
-    told = service.told()
+    metric = service.metric()
 
-    assert told("source_records_total", source="/lastseen") == 1
-    assert told("source_records_total", source="/reporting") == 2
-    assert told("source_records_void_total", source="/reporting", reason="unknown_type") == 1
-    assert told("source_records_void_total", source="/reporting", reason="stale_session") == 1
-    assert told("source_records_void_total", source="unknown", reason="malformed") == 1
-    assert told("source_records_void_total", source=hostile, reason="stale_session") == 1
-    assert told("source_records_void_total", source="other", reason="malformed") == 0
-    assert told("source_records_total", source="other") == 1 + 200 - 46, "the genesis record has a source too"
-    assert told.text.count("lastseen_source_records_total{") == 50 + 2, "what producers make up takes no more series"
+    assert metric("source_records_total", source="/lastseen") == 1
+    assert metric("source_records_total", source="/reporting") == 2
+    assert metric("source_records_void_total", source="/reporting", reason="unknown_type") == 1
+    assert metric("source_records_void_total", source="/reporting", reason="stale_session") == 1
+    assert metric("source_records_void_total", source="unknown", reason="malformed") == 1
+    assert metric("source_records_void_total", source=hostile, reason="stale_session") == 1
+    assert metric("source_records_void_total", source="other", reason="malformed") == 0
+    assert metric("source_records_total", source="other") == 1 + 200 - 46, "the genesis record has a source too"
+    assert metric.text.count("lastseen_source_records_total{") == 50 + 2, "what producers make up takes no more series"
 
 
 def test_appends_are_counted_and_timed(service: Service, engine: Engine) -> None:
@@ -185,17 +185,17 @@ def test_appends_are_counted_and_timed(service: Service, engine: Engine) -> None
     with pytest.raises(LogUnavailable):
         engine.touch("key-0")
 
-    told = service.told()
+    metric = service.metric()
 
-    assert told("appended_events_total") == 4
-    assert told("append_duration_seconds_count") == told("append_duration_seconds_bucket", le="+Inf") == 3
-    assert 0 < told("append_duration_seconds_sum") < 60
-    assert told("append_failures_total", error="LogUnavailable") == 1
+    assert metric("appended_events_total") == 4
+    assert metric("append_duration_seconds_count") == metric("append_duration_seconds_bucket", le="+Inf") == 3
+    assert 0 < metric("append_duration_seconds_sum") < 60
+    assert metric("append_failures_total", error="LogUnavailable") == 1
 
 
 def test_how_far_the_view_is_behind(service: Service, engine: Engine, clock: ManualClock, tmp_path: Path) -> None:
     engine.open("key-0")
-    assert (service.told()("follower_lag_records"), service.told()("follower_lag_seconds")) == (0, 0)
+    assert (service.metric()("follower_lag_records"), service.metric()("follower_lag_seconds")) == (0, 0)
     with lastseen.open_engine(
         f"sqlite:///{tmp_path}/log.db", clock=clock, background=False, snapshot=":memory:"
     ) as two:
@@ -203,51 +203,51 @@ def test_how_far_the_view_is_behind(service: Service, engine: Engine, clock: Man
         two.touch("key-0")
         two.touch("key-0")
 
-    first = service.told()
+    first = service.metric()
     clock.advance(5 * S)
-    later = service.told()
+    later = service.metric()
     engine.refresh()
 
     # A minute passed before they were appended, which is no lag.
     assert (first("follower_lag_records"), first("follower_lag_seconds")) == (2, 0)
     assert (later("follower_lag_records"), later("follower_lag_seconds")) == (2, 5)
-    assert (service.told()("follower_lag_records"), service.told()("follower_lag_seconds")) == (0, 0)
+    assert (service.metric()("follower_lag_records"), service.metric()("follower_lag_seconds")) == (0, 0)
 
 
 def test_a_log_whose_clock_is_ahead_or_behind(service: Service, engine: Engine, clock: ManualClock) -> None:
     engine.open("key-0")
-    assert service.told()("log_clock_skew_seconds") != 0, "nothing is known after one look"
+    assert service.metric()("log_clock_skew_seconds") != 0, "nothing is known after one look"
     clock.advance(10 * S)
     engine.touch("key-0")
-    assert service.told()("log_clock_skew_seconds") == 0
+    assert service.metric()("log_clock_skew_seconds") == 0
 
     clock.set(clock.now_ms() - 20 * S)
-    ahead = service.told()("log_clock_skew_seconds")
+    ahead = service.metric()("log_clock_skew_seconds")
     clock.advance(60 * S)
-    service.told()
+    service.metric()
     engine._log.log._clock = ManualClock(clock.now_ms() - 7 * S)
     engine.touch("key-0")
     clock.advance(1)
 
     assert ahead == 20
-    assert service.told()("log_clock_skew_seconds") == -7
+    assert service.metric()("log_clock_skew_seconds") == -7
 
 
 def test_the_snapshot_and_its_age(service: Service, engine: Engine, clock: ManualClock) -> None:
     clock.advance(100 * S)
-    assert service.told()("snapshot_age_seconds") == 0, "there is nothing to write"
+    assert service.metric()("snapshot_age_seconds") == 0, "there is nothing to write"
     engine.open("key-0")
     engine.flush()
     clock.advance(3 * S)
     engine.touch("key-0")
 
-    told = service.told()
+    metric = service.metric()
 
-    assert (told("snapshot_age_seconds"), told("snapshot_unsaved_sessions")) == (3, 1)
-    assert told("snapshot_size_bytes") > 4096
-    assert told("snapshot_flush_duration_seconds_count") == 1
+    assert (metric("snapshot_age_seconds"), metric("snapshot_unsaved_sessions")) == (3, 1)
+    assert metric("snapshot_size_bytes") > 4096
+    assert metric("snapshot_flush_duration_seconds_count") == 1
     engine.flush()
-    assert service.told()("snapshot_age_seconds") == 0
+    assert service.metric()("snapshot_age_seconds") == 0
 
 
 def test_the_cache_of_bodies(service: Service, engine: Engine) -> None:
@@ -257,41 +257,41 @@ def test_the_cache_of_bodies(service: Service, engine: Engine) -> None:
     engine._state.bodies.shrink(0, "memory")
     engine.messages("key-0")
 
-    told = service.told()
+    metric = service.metric()
 
-    assert (told("body_cache_hits_total"), told("body_cache_misses_total")) == (1, 1)
-    assert told("body_cache_evictions_total", cause="memory") == 1
-    assert told("body_cache_evictions_total", cause="capacity") == 0
-    assert told("body_cache_bytes") > 0
+    assert (metric("body_cache_hits_total"), metric("body_cache_misses_total")) == (1, 1)
+    assert metric("body_cache_evictions_total", cause="memory") == 1
+    assert metric("body_cache_evictions_total", cause="capacity") == 0
+    assert metric("body_cache_bytes") > 0
 
 
 def test_what_fails_in_the_background_and_an_engine_that_has_stopped(service: Service, engine: Engine) -> None:
     engine._background.failures["flush"] = LogUnavailable("no")
-    told = service.told()
-    assert (told("background_failing", task="flush"), told("background_failing", task="prune")) == (1, 0)
-    assert told("engine_usable") == 1
+    metric = service.metric()
+    assert (metric("background_failing", task="flush"), metric("background_failing", task="prune")) == (1, 0)
+    assert metric("engine_usable") == 1
     engine.shutdown()
-    told = service.told()
-    assert told("engine_usable") == 0
-    assert told("follower_lag_records") != told("follower_lag_records"), "nobody knows"
+    metric = service.metric()
+    assert metric("engine_usable") == 0
+    assert metric("follower_lag_records") != metric("follower_lag_records"), "unknown"
 
 
 def test_requests_by_route_and_status(service: Service, engine: Engine) -> None:
     engine.open(SECRET)
     assert service.ask(f"/v1/sessions/{SECRET}").status_code == 200
-    assert service.ask("/v1/sessions/nobody").status_code == 404
+    assert service.ask("/v1/sessions/unknown").status_code == 404
     assert service.ask(f"/nowhere/{SECRET}").status_code == 404
     assert service.ask("/nowhere", method="BREW").status_code == 404
 
-    told = service.told()
+    metric = service.metric()
 
     route = "/v1/sessions/{key}"
-    assert told("http_requests_total", method="GET", route=route, status="200") == 1
-    assert told("http_requests_total", method="GET", route=route, status="404") == 1
-    assert told("http_request_duration_seconds_count", method="GET", route=route) == 2
-    assert told("http_requests_total", method="GET", route="(none)", status="404") == 1
-    assert told("http_requests_total", method="other", route="(none)", status="404") == 1
-    assert told("http_requests_under_way") == 1, "the one that asks"
+    assert metric("http_requests_total", method="GET", route=route, status="200") == 1
+    assert metric("http_requests_total", method="GET", route=route, status="404") == 1
+    assert metric("http_request_duration_seconds_count", method="GET", route=route) == 2
+    assert metric("http_requests_total", method="GET", route="(none)", status="404") == 1
+    assert metric("http_requests_total", method="other", route="(none)", status="404") == 1
+    assert metric("http_requests_under_way") == 1, "the one that asks"
 
 
 def test_an_event_stream_has_no_duration_and_a_crash_is_a_500(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,14 +315,14 @@ def test_an_event_stream_has_no_duration_and_a_crash_is_a_500(engine: Engine, mo
     assert service.ask("/stream").text == "data: 1\n\n"
     assert service.ask("/crash").status_code == 500
 
-    told = service.told()
+    metric = service.metric()
 
-    assert told("http_requests_total", method="GET", route="/stream", status="200") == 1
+    assert metric("http_requests_total", method="GET", route="/stream", status="200") == 1
     assert (
         "lastseen_http_request_duration_seconds_count",
         frozenset({("method", "GET"), ("route", "/stream")}),
-    ) not in (told.samples)
-    assert told("http_requests_total", method="GET", route="(none)", status="500") == 1
+    ) not in (metric.samples)
+    assert metric("http_requests_total", method="GET", route="(none)", status="500") == 1
 
 
 def test_prometheus_own_parsers_take_both_forms(service: Service, engine: Engine) -> None:
@@ -350,20 +350,20 @@ def test_no_session_is_ever_named(service: Service, engine: Engine) -> None:
         service.ask(path)
     engine.close(SECRET, reason="telegram_ana")
 
-    said = service.told().text + str(statistics_line(engine))
+    said = service.metric().text + str(statistics_line(engine))
 
     for private in (SECRET, "ana", session.session_id, "someone-private", "something-said"):
         assert private not in said
 
 
 def test_the_number_of_series_does_not_grow_with_sessions(service: Service, engine: Engine) -> None:
-    service.told()  # from here on its own route is counted too
-    before = len(service.told().samples)
+    service.metric()  # from here on its own route is counted too
+    before = len(service.metric().samples)
     for number in range(50):
         engine.open(f"user-{number}", attributes={"owner": f"owner-{number}"})
         engine.close(f"user-{number}", reason=f"because_{number}")
         service.ask(f"/nowhere/{number}")
-    after = service.told().samples
+    after = service.metric().samples
 
     assert {labels for _, labels in after if ("route", "(none)") in labels}
     assert len(after) - before < 20, "one route more: its count, and the classes of its duration"
@@ -373,7 +373,7 @@ def test_the_number_of_series_does_not_grow_with_sessions(service: Service, engi
     ("caller", "status"),
     [
         (Caller("operator", frozenset([May.READ])), 200),
-        (UNAUTHENTICATED, 200),  # the guard has been told that everybody may
+        (UNAUTHENTICATED, 200),  # the guard is configured to let every caller in
         (Caller("writer", frozenset([May.TOUCH])), 403),
         (Caller("tenant", frozenset([May.READ]), prefix="a:"), 403),
     ],
@@ -418,7 +418,7 @@ def test_on_kafka_the_lag_is_known_without_asking_a_broker(kafka_broker: SharedB
     settings: dict[str, Any] = {"background": False, "prune": False, "facts": False}
     with lastseen.open_engine(url, **settings) as one, lastseen.open_engine(url, **settings) as two:
         service = Service(two)
-        assert service.told()("follower_lag_records") == 0
+        assert service.metric()("follower_lag_records") == 0
 
         def is_asked() -> list[int]:
             raise AssertionError("a scrape asks no broker")
@@ -426,12 +426,12 @@ def test_on_kafka_the_lag_is_known_without_asking_a_broker(kafka_broker: SharedB
         asks, two._log.log._lookup.end_offsets = two._log.log._lookup.end_offsets, is_asked  # type: ignore[attr-defined]
         for number in range(10):
             one.open(f"key-{number}")
-        eventually(lambda: service.told()("follower_lag_records") >= 10, "the lag is seen")
-        assert service.told()("follower_lag_seconds") > 0
+        eventually(lambda: service.metric()("follower_lag_records") >= 10, "the lag is seen")
+        assert service.metric()("follower_lag_seconds") > 0
         two._log.log._lookup.end_offsets = asks  # type: ignore[attr-defined]
         two.refresh()
-        told = service.told()
+        metric = service.metric()
 
-    assert (told("follower_lag_records"), told("follower_lag_seconds")) == (0, 0)
-    assert told("sessions_created_total") == 10
-    assert abs(told("log_clock_skew_seconds")) < 5
+    assert (metric("follower_lag_records"), metric("follower_lag_seconds")) == (0, 0)
+    assert metric("sessions_created_total") == 10
+    assert abs(metric("log_clock_skew_seconds")) < 5

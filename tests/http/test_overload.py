@@ -111,7 +111,7 @@ def test_what_is_too_much_is_turned_away_while_the_rest_is_worked_on(overloaded:
     until(lambda: service.guard.requests == PLACES)
     held_bytes = service.guard._bodies.held_bytes
     for answer in [each.result(PATIENCE_S) for each in service.send("all", "b:1", WAITS - PLACES)]:
-        assert_turned_away(answer)  # before the gate opens: nobody waits for a place
+        assert_turned_away(answer)  # before the gate opens: no caller waits for a place
     assert not any(each.done() for each in taken)
     assert service.guard.requests == PLACES
     assert service.guard._bodies.held_bytes == held_bytes <= PLACES * 2_000, "bodies of those turned away are not kept"
@@ -122,7 +122,7 @@ def test_what_is_too_much_is_turned_away_while_the_rest_is_worked_on(overloaded:
     assert [each.result(PATIENCE_S).status_code for each in taken] == [200] * PLACES
     until(lambda: service.guard.requests == 0)
     assert service.guard._bodies.held_bytes == 0
-    assert service.touch("all", "b:1").status_code == 200, "nobody has to restart it"
+    assert service.touch("all", "b:1").status_code == 200, "no restart is needed"
     session = service.engine.get("b:1")
     assert session is not None
     assert session.version == 2, "what was turned away has done nothing"

@@ -1,4 +1,4 @@
-"""What tenant A hears on a stream of facts is the same whether tenant B or somebody else is busy beside it."""
+"""What tenant A hears on a stream of facts is the same whether tenant B or another tenant is busy beside it."""
 
 from __future__ import annotations
 
@@ -60,19 +60,21 @@ async def heard(world: World, query: bytes, fields: list[tuple[str, str]]) -> by
 
 
 @pytest.mark.parametrize(("query", "fields"), ASKED)
-def test_a_stream_tells_a_tenant_of_nobody_else(tmp_path: Path, query: bytes, fields: list[tuple[str, str]]) -> None:
-    told = []
+def test_a_stream_tells_a_tenant_of_no_other_tenant(
+    tmp_path: Path, query: bytes, fields: list[tuple[str, str]]
+) -> None:
+    received = []
     with pytest.MonkeyPatch.context() as patch:
         for other, owner in ((THEIRS, "bob"), ("tenantC:", "cyd")):
             world = World(tmp_path / owner, other, owner, patch)
             try:
-                told.append(asyncio.run(heard(world, query, fields)))
+                received.append(asyncio.run(heard(world, query, fields)))
             finally:
                 world.engine.shutdown()
     # In how many pieces it comes is a matter of threads; what is in them is not.
-    assert told[0] == told[1]
-    assert THEIRS.encode() not in told[0]
-    assert told[0].count(b"\ndata: ") >= 4, "A hears of what A did"
+    assert received[0] == received[1]
+    assert THEIRS.encode() not in received[0]
+    assert received[0].count(b"\ndata: ") >= 4, "A hears of what A did"
 
 
 @pytest.mark.parametrize("prefix", [THEIRS, "tenantB", "tenantAB", "x"])

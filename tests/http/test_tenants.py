@@ -75,7 +75,7 @@ async def compare(worlds: tuple[World, World], seed: int, count: int) -> None:
     for world in worlds:
         await use_an_idempotency_key(world)
     before = [world.foreign() for world in worlds]
-    # Those of sessions that have ended as well: in the twin nobody knows them.
+    # Those of sessions that have ended as well: the twin does not know them.
     ids = [life.session_id for _, lives in before[0][1:] for life in lives]
     assert len(ids) == len(NAMES) + 1
     requests = Requests(seed, real.app.openapi(), ids)
@@ -88,19 +88,19 @@ async def compare(worlds: tuple[World, World], seed: int, count: int) -> None:
     for number in range(count):
         template, scope, body = requests.one()
         seen = await both(worlds, scope, body)
-        told = (
+        received = (
             f"seed {seed}, request {number}: {scope['method']} {scope['raw_path']!r} {scope['query_string']!r} {body!r}"
         )
         if not template.startswith(TIMED):
-            assert seen[0].status == seen[1].status, f"{told}: {seen[0].body!r} and {seen[1].body!r}"
-            assert seen[0].body == seen[1].body, told
-            assert sorted(seen[0].fields) == sorted(seen[1].fields), told
-        assert SECRET + THEIRS not in seen[0].body.decode(), told
+            assert seen[0].status == seen[1].status, f"{received}: {seen[0].body!r} and {seen[1].body!r}"
+            assert seen[0].body == seen[1].body, received
+            assert sorted(seen[0].fields) == sorted(seen[1].fields), received
+        assert SECRET + THEIRS not in seen[0].body.decode(), received
         assert template != "/metrics" or seen[0].status >= 400, "figures are those of all tenants"
-        assert real.looked_up == twin.looked_up, f"{told}: more work for the one than for the other"
-        assert not [key for key in real.looked_up if not key.startswith(OURS)], f"{told}: looked up"
-        assert real.visited == twin.visited, told
-        assert not [key for key in real.visited if not key.startswith(OURS)], f"{told}: gone through"
+        assert real.looked_up == twin.looked_up, f"{received}: more work for the one than for the other"
+        assert not [key for key in real.looked_up if not key.startswith(OURS)], f"{received}: looked up"
+        assert real.visited == twin.visited, received
+        assert not [key for key in real.visited if not key.startswith(OURS)], f"{received}: gone through"
         visited += len(real.visited)
         for world in worlds:
             world.looked_up.clear()

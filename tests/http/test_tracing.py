@@ -168,7 +168,7 @@ def test_a_request_stands_below_its_caller_and_its_command_below_it(engine: Engi
 
 def test_no_key_is_in_a_trace(engine: Engine, recorder: Recorder) -> None:
     engine.open(KEY)
-    for path in (f"/v1/sessions/{KEY}", f"/v1/sessions?prefix={KEY}", f"/{KEY}", f"/v1/sessions/{KEY}-nobody"):
+    for path in (f"/v1/sessions/{KEY}", f"/v1/sessions?prefix={KEY}", f"/{KEY}", f"/v1/sessions/{KEY}-unknown"):
         ask(engine, path)
     assert [span.name for span in recorder.spans[1:]] == [
         "GET /v1/sessions/{key}", "GET /v1/sessions", "GET (none)", "GET /v1/sessions/{key}",

@@ -81,7 +81,7 @@ def test_selectors_find_the_engines_and_nothing_else() -> None:
         *(each["labelSelector"]["matchLabels"] for each in PODS[0]["spec"]["topologySpreadConstraints"]),
     ):
         assert selector.items() <= labels.items()
-        assert not selector.items() <= job.items(), "nobody is to be sent to the job that makes topics"
+        assert not selector.items() <= job.items(), "no caller may be sent to the job that makes topics"
     everywhere = the("NetworkPolicy")["spec"]["podSelector"]["matchLabels"]
     assert everywhere.items() <= labels.items()
     assert everywhere.items() <= job.items()
@@ -136,9 +136,7 @@ def test_there_is_time_to_end() -> None:
     assert PODS[0]["spec"]["terminationGracePeriodSeconds"] * 1000 >= needed_ms + 20_000
     probe = ENGINE["readinessProbe"]
     unready_after_s = probe["periodSeconds"] * probe["failureThreshold"]
-    assert duration_ms("drain_time", SETTINGS["drain_time"]) >= unready_after_s * 1000, (
-        "callers would meet a closed door"
-    )
+    assert duration_ms("drain_time", SETTINGS["drain_time"]) >= unready_after_s * 1000, "callers would be refused"
 
 
 def statuses(*paths: str) -> set[int]:
@@ -186,9 +184,9 @@ def test_the_commands_exist() -> None:
         program, *words = container["args"]
         assert program == "lastseen"
         command = [word for word in words if re.fullmatch("[a-z]+", word)]
-        told = CliRunner().invoke(app, [*command, "--help"])
-        assert told.exit_code == 0
-        assert all(word in told.stdout for word in words if word.startswith("--"))
+        reported = CliRunner().invoke(app, [*command, "--help"])
+        assert reported.exit_code == 0
+        assert all(word in reported.stdout for word in words if word.startswith("--"))
     words = (FOLDER / "README.md").read_text("utf-8")
     for name in re.findall(r"secret generic ([\w-]+)", words):
         assert name in str(OBJECTS)

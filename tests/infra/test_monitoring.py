@@ -65,7 +65,7 @@ def selectors(expression: str) -> list[promql_parser.VectorSelector]:
 
 
 @cache
-def told() -> Mapping[str, Mapping[str, set[str]]]:
+def reported() -> Mapping[str, Mapping[str, set[str]]]:
     """What a live service says: metric → label → its values."""
     requests = metrics.RequestMetrics()
     with lastseen.open_engine("memory://", background=False) as engine:
@@ -92,8 +92,8 @@ def test_an_expression_selects_what_there_is(where: str, expression: str) -> Non
     for selector in chosen:
         if selector.name in PROMETHEUS_OWN:
             continue
-        assert selector.name in told(), f"{where}: no service says {selector.name}"
-        labels = told()[selector.name]
+        assert selector.name in reported(), f"{where}: no service says {selector.name}"
+        labels = reported()[selector.name]
         for matcher in selector.matchers.matchers:
             if matcher.name in FROM_SCRAPING:
                 continue
@@ -111,13 +111,13 @@ def test_counters_are_seen_as_rates_and_grouped_by_labels_that_there_are(where: 
             assert re.search(rf"(rate|increase)\({name}(\{{[^}}]*\}})?\[", expression), f"{where}: {name}"
     for group in re.findall(r"\bby \(([^)]*)\)", expression):
         labels = {label.strip() for label in group.split(",")} - FROM_SCRAPING
-        known = {label for each in selectors(expression) for label in told().get(each.name or "", {})}
+        known = {label for each in selectors(expression) for label in reported().get(each.name or "", {})}
         assert labels <= known, where
 
 
 def test_every_figure_of_ours_has_a_place_on_the_dashboard() -> None:
     shown = {selector.name for panel in CHARTS for target in panel["targets"] for selector in selectors(target["expr"])}
-    ours = {re.sub(r"_(bucket|count|sum)$", "", name) for name in told() if name.startswith("lastseen_")}
+    ours = {re.sub(r"_(bucket|count|sum)$", "", name) for name in reported() if name.startswith("lastseen_")}
 
     missing = ours - {re.sub(r"_bucket$", "", name or "") for name in shown}
 
@@ -175,4 +175,4 @@ def test_the_dashboard_is_in_form() -> None:
         assert [target["refId"] for target in panel["targets"]] == sorted({each["refId"] for each in panel["targets"]})
     (variable,) = DASHBOARD["templating"]["list"]
     assert variable["query"]["query"] == "label_values(lastseen_build_info, instance)"
-    assert "lastseen_build_info" in told()
+    assert "lastseen_build_info" in reported()

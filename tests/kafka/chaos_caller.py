@@ -32,7 +32,7 @@ class Used(NamedTuple):
 
 
 def use(url: str, pipe: Connection) -> None:
-    """Use sessions until whoever started us is gone, or kills us."""
+    """Use sessions until the parent process is gone, or kills this one."""
     with lastseen.open_engine(url, facts=False, prune=False) as engine:
         session_ids = {key: engine.open(key, policy=KEPT_POLICY).session_id for key in KEPT}
         acknowledged, gap_s, last_s = len(KEPT), 0.0, paced_s()

@@ -6,7 +6,7 @@ from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 import lastseen
-from tests.kafka.told import live_in
+from tests.kafka.published import live_in
 
 
 class Report(NamedTuple):
@@ -14,8 +14,8 @@ class Report(NamedTuple):
 
     checkpoints: dict[int, tuple[int, str]]
     owned: frozenset[int]
-    told: dict[int, int]
-    """For each partition that it publishes, the offset from which on nobody has been told yet."""
+    published: dict[int, int]
+    """For each partition that it publishes, the offset from which on nothing is published yet."""
     count: int
     live: dict[str, Any]
     announced: int
@@ -27,7 +27,7 @@ class Report(NamedTuple):
 
 
 def live(url: str, pipe: Connection, settings: dict[str, Any]) -> None:
-    """Run an engine until whoever asks is gone, or kills us."""
+    """Run an engine until the parent process is gone, or kills this one."""
     begun_at: dict[int, int] = {}
     remember_where_it_began(begun_at)
     engine = lastseen.open_engine(url, **settings)

@@ -56,12 +56,12 @@ class Step(NamedTuple):
     """Its line, counted on when the recording is begun anew."""
     key: str
     kind: type[Any]
-    told: Any
+    published: Any
 
     def message(self, partitions: int) -> Message:
         """The event, sent now."""
         now = iso_from_ms(SystemClock().now_ms())
-        event = self.kind(id=f"line-{self.number}", source=SOURCE, subject=self.key, time=now, data=self.told)
+        event = self.kind(id=f"line-{self.number}", source=SOURCE, subject=self.key, time=now, data=self.published)
         return Message(partition_of(self.key, partitions), self.key, encode(event))
 
 
@@ -74,7 +74,7 @@ class Person:
         self.is_away = False
 
     def act(self, number: int, chat: ChatEvent) -> Step | None:
-        """What a line becomes; nothing, where somebody leaves who was not there."""
+        """What a line becomes; nothing, where a person leaves who was not there."""
         if self.session_id is None:
             if chat.action == "leave":
                 return None
@@ -106,8 +106,8 @@ def steps(share: int) -> Iterator[Step]:
         for chat in recording:
             number = lap * lines + chat.line
             if is_fleeting(chat.key):
-                told = events.CreatedData(session_id=session_id_of(number), policy=FLEETING)
-                yield Step(number, chat.key, events.Created, told)
+                published = events.CreatedData(session_id=session_id_of(number), policy=FLEETING)
+                yield Step(number, chat.key, events.Created, published)
             else:
                 step = people.setdefault(chat.key, Person()).act(number, chat)
                 if step is not None:
@@ -126,18 +126,18 @@ class PrematureLog(KafkaLog):
     The one before has to be done: a writer that nothing holds back floods the topic faster than engines can read it.
     """
 
-    under_way: Future[list[Position]] | None = None
+    in_flight: Future[list[Position]] | None = None
 
     def append(self, messages: Sequence[Message]) -> list[Position]:
         """Say that it is done."""
-        if self.under_way is not None:
-            self.under_way.exception()
-        self.under_way = self.append_soon(messages)
+        if self.in_flight is not None:
+            self.in_flight.exception()
+        self.in_flight = self.append_soon(messages)
         return [Position(message.partition, -1) for message in messages]
 
 
 def write(url: str, pipe: Connection, path: Path, share: int, seed: int, is_broken: bool = False) -> None:
-    """Write until whoever started us is gone, or kills us."""
+    """Write until the parent process is gone, or kills this one."""
     done = acknowledged_in(path)
     last = done[-1][0] if done else -1
     log = (PrematureLog if is_broken else KafkaLog)(parse_kafka_url(url))

@@ -1,7 +1,7 @@
 """Stands in for `docker` where there is no engine: its containers are processes of this machine, run by its own Java.
 
 A container lives apart from the program that watches it, so killing the watcher leaves it running, as Docker would.
-What is told about containers and networks is files in the folder DOCKER_STAND_IN; DOCKER_STAND_IN_JARS has the jars.
+What it knows of containers and networks is files in the folder DOCKER_STAND_IN; DOCKER_STAND_IN_JARS has the jars.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def read_foreign(url: str, count: int, partition: int = 0) -> list[Any]:
 
 @contextmanager
 def administering(url: str) -> Iterator[tuple[KafkaAdminClient, KafkaUrl]]:
-    """Somebody with the rights to change topics."""
+    """A user with the rights to change topics."""
     kafka_url = parse_kafka_url(url)
     admin = KafkaAdminClient(bootstrap_servers=list(kafka_url.servers))
     try:

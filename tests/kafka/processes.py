@@ -1,4 +1,4 @@
-"""Processes that tests start, ask, stop and kill. Each ends by itself when whoever started it is gone."""
+"""Processes that tests start, ask, stop and kill. Each ends by itself when the process that started it is gone."""
 
 from __future__ import annotations
 

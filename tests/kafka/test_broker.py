@@ -147,7 +147,7 @@ def test_no_broker_outlives_a_starter_that_is_killed(tmp_path: Path) -> None:
 
         deadline_s = paced_s() + GONE_WITHIN_S
         while is_alive(pid) and paced_s() < deadline_s:
-            time.sleep(0.01)  # waits: for another process to end, which tells nobody
+            time.sleep(0.01)  # waits: for another process to end, which sends no notification
         assert not is_alive(pid)
 
 

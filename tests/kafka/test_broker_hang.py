@@ -1,4 +1,4 @@
-"""A broker that hangs under engines, and goes on later: callers are told in time and truly, and readers notice nothing.
+"""A broker that hangs under engines, and resumes later: callers get true outcomes in time, and readers notice nothing.
 
 `test_kafka_outage.py` holds the same of a log alone; here are the engines, their callers and their readers.
 """
@@ -63,7 +63,7 @@ class Reads(threading.Thread):
     """A reader, and how long the slowest read took."""
 
     def __init__(self, engine: lastseen.Engine, key: str) -> None:
-        super().__init__(daemon=True)  # where the test fails, nobody tells it that it is over
+        super().__init__(daemon=True)  # where the test fails, nothing stops it
         self.engine, self.key, self.is_over = engine, key, threading.Event()
         self.slowest_s, self.count = 0.0, 0
         self.surprises: list[str] = []
@@ -80,7 +80,7 @@ class Reads(threading.Thread):
             self.count += 1
 
 
-def test_engines_outlast_a_broker_that_hangs_and_nobody_waits_for_ever(own_kafka_broker: OwnBroker) -> None:
+def test_engines_outlast_a_broker_that_hangs_and_no_caller_waits_forever(own_kafka_broker: OwnBroker) -> None:
     broker = own_kafka_broker()
     plain = new_url(broker.address, PARTITIONS)
     url = f"{plain}?delivery_timeout_ms={TIMEOUT_S * 1000:.0f}"
@@ -97,20 +97,21 @@ def test_engines_outlast_a_broker_that_hangs_and_nobody_waits_for_ever(own_kafka
                 stopped_s = paced_s()
                 with pytest.raises((OutcomeUnknown, LogUnavailable)):
                     one.touch("read")
-                # Whoever is at it may be waiting for his record, after another reader; only then is it our turn.
-                assert paced_s() - stopped_s < 3 * TIMEOUT_S + SLACK_S, "a caller is told in time"
+                # The leader may be waiting for its record, after another reader; only then is it our turn.
+                assert paced_s() - stopped_s < 3 * TIMEOUT_S + SLACK_S, "a caller returns in time"
                 assert eventually(lambda: one.health() and two.health(), HANGS_S), "what goes wrong is said"
                 threading.Event().wait(max(0.0, HANGS_S - (paced_s() - stopped_s)))
-                told = callers.failed - failed
+                failures = callers.failed - failed
             for each in reads:
                 each.is_over.set()
                 each.join()
             assert callers.goes_on(), [each.health() for each in (one, two)]
         _logger.info(
             "hung for %.0f s: %d calls refused or unknown, slowest %.1f s; reads: %d, slowest %.3f s",
-            HANGS_S, told, callers.slowest_s, sum(each.count for each in reads), max(each.slowest_s for each in reads),
+            HANGS_S, failures, callers.slowest_s, sum(each.count for each in reads),
+            max(each.slowest_s for each in reads),
         )  # fmt: skip
-        assert told > 0
+        assert failures > 0
         assert callers.slowest_s < 3 * TIMEOUT_S + SLACK_S
         for each in reads:
             assert each.surprises == []

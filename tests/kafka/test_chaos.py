@@ -22,7 +22,7 @@ from tests.kafka import chaos_engine, chaos_writer
 from tests.kafka.chaos_writer import WRITERS, acknowledged_in, is_fleeting
 from tests.kafka.kafka_topics import eventually, new_url
 from tests.kafka.processes import Child
-from tests.kafka.told import checkpoints_of, facts_due, facts_in, names, refold, states_in, states_of
+from tests.kafka.published import checkpoints_of, facts_due, facts_in, names, refold, states_in, states_of
 from tests.kafka_fixtures import SharedBroker
 
 CYCLES = int(os.environ.get("LASTSEEN_KAFKA_CYCLES", "20"))
@@ -38,14 +38,14 @@ _logger = logging.getLogger(__name__)
 
 
 class Lost(AssertionError):
-    """Something acknowledged is not in the log, or the log, the engines and what others were told disagree."""
+    """Something acknowledged is not in the log, or the log, the engines and what was published disagree."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"{what} (LASTSEEN_KAFKA_SEED={SEED})")
 
 
 class Chaos:
-    """A topic, the processes that use it, and what they were told."""
+    """A topic, the processes that use it, and what they received."""
 
     def __init__(self, address: str, folder: Path, seed: int, *, is_broken: bool = False) -> None:
         self.url = new_url(address, PARTITIONS)
@@ -76,7 +76,7 @@ class Chaos:
             child.kill()
 
     def kill_one(self) -> None:
-        """Let the writers get some way, and then kill whoever it hits, and start it again."""
+        """Let the writers get some way, and then kill one at random, and start it again."""
         enough = self.written() + self.chance.randrange(PROGRESS_BYTES)
         assert eventually(lambda: self.written() >= enough, SETTLED_WITHIN_S), "the writers stand still"
         victim = self.chance.choice([*self.engines, *self.engines, *self.writers])
@@ -108,7 +108,7 @@ def settings(snapshot: Path) -> dict[str, object]:
 
 
 def is_all_done(reports: list[chaos_engine.Report]) -> bool:
-    """Whether all partitions have one owner each, who has told all, and what is short-lived has ended."""
+    """Whether all partitions have one owner each, which has published all, and what is short-lived has ended."""
     owned = sorted(number for report in reports for number in report.owned)
     if owned != list(range(PARTITIONS)) or any(map(is_fleeting, (key for each in reports for key in each.live))):
         return False
@@ -131,7 +131,7 @@ class Folded:
         at = Position(outcome.record.partition, outcome.record.offset)
         self.verdicts[at] = outcome.verdict
         event, ended, ending = outcome.event, outcome.ended, outcome.ending
-        assert event is not None, f"nobody has written the rubbish at {at}"
+        assert event is not None, f"no writer has written the rubbish at {at}"
         if event.source == chaos_writer.SOURCE:
             self.placed[int(event.id.removeprefix("line-"))].append(at)
         if ended is None or ending is None:
@@ -148,9 +148,9 @@ def check_acknowledged(chaos: Chaos, folded: Folded) -> int:
     for number, at in itertools.chain(*acknowledged):
         if number not in folded.placed:
             raise Lost(f"the event of line {number} was acknowledged at {at}, and is not in the log")
-    for share, told in enumerate(acknowledged):
+    for share, published in enumerate(acknowledged):
         steps = chaos_writer.steps(share)
-        for number, at in told:
+        for number, at in published:
             step = next(step for step in steps if step.number >= number)
             if step.number != number:
                 raise Lost(f"line {number} was acknowledged twice, or out of turn")
@@ -181,8 +181,8 @@ def check_endings(folded: Folded) -> None:
         raise Lost(f"due, and never announced: {left}")
 
 
-def check_told(chaos: Chaos, partitions: list[Partition]) -> int:
-    """Others have been told of everything, in order, and of nothing else; how many facts that is."""
+def check_published(chaos: Chaos, partitions: list[Partition]) -> int:
+    """Everything was published, in order, and nothing else; how many facts that is."""
     expected = facts_due(chaos.url)
     if not eventually(lambda: names(facts_in(chaos.url)) == expected, SETTLED_WITHIN_S):
         found = names(facts_in(chaos.url))
@@ -206,7 +206,7 @@ def check_all(chaos: Chaos) -> tuple[int, int]:
             raise Lost("an engine has other sessions than the log")
         if report.notes or report.health:
             raise Lost(f"a kill did damage: {report.notes} {report.health}")
-    return acknowledged, check_told(chaos, folded.partitions)
+    return acknowledged, check_published(chaos, folded.partitions)
 
 
 def test_engines_and_writers_are_killed(kafka_broker: SharedBroker, tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_engines_and_writers_are_killed_many_times(kafka_broker: SharedBroker, t
 
 
 def kill_and_check(kafka_broker: SharedBroker, folder: Path, seed: int, cycles: int) -> None:
-    """Kill so many times, then see that nothing is lost and that everybody agrees."""
+    """Kill so many times, then see that nothing is lost and that all engines agree."""
     with Chaos(kafka_broker.address, folder, seed) as chaos:
         for _ in range(cycles):
             chaos.kill_one()
@@ -246,7 +246,7 @@ def kill_and_check(kafka_broker: SharedBroker, folder: Path, seed: int, cycles: 
 def test_a_log_that_acknowledges_before_it_writes_is_caught(kafka_broker: SharedBroker, tmp_path: Path) -> None:
     with Chaos(kafka_broker.address, tmp_path, SEED, is_broken=True) as chaos:
         assert eventually(lambda: chaos.written() > PROGRESS_BYTES)
-        # Written later after all, an event does not stand where its writer was told.
+        # Written later after all, an event is not at the offset that its writer received.
         with pytest.raises(Lost, match=r"is not in the log|was acknowledged at .* and stands at"):
             check_all(chaos)
 

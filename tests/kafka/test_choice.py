@@ -177,7 +177,7 @@ def test_sudo_is_not_used_unasked(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv(packages.ALLOW_SUDO, raising=False)
-    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))  # no terminal, so nobody's answer
+    monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))  # no terminal, so no user's answer
     with pytest.raises(NoKafka, match="sudo apt-get install"):
         machine.has(apt_get=INSTALLING, sudo='echo used >>"$0.log"', java=JAVA_17).choose()
     assert not (machine.programs / "sudo.log").exists()

@@ -177,7 +177,7 @@ def test_the_image_serves_until_it_is_asked_to_stop(tmp_path: Path) -> None:
     make_token = command_of("tokens")
     made = subprocess.run(make_token, env=environment, capture_output=True, text=True, check=True)
     again = subprocess.run(make_token, env=environment, capture_output=True, text=True, check=True)
-    assert (made.stdout[:3], again.stdout) == ("ls_", ""), "told once, and the next start leaves it alone"
+    assert (made.stdout[:3], again.stdout) == ("ls_", ""), "printed once, and the next start leaves it alone"
     (check,) = re.findall(r"HEALTHCHECK .*\n +CMD (\[.*\])$", DOCKERFILE, flags=re.MULTILINE)
     _, *probe_arguments = json.loads(check.replace(":8321/", f":{port}/"))
 
@@ -195,10 +195,10 @@ def test_the_image_serves_until_it_is_asked_to_stop(tmp_path: Path) -> None:
 
             address = f"http://127.0.0.1:{port}"
             assert httpx.get(f"{address}/v1/sessions", timeout=PATIENCE_S).status_code == 401
-            told = httpx.get(
+            published = httpx.get(
                 f"{address}/v1/sessions", headers={"Authorization": f"Bearer {made.stdout.strip()}"}, timeout=PATIENCE_S
             )
-            assert told.status_code == 200
+            assert published.status_code == 200
             assert "lastseen_sessions" in httpx.get(f"{address}/metrics", timeout=PATIENCE_S).text
 
             service.send_signal(signal.SIGTERM)

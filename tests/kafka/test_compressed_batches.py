@@ -25,8 +25,8 @@ from lastseen.engine.log.kafka.library_internals import UnreadableFetch, watch_f
 from lastseen.engine.log.port import Mark, Record
 from lastseen.engine.verdicts import Verdict
 from lastseen.projections.partition import Outcome
+from tests.kafka.published import checkpoints_of, live_in, refold
 from tests.kafka.raw_batches import batch_of, body_of, produce
-from tests.kafka.told import checkpoints_of, live_in, refold
 
 SENT = [("a", b"x" * 500), ("b", b"y" * 500)]
 MEGABYTE = 1024 * 1024

@@ -116,5 +116,5 @@ def test_no_container_outlives_a_starter_that_is_killed(engine: Engine, tmp_path
 
         deadline_s = paced_s() + GONE_WITHIN_S
         while engine.left() != before and paced_s() < deadline_s:
-            time.sleep(0.05)  # waits: for another process to clear up, which tells nobody
+            time.sleep(0.05)  # waits: for another process to clear up, which sends no notification
         assert engine.left() == before

@@ -17,7 +17,7 @@ from lastseen.engine.log.kafka.url import FACTS, STATE, parse_kafka_url
 from tests.kafka import chaos_engine
 from tests.kafka.kafka_topics import administering, eventually, new_url
 from tests.kafka.processes import Child
-from tests.kafka.told import refold
+from tests.kafka.published import refold
 from tests.kafka_fixtures import SharedBroker
 
 PARTITIONS = 2
@@ -28,7 +28,7 @@ Mishap = Callable[[str], None]
 
 
 def delete(url: str) -> None:
-    """Somebody deletes the topics."""
+    """An operator deletes the topics."""
     with administering(url) as (admin, kafka_url):
         topics = [kafka_url.topic, kafka_url.topic + FACTS, kafka_url.topic + STATE]
         admin.delete_topics(topics)
@@ -36,13 +36,13 @@ def delete(url: str) -> None:
 
 
 def make_anew(url: str) -> None:
-    """Somebody deletes the topics and makes them again, as they were."""
+    """An operator deletes the topics and makes them again, as they were."""
     delete(url)
     create_log(parse_kafka_url(url), NewTopics(PARTITIONS))
 
 
 def add_partitions(url: str) -> None:
-    """Somebody adds a partition to each topic."""
+    """An operator adds a partition to each topic."""
     with administering(url) as (admin, kafka_url):
         admin.create_partitions({kafka_url.topic + suffix: PARTITIONS + 1 for suffix in ("", FACTS, STATE)})
 
@@ -105,7 +105,7 @@ def test_a_running_engine_stops_for_good(
     before = engine.checkpoints()
     mishap(url)
     assert eventually(lambda: re.search(says, refusal_of(lambda: engine.touch("key-1"))) is not None)
-    # Nobody has to call: the engine itself has found out, and from then on answers nothing it cannot be sure of.
+    # No call is needed: the engine itself has found out, and from then on returns nothing it cannot be sure of.
     assert eventually(lambda: any(re.search(says, str(error)) for error in engine.health().values()))
     for use in (lambda: engine.open("new"), lambda: engine.get("key-1"), engine.list, engine.refresh, engine.prune):
         assert eventually(lambda use=use: re.search(says, refusal_of(use)) is not None), use
@@ -144,7 +144,7 @@ def test_records_deleted_past_the_checkpoint_of_an_engine_that_was_down(
     for fresh in (None, str(tmp_path / "fresh.snapshot")):
         with pytest.raises(LogMismatch, match=GONE):
             lastseen.open_engine(url, snapshot=fresh)
-    # Whoever was past them goes on, and so does his snapshot.
+    # An engine that was past them continues, and so does its snapshot.
     other.touch("key-1")
     digests = other.checkpoints()
     other.shutdown()

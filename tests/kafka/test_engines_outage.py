@@ -22,8 +22,8 @@ from lastseen.engine.log.kafka.url import FACTS, STATE, parse_kafka_url
 from lastseen.engine.log.port import Message, Position
 from lastseen.projections.partition import Outcome
 from tests.kafka.kafka_topics import administering, eventually, new_url
+from tests.kafka.published import checkpoints_of, facts_due, facts_in, live_in, names, refold, states_in
 from tests.kafka.test_kafka_outage import java_of
-from tests.kafka.told import checkpoints_of, facts_due, facts_in, live_in, names, refold, states_in
 from tests.kafka_fixtures import OwnBroker, OwnCluster
 from tests.patience import PATIENCE_S, paced_s
 
@@ -124,7 +124,7 @@ class Callers:
 
 
 def check(url: str, engines: list[lastseen.Engine], callers: Callers) -> None:
-    """What was acknowledged is there, the engines agree with the log, and others were told of everything."""
+    """What was acknowledged is there, the engines agree with the log, and everything was published."""
     assert callers.surprises == []
     assert callers.refused <= callers.failed
     sessions: dict[Position, str] = {}

@@ -15,7 +15,7 @@ import pytest
 import lastseen
 from lastseen.engine.errors import SnapshotError
 from tests.kafka.kafka_topics import eventually, new_url
-from tests.kafka.told import checkpoints_of, facts_due, facts_in, live_in, names, refold, states_in
+from tests.kafka.published import checkpoints_of, facts_due, facts_in, live_in, names, refold, states_in
 from tests.kafka_fixtures import SharedBroker
 
 PARTITIONS = 2
@@ -100,7 +100,7 @@ def test_a_snapshot_that_was_overwritten_is_replaced(lived: Lived, folder: Path,
         if notes:
             check_notes(notes, with_archive, f"overwritten at {place}")
         else:
-            # Attributes are not read before somebody asks for them.
+            # Attributes are not read before a caller requests them.
             with pytest.raises(SnapshotError, match=r"cannot be read: .* The log is not affected"):
                 read_all(lived, folder)
 
@@ -123,7 +123,7 @@ def test_a_damaged_archive_is_passed_over(lived: Lived, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("with_archive", [True, False])
-def test_others_are_told_all_the_same(lived: Lived, folder: Path, with_archive: bool) -> None:
+def test_others_still_receive_the_facts(lived: Lived, folder: Path, with_archive: bool) -> None:
     renew(lived, folder, with_archive)
     (folder / SNAPSHOT).write_bytes(b"no snapshot" * 1_000)
     with lastseen.open_engine(lived.url, snapshot=str(folder / SNAPSHOT)) as engine:

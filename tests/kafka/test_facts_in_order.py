@@ -13,7 +13,7 @@ from lastseen.engine.log.kafka.facts_and_states import KafkaFactPublisher
 from lastseen.engine.log.kafka.producer import Failed, OnOutcome, Producer
 from lastseen.engine.log.port import Message
 from lastseen.engine.log.shared_log import OutboundRecord
-from tests.kafka.told import everything_in
+from tests.kafka.published import everything_in
 from tests.kafka_fixtures import SharedBroker
 
 FACTS = [OutboundRecord(f"key-{number}", b"%d " % number + b"x" * 700) for number in range(2_500)]

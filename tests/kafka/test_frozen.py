@@ -12,7 +12,7 @@ from lastseen.projections.partition import Outcome
 from tests.kafka import chaos_caller, chaos_engine
 from tests.kafka.kafka_topics import eventually, new_url
 from tests.kafka.processes import Child
-from tests.kafka.told import checkpoints_of, facts_due, facts_in, names, refold, states_in, states_of
+from tests.kafka.published import checkpoints_of, facts_due, facts_in, names, refold, states_in, states_of
 from tests.kafka_fixtures import SharedBroker
 from tests.patience import paced_s
 
@@ -20,7 +20,7 @@ PARTITIONS = 4
 ALL = frozenset(range(PARTITIONS))
 TAKEN_OVER_WITHIN_S = 15.0
 NO_PAUSE_S = 2.0
-"""No append may take longer than this, whoever owns what; with nothing wrong it is some milliseconds."""
+"""No append may take longer than this, with any owners; with nothing wrong it is some milliseconds."""
 _logger = logging.getLogger(__name__)
 
 
@@ -41,11 +41,11 @@ class Scene:
             child.start()
         reports: list[chaos_engine.Report] = []
 
-        def is_under_way() -> bool:
+        def is_in_progress() -> bool:
             reports[:] = [self.one.ask(), self.two.ask()]
             return self.shared() and all(report.announced for report in reports)
 
-        assert eventually(is_under_way), [report._replace(live={}) for report in reports]
+        assert eventually(is_in_progress), [report._replace(live={}) for report in reports]
         self.caller.ask()
 
     def shared(self) -> bool:
@@ -60,8 +60,8 @@ class Scene:
 
         def has_taken_over() -> bool:
             report = self.two.ask()
-            told = all(report.told.get(number, -1) >= ends[number] for number in ALL)
-            return report.owned == ALL and told and not pending & report.live.keys()
+            published = all(report.published.get(number, -1) >= ends[number] for number in ALL)
+            return report.owned == ALL and published and not pending & report.live.keys()
 
         assert pending
         assert lost
@@ -69,7 +69,7 @@ class Scene:
         return paced_s() - since_s
 
     def check(self, *engines: Child) -> None:
-        """All is quiet: the log is sound, the engines agree with it, and others were told of everything."""
+        """All is quiet: the log is sound, the engines agree with it, and everything was published."""
         used = self.caller.ask(chaos_caller.STOP)
         assert used.failures == []
 

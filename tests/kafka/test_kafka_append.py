@@ -1,4 +1,5 @@
-"""Appending to Kafka: whole batches and single records are the same, and what cannot be taken harms nobody."""
+"""Appending to Kafka: whole batches and single records are the same, and what cannot be taken affects no other
+append."""
 
 from __future__ import annotations
 
@@ -79,12 +80,12 @@ def test_what_was_acknowledged_is_read_as_others_read_it(opened: Open, kafka_bro
         log.append([message(f"{number}.{n}") for n in range(number)] or [message("none")])
     ours = records(log, count=log.end_offsets()[0])
     if way == "whole batches":
-        assert log._stream is None, "nobody needs to fetch what he has just written"
+        assert log._stream is None, "no process needs to fetch what it has just written"
     assert records(opened(url)) == ours
 
 
 class Held:
-    """A producer that keeps the first batch to itself until it is told to go on."""
+    """A producer that keeps the first batch to itself until the test lets it continue."""
 
     def __init__(self, log: KafkaLog) -> None:
         self.sizes: list[int] = []

@@ -26,7 +26,7 @@ def command(java: Java, folder: Path) -> list[str]:
 def test_java_takes_the_archive_that_is_made(tmp_path: Path) -> None:
     java = java_here()
     keep_classes(java)
-    # Told so, it refuses to run rather than pass over an archive.
+    # With this option it refuses to run rather than skip an archive.
     strict = dataclasses.replace(java, options=("-Xshare:on",))
     done = subprocess.run(command(strict, tmp_path), capture_output=True, text=True, check=False, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr

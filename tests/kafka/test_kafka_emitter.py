@@ -188,7 +188,7 @@ def test_a_broker_is_killed_and_started_again_while_services_report(made: Made, 
 
 
 @pytest.mark.thorough
-def test_a_broker_that_stays_away_is_told_of_and_memory_is_bounded(made: Made, opened: Open, broker: Node) -> None:
+def test_a_broker_that_stays_away_is_reported_and_memory_is_bounded(made: Made, opened: Open, broker: Node) -> None:
     url = new_url(broker.address, options="?delivery_timeout_ms=1000")
     lost: dict[str, str] = {}
     emitter = made(

@@ -75,7 +75,7 @@ def test_a_child_leaves_the_parents_log_alone(opened: Open, kafka_broker: Shared
 
     held_at_the_fork = log.writer._producer._producer._accumulator._incomplete._lock
     for work in (use, collect, open_another):
-        with held_at_the_fork:  # whoever holds it is not there in the child, and never lets go
+        with held_at_the_fork:  # the thread that holds it does not exist in the child, and never releases it
             assert in_a_child(work) == 0, work.__name__
         # The parent has noticed nothing.
         log.append([message("parent")])

@@ -28,7 +28,7 @@ def kafka_threads() -> list[str]:
 
 
 class Load:
-    """Callers that append without end, and note what they were told."""
+    """Callers that append without end, and note what they received."""
 
     def __init__(self, log: Any, callers: int = 4) -> None:
         self.acknowledged: list[tuple[Position, bytes]] = []
@@ -115,7 +115,7 @@ def test_a_broker_that_is_away_for_long(opened: Open, broker: Node) -> None:
     with Load(log, 3) as load:
         assert eventually(lambda: load.count() > 100)
         broker.stop()
-        assert eventually(lambda: len(load.unwritten) >= 3, 20), "nobody waits longer than he must"
+        assert eventually(lambda: len(load.unwritten) >= 3, 20), "no caller waits longer than it must"
         before = load.count()
         began = paced_s()
         with pytest.raises(errors.LogUnavailable):
@@ -269,7 +269,7 @@ def test_a_spoilt_producer_is_replaced(
     is_clear = error is kafka_errors.OutOfOrderSequenceNumberError
     assert type(failures[0]) is (errors.LogUnavailable if is_clear else errors.OutcomeUnknown), failures
     assert isinstance(failures[1], errors.LogError)
-    # What was not on its way goes with the next producer, or is told that it went nowhere.
+    # What was not sent goes with the next producer, or fails as not written.
     assert failures[2] is None or type(failures[2]) is errors.LogUnavailable
     placed = log.append([message("f")])
     assert values(log)[placed[0].offset] == b"f"

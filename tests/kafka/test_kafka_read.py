@@ -247,7 +247,7 @@ def test_a_topic_that_was_made_anew_is_a_mismatch(opened: Open, kafka_broker: Sh
 
 def test_nothing_is_appended_to_a_topic_that_was_made_anew(opened: Open, kafka_broker: SharedBroker) -> None:
     url = new_topic(kafka_broker.address)
-    log = opened(url)  # nobody reads it, so that nobody looks at the topic but who appends
+    log = opened(url)  # no reader runs, so that only appends examine the topic
     assert log.append([message("a"), message("b"), message("c")])[2] == Position(0, 2)
     with administering(url) as (admin, kafka_url):
         admin.delete_topics([kafka_url.topic, kafka_url.topic + ".facts", kafka_url.topic + ".state"])
@@ -268,7 +268,7 @@ def test_partitions_that_were_added_are_a_mismatch(opened: Open, kafka_broker: S
     assert fails_with(lambda: log.append([message("b")]), errors.LogMismatch, "has 3 partitions")
 
 
-def test_a_log_is_closed_while_somebody_reads(opened: Open, kafka_broker: SharedBroker) -> None:
+def test_a_log_is_closed_during_a_read(opened: Open, kafka_broker: SharedBroker) -> None:
     url = new_topic(kafka_broker.address)
     write_foreign(url, [(b"k", b"x" * 1_000)] * 5_000)
     for _ in range(3):

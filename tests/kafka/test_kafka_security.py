@@ -64,7 +64,7 @@ def secured(node: Node, certificate: Certificate, **options: str) -> str:
 
 
 def token(lifetime_s: float = 3600, subject: str = USER) -> str:
-    """A token that nobody has signed, which the brokers of tests take."""
+    """An unsigned token, which the brokers of tests accept."""
 
     def coded(value: Any) -> str:
         return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
@@ -135,11 +135,11 @@ def test_scram_over_tls(
         opened(url)
     (tmp_path / "password").write_text(f"{SECRET}\n", encoding="utf-8")
     assert values(opened(f"{url}&password_file={tmp_path / 'password'}")) == [b"a", b"b"]
-    # Who is not let in hears of it soon, and is told why.
+    # A client that is refused learns of it soon, and why.
     authority = f"&ssl_cafile={quote(str(certificate.authority), safe='')}"
     for changed, password, kind, says in (
         (url, "wrong", errors.LogUnavailable, "refuses this client"),
-        (url.replace(f"={USER}", "=nobody"), SECRET, errors.LogUnavailable, "refuses this client"),
+        (url.replace(f"={USER}", "=stranger"), SECRET, errors.LogUnavailable, "refuses this client"),
         (url.replace("SCRAM-SHA-512", "SCRAM-SHA-256"), SECRET, errors.LogUnavailable, "refuses this client"),
         (url.replace(authority, ""), SECRET, errors.LogUnavailable, "CERTIFICATE_VERIFY_FAILED"),
         (url.replace(authority, f"&ssl_cafile={__file__}"), SECRET, errors.InvalidSetting, "PEM files"),

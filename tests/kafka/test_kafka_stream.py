@@ -28,7 +28,7 @@ def chunk(start: int, end: int, size: int = 1) -> Chunk:
 
 
 class Scripted:
-    """In place of a consumer: what it gives comes from the test, and where it is told to stand is noted."""
+    """In place of a consumer: what it gives comes from the test, and the position that it is given is noted."""
 
     def __init__(self, *_: object) -> None:
         self.may_be_another_topic = False
@@ -97,7 +97,7 @@ def test_what_comes_from_where_the_stream_was_before_is_dropped(stream: Stream, 
     assert [record.offset for record in stream.read(0, 5, 10) or ()] == [5, 6, 7], "a batch may begin before"
 
 
-def test_a_gap_is_told_and_not_passed(stream: Stream, fetch: Scripted) -> None:
+def test_a_gap_is_reported_and_not_passed(stream: Stream, fetch: Scripted) -> None:
     fetch.answers.put({0: [chunk(100, 102), chunk(103, 105)]})
     assert eventually(lambda: fetch.polls == 2)
     assert [record.offset for record in stream.read(0, 100, 10) or ()] == [100, 101]
@@ -119,7 +119,7 @@ def test_what_was_given_already_is_not_given_again(stream: Stream, fetch: Script
     assert stream._ends == [105, 7]
 
 
-def test_nobody_who_still_reads_is_left_behind(stream: Stream, fetch: Scripted) -> None:
+def test_no_reader_is_left_behind(stream: Stream, fetch: Scripted) -> None:
     fetch.answers.put({0: [chunk(100, 104)]})
     assert eventually(lambda: fetch.polls == 2)
     assert stream.read(0, 100, 1)

@@ -1,4 +1,4 @@
-"""How far a log has grown is not known while nothing is heard from the broker, and then nobody says that it is."""
+"""The end of a log is unknown while nothing is heard from the broker, and then it is reported as unknown."""
 
 from __future__ import annotations
 

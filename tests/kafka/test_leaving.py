@@ -80,11 +80,11 @@ def test_an_engine_leaves_the_group_before_it_waits_for_anything(
         two.open("ana")
     assert stuck.is_in.wait(PATIENCE_S)
     closing = threading.Thread(target=one.shutdown)
-    told_s = paced_s()
+    signalled_s = paced_s()
     closing.start()
     try:
         assert eventually(lambda: two.owned() == ALL)
-        assert paced_s() - told_s < HANDED_OVER_S, "nothing was handed over: the group has only found it out"
+        assert paced_s() - signalled_s < HANDED_OVER_S, "nothing was handed over: the group has only found it out"
         assert closing.is_alive(), "it was not in the middle of anything"
     finally:
         stuck.release()
@@ -118,10 +118,10 @@ def test_sigterm_in_the_middle_of_a_big_fold(tmp_path: Path, url: str, opened: C
         wait_until(is_loading, "it owns all and folds them")
         two = opened(url, view="owned")
         wait_until(lambda: two.partitions().standby, "the other has joined")
-        told_s = paced_s()
+        signalled_s = paced_s()
         one.tell()
         wait_until(lambda: two.partitions().expected == ALL, "the other engine has all")
-        assert paced_s() - told_s < HANDED_OVER_S
+        assert paced_s() - signalled_s < HANDED_OVER_S
         assert one.exit_code() == 0
         assert "Traceback" not in "".join(one.errors)
     assert eventually(lambda: two.held() == ALL)

@@ -137,7 +137,7 @@ def test_transports_that_drop_the_last_message_are_noticed(monkeypatch: pytest.M
 
 def test_connections_that_are_made_elsewhere_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     async def connect(*_: Any) -> None:
-        """Makes a transport without asking anybody."""
+        """Makes a transport without a connection."""
 
     monkeypatch.setattr(KafkaConnectionManager, "_connect", connect)
     with refused():

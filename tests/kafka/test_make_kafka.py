@@ -75,7 +75,7 @@ def test_a_second_one_on_the_same_records_says_so(run: Run) -> None:
     assert first.poll() is None
 
 
-def test_a_broker_that_ends_by_itself_is_told_of(own_kafka_cluster) -> None:
+def test_a_broker_that_ends_by_itself_is_reported(own_kafka_cluster) -> None:
     cluster = own_kafka_cluster(1)
     cluster.nodes[0].kill()
     with pytest.raises(BrokerFailed, match="ended by itself"):

@@ -14,7 +14,7 @@ from tests.kafka_fixtures import SharedBroker
 
 
 @pytest.mark.parametrize("rejoining", [True, False])
-def test_whoever_is_joining_joins_on(rejoining: bool) -> None:
+def test_a_member_that_is_joining_continues_to_join(rejoining: bool) -> None:
     asked: list[None] = []
     coordinator = SimpleNamespace(rejoining=rejoining, request_rejoin=lambda: asked.append(None))
     group.finish_rebalance(SimpleNamespace(_coordinator=coordinator))

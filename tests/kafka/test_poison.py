@@ -1,4 +1,4 @@
-"""Anybody may write anything to the topic: each record gets its verdict, and nothing stops."""
+"""Any program may write anything to the topic: each record gets its verdict, and nothing stops."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lastseen.engine.genesis import SOURCE
 from lastseen.engine.verdicts import Verdict
 from lastseen.projections.partition import Outcome
 from tests.kafka.kafka_topics import eventually, new_url, write_foreign
-from tests.kafka.told import checkpoints_of, facts_due, facts_in, live_in, names, refold, states_in
+from tests.kafka.published import checkpoints_of, facts_due, facts_in, live_in, names, refold, states_in
 from tests.kafka_fixtures import SharedBroker
 
 PARTITIONS = 3
@@ -34,12 +34,12 @@ class Poison(NamedTuple):
     verdict: Verdict
 
 
-def event(kind: str = "touched", subject: Any = "poison", age_ms: int = 0, told: Any = None, **more: Any) -> bytes:
+def event(kind: str = "touched", subject: Any = "poison", age_ms: int = 0, published: Any = None, **more: Any) -> bytes:
     """A well-formed event, but for what is said otherwise."""
     envelope = {
         "specversion": "1.0", "id": "poison-1", "source": "/elsewhere", "type": f"lastseen.session.{kind}.v1",
         "subject": subject, "time": iso_from_ms(SystemClock().now_ms() - age_ms),
-        "data": {"session_id": "s" * 22} if told is None else told,
+        "data": {"session_id": "s" * 22} if published is None else published,
     }  # fmt: skip
     return json.dumps(envelope | more).encode()
 
@@ -59,7 +59,7 @@ def malformed() -> Iterator[tuple[str, bytes | None, bytes | None]]:
         yield f"subject {str(wrong)[:8]!r}", b"poison", event(subject=wrong)
     for wrong in (None, 7, "", "yesterday", "2026-02-31T00:00:00Z", "2026-01-01T00:00:00"):
         yield f"time {wrong!r}", b"poison", event(time=wrong)
-    for told in (
+    for published in (
         [],
         "x",
         7,
@@ -68,10 +68,10 @@ def malformed() -> Iterator[tuple[str, bytes | None, bytes | None]]:
         {"session_id": "short"},
         {"session_id": "s" * 22, "if_version": "1"},
     ):
-        yield f"data {told!r}", b"poison", event(told=told)
+        yield f"data {published!r}", b"poison", event(published=published)
     for wrong in ("30m", 0, -1, 2**70, 1.5, True):
         limits = {"session_id": "s" * 22, "policy": {"idle_ttl_ms": wrong}}
-        yield f"limit {wrong!r}", b"poison", event("created", told=limits)
+        yield f"limit {wrong!r}", b"poison", event("created", published=limits)
     for specversion in (None, 1, "0.3", "2.0"):
         yield f"specversion {specversion!r}", b"poison", event(specversion=specversion)
     for size in (130 * 1024, 512 * 1024, MAX_MESSAGE_BYTES - 200):
@@ -99,8 +99,8 @@ def poisons() -> list[Poison]:
         Poison("a newer version", b"poison", event(type="lastseen.session.touched.v2"), Verdict.UNKNOWN_TYPE),
         Poison("long ago", b"poison", event(age_ms=hour_ms), Verdict.CLOCK_SKEW),
         Poison("in the future", b"poison", event(age_ms=-hour_ms), Verdict.CLOCK_SKEW),
-        Poison("nobody there", b"poison", event(), Verdict.NO_SESSION),
-        Poison("an import", b"$import", event(type="lastseen.log.opened.v1", subject="$import", told=OPENS),
+        Poison("no session there", b"poison", event(), Verdict.NO_SESSION),
+        Poison("an import", b"$import", event(type="lastseen.log.opened.v1", subject="$import", published=OPENS),
                Verdict.ALREADY),
     ]  # fmt: skip
     return found
@@ -136,7 +136,7 @@ def test_poison_is_counted_and_nothing_stops(kafka_broker: SharedBroker, compres
 
 
 def check(url: str, number: int, sent: list[Poison], engines: list[lastseen.Engine]) -> None:
-    """Every record has its verdict, everybody agrees, and others have been told of what took effect."""
+    """Every record has its verdict, all engines agree, and what took effect was published."""
     verdicts: list[Verdict] = []
     other: Counter[Verdict] = Counter()
 

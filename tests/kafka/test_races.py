@@ -6,7 +6,7 @@ import threading
 
 import lastseen
 from tests.kafka.kafka_topics import new_url
-from tests.kafka.told import refold
+from tests.kafka.published import refold
 from tests.kafka_fixtures import SharedBroker
 from tests.patience import PATIENCE_S
 

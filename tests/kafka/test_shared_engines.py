@@ -1,4 +1,4 @@
-"""Several engines on one topic: who owns what, what others are told, and that nothing of it is missing."""
+"""Several engines on one topic: who owns what, what is published, and that nothing of it is missing."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_facts_and_states_are_complete(url: str, opened: OpenEngine) -> None:
     ended = [fact for each in facts_in(url) for fact in each if fact["data"]["kind"] == "ended"]
     assert {fact["data"]["reason"] for fact in ended} == {"deleted", "rotated"}
     sources = {fact["source"] for each in facts_in(url) for fact in each}
-    assert sources == {f"/lastseen/{one._log.identity}"}, "whoever publishes a fact, it is the same fact"
+    assert sources == {f"/lastseen/{one._log.identity}"}, "every publisher publishes the same fact"
 
 
 def test_a_due_session_is_announced_by_its_owner(url: str, opened: OpenEngine) -> None:
@@ -207,7 +207,7 @@ def test_a_due_session_is_announced_by_its_owner(url: str, opened: OpenEngine) -
     assert one.statistics()["ended"] == {"idle": 30}
 
 
-def test_max_sessions_holds_whoever_owns_what(url: str, opened: OpenEngine) -> None:
+def test_max_sessions_holds_for_any_owners(url: str, opened: OpenEngine) -> None:
     one, two = opened(url, max_sessions=10), opened(url, max_sessions=10)
     assert eventually(lambda: owns_all(one, two))
     for number in range(40):
@@ -230,7 +230,7 @@ def test_a_new_owner_goes_on_where_the_last_one_stopped(url: str, opened: OpenEn
     expected = effects_in(url)
     assert eventually(lambda: names(facts_in(url)) == expected)
     assert eventually(lambda: states_in(url) == live_in(two))
-    assert two._duties._publisher.refolded == 0, "what was not told was in the outbox"  # type: ignore[union-attr]
+    assert two._duties._publisher.refolded == 0, "what was not published was in the outbox"  # type: ignore[union-attr]
 
 
 def test_an_operator_reads_and_prunes_a_topic(url: str) -> None:
@@ -264,12 +264,12 @@ def test_the_outbox_survives_in_the_snapshot(url: str, opened: OpenEngine, tmp_p
     one._duties._publisher._owned = frozenset  # type: ignore[union-attr]
     live(one, 40)
     one.flush()
-    told = sum(map(len, facts_in(url)))
+    published = sum(map(len, facts_in(url)))
     one.shutdown()
-    assert sum(map(len, facts_in(url))) == told
+    assert sum(map(len, facts_in(url))) == published
     again = opened(url, snapshot=snapshot)
     expected = effects_in(url)
-    assert sum(map(len, expected)) > told
+    assert sum(map(len, expected)) > published
     assert eventually(lambda: names(facts_in(url)) == expected)
     assert eventually(lambda: states_in(url) == live_in(again))
     assert again._duties._publisher.refolded == 0  # type: ignore[union-attr]

@@ -2,7 +2,7 @@
 
 The owners of `tests/properties` come and go here with the real reader and writer of the topic of states, between a
 producer and a consumer that are made up: requests are lost, their answers are lost, or they are on their way for as
-long as it takes; readers fail, and are told by a broker that is behind that there is nothing.
+long as it takes; readers fail, and a broker that is behind reports that there is nothing.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Way:
 
     def __init__(self, topics: Topics) -> None:
         self.states = topics.states
-        self.under_way: list[tuple[int, list[tuple[str, bytes | None]]]] = []
+        self.in_flight: list[tuple[int, list[tuple[str, bytes | None]]]] = []
         """What was sent, given up, and has not arrived yet."""
         self.goes_wrong: str | None = None
 
@@ -64,8 +64,8 @@ class Way:
 
     def land(self) -> None:
         """The oldest request that is still under way arrives."""
-        if self.under_way:
-            partition, outbound = self.under_way.pop(0)
+        if self.in_flight:
+            partition, outbound = self.in_flight.pop(0)
             self.states[partition] += outbound
 
 
@@ -79,7 +79,7 @@ class MadeUpProducer:
         outbound = [(message.key, message.value) for message in messages]
         wrong = self._way.turn(LOST, UNANSWERED, LATE)
         if wrong == LATE:
-            self._way.under_way.append((partition, outbound))
+            self._way.in_flight.append((partition, outbound))
         elif wrong != LOST:
             states = self._way.states[partition]
             first = len(states)
@@ -227,12 +227,12 @@ class StatesComeLate(OwnersComeAndGo):
         data.draw(st.sampled_from(self.fact_publishers)).way.land()
 
     def say_old_things(self, about: slice) -> None:
-        """The last word has, twice, whoever was late."""
+        """The late owner has the last word, twice."""
         super().say_old_things(about)
         for fact_publisher in self.fact_publishers:
             fact_publisher.way.goes_wrong = None
             for _ in range(
-                (len(fact_publisher.way.under_way) + 1) // 2 if about.start == 0 else len(fact_publisher.way.under_way)
+                (len(fact_publisher.way.in_flight) + 1) // 2 if about.start == 0 else len(fact_publisher.way.in_flight)
             ):
                 fact_publisher.way.land()
 
@@ -249,7 +249,7 @@ TestStatesComeLate.settings = settings(max_examples=60, stateful_step_count=40, 
 
 
 def owned_by_one() -> tuple[StatesComeLate, LateMember]:
-    """Two engines, of which the first owns everything and has told of a little life."""
+    """Two engines, of which the first owns everything and has published the facts of one short session."""
     machine = StatesComeLate()
     machine.begin(1_000)
     one = machine.members[0]
@@ -262,13 +262,13 @@ def test_a_request_of_its_own_that_lands_late_is_undone_by_an_owner() -> None:
     one.fact_publisher.way.goes_wrong = LATE
     machine.live([(key, "touch") for key in KEYS])
     machine.publish(0, follows=True)
-    assert one.fact_publisher.way.under_way, "given up, and still under way"
+    assert one.fact_publisher.way.in_flight, "given up, and still under way"
     machine.live([("ana", "close"), ("ben", "touch"), ("cyd", "close"), ("dan", "touch")])
     machine.publish(0, follows=True)
     machine.teardown()
 
 
-def test_what_somebody_wrote_before_its_own_next_state_is_looked_at() -> None:
+def test_what_another_owner_wrote_before_its_own_next_state_is_looked_at() -> None:
     machine, one = owned_by_one()
     machine.live([(key, "touch") for key in KEYS])
     machine.publish(0, follows=True)
@@ -281,7 +281,7 @@ def test_what_somebody_wrote_before_its_own_next_state_is_looked_at() -> None:
     machine.teardown()
 
 
-def test_what_somebody_wrote_while_nobody_owned_is_looked_at() -> None:
+def test_what_was_written_while_there_was_no_owner_is_looked_at() -> None:
     machine, one = owned_by_one()
     two = machine.members[1]
     machine.live([(key, "touch") for key in KEYS])
@@ -297,7 +297,7 @@ def test_what_somebody_wrote_while_nobody_owned_is_looked_at() -> None:
 
 
 @pytest.mark.parametrize("how", [DEAF, SILENT, STRANGE, BEHIND, STUCK])
-def test_what_could_not_be_looked_at_or_mended_is_looked_at_again(how: str) -> None:
+def test_what_could_not_be_examined_or_repaired_is_examined_again(how: str) -> None:
     machine, one = owned_by_one()
     machine.live([(key, "touch") for key in KEYS])
     machine.publish(0, follows=True)

@@ -1,4 +1,5 @@
-"""The reader of the states is renewed when it fails: one that knows the brokers from long ago would fail for ever."""
+"""The reader of the states is renewed when it fails: one that knows the brokers from long ago would fail
+permanently."""
 
 from __future__ import annotations
 

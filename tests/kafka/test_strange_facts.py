@@ -21,7 +21,7 @@ from lastseen.engine.log.kafka.url import FACTS, STATE, parse_kafka_url
 from lastseen.engine.log.port import Record
 from lastseen.engine.log.shared_log import OutboundRecord
 from lastseen.projections.facts import FactId, published_fact_id
-from tests.kafka.told import facts_due, live_in, states_in
+from tests.kafka.published import facts_due, live_in, states_in
 from tests.kafka_fixtures import SharedBroker
 from tests.patience import PATIENCE_S
 
@@ -276,7 +276,7 @@ def test_strangers_write_states(url: str, opened: Any) -> None:
         live(one, 20)
         assert eventually(lambda: newest_states(url) == live_in(one))
         for number in range(PARTITIONS):
-            write_foreign(url + STATE, [(b"nobody's", b'{"data":{}}'), (b"\xff", b"x")], number)
+            write_foreign(url + STATE, [(b"unowned", b'{"data":{}}'), (b"\xff", b"x")], number)
         for strange in ANYWHERE.values():
             strange(url + STATE)
         live(one, 5)

@@ -71,7 +71,7 @@ def test_its_settings_are_waited_for(
         create(parse_kafka_url(url), NewTopics(2))
 
 
-def test_but_not_for_ever(
+def test_but_not_without_end(
     kafka_broker: SharedBroker, late: dict[str, int], monkeypatch: pytest.MonkeyPatch, opened: Open
 ) -> None:
     url = f"kafka://{kafka_broker.address}/late-{uuid.uuid4().hex}"

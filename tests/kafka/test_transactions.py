@@ -16,7 +16,7 @@ from lastseen.engine.log.kafka.url import parse_kafka_url
 from lastseen.engine.log.port import Mark, Position
 from lastseen.engine.verdicts import Verdict
 from lastseen.projections.partition import Outcome
-from tests.kafka.told import checkpoints_of, live_in, refold
+from tests.kafka.published import checkpoints_of, live_in, refold
 from tests.patience import EVENTUALLY_S, PATIENCE_S, paced_s
 
 PARTITIONS = 3

@@ -93,7 +93,7 @@ def owners_by(engine: lastseen.Engine) -> set[tuple[str, str | None]]:
     return found
 
 
-def test_a_vacancy_is_told_from_an_owner_that_is_not_known_and_from_one_without_an_address(
+def test_a_vacancy_is_distinguished_from_an_owner_that_is_not_known_and_from_one_without_an_address(
     url: str, opened: OpenEngine
 ) -> None:
     place = parse_kafka_url(url)
@@ -158,7 +158,7 @@ def test_digests_are_those_of_an_engine_that_holds_everything(url: str, opened: 
             assert engine.checkpoints()[number] == wanted[number]
 
 
-def test_expiries_are_announced_by_whoever_holds_the_session(url: str, opened: OpenEngine) -> None:
+def test_expiries_are_announced_by_the_engine_that_holds_the_session(url: str, opened: OpenEngine) -> None:
     one, two = opened(url, "one"), opened(url, "two")
     assert eventually(lambda: hold_all(one, two))
     for key in KEYS:

@@ -36,9 +36,9 @@ class Brokers:
         java = java_here()
         self.cluster = Cluster(JavaOnMachines(java.program, java.jars, addresses), folder, len(names))
         for node in self.cluster.nodes:
-            # What clients are told is loopback: here they are on other machines.
-            told = node.settings["advertised.listeners"].replace("127.0.0.1", addresses[node.node_id])
-            node.settings = {**node.settings, "advertised.listeners": told, **settings}
+            # The advertised address is loopback: here clients are on other machines.
+            published = node.settings["advertised.listeners"].replace("127.0.0.1", addresses[node.node_id])
+            node.settings = {**node.settings, "advertised.listeners": published, **settings}
         self.address = ",".join(f"{addresses[node.node_id]}:{node.ports.clients}" for node in self.cluster.nodes)
 
     def start(self) -> None:

@@ -15,7 +15,7 @@ MACHINES = ("broker", "one", "two", "watch")
 
 @pytest.fixture(scope="module")
 def network() -> Iterator[Network]:
-    """Four machines: a broker, two engines, and whoever looks at the log meanwhile."""
+    """Four machines: a broker, two engines, and an observer of the log."""
     network = Network(MACHINES, seed=2026)
     yield network
     network.close()
@@ -35,11 +35,11 @@ def broker(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture
 def scene(network: Network, broker: Brokers) -> Iterator[Scene]:
     """Two engines at work on a topic of their own; the ways are whole before and after."""
-    network.mend()
+    network.restore()
     scene = Scene(network, broker.address)
     try:
         scene.begin()
         yield scene
     finally:
-        network.mend()
+        network.restore()
         scene.end()

@@ -1,6 +1,6 @@
 """Network namespaces: machines of their own, as far as the network goes, in one kernel. Linux, and root, are needed.
 
-A namespace lives as long as somebody is in it or holds its descriptor, so nothing outlives who made it, not even when
+A namespace lives as long as a process is in it or holds its descriptor, so nothing outlives its maker, not even when
 that is killed. It has a loopback, and one interface, whose other end is a descriptor here: what is sent there is read
 from it, packet by packet, and what is written to it arrives there.
 """
@@ -71,7 +71,7 @@ class Namespace:
             os.close(outside)
 
     def close(self) -> None:
-        """Let go of it: it is gone when the last process in it is."""
+        """Release it: it is gone when the last process in it is."""
         os.close(self.wire)
         os.close(self._descriptor)
 

@@ -13,7 +13,7 @@ from tests.network.namespace import Namespace
 
 _SWITCH = Path(__file__).with_name("switch.py")
 _NETWORK = "192.0.2."
-"""Addresses that documents use, and nobody else (RFC 5737)."""
+"""Addresses for documentation only (RFC 5737)."""
 
 
 class Network:
@@ -55,7 +55,7 @@ class Network:
             self.cut(one, other)
             self.cut(other, one)
 
-    def mend(self) -> None:
+    def restore(self) -> None:
         """Every way is whole and fast again."""
         for one, other in itertools.permutations(self.machines, 2):
             self.change(one, other)
@@ -76,7 +76,7 @@ class Network:
         return [(one, other, passed, lost) for one, other, passed, lost in json.loads(answer) or ()]
 
     def close(self) -> None:
-        """End the switch, and let go of the machines."""
+        """End the switch, and release the machines."""
         self._switch.communicate()
         self._let_go()
 

@@ -12,7 +12,7 @@ import lastseen
 from lastseen.engine.errors import LastseenError, LogUnavailable, OutcomeUnknown, SessionEnded, SessionNotFound
 from lastseen.engine.log.port import Position
 from lastseen.monitoring.readiness import checks
-from tests.kafka.told import live_in
+from tests.kafka.published import live_in
 from tests.network.namespace import enter
 from tests.patience import paced_s
 
@@ -130,7 +130,7 @@ class Users:
 
 
 def live(namespace: str, pipe: Connection, url: str, name: str, settings: dict[str, Any]) -> None:
-    """Run an engine in a namespace until whoever asks is gone, or kills us."""
+    """Run an engine in a namespace until the parent process is gone, or kills this one."""
     enter(namespace)
     engine = lastseen.open_engine(url, **settings)
     users = Users(engine, name)

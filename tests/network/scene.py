@@ -10,7 +10,7 @@ from lastseen.engine.log.port import Position
 from lastseen.projections.partition import Outcome
 from tests.kafka.kafka_topics import eventually, new_url
 from tests.kafka.processes import Child
-from tests.kafka.told import checkpoints_of, facts_due, facts_in, names, refold, states_in, states_of
+from tests.kafka.published import checkpoints_of, facts_due, facts_in, names, refold, states_in, states_of
 from tests.network import remote_engine
 from tests.network.network import Network
 from tests.network.remote_engine import FRESH, READY, STOP, Report
@@ -19,7 +19,7 @@ from tests.patience import paced_s
 PARTITIONS = 4
 DELIVERY_S = 3.0
 ANSWERED_WITHIN_S = 2 * DELIVERY_S + 2 * 10 + 4
-"""By then a caller has an answer: the time for delivery, as long for whoever was before him, and, where his record was
+"""By then a caller has an outcome: the time for delivery, as long for the callers before it, and, where its record was
 acknowledged and one before it was not sent, twice the time for which a read waits; some for a busy machine."""
 READ_WITHIN_S = 4.0
 """Reads need no broker; but the machine may have other work."""
@@ -64,7 +64,7 @@ class Scene:
         return paced_s() - began_s
 
     def check(self) -> Counter[str]:
-        """Let all come to rest, and hold the log against what everybody was told; how writes have failed."""
+        """Let all come to rest, and compare the log with what every caller received; how writes have failed."""
         reports = [engine.ask(STOP) for engine in self.engines]
         for report in reports:
             assert report.surprises == []
@@ -82,11 +82,11 @@ class Scene:
         return self.shares() and not any(engine.ask(READY) for engine in self.engines)
 
     def _differences(self) -> dict[str, object]:
-        """How what engines hold, and what others were told, differs from the log as it is by now.
+        """How what engines hold, and what was published, differs from the log as it is by now.
 
         It may grow all the while: what a producer has given up is still on its way for some seconds.
         """
-        told, due = names(facts_in(self.url)), facts_due(self.url)
+        published, due = names(facts_in(self.url)), facts_due(self.url)
         states, partitions = states_in(self.url), refold(self.url)
         live, reached = states_of(partitions), checkpoints_of(partitions)
         found: dict[str, object] = {}
@@ -94,8 +94,8 @@ class Scene:
             report = engine.ask()
             if (report.checkpoints, report.live) != (reached, live):
                 found[name] = report.checkpoints, reached, _unlike(report.live, live)
-        if told != due:
-            found["facts"] = [(_without(a, b), _without(b, a)) for a, b in zip(told, due, strict=True)]
+        if published != due:
+            found["facts"] = [(_without(a, b), _without(b, a)) for a, b in zip(published, due, strict=True)]
         if states != live:
             found["states"] = _unlike(states, live)
         return found
@@ -129,7 +129,7 @@ class Scene:
         assert [value for value, count in values.items() if count > 1] == [], "written twice"
         assert {each for report in reports for each in report.ended} <= set(endings), "ended, and not in the log"
         assert [each for each, count in endings.items() if count > 1] == [], "ended twice"
-        assert early == [], "what is due ends at its deadline, whoever announces it"
+        assert early == [], "what is due ends at its deadline, with any announcer"
         assert eventually(lambda: not self._differences()), self._differences()
         _logger.info("%s acknowledged, %s records", len(acknowledged), sum(values.values()))
 

@@ -108,7 +108,7 @@ class Switch:
 
 
 def main(arguments: list[str]) -> int:
-    """Forward packets until there is nobody left to give rules."""
+    """Forward packets until the process that gives the rules is gone."""
     seed, *named = arguments
     wires = {address: int(wire) for wire, _, address in (each.partition("=") for each in named)}
     switch, unread = Switch(wires, int(seed)), b""

@@ -36,8 +36,8 @@ def test_an_owner_that_is_cut_off_hands_over_and_comes_back(scene: Scene) -> Non
     bounded(report)
     assert report.reads > 20, "reads go on from the view"
     assert eventually(lambda: bool(scene.one.ask().health), SAID_WITHIN_S), "what goes wrong is said"
-    assert {"log", "lag"} <= set(scene.one.ask(READY)), "and that nobody knows how far the view is behind"
-    scene.network.mend()
+    assert {"log", "lag"} <= set(scene.one.ask(READY)), "and that it is unknown how far the view is behind"
+    scene.network.restore()
     resumed_s = scene.goes_on(scene.one)
     failed = scene.check()
     _logger.info("cut off: handed over after %.1f s, resumed after %.1f s; %s", handed_s, resumed_s, dict(failed))
@@ -51,7 +51,7 @@ def test_one_way_is_cut(scene: Scene, sender: str, receiver: str) -> None:
     scene.goes_on(scene.two)
     bounded(scene.one.ask())
     assert scene.network.lost(sender, receiver) > 0
-    scene.network.mend()
+    scene.network.restore()
     resumed_s = scene.goes_on(scene.one)
     failed = scene.check()
     _logger.info("%s to %s cut: resumed after %.1f s; %s", sender, receiver, resumed_s, dict(failed))
@@ -66,7 +66,7 @@ def test_a_slow_and_lossy_way_costs_time_and_nothing_else(scene: Scene) -> None:
     report = scene.one.ask()
     assert report.surprises == []
     assert report.slowest_write_s > 0.06, "there and back"
-    scene.network.mend()
+    scene.network.restore()
     failed = scene.check()
     _logger.info(
         "slow and lossy: %.1f s for 60 writes, slowest %.2f s; %s", took_s, report.slowest_write_s, dict(failed)
@@ -80,7 +80,7 @@ def test_a_network_that_comes_and_goes(scene: Scene) -> None:
     while paced_s() < until_s:
         scene.network.separate(["one"], ["broker"])
         time.sleep(chance.uniform(0.1, 1.0))  # waits: a cut has its length
-        scene.network.mend()
+        scene.network.restore()
         time.sleep(chance.uniform(0.1, 1.0))  # waits: so has the time between two
         flaps += 1
     scene.goes_on(scene.one)
@@ -88,7 +88,7 @@ def test_a_network_that_comes_and_goes(scene: Scene) -> None:
     _logger.info("%s flaps: %s", flaps, dict(failed))
 
 
-def test_who_may_make_no_namespaces_is_told_what_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_right_to_make_namespaces_the_error_says_what_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(name: str, *_: int) -> None:
         raise PermissionError(1, "Operation not permitted")
 

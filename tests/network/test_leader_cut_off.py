@@ -24,7 +24,7 @@ _logger = logging.getLogger(__name__)
 
 @pytest.fixture(scope="module")
 def network() -> Iterator[Network]:
-    """Three brokers, two engines, and whoever looks."""
+    """Three brokers, two engines, and an observer."""
     network = Network([*BROKERS, "one", "two", "watch"], seed=2026)
     yield network
     network.close()
@@ -42,7 +42,7 @@ def broker(network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def leader_of(scene: Scene, broker: Brokers, asked: Sequence[str] = BROKERS) -> str:
-    """The machine of the broker that leads the first partition, as some of them say; `nobody` if they do not know."""
+    """The machine of the broker that leads the first partition, as some of them say; `none` if they do not know."""
     addresses = dict(zip(BROKERS, broker.address.split(","), strict=True))
     servers, topic = ",".join(addresses[name] for name in asked), parse_kafka_url(scene.url).topic
     with scene.network["watch"].inside():
@@ -50,10 +50,10 @@ def leader_of(scene: Scene, broker: Brokers, asked: Sequence[str] = BROKERS) -> 
         try:
             leader = consumer.list_topics(topic, timeout=2).topics[topic].partitions[0].leader
         except KafkaException:
-            return "nobody"
+            return "none"
         finally:
             consumer.close()
-    return BROKERS[leader - 1] if leader > 0 else "nobody"
+    return BROKERS[leader - 1] if leader > 0 else "none"
 
 
 def test_a_leader_that_is_cut_off_acknowledges_nothing_that_is_lost(scene: Scene, broker: Brokers) -> None:
@@ -69,7 +69,7 @@ def test_a_leader_that_is_cut_off_acknowledges_nothing_that_is_lost(scene: Scene
     assert report.slowest_write_s < ANSWERED_WITHIN_S
     assert report.slowest_read_s < READ_WITHIN_S
     assert report.reads > before.reads, "reads go on from the view"
-    scene.network.mend()
+    scene.network.restore()
     resumed_s = scene.goes_on(scene.one)
     failed = scene.check()
     _logger.info("leader cut off: others go on %.1f s, it %.1f s later; %s", elected_s, resumed_s, dict(failed))

@@ -202,16 +202,16 @@ def run(arguments: list[str]) -> str:
     """What a command prints. It must succeed."""
     from lastseen.cli import main
 
-    told = io.StringIO()
+    reported = io.StringIO()
     sys.argv = ["lastseen", *arguments]
     code: Any = 0
-    with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
+    with contextlib.redirect_stdout(reported), contextlib.redirect_stderr(reported):
         try:
             main()
         except SystemExit as end:
             code = end.code
-    assert not code, f"{arguments}: {told.getvalue()}"
-    return told.getvalue()
+    assert not code, f"{arguments}: {reported.getvalue()}"
+    return reported.getvalue()
 
 
 def service() -> None:
@@ -238,8 +238,8 @@ def main(platform: str, folder: Path) -> None:
     embedded(folder)
     asyncio.run(asynchronous(folder))
     clients()
-    for told in command_line(folder):
-        assert told
+    for reported in command_line(folder):
+        assert reported
     service()
     assert bool(locked) is (platform == "win32"), "the file of the tokens is locked"
     sys.stdout.write("all of it works\n")

@@ -1,4 +1,4 @@
-"""What is declared is imported, and what is imported is declared: nobody installs what nothing uses."""
+"""What is declared is imported, and what is imported is declared: an installation has only what is used."""
 
 from __future__ import annotations
 

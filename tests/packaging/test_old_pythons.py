@@ -17,7 +17,7 @@ from packaging.specifiers import SpecifierSet
 pytestmark = pytest.mark.thorough
 
 ROOT = Path(__file__).resolve().parents[2]
-FRONT_DOOR = ROOT / "lastseen" / "__init__.py"
+PACKAGE_FILE = ROOT / "lastseen" / "__init__.py"
 OLDER = ("python3.10", "python3.9", "python3.8", "python3.7", "python3.6")
 AS_AN_OLDER_ONE = """
 import sys
@@ -45,7 +45,7 @@ def test_an_older_python_gets_one_sentence_before_anything_else_is_imported() ->
 
 
 def test_an_older_python_can_read_that_sentence() -> None:
-    ast.parse(FRONT_DOOR.read_text(encoding="utf-8"), feature_version=(3, 6))
+    ast.parse(PACKAGE_FILE.read_text(encoding="utf-8"), feature_version=(3, 6))
 
 
 def test_those_that_this_machine_has_say_so() -> None:

@@ -39,12 +39,12 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def by_mypy(file: str, app: Path, installed: Installed) -> Seen:
     """What `mypy --strict` sees."""
-    told = checker(
+    reported = checker(
         "mypy", "--strict", "--python-executable", installed.python, "--cache-dir", app / "cache", file, cwd=app
     )
     revealed: dict[int, str] = {}
     faulty: list[int] = []
-    for line in told.splitlines():
+    for line in reported.splitlines():
         found = re.match(r'[\w.]+:(\d+): (note: Revealed type is "(.*)"|error: )', line)
         if found is not None and found[3] is not None:
             revealed[int(found[1])] = short(found[3])
@@ -55,10 +55,10 @@ def by_mypy(file: str, app: Path, installed: Installed) -> Seen:
 
 def by_pyright(file: str, app: Path, installed: Installed) -> Seen:
     """What pyright sees, in strict mode."""
-    told = checker("basedpyright", "--outputjson", "--pythonpath", installed.python, file, cwd=app)
+    reported = checker("basedpyright", "--outputjson", "--pythonpath", installed.python, file, cwd=app)
     revealed: dict[int, str] = {}
     faulty: list[int] = []
-    for found in json.loads(told)["generalDiagnostics"]:
+    for found in json.loads(reported)["generalDiagnostics"]:
         line = found["range"]["start"]["line"] + 1
         reveal = re.fullmatch(r'Type of ".*" is "(.*)"', found["message"], re.DOTALL)
         if reveal is not None:

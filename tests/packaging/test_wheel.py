@@ -40,7 +40,7 @@ def shipped() -> dict[str, Path]:
 
 @pytest.fixture
 def app(tmp_path: Path) -> Path:
-    """The folder of somebody's program, which has an `engine.py` and `projections/` of its own."""
+    """The folder of a user's program, which has an `engine.py` and `projections/` of its own."""
     (tmp_path / "engine.py").write_text('OWN = "my engine"\n', encoding="utf-8")
     (tmp_path / "projections").mkdir()
     (tmp_path / "projections" / "__init__.py").write_text('OWN = "my projections"\n', encoding="utf-8")
@@ -129,8 +129,8 @@ def test_the_command_line_works_beside_the_users_own(installed: Installed, app: 
     run(installed.python, "-c", first_example(), cwd=app)
     log = ("--log", "sqlite:///sessions.db")
     for command in (["ls"], ["explain", "discord:guild1:chan2:user3"]):
-        told = run(installed.program, *command, *log, cwd=app, PYTHONPATH=str(app))
-        assert "discord:guild1:chan2:user3" in told
+        reported = run(installed.program, *command, *log, cwd=app, PYTHONPATH=str(app))
+        assert "discord:guild1:chan2:user3" in reported
 
 
 def test_the_demonstrations_recording_is_there(installed: Installed, app: Path) -> None:

@@ -19,8 +19,8 @@ KEYS = ("irc:#ubuntu:ana", "irc:#ubuntu:bob", "telegram:42:é")
 ROTTEN = (b"", b"hello", b"[]", b"{}", b"\xff\xfe", b"\0" * 40, b'{"specversion":"1.0"}', b"9" * 5000, b"[" * 3000)
 
 
-class Told(NamedTuple):
-    """A record, and what the naive model is told of it: the event, or the verdict on what is none."""
+class WrittenRecord(NamedTuple):
+    """A record, and what the naive model gets: the event, or the verdict on a record that is none."""
 
     offset: int
     timestamp_ms: int
@@ -34,7 +34,7 @@ MARKS = {Mark.CONTROL: "control", Mark.TRANSACTIONAL: "transactional", Mark.UNRE
 """What stands for no record, and its verdict."""
 
 
-def history(seed: int, length: int = 60, steady: bool = False) -> list[Told]:
+def history(seed: int, length: int = 60, steady: bool = False) -> list[WrittenRecord]:
     """One history; the same for the same seed. `steady`: the log's clock never goes back, and nothing is imported."""
     return _Writers(random.Random(seed), steady).write(length)
 
@@ -48,29 +48,29 @@ class _Writers:
         self.ids = 0
         self.seen = NaiveFold()
         """What services see when they read, so that most records find the session they mean."""
-        self.told: list[Told] = []
+        self.written: list[WrittenRecord] = []
         self.calm = draw.random() < 0.7
         """Whether the limits are so long that sessions live to see much."""
 
-    def write(self, length: int) -> list[Told]:
+    def write(self, length: int) -> list[WrittenRecord]:
         if self.draw.random() < 0.5:
             self._open(imports=self.draw.random() < 0.3 and not self.steady)
         crowd = self.draw.random() < 0.25
-        while len(self.told) < length:
+        while len(self.written) < length:
             self._let_time_pass()
-            if crowd and len(self.told) == 5:
+            if crowd and len(self.written) == 5:
                 self._crowd_of_holders()
             self._one()
-        return self.told
+        return self.written
 
     def _one(self) -> None:
         chance = self.draw.random()
         if chance < 0.06:
             self._poison()
-        elif chance < 0.14 and self.told:
+        elif chance < 0.14 and self.written:
             self._again()
         elif chance < 0.16:
-            if self.told and self.draw.random() < 0.5:
+            if self.written and self.draw.random() < 0.5:
                 self._open(imports=True)
             else:
                 self._tell("import_finished", self.draw.choice(KEYS), {}, "lastseen.log.import_finished.v1")
@@ -191,7 +191,7 @@ class _Writers:
 
     def _again(self) -> None:
         """A record that a producer sent twice, or that a network delivered late."""
-        old = self.draw.choice(self.told[-20:])
+        old = self.draw.choice(self.written[-20:])
         self._append(old.key, old.value, old.event, old.mark)
 
     def _poison(self) -> None:
@@ -206,18 +206,18 @@ class _Writers:
             self._append(self.draw.choice([None, key]), value, verdict, mark)
         elif chance < 0.65:
             data = {"session_id": self._id(key)}
-            self._tell("touched", key, data, "com.example.thing", told="unknown_type")
+            self._tell("touched", key, data, "com.example.thing", written="unknown_type")
         elif chance < 0.8:
             data = {"session_id": self._id(key), "if_version": self.draw.choice(["1", -1, 1.5, True, 2**60])}
-            self._tell("touched", key, data, told="malformed")
+            self._tell("touched", key, data, written="malformed")
         else:  # a right event under a wrong record key
             event = self._envelope("touched", key, {"session_id": self._id(key)}, None)
-            self._append("somebody else", json.dumps(event).encode(), "malformed")
+            self._append("another key", json.dumps(event).encode(), "malformed")
 
     def _envelope(self, name: str, key: str, data: dict[str, Any], kind: str | None) -> dict[str, Any]:
         return {
             "specversion": "1.0",
-            "id": f"event-{len(self.told)}",
+            "id": f"event-{len(self.written)}",
             "source": "/service",
             "type": kind or f"lastseen.session.{name}.v1",
             "subject": key,
@@ -227,16 +227,16 @@ class _Writers:
         }
 
     def _tell(
-        self, name: str, key: str, data: dict[str, Any], kind: str | None = None, told: str | None = None
+        self, name: str, key: str, data: dict[str, Any], kind: str | None = None, written: str | None = None
     ) -> None:
         event = self._envelope(name, key, data, kind)
         # Both ways of writing the same JSON: one takes the shortcut for plain touches, the other goes by the models.
         spaced = self.draw.random() < 0.3
         text = json.dumps(event, separators=(", ", ": ") if spaced else (",", ":"), ensure_ascii=spaced)
-        self._append(key, text.encode(), told or event)
+        self._append(key, text.encode(), written or event)
 
     def _append(
         self, key: str | None, value: bytes | None, event: dict[str, Any] | str, mark: Mark | None = None
     ) -> None:
-        self.seen.take(len(self.told), self.now_ms, event)
-        self.told.append(Told(len(self.told), self.now_ms, key, value, event, mark))
+        self.seen.take(len(self.written), self.now_ms, event)
+        self.written.append(WrittenRecord(len(self.written), self.now_ms, key, value, event, mark))

@@ -1,7 +1,7 @@
 """The fold once more, from DESIGN section 4 alone: plain dicts, everything recomputed and scanned, no code of ours.
 
 Sessions are dicts in one list, ended ones too; what is live, due or remembered is found by looking at all of them.
-A record comes as (offset, log clock, event as the dict that was sent); bytes that are no event are told as a verdict.
+A record comes as (offset, log clock, event as the dict that was sent); bytes that are no event come as a verdict.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class NaiveFold:
             return None if ttl is None else (s["suspended_at"] + ttl, "suspend_ttl")
         candidates = []
         if limits["max_age_ms"] is not None:
-            candidates.append((s["created"] + limits["max_age_ms"] + s["parked"], "max_age"))
+            candidates.append((s["created"] + limits["max_age_ms"] + s["suspended"], "max_age"))
         if limits["idle_ttl_ms"] is not None:
             idle = s["last_active"] + limits["idle_ttl_ms"] + limits["touch_precision_ms"]
             candidates.append((max([idle, *s["leases"].values()]), "idle"))
@@ -113,7 +113,7 @@ class NaiveFold:
     def begin(self, key: str, data: dict[str, Any], at: int, offset: int) -> None:
         self.sessions.append(
             {"key": key, "id": data["session_id"], "policy": DEFAULTS | data["policy"], "created": at, "born": offset,
-             "last_active": at, "last_offset": offset, "version": 1, "suspended_at": None, "parked": 0, "leases": {},
+             "last_active": at, "last_offset": offset, "version": 1, "suspended_at": None, "suspended": 0, "leases": {},
              "owner": _owner(data.get("attributes", {})), "ended": None}
         )  # fmt: skip
 
@@ -142,7 +142,7 @@ class NaiveFold:
         elif name == "resumed":
             if not suspended:
                 return "already"
-            s["parked"] += max(0, at - s["suspended_at"])
+            s["suspended"] += max(0, at - s["suspended_at"])
             s["suspended_at"] = None
             s["last_active"] = max(s["last_active"], at)
             s["last_offset"] = offset

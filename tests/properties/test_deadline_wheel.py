@@ -58,17 +58,17 @@ class DeadlinesBesideAScan(RuleBasedStateMachine):
     def pick(self, data: st.DataObject) -> Session:
         return data.draw(st.sampled_from(self.wheel.live))
 
-    @rule(idle=LIMITS, age=LIMITS, parked=LIMITS, late=st.integers(0, 3_000))
-    def begin(self, idle: int | None, age: int | None, parked: int | None, late: int) -> None:
+    @rule(idle=LIMITS, age=LIMITS, suspended=LIMITS, late=st.integers(0, 3_000))
+    def begin(self, idle: int | None, age: int | None, suspended: int | None, late: int) -> None:
         """`late`: the log's clock is behind the one that looks at the wheel."""
         self.born += 1
-        policy = Policy(idle_ttl_ms=idle, max_age_ms=age, suspend_ttl_ms=parked)
+        policy = Policy(idle_ttl_ms=idle, max_age_ms=age, suspend_ttl_ms=suspended)
         self.wheel.admit(self.born, self.now_ms - late, policy)
 
     @precondition(lambda self: self.wheel.live)
     @rule(data=st.data(), ahead=st.integers(-1_000, 70_000))
     def touch(self, data: st.DataObject, ahead: int) -> None:
-        """The wheel is not told."""
+        """The wheel does not learn of it."""
         session = self.pick(data)
         if session.suspended_at_ms is None:
             session.last_active_at_ms = max(session.last_active_at_ms, self.now_ms + ahead)
@@ -157,7 +157,7 @@ TestDeadlinesBesideAScan = DeadlinesBesideAScan.TestCase
 TestDeadlinesBesideAScan.settings = settings(max_examples=150, stateful_step_count=50)
 
 
-def test_whoever_was_touched_at_the_last_moment_comes_after_whoever_was_not() -> None:
+def test_a_session_touched_at_the_last_moment_comes_after_one_that_was_not() -> None:
     wheel = Wheel()
     touched = wheel.admit(1, START_MS, Policy(idle_ttl_ms=2_000))
     untouched = wheel.admit(2, START_MS, Policy(idle_ttl_ms=2_300))
@@ -186,7 +186,7 @@ def test_a_touch_costs_no_filing_and_a_sweep_looks_at_few() -> None:
 
 
 @pytest.mark.parametrize("ttl_ms", [30 * MIN, 4 * 60 * MIN, 90 * DAY])
-def test_whoever_is_never_touched_is_looked_at_a_few_times_and_reported_to_the_millisecond(ttl_ms: int) -> None:
+def test_an_untouched_session_is_looked_at_a_few_times_and_reported_to_the_millisecond(ttl_ms: int) -> None:
     wheel = Wheel()
     session = wheel.admit(1, START_MS, Policy(idle_ttl_ms=ttl_ms))
     now_ms, steps = START_MS, 0
@@ -228,7 +228,7 @@ def test_the_ended_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
     assert wheel.looks <= 2 * 5_000
 
 
-def test_whoever_was_reported_and_lives_on_is_still_next() -> None:
+def test_a_reported_session_that_lives_on_is_still_next() -> None:
     wheel = Wheel()
     wheel.admit(1, START_MS, Policy(idle_ttl_ms=2_000))
     assert len(wheel.deadlines.due(START_MS + 2_000, 9)) == 1
@@ -239,7 +239,7 @@ def test_whoever_was_reported_and_lives_on_is_still_next() -> None:
     assert len(wheel.deadlines) == 0
 
 
-def test_whoever_was_filed_twice_under_one_time_is_reported_once() -> None:
+def test_a_session_filed_twice_under_one_time_is_reported_once() -> None:
     """Its limit was shortened after it was looked at far ahead, and lengthened again to what it was."""
     wheel = Wheel()
     session = wheel.admit(1, START_MS, Policy(idle_ttl_ms=30 * MIN))

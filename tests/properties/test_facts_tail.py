@@ -11,7 +11,7 @@ import pytest
 
 from lastseen.engine.log.port import Mark, Record
 from lastseen.projections.facts import FactId, published_fact_id
-from tests.properties.test_publisher import KEYS, PARTITIONS, SOURCE, Member, OwnersComeAndGo, expected, forged, told
+from tests.properties.test_publisher import KEYS, PARTITIONS, SOURCE, Member, OwnersComeAndGo, expected, forged, written
 
 FAR = 10**12
 
@@ -23,7 +23,7 @@ def taken_over(machine: OwnersComeAndGo, heir: Member) -> None:
     heir.follower.catch_up()
     heir.publish()
     for number in range(PARTITIONS):
-        assert told(machine.topics.ours(number)) == expected(machine.log, number)
+        assert written(machine.topics.ours(number)) == expected(machine.log, number)
 
 
 def strange(machine: OwnersComeAndGo, key: str, value: bytes) -> None:
@@ -63,7 +63,7 @@ def test_a_fact_under_another_key_does_not_count() -> None:
     machine, heir = begun()
     machine.members[0].follower.catch_up()
     for number in range(PARTITIONS):
-        strange(machine, "nobody's", expected(machine.log, number)[-1])
+        strange(machine, "unowned", expected(machine.log, number)[-1])
     taken_over(machine, heir)
 
 

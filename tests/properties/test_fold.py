@@ -19,7 +19,7 @@ from lastseen.engine.log.port import Mark, Record
 from lastseen.engine.session import Session
 from lastseen.engine.verdicts import Verdict
 from lastseen.projections.partition import Outcome, Partition
-from tests.properties.histories import EPOCH_MS, KEYS, ROTTEN, Told, history
+from tests.properties.histories import EPOCH_MS, KEYS, ROTTEN, WrittenRecord, history
 from tests.properties.naive import NaiveFold
 
 SEEDS = st.integers(0, 2**48)
@@ -27,8 +27,10 @@ LENGTHS = st.integers(1, 80)
 MAX_TIMESTAMP_MS = 2**62
 
 
-def record(told: Told, offset: int | None = None) -> Record:
-    return Record(0, told.offset if offset is None else offset, told.timestamp_ms, told.key, told.value, told.mark)
+def record(written: WrittenRecord, offset: int | None = None) -> Record:
+    return Record(
+        0, written.offset if offset is None else offset, written.timestamp_ms, written.key, written.value, written.mark
+    )
 
 
 def folded(records: list[Record]) -> tuple[Partition, list[Outcome]]:
@@ -42,7 +44,7 @@ def fields(session: Session) -> dict[str, Any]:
         "key": session.key, "id": session.session_id, "policy": policy, "created": session.created_at_ms,
         "born": session.born_offset, "last_active": session.last_active_at_ms,
         "last_offset": session.last_active_offset, "version": session.version,
-        "suspended_at": session.suspended_at_ms, "parked": session.suspended_ms,
+        "suspended_at": session.suspended_at_ms, "suspended": session.suspended_ms,
         "leases": dict(session.leases or {}), "owner": session.owner, "ended": None,
     }  # fmt: skip
 
@@ -73,14 +75,14 @@ def assert_same(partition: Partition, naive: NaiveFold) -> None:
         assert (session.deadline_ms(), session.deadline_reason()) == (due or (None, None))
 
 
-def run_beside_the_naive_model(histories: list[Told]) -> Counter[Verdict]:
+def run_beside_the_naive_model(histories: list[WrittenRecord]) -> Counter[Verdict]:
     partition, naive = Partition(0), NaiveFold()
     reached: Counter[Verdict] = Counter()
-    for told in histories:
+    for written in histories:
         ended_before = len(naive.endings)
-        expected = naive.take(told.offset, told.timestamp_ms, told.event)
-        outcome = partition.fold(record(told))
-        assert outcome.verdict.label == expected, told
+        expected = naive.take(written.offset, written.timestamp_ms, written.event)
+        outcome = partition.fold(record(written))
+        assert outcome.verdict.label == expected, written
         assert_same(partition, naive)
         endings = [s for s in naive.sessions if s["id"] in naive.endings[ended_before:]]
         if endings and outcome.ending is not None and outcome.ended is not None:
@@ -94,7 +96,7 @@ def run_beside_the_naive_model(histories: list[Told]) -> Counter[Verdict]:
         if outcome.verdict is Verdict.APPLIED and isinstance(outcome.event, SESSION_EVENTS):
             assert outcome.session is partition.find(outcome.event.subject)
         reached[outcome.verdict] += 1
-    now_ms = max(told.timestamp_ms for told in histories)
+    now_ms = max(written.timestamp_ms for written in histories)
     for later_ms in (0, 900, 60_000, 3_600_000, 40 * 86_400_000):
         assert_due_agrees(partition, naive, now_ms + later_ms)
     return reached
@@ -123,7 +125,7 @@ def test_every_verdict_is_reached() -> None:
     shortcuts = 0
     for seed in range(250):
         reached += run_beside_the_naive_model(history(seed))
-        shortcuts += sum(plain_touch.read(told.value or b"") is not None for told in history(seed))
+        shortcuts += sum(plain_touch.read(written.value or b"") is not None for written in history(seed))
     assert shortcuts > 1_000, "the shortcut for plain touches is hardly tried"
     # These histories are of logs with one partition: the simulation and a spec have others.
     assert {verdict.label for verdict in Verdict if not reached[verdict]} == {"wrong_partition"}, reached
@@ -139,11 +141,11 @@ def test_the_shortcut_for_touches_changes_nothing(monkeypatch: pytest.MonkeyPatc
 
     for seed in range(150):
         short, long = Partition(0), Partition(0)
-        for told in history(seed):
+        for written in history(seed):
             monkeypatch.setattr(lifecycle, "touch_plainly", counted)
-            outcome = short.fold(record(told))
+            outcome = short.fold(record(written))
             monkeypatch.setattr(lifecycle, "touch_plainly", lambda *_: False)
-            expected = long.fold(record(told))
+            expected = long.fold(record(written))
             assert (outcome[2:4], outcome.ending) == (expected[2:4], expected.ending)
             assert (live(short), list(short.active), short.digest) == (live(long), list(long.active), long.digest)
     assert went[True] > 500, "the shortcut is hardly tried"
@@ -153,15 +155,15 @@ def test_the_shortcut_for_touches_changes_nothing(monkeypatch: pytest.MonkeyPatc
 @given(SEEDS, LENGTHS)
 def test_what_is_decided_beforehand_is_what_the_fold_says(seed: int, length: int) -> None:
     partition = Partition(0)
-    for told in history(seed, length):
-        decoded = decode(told.key, told.value)
-        decided, at_ms = None, told.timestamp_ms
-        if told.mark is None and not isinstance(decoded, Verdict) and isinstance(decoded[0], SESSION_EVENTS):
-            at_ms = decoded[1] if partition.importing else told.timestamp_ms
+    for written in history(seed, length):
+        decoded = decode(written.key, written.value)
+        decided, at_ms = None, written.timestamp_ms
+        if written.mark is None and not isinstance(decoded, Verdict) and isinstance(decoded[0], SESSION_EVENTS):
+            at_ms = decoded[1] if partition.importing else written.timestamp_ms
             before = live(partition)
             decided = lifecycle.decide(decoded[0], partition.find(decoded[0].subject), at_ms, partition)
             assert live(partition) == before
-        outcome = partition.fold(record(told))
+        outcome = partition.fold(record(written))
         if decided is not None and outcome.verdict is not Verdict.CLOCK_SKEW:
             assert (decided, at_ms) == (outcome.verdict, outcome.at_ms)
 
@@ -173,8 +175,8 @@ def test_what_is_decided_beforehand_is_what_the_fold_says(seed: int, length: int
 def test_a_session_ends_at_most_once_and_never_comes_back(seed: int, length: int) -> None:
     partition = Partition(0)
     ended: set[str] = set()
-    for told in history(seed, length):
-        outcome = partition.fold(record(told))
+    for written in history(seed, length):
+        outcome = partition.fold(record(written))
         if outcome.ended is not None:
             assert outcome.ended.session_id not in ended
             ended.add(outcome.ended.session_id)
@@ -185,10 +187,10 @@ def test_a_session_ends_at_most_once_and_never_comes_back(seed: int, length: int
 @given(SEEDS, LENGTHS)
 def test_a_live_session_is_never_ended_early_and_a_due_one_never_seen_alive(seed: int, length: int) -> None:
     partition, naive = Partition(0), NaiveFold()
-    for told in history(seed, length):
+    for written in history(seed, length):
         before = {key: (s["id"], naive.deadline(s)) for key, s in naive.live().items()}
-        naive.take(told.offset, told.timestamp_ms, told.event)
-        outcome = partition.fold(record(told))
+        naive.take(written.offset, written.timestamp_ms, written.event)
+        outcome = partition.fold(record(written))
         if outcome.event is None or outcome.verdict is Verdict.CLOCK_SKEW:
             assert outcome.ended is None
             continue
@@ -207,8 +209,8 @@ def test_a_live_session_is_never_ended_early_and_a_due_one_never_seen_alive(seed
 def test_the_same_prefix_gives_the_same_digest_and_state(seed: int, length: int) -> None:
     one, other = Partition(0), Partition(0)
     seen = {one.digest}
-    for told in history(seed, length):
-        first, second = one.fold(record(told)), other.fold(record(told))
+    for written in history(seed, length):
+        first, second = one.fold(record(written)), other.fold(record(written))
         assert (first.verdict, first.at_ms, first.ending) == (second.verdict, second.at_ms, second.ending)
         assert (one.digest, one.checkpoint, live(one)) == (other.digest, other.checkpoint, live(other))
         assert one.digest not in seen
@@ -216,8 +218,8 @@ def test_the_same_prefix_gives_the_same_digest_and_state(seed: int, length: int)
 
 
 @given(SEEDS, st.integers(0, 59), st.integers(0, 3))
-def test_one_record_changed_changes_the_digest_for_ever(seed: int, place: int, change: int) -> None:
-    records = [record(told) for told in history(seed)]
+def test_one_changed_record_changes_the_digest_permanently(seed: int, place: int, change: int) -> None:
+    records = [record(written) for written in history(seed)]
     changed = list(records)
     old = records[place]
     changed[place] = [
@@ -232,7 +234,7 @@ def test_one_record_changed_changes_the_digest_for_ever(seed: int, place: int, c
         if a.offset < place:
             assert one.digest == other.digest
         elif a.offset == place and (a.value or b"") == (b.value or b"") and first[2:4] == second[2:4]:
-            return  # it was void for its form all the same: nobody can tell, and nothing differs
+            return  # it was still void for its form: no reader can tell, and nothing differs
         else:
             assert one.digest != other.digest
 
@@ -250,7 +252,7 @@ def timed(session_id: str, key: str, sent_ms: int, reason: str = "idle", at: int
 
 def settle_all(partition: Partition, records: list[Record], at_ms: int) -> list[Outcome]:
     """Have a stranger knock at every key, so that all who are due end."""
-    stranger = "a-stranger-nobody-knows"
+    stranger = "an-unknown-session-id0"
     start = len(records)
     return [partition.fold(Record(0, start + n, at_ms, key, timed(stranger, key, at_ms))) for n, key in enumerate(KEYS)]
 
@@ -267,30 +269,32 @@ def endings_of(outcomes: list[Outcome]) -> set[tuple[str, str, int]]:
 def test_more_pruners_delayed_doubled_or_fast_change_no_outcome(seed: int, length: int, pruners: int) -> None:
     plain = history(seed, length, steady=True)
     draw = random.Random(seed)
-    ids = sorted({i for told in plain if isinstance(told.event, dict) and (i := told.event["data"].get("session_id"))})
+    ids = sorted(
+        {i for written in plain if isinstance(written.event, dict) and (i := written.event["data"].get("session_id"))}
+    )
     pruned: list[Record] = []
-    for told in plain:
+    for written in plain:
         for _ in range(draw.randrange(pruners + 1)):
             # Named at random, so mostly stale; sent at any time that the log lets pass, 60 s ahead at most.
-            sent_ms = told.timestamp_ms + draw.randrange(-600_000, 60_001)
+            sent_ms = written.timestamp_ms + draw.randrange(-600_000, 60_001)
             value = timed(draw.choice(ids or ["n" * 22]), key := draw.choice(KEYS), sent_ms, at=len(pruned))
-            pruned.append(Record(0, len(pruned), told.timestamp_ms, key, value))
-        pruned.append(record(told, offset=len(pruned)))
+            pruned.append(Record(0, len(pruned), written.timestamp_ms, key, value))
+        pruned.append(record(written, offset=len(pruned)))
     end_ms = plain[-1].timestamp_ms
-    without_pruners, without_outcomes = folded([record(told) for told in plain])
+    without_pruners, without_outcomes = folded([record(written) for written in plain])
     with_pruners, with_outcomes = folded(pruned)
-    without_outcomes += settle_all(without_pruners, [record(told) for told in plain], end_ms)
+    without_outcomes += settle_all(without_pruners, [record(written) for written in plain], end_ms)
     with_outcomes += settle_all(with_pruners, pruned, end_ms)
     assert without(live(with_pruners), "born", "last_offset") == without(live(without_pruners), "born", "last_offset")
     assert endings_of(with_outcomes) == endings_of(without_outcomes)
 
 
 @given(SEEDS, LENGTHS, st.integers(0, 60_000), st.sampled_from(sorted(TIMED_REASONS)))
-def test_a_fast_pruner_ends_nobody_early(seed: int, length: int, ahead_ms: int, reason: str) -> None:
-    told = history(seed, length, steady=True)
-    partition, _ = folded([record(each) for each in told])
-    at_ms = told[-1].timestamp_ms
-    settle_all(partition, [record(each) for each in told], at_ms)
+def test_a_fast_pruner_ends_no_session_early(seed: int, length: int, ahead_ms: int, reason: str) -> None:
+    written = history(seed, length, steady=True)
+    partition, _ = folded([record(each) for each in written])
+    at_ms = written[-1].timestamp_ms
+    settle_all(partition, [record(each) for each in written], at_ms)
     before = live(partition)
     for session in list(partition.by_id.values()):
         if session.is_due(at_ms):
@@ -304,10 +308,10 @@ def test_a_fast_pruner_ends_nobody_early(seed: int, length: int, ahead_ms: int, 
 @given(SEEDS, LENGTHS)
 def test_a_retry_needs_no_table_of_what_was_seen(seed: int, length: int) -> None:
     partition = Partition(0)
-    for told in history(seed, length):
-        partition.fold(record(told, offset=partition.checkpoint))
+    for written in history(seed, length):
+        partition.fold(record(written, offset=partition.checkpoint))
         before, endings = live(partition), partition.endings.total
-        retried = partition.fold(record(told, offset=partition.checkpoint))
+        retried = partition.fold(record(written, offset=partition.checkpoint))
         if retried.ended is not None:
             # Only where the first made the session due: new limits, or a lease given back.
             assert retried.ending is not None
@@ -380,14 +384,14 @@ def mutate(value: Any, draw: st.DataObject) -> Any:
 @settings(max_examples=250)
 def test_the_fold_never_raises_on_mutilated_events(seed: int, data: st.DataObject) -> None:
     partition = Partition(0)
-    for told in history(seed, 12):
-        partition.fold(record(told, offset=partition.checkpoint))
-        if isinstance(told.event, dict):
-            event = mutate(told.event, data)
-            key = event.get("subject") if isinstance(event, dict) else told.key
+    for written in history(seed, 12):
+        partition.fold(record(written, offset=partition.checkpoint))
+        if isinstance(written.event, dict):
+            event = mutate(written.event, data)
+            key = event.get("subject") if isinstance(event, dict) else written.key
             value = json.dumps(event, ensure_ascii=data.draw(st.booleans())).encode("utf-8", "surrogatepass")
             outcome = partition.fold(
-                Record(0, partition.checkpoint, told.timestamp_ms, key if isinstance(key, str) else None, value)
+                Record(0, partition.checkpoint, written.timestamp_ms, key if isinstance(key, str) else None, value)
             )
             assert isinstance(outcome.verdict, Verdict)
     for session in partition.by_id.values():
@@ -420,8 +424,8 @@ def test_the_fold_never_raises_on_any_bytes(
 @pytest.mark.parametrize("timestamp_ms", [-1, 0, 1, MAX_TIMESTAMP_MS])
 def test_the_fold_never_raises_at_any_log_time(timestamp_ms: int) -> None:
     partition = Partition(0)
-    for told in history(3):
-        outcome = partition.fold(record(told)._replace(timestamp_ms=timestamp_ms))
+    for written in history(3):
+        outcome = partition.fold(record(written)._replace(timestamp_ms=timestamp_ms))
         assert partition.checkpoint == outcome.record.offset + 1
         if not partition.importing and not isinstance(outcome.event, Opened):
             assert outcome.verdict.is_untimed

@@ -1,4 +1,4 @@
-"""Owners come and go, overlap, fail and are revived; what others are told is complete all the same.
+"""Owners come and go, overlap, fail and are revived; what is published is still complete.
 
 A few engines on one memory log, each with its own view and outbox; topics that are lists; owners as the group may have
 them, two at a time too. In the end one owner remains, and readers who drop what is not beyond the last place they saw
@@ -76,9 +76,9 @@ class FakeFactPublisher:
     def publish_facts(self, partition: int, outbound: Sequence[OutboundRecord]) -> None:
         self._may_fail("before facts")
         facts = [(key, value) for key, value in outbound if value is not None]
-        if self.fails == "amid facts":
+        if self.fails == "during facts":
             self._topics.facts[partition] += facts[: len(facts) // 2]
-            self._may_fail("amid facts")
+            self._may_fail("during facts")
         self._topics.facts[partition] += facts
         self._may_fail("after facts")
 
@@ -152,7 +152,7 @@ class OwnersComeAndGo(RuleBasedStateMachine):
 
     @initialize(max_kept=st.sampled_from([4, 1_000]), first_is_last=st.booleans())
     def begin(self, max_kept: int, first_is_last: bool = True) -> None:
-        """The first member owns everything, and has told of a little life."""
+        """The first member owns everything, and has published the facts of one short session."""
         self.clock = ManualClock()
         self.log = MemoryLog(self.clock, PARTITIONS)
         self.topics = Topics()
@@ -193,12 +193,12 @@ class OwnersComeAndGo(RuleBasedStateMachine):
         which=st.integers(0, 1), owned=st.sampled_from([frozenset(), frozenset({0}), frozenset({1}), frozenset({0, 1})])
     )
     def assign(self, which: int, owned: frozenset[int]) -> None:
-        """Both may own one, as a zombie and its heir do; or nobody."""
+        """Both may own one, as a zombie and its successor do; or neither."""
         self.members[which].owned = owned
 
     @rule(
         which=st.integers(0, 1),
-        when=st.sampled_from(["before facts", "amid facts", "after facts", "before states", "after states"]),
+        when=st.sampled_from(["before facts", "during facts", "after facts", "before states", "after states"]),
     )
     def fail(self, which: int, when: str) -> None:
         self.members[which].fact_publisher.fails = when
@@ -256,7 +256,7 @@ class OwnersComeAndGo(RuleBasedStateMachine):
         self.say_old_things(slice(2, 4))
         last.publish()
         for number in range(PARTITIONS):
-            assert told(self.topics.ours(number)) == expected(self.log, number)
+            assert written(self.topics.ours(number)) == expected(self.log, number)
             assert newest(self.topics.states[number]) == live_states(last.view.partitions[number])
 
 
@@ -272,7 +272,7 @@ def forged(number: int, offset: int) -> bytes:
     return json.dumps({"id": f"{number}-{offset}-0", "source": SOURCE, "subject": "ana"}).encode()
 
 
-def told(facts: list[tuple[str, bytes]]) -> list[bytes]:
+def written(facts: list[tuple[str, bytes]]) -> list[bytes]:
     """What a reader keeps, who drops what is not beyond the last place."""
     kept: list[bytes] = []
     last = (-1, -1)
@@ -322,7 +322,7 @@ def test_the_outbox_spares_a_new_owner_the_fold() -> None:
         two.follower.catch_up()
         one.publish()
         two.publish()
-        assert sum(map(two.outbox.pending, range(PARTITIONS))) <= 4, "what the owner has published is let go of"
+        assert sum(map(two.outbox.pending, range(PARTITIONS))) <= 4, "what the owner has published is dropped"
     one.owned, two.owned = frozenset(), frozenset({0, 1})
     machine.commands.touch("ana")
     two.follower.catch_up()
@@ -353,7 +353,7 @@ def test_what_retention_has_taken_is_not_published_again() -> None:
     assert two.publisher.refolded == 0
 
 
-def test_a_record_of_which_half_was_told_is_told_whole() -> None:
+def test_a_record_of_which_half_was_published_is_published_whole() -> None:
     machine = OwnersComeAndGo()
     machine.begin(1_000)
     machine.commands.rotate("ana")  # ends one session and begins another: two facts
@@ -368,7 +368,7 @@ def test_a_record_of_which_half_was_told_is_told_whole() -> None:
     assert json.loads(machine.topics.facts[number][-1][1])["data"]["k"] == 1, "the second is there again"
 
 
-def test_an_old_state_that_nobody_saw_being_written_is_found() -> None:
+def test_an_old_state_that_no_owner_saw_being_written_is_found() -> None:
     machine = OwnersComeAndGo()
     machine.begin(1_000)
     one, two = machine.members

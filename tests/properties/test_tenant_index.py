@@ -17,14 +17,14 @@ from lastseen.engine.session import Session, SessionView
 from lastseen.projections.live_view import LiveView
 from lastseen.projections.partition import Partition
 from lastseen.projections.prefix_index import PrefixIndex
-from tests.properties.histories import KEYS, Told, history
+from tests.properties.histories import KEYS, WrittenRecord, history
 
-PREFIXES = ("irc:", "irc:#ubuntu:a", "telegram:", "telegram:42:é", "i", "nobody:")
-OWNERS = (None, "u1", "u2", "nobody")
+PREFIXES = ("irc:", "irc:#ubuntu:a", "telegram:", "telegram:42:é", "i", "stranger:")
+OWNERS = (None, "u1", "u2", "stranger")
 
 
 class NoAttributes:
-    """Sessions here have none at hand."""
+    """Sessions here have none in memory."""
 
     def in_memory(self, *_: Any) -> Mapping[str, Any] | None:
         """None."""
@@ -43,8 +43,8 @@ def ids(sessions: list[SessionView]) -> list[str]:
     return [session.session_id for session in sessions]
 
 
-def fold(partition: Partition, told: Told) -> None:
-    partition.fold(Record(0, told.offset, told.timestamp_ms, told.key, told.value, told.mark))
+def fold(partition: Partition, written: WrittenRecord) -> None:
+    partition.fold(Record(0, written.offset, written.timestamp_ms, written.key, written.value, written.mark))
 
 
 def assert_same_as_scan(indexed: LiveView, scanned: LiveView, now_ms: int) -> None:
@@ -57,7 +57,7 @@ def assert_same_as_scan(indexed: LiveView, scanned: LiveView, now_ms: int) -> No
         found = None if tenant is None else tenant.find(prefix)
         assert found is not None
         live = {each.session_id for each in scanned.partitions[0].by_id.values() if each.key.startswith(prefix)}
-        assert set(found.by_id) == live, "what has ended is let go of"
+        assert set(found.by_id) == live, "what has ended is dropped"
         assert {each for owned in found.by_owner.values() for each in owned} <= live
         assert all(found.by_owner.values()), "so are owners without sessions"
 
@@ -66,11 +66,11 @@ def assert_same_as_scan(indexed: LiveView, scanned: LiveView, now_ms: int) -> No
 @settings(max_examples=150, deadline=None)
 def test_the_index_says_what_a_scan_says(seed: int, length: int) -> None:
     draw = random.Random(seed)
-    told = history(seed, length)
-    begin = draw.randrange(len(told) + 1)
+    written = history(seed, length)
+    begin = draw.randrange(len(written) + 1)
     partition, plain = Partition(0), Partition(0)
     indexed, scanned = view_of(partition), view_of(plain)
-    for number, each in enumerate(told):
+    for number, each in enumerate(written):
         if number == begin:
             indexed.register(PREFIXES)
         fold(partition, each)
@@ -78,16 +78,16 @@ def test_the_index_says_what_a_scan_says(seed: int, length: int) -> None:
         if number >= begin:
             assert_same_as_scan(indexed, scanned, each.timestamp_ms)
     indexed.register(PREFIXES)
-    assert_same_as_scan(indexed, scanned, told[-1].timestamp_ms)
+    assert_same_as_scan(indexed, scanned, written[-1].timestamp_ms)
     assert (partition.digest, partition.checkpoint) == (plain.digest, plain.checkpoint), "it has no say in the fold"
 
 
 @given(seed=st.integers(0, 2**48))
 @settings(max_examples=60, deadline=None)
 def test_a_partition_that_is_restored_or_taken_up_later_is_indexed_too(seed: int) -> None:
-    told = history(seed)
+    written = history(seed)
     plain = Partition(0)
-    for each in told:
+    for each in written:
         fold(plain, each)
     sessions = list(plain.by_id.values())
     restored, emptied = Partition(0), Partition(0)
@@ -96,15 +96,15 @@ def test_a_partition_that_is_restored_or_taken_up_later_is_indexed_too(seed: int
     indexed = view_of(emptied)
     indexed.register(PREFIXES)
     indexed.partitions[0] = restored  # as an engine does that has become its owner
-    assert_same_as_scan(indexed, view_of(plain), told[-1].timestamp_ms)
+    assert_same_as_scan(indexed, view_of(plain), written[-1].timestamp_ms)
     emptied.restore(sessions, plain.checkpoint, plain.digest)
     indexed.partitions[0] = emptied
-    assert_same_as_scan(indexed, view_of(plain), told[-1].timestamp_ms)
+    assert_same_as_scan(indexed, view_of(plain), written[-1].timestamp_ms)
 
 
 def full(count: int, prefix: str = "b:") -> Partition:
     partition = Partition(0)
-    source = next(each for each in (told for seed in range(99) for told in history(seed)) if is_creation(each))
+    source = next(each for each in (written for seed in range(99) for written in history(seed)) if is_creation(each))
     assert source.value is not None
     assert source.key is not None
     for number in range(count):
@@ -116,13 +116,13 @@ def full(count: int, prefix: str = "b:") -> Partition:
     return partition
 
 
-def is_creation(told: Told) -> bool:
+def is_creation(written: WrittenRecord) -> bool:
     """Whether it begins the first session of a history, under a key that is plain ASCII, and neither late nor early."""
-    if not isinstance(told.event, dict) or told.key != KEYS[0] or told.value is None:
+    if not isinstance(written.event, dict) or written.key != KEYS[0] or written.value is None:
         return False
     partition = Partition(0)
-    fold(partition, told)
-    return b"session-00000000000001" in told.value and len(partition) == 1
+    fold(partition, written)
+    return b"session-00000000000001" in written.value and len(partition) == 1
 
 
 @pytest.mark.parametrize("others", [0, 9_000])
@@ -180,7 +180,7 @@ def test_what_ends_or_begins_while_the_index_is_built_is_not_lost(monkeypatch: p
     assert victim.session_id not in found
 
 
-def test_no_index_is_kept_where_nobody_registered_a_prefix() -> None:
+def test_no_index_is_kept_without_a_registered_prefix() -> None:
     partition = full(3)
     view = view_of(partition)
     view.list(0, prefix="b:")

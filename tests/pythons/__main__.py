@@ -56,7 +56,7 @@ def _run(uv: Path, *arguments: str) -> None:
 
 
 def say(text: str) -> None:
-    """A line for whoever watches."""
+    """A line for people who watch."""
     sys.stderr.write(f"lastseen: {text}\n")
     sys.stderr.flush()
 

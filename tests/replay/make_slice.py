@@ -59,7 +59,7 @@ def packed(days: list[Day]) -> bytes:
 
 
 def leaves(days: list[Day]) -> int:
-    """How often somebody left in these days."""
+    """How often a person left in these days."""
     return sum(day.leaves for day in days)
 
 

@@ -36,7 +36,7 @@ def test_two_people_never_share_a_key(one: tuple[str, str, str], other: tuple[st
 
 @given(PERSON, PERSON)
 @example(("irc", "#a", "x" * 600), ("irc", "#a", "x" * 600))
-def test_nobody_can_take_the_key_of_a_name_that_was_too_long(
+def test_no_name_can_take_the_key_of_one_that_was_too_long(
     long: tuple[str, str, str], other: tuple[str, str, str]
 ) -> None:
     # A name spelt like the shortened key of another.

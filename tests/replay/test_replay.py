@@ -224,7 +224,7 @@ def test_another_recording_or_other_options_are_refused(
 
 
 @pytest.mark.parametrize(("intruders", "says"), [(1, "is not the one of this replay"), (2, "continues after")])
-def test_a_log_that_somebody_else_wrote_to_is_refused_and_not_deleted(
+def test_a_log_that_another_process_wrote_to_is_refused_and_not_deleted(
     tmp_path: Path, small: Path, intruders: int, says: str
 ) -> None:
     replay(small, url_in(tmp_path))

@@ -52,8 +52,8 @@ class Page:
                 self.wfile.write(content)
 
             def do_POST(self) -> None:
-                told = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                heard[told.pop("place")] = told
+                received = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                heard[received.pop("place")] = received
                 self.send_response(204)
                 self.end_headers()
 
@@ -75,7 +75,7 @@ class Page:
 
     def heard(self, name: str) -> list[Any]:
         """What it has heard of one kind, in the order in which the browser did."""
-        return [told[name] for _, told in sorted(self._heard.items()) if name in told]
+        return [received[name] for _, received in sorted(self._heard.items()) if name in received]
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_an_event_source_comes_back_without_a_gap_or_a_repeat(watching: Page, po
                 service.tell()
                 assert service.exit_code() == 0
                 with Running(tmp_path, *arguments) as again:
-                    # Most likely before the browser is back: what it missed it must be told.
+                    # Most likely before the browser is back: it must receive what it missed.
                     touch(again, 20)
                     wait_until(lambda: len(watching.heard("opened")) == 2, "the browser comes back", 60)
                     touch(again, 20)

@@ -28,7 +28,7 @@ def test_who_is_late_does_not_wait() -> None:
     assert waits == [0, -4.0]
 
 
-def test_silence_is_cut_short_once_everybody_has_idled_out() -> None:
+def test_silence_is_cut_short_once_all_sessions_have_idled_out() -> None:
     _, (_, wait_s) = paced(iter([said(1, 0), said(2, 86_400)]), 60, lambda: 0.0)
     assert idle_ms(60) == 30_000
     assert wait_s == 36.0
@@ -65,7 +65,7 @@ def test_the_recording_that_is_shipped_can_be_played_and_stopped() -> None:
     with lastseen.open_engine("memory://") as engine:
         with demonstration(100_000, SLICE)(engine):
             wait_until(lambda: engine.statistics()["created"] > 100, "a hundred people")
-        assert engine.statistics()["created"] < 6_000, "it was played to its end, whatever it was told"
+        assert engine.statistics()["created"] < 6_000, "it was played to its end at any speed"
 
 
 def test_a_recording_that_is_damaged_ends_the_demonstration_and_nothing_else(tmp_path: Path) -> None:

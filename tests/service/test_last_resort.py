@@ -32,7 +32,7 @@ def test_what_ends_in_time_is_left_alone() -> None:
     assert codes == []
 
 
-def test_told_twice_it_hurries(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_signal_shortens_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lastseen.service.exit_deadline, "SECOND_SIGNAL_S", 0.05)
     stop, ended = StopSignals(), threading.Event()
     last_resort = ExitDeadline(stop, 3600, lambda _: ended.set())

@@ -59,7 +59,7 @@ def test_a_level_keeps_the_rest_out(written: Callable[[str, str], io.StringIO]) 
 
 
 @pytest.mark.parametrize("form", ["json", "lines"])
-def test_nobody_can_forge_a_line(written: Callable[[str, str], io.StringIO], form: str) -> None:
+def test_no_caller_can_forge_a_line(written: Callable[[str, str], io.StringIO], form: str) -> None:
     stream = written(form, "info")
     forged = 'x\n{"level":"error","event":"stopped"}\r\x1b[2J\u2028\x85y'
     try:
@@ -81,7 +81,7 @@ def test_no_secret_and_no_whole_key_is_written(written: Callable[[str, str], io.
     stream = written(form, "info")
     log = logging.getLogger("lastseen")
     log.info("refused %s", SECRET, extra={"why": f"Authorization: Bearer {SECRET}x", "at": "amqp://ana:hunter2@host/"})
-    log.info("told", extra={"password": "hunter2", "kafka_password_file": "hunter2", "api_token": "hunter2"})
+    log.info("connected", extra={"password": "hunter2", "kafka_password_file": "hunter2", "api_token": "hunter2"})
     log.info("touched", extra={"key": "discord:guild:ana", "session_id": "h3Zq0mJ5Tn2b8c1xYw9KfA", "count": 3})
     log.info("Bearer hunter2", extra={"address": "http://127.0.0.1:8321", "source": "lastseen@host"})
     text = stream.getvalue()

@@ -1,4 +1,4 @@
-"""Two processes on one topic of Kafka: when one is told to stop, the other has its partitions at once."""
+"""Two processes on one topic of Kafka: when one receives the signal to stop, the other has its partitions at once."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def test_who_stops_hands_its_partitions_over(tmp_path: Path, url: str) -> None:
             )
             assert answer.status_code == 201
             made[f"key:{number}"] = answer.json()["session_id"]
-        told_s = paced_s()
+        signalled_s = paced_s()
         one.tell()
         wait_until(lambda: owned(second) == PARTITIONS, "the other has all")
-        assert paced_s() - told_s < SESSION_TIMEOUT_S, "nothing was handed over: the group has only found it out"
+        assert paced_s() - signalled_s < SESSION_TIMEOUT_S, "nothing was handed over: the group has only found it out"
         assert one.exit_code() == 0
         assert "Traceback" not in "".join(one.errors)
         with process("one") as again:
@@ -92,10 +92,10 @@ def test_a_log_out_of_reach_does_not_keep_it_from_ending(tmp_path: Path, own_kaf
         with ThreadPoolExecutor(1) as caller:
             touched = caller.submit(httpx.post, f"{address}/v1/sessions/ana/touch", timeout=PATIENCE_S)
             service.until(lambda: httpx.get(f"{address}/readyz", timeout=PATIENCE_S).status_code == 503, "it knows")
-            told_s = paced_s()
+            signalled_s = paced_s()
             service.tell()
             assert service.exit_code() == 4
-            assert paced_s() - told_s < 10
+            assert paced_s() - signalled_s < 10
             assert isinstance(touched.exception(), httpx.RemoteProtocolError), "nothing was promised"
         assert "error" not in {line["level"] for line in service.lines()}
         service.line("ended without the log's response: nothing acknowledged is lost, the next owner continues")

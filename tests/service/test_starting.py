@@ -68,7 +68,7 @@ def shown_address(service: Running) -> str:
     return address
 
 
-def test_dev_keeps_nothing_if_told_so(tmp_path: Path) -> None:
+def test_dev_keeps_nothing_with_ephemeral(tmp_path: Path) -> None:
     with Running(tmp_path, "--port", "0", "--ephemeral", command="dev") as service:
         service.until(lambda: "listening" in "".join(service.errors), "it listens")
         service.tell()
@@ -97,7 +97,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [], "the log was opened for nothing"
 
 
-def test_a_log_out_of_reach_is_told_and_a_signal_ends_the_attempt(tmp_path: Path) -> None:
+def test_an_unavailable_log_is_reported_and_a_signal_ends_the_attempt(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # it listens, and never says a word
         port = silent.getsockname()[1]
         with Running(tmp_path, "--log", f"kafka://127.0.0.1:{port}/sessions", "--port", "0") as service:
@@ -123,7 +123,7 @@ def test_it_is_ready_when_it_says_so_and_leaves_before_it_stops(tmp_path: Path) 
             assert client.get("/livez").status_code == 200
             service.tell()
             wait_until(lambda: client.get("/readyz").status_code == 503, "it is not ready any more")
-            # Until then a load balancer may still send somebody.
+            # Until then a load balancer may still send requests.
             assert client.post("/v1/sessions", json={"key": "late"}).status_code == 201
         service.tell()
         assert service.exit_code() == 0
@@ -144,9 +144,9 @@ def test_tokens_are_asked_for_and_metrics_may_be_open(tmp_path: Path) -> None:
         assert httpx.get(f"{address}/metrics", timeout=PATIENCE_S).status_code == 200
         assert httpx.get(f"{address}/livez", timeout=PATIENCE_S).status_code == 200
         service.until(lambda: [line for line in service.lines() if line["event"] == "request"][3:], "four access lines")
-        told = [line for line in service.lines() if line["event"] == "request"]
-        assert [line["status"] for line in told[:2]] == [401, 200]
-        assert (told[1]["caller"], told[1]["route"]) == ("ana", "/v1/sessions")
+        received = [line for line in service.lines() if line["event"] == "request"]
+        assert [line["status"] for line in received[:2]] == [401, 200]
+        assert (received[1]["caller"], received[1]["route"]) == ("ana", "/v1/sessions")
         assert secret not in "".join(service.errors)
     with Running(tmp_path, *ARGUMENTS, *shut) as service:
         assert httpx.get(f"{service.address()}/metrics", timeout=PATIENCE_S).status_code == 401
@@ -206,9 +206,9 @@ def test_figures_are_logged_every_so_often(tmp_path: Path) -> None:
         assert "discord:guild:ana" not in "".join(service.errors)
 
 
-def test_a_process_without_api_listens_to_nobody_and_prunes(tmp_path: Path) -> None:
-    with Running(tmp_path, *ARGUMENTS, "--roles", "api,view,snapshot", "--idle-ttl", "100ms") as door:
-        address = door.address()
+def test_a_process_without_api_does_not_listen_and_prunes(tmp_path: Path) -> None:
+    with Running(tmp_path, *ARGUMENTS, "--roles", "api,view,snapshot", "--idle-ttl", "100ms") as listening:
+        address = listening.address()
         session = httpx.post(f"{address}/v1/sessions", json={"key": "ana"}, timeout=PATIENCE_S).json()
         pruner = ("--log", "sqlite:///log.db", "--roles", "view,pruner")
         with Running(tmp_path, *pruner) as service:
@@ -218,7 +218,7 @@ def test_a_process_without_api_listens_to_nobody_and_prunes(tmp_path: Path) -> N
                 answer = httpx.get(f"{address}/v1/sessions/ana", timeout=PATIENCE_S)
                 return answer.status_code == 410 and answer.json()["ended"]["position"] is not None
 
-            wait_until(ended, f"somebody has said that {session['session_id']} has ended")
+            wait_until(ended, f"an event says that {session['session_id']} has ended")
             service.tell()
             assert service.exit_code() == 0
             assert "listening" not in json.dumps(service.lines())
@@ -227,7 +227,7 @@ def test_a_process_without_api_listens_to_nobody_and_prunes(tmp_path: Path) -> N
 # ── signals ──
 
 
-def start_and_be_told(stop: StopSignals) -> None:
+def start_and_be_stopped(stop: StopSignals) -> None:
     """A start that takes so long that a signal comes before its end."""
     with stop.starting():
         os.kill(os.getpid(), signal.SIGTERM)
@@ -239,21 +239,21 @@ def test_a_signal_interrupts_a_start() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with stop.watched():
         with pytest.raises(Stopped):
-            start_and_be_told(stop)
+            start_and_be_stopped(stop)
         assert stop.count == 1
         with pytest.raises(Stopped), stop.starting():
-            pytest.fail("it was told to stop before it began")
+            pytest.fail("it was asked to stop before it began")
         os.kill(os.getpid(), signal.SIGTERM)
         wait_until(lambda: stop.count == 2, "a signal that is only counted")
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_whoever_listens_is_told_how_often() -> None:
-    stop, told = StopSignals(), []
+def test_a_callback_receives_the_count_of_signals() -> None:
+    stop, received = StopSignals(), []
     with stop.watched():
         os.kill(os.getpid(), signal.SIGINT)
         wait_until(lambda: stop.count == 1, "the signal")
-        stop.on_signal(told.append)
+        stop.on_signal(received.append)
         os.kill(os.getpid(), signal.SIGHUP)
         wait_until(lambda: stop.count == 2, "the next signal")
-    assert told == [1, 2]
+    assert received == [1, 2]

@@ -62,9 +62,9 @@ class Load:
                 except httpx.HTTPError:
                     return
                 if answer.is_success and answer.content:
-                    told = answer.json()
-                    offset = told["position"][1]
-                    self.acknowledged.append(Acknowledged(key, told["session_id"], offset, answer.status_code))
+                    received = answer.json()
+                    offset = received["position"][1]
+                    self.acknowledged.append(Acknowledged(key, received["session_id"], offset, answer.status_code))
                 elif answer.status_code not in (204, 404, 409, 410, 503):
                     self.refused.append(f"{answer.status_code} {answer.text}")
 
@@ -146,8 +146,8 @@ def test_every_2xx_is_in_the_log(tmp_path: Path, number: signal.Signals) -> None
 def test_a_log_that_loses_its_end_is_noticed(tmp_path: Path) -> None:
     with Running(tmp_path, *ARGUMENTS) as service:
         answer = httpx.post(f"{service.address()}/v1/sessions", json={"key": "ana"}, timeout=PATIENCE_S)
-        told = answer.json()
-    promised = Acknowledged("ana", told["session_id"], told["position"][1], answer.status_code)
+        received = answer.json()
+    promised = Acknowledged("ana", received["session_id"], received["position"][1], answer.status_code)
     check_nothing_is_lost(tmp_path, [promised])
     for broken in (promised._replace(offset=promised.offset + 1), promised._replace(session_id="another")):
         with pytest.raises(AssertionError):
@@ -211,7 +211,7 @@ def test_a_request_in_flight_gets_its_answer(tmp_path: Path) -> None:
     assert "in-flight" in partition.active
 
 
-def test_told_twice_it_waits_for_no_one_and_still_loses_nothing(tmp_path: Path) -> None:
+def test_a_second_signal_ends_the_wait_and_loses_nothing(tmp_path: Path) -> None:
     with Running(tmp_path, *ARGUMENTS, "--set", "shutdown_timeout=60s", "--set", "snapshot_interval=1h") as service:
         address = service.address()
         assert httpx.post(f"{address}/v1/sessions", json={"key": "kept"}, timeout=PATIENCE_S).status_code == 201
@@ -219,11 +219,11 @@ def test_told_twice_it_waits_for_no_one_and_still_loses_nothing(tmp_path: Path) 
         service.tell(signal.SIGTERM)
         service.line("stopping")
         assert service.process.poll() is None
-        told_s = paced_s()
+        signalled_s = paced_s()
         service.tell(signal.SIGINT)
         service.tell(signal.SIGTERM)
         assert service.exit_code() == 0
-        assert paced_s() - told_s < 10
+        assert paced_s() - signalled_s < 10
         slow.close()
         assert service.lines()[-1]["event"] == "stopped"
         assert "error" not in {line["level"] for line in service.lines()}
@@ -265,13 +265,13 @@ def test_streams_end_in_good_order_and_go_on_at_the_next_service(tmp_path: Path)
                         f"{address}/v1/sessions", json={"key": f"key:{cycle}:{number}"}, timeout=PATIENCE_S
                     )
                     assert made.status_code == 201
-                told = events(stream)
-                for event_id, key in islice(told, 3):
+                received = events(stream)
+                for event_id, key in islice(received, 3):
                     last_event_id = event_id
                     heard.append(key)
                 service.tell()
                 # The end of the stream is an end, not a break: httpx would raise.
-                assert list(told) == []
+                assert list(received) == []
             assert service.exit_code() == 0
             assert "closed callers' connections" not in {line["event"] for line in service.lines()}
             assert "error" not in {line["level"] for line in service.lines()}

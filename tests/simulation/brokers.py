@@ -1,7 +1,7 @@
 """The simulated log: partitions with clocks of their own, a network that delays and reorders, and the ways to it.
 
 A node's way to the log (`Line`) can be armed with one fault, which hits its next append. What really stands in the log
-is known here alone; what callers were told is theirs to say.
+is known here alone; callers keep what they received.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Brokers:
         self.topics = Topics(partitions)
         self.group = Group(partitions)
         self._steady = steady
-        self._under_way: list[Sent] = []
+        self._in_flight: list[Sent] = []
         self.land(
             [
                 genesis(self.identity, number, partitions, T0, source="/made", event_id=f"genesis-{number}")
@@ -102,25 +102,25 @@ class Brokers:
         self, messages: Sequence[Message], delay_ms: int, arrived: Callable[[Sequence[Position]], None] = lambda _: None
     ) -> None:
         """Messages set out; what sets out later may arrive sooner."""
-        self._under_way.append(Sent(self.now_ms + delay_ms, messages, arrived))
+        self._in_flight.append(Sent(self.now_ms + delay_ms, messages, arrived))
 
     def let_pass(self, by_ms: int) -> None:
         """True time goes on, and what arrives meanwhile lands at its moment."""
         until_ms = self.now_ms + by_ms
         while True:
             # The oldest arrival first; of two at once, the one that set out first.
-            due = min(self._under_way, key=lambda sent: sent.arrives_ms, default=None)
+            due = min(self._in_flight, key=lambda sent: sent.arrives_ms, default=None)
             if due is None or due.arrives_ms > until_ms:
                 break
-            self._under_way.remove(due)
+            self._in_flight.remove(due)
             self.now_ms = max(self.now_ms, due.arrives_ms)
             due.arrived(self.land(due.messages))
         self.now_ms = until_ms
 
     def deliver_all(self) -> None:
         """The network is quiet again."""
-        while self._under_way:
-            sent = self._under_way.pop(0)
+        while self._in_flight:
+            sent = self._in_flight.pop(0)
             sent.arrived(self.land(sent.messages))
 
     def ends(self) -> list[int]:
@@ -137,7 +137,7 @@ class Appended(NamedTuple):
     messages: Sequence[Message]
     positions: Sequence[Position] | None
     soon: bool = False
-    """Whether nobody waited for it."""
+    """Whether no caller waited for it."""
 
 
 class Line:
@@ -154,9 +154,9 @@ class Line:
         self.read_limit = 512
         """At most so many records come at a time."""
         self.appended: list[Appended] = []
-        """Everything this node sent since somebody took note of it."""
+        """Everything this node sent since the last note of it."""
         self.failed = False
-        """Whether a fault has hit since somebody took note of it."""
+        """Whether a fault has hit since the last note of it."""
         self.partitions = brokers.partitions
         self.identity = brokers.identity
 

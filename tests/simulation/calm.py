@@ -91,7 +91,7 @@ def _pass(world: World, after_ms: int) -> None:
 
 
 def _publish(world: World) -> None:
-    """Everybody tells what is left to tell."""
+    """Every node publishes what is left."""
     for number in range(2):
         # Twice, a second apart: what a zombie wrote in between is found at the next look.
         world.brokers.let_pass(1_000)
@@ -135,7 +135,7 @@ def _indexes(world: World, node: Node) -> None:
 
 
 def _heard(world: World, node: Node) -> None:
-    """Those who listen in the process hear what others are told, in the order of each partition."""
+    """Subscribers in the process receive what is published, in the order of each partition."""
     heard: dict[int, list[bytes]] = {}
     while (fact := node.heard.get(timeout_s=0)) is not None:
         reference = world.references[fact.id.partition]
@@ -159,8 +159,8 @@ def _past(world: World, node: Node, key: str) -> None:
         evidence.lives.append((node.number, key, rows))
         session = node.running.get(key)
         if session is not None:
-            told = [message.event_id for message in node.running.messages(key)]
-            found = Body(node.number, session.partition, session.session_id, dict(session.attributes), told)
+            result = [message.event_id for message in node.running.messages(key)]
+            found = Body(node.number, session.partition, session.session_id, dict(session.attributes), result)
             evidence.bodies.append(found)
 
     world.attempt(node, look)

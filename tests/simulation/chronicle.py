@@ -77,7 +77,7 @@ class Chronicle:
         self.keys: dict[str, str] = {}
         """Session id → key."""
         self.ends: dict[str, list[End]] = {}
-        """Session id → its ends; a session that ends twice is somebody's fault, and seen here."""
+        """Session id → its ends; a session that ends twice is a fault, and seen here."""
         self.of_key: dict[str, list[str]] = {}
         """Key → its sessions in the order of their beginnings."""
 
@@ -207,7 +207,7 @@ class Chronicle:
         return min(due, key=lambda each: each[0], default=None)
 
     def state(self, session_id: str, before: int) -> dict[str, Any]:
-        """Everything that others are told of a live session."""
+        """Everything that is published of a live session."""
         deadline = self.deadline(session_id, before)
         suspended = self.suspended_at(session_id, before) is not None
         return {

@@ -1,4 +1,4 @@
-"""The log is damaged behind everybody's back, at the end of a history: whoever can see it stops, and skips nothing."""
+"""The log is damaged unseen, at the end of a history: a node that can see it stops, and skips nothing."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _truncate(world: World, number: int, draw: Random) -> None:
 
 
 def _gap(world: World, number: int, draw: Random) -> None:
-    """A record in the middle is gone: nobody may step over it."""
+    """A record in the middle is gone: no node may step over it."""
     _grow(world, number, 3)
     records = world.brokers.records[number]
     for node in world.nodes:

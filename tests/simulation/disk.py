@@ -66,7 +66,7 @@ class Disk:
         image[place] = bytes(content)
 
     def forget(self, image: dict[Path, bytes]) -> None:
-        """Somebody has deleted the snapshot, or the history too."""
+        """The snapshot was deleted, or the history too."""
         for place in [*image]:
             if place.name.startswith(self.snapshot.name) or self._draw.random() < 0.5:
                 del image[place]

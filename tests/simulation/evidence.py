@@ -99,4 +99,4 @@ class Evidence:
     """Where a node's indexes disagree on who is live."""
     bodies: list[Body] = field(default_factory=list)
     heard: list[str] = field(default_factory=list)
-    """Where those who listen in a node's process heard something else than others are told."""
+    """Where subscribers in a node's process received something else than was published."""

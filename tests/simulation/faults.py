@@ -110,7 +110,7 @@ def poison(world: World, draw: Random) -> None:
 
 @fault(6)
 def a_leader_s_clock_jumps(world: World, draw: Random) -> None:
-    """The clock by which log time is told; or it is right again."""
+    """The clock of log time; or it is right again."""
     number = draw.randrange(world.plan.partitions)
     jumps = [0, 0, 0, -900, 2_000, -2_000, 20_000, -20_000, -15 * MIN, 15 * MIN, 2 * HOUR, -2 * HOUR]
     world.brokers.skews_ms[number] = draw.choice(jumps)
@@ -159,7 +159,7 @@ def a_snapshot_is_torn(world: World, draw: Random) -> None:
 
 @fault(2)
 def a_snapshot_is_lost(world: World, draw: Random) -> None:
-    """Somebody has deleted it, and the history with it or not."""
+    """It was deleted, and the history with it or not."""
     world.up(draw).die(deleted=True)
     world.evidence.happened["lost snapshot"] += 1
 
@@ -218,7 +218,7 @@ def a_zombie_stays(world: World, draw: Random) -> None:
 
 @fault(14)
 def an_heir_tells_at_once(world: World, draw: Random) -> None:
-    """A partition gets another owner, which publishes before it has read what the last one has told."""
+    """A partition gets another owner, which publishes before it has read what the last one published."""
     owners = [*world.brokers.group.owners]
     number = draw.randrange(world.plan.partitions)
     node = world.up(draw)
@@ -247,10 +247,10 @@ def a_zombie_prunes(world: World, draw: Random) -> None:
 
 @fault(5)
 def publishing_fails(world: World, draw: Random) -> None:
-    """Before, amid or after a write; the next publisher goes on."""
+    """Before, during or after a write; the next publisher continues."""
     node = world.up(draw)
     node.line.fact_publisher.armed = draw.choice(
-        ["before facts", "amid facts", "after facts", "before states", "after states"]
+        ["before facts", "during facts", "after facts", "before states", "after states"]
     )  # fmt: skip
     world.attempt(node, lambda engine: engine._duties.publish(), may_fail=True)
     node.line.fact_publisher.armed = None
@@ -267,7 +267,7 @@ def an_old_state_is_written(world: World, draw: Random) -> None:
 
 @fault(6)
 def a_stranger_writes_facts(world: World, draw: Random) -> None:
-    """Whoever may write to the topic of facts: garbage, transactions, and facts that say what never was."""
+    """Foreign writers to the topic of facts: garbage, transactions, and facts that say what never was."""
     number = draw.randrange(world.plan.partitions)
     topics = world.brokers.topics
     for _ in range(draw.choice([1, 1, 3, 60])):
@@ -314,6 +314,6 @@ def a_stranger_writes_states(world: World, draw: Random) -> None:
     """Garbage, and states of keys that there are and of keys that there never were."""
     states = draw.choice(world.brokers.topics.states)
     for _ in range(draw.choice([1, 4])):
-        key = draw.choice([*world.plan.keys, "nobody's", ""])
+        key = draw.choice([*world.plan.keys, "unowned", ""])
         states.append(OutboundRecord(key, draw.choice([*ROTTEN, b'{"data":{}}', None])))
     world.evidence.happened["strange states"] += 1

@@ -31,7 +31,7 @@ class Member:
         return frozenset()
 
     def owner_of(self, partition: int) -> str | None:  # noqa: ARG002
-        """Nobody gives an address here."""
+        """No member gives an address here."""
         return None
 
     def known_owner(self, partition: int) -> Owner:  # noqa: ARG002
@@ -39,11 +39,11 @@ class Member:
         return Owner(OwnerState.UNKNOWN)
 
     def leave(self) -> None:
-        """Give up what is owned."""
+        """Release what is owned."""
         self.believed = frozenset()
 
     def close(self) -> None:
-        """Give up what is owned."""
+        """Release what is owned."""
         self.believed = frozenset()
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from lastseen.engine.verdicts import Verdict
 from tests.simulation.faults import APPEND_FAULTS
 from tests.simulation.plan import DAMAGES
-from tests.simulation.run import Told, Violation, plan, run
+from tests.simulation.run import RunResult, Violation, plan, run
 from tests.simulation.shrink import shortest
 
 STANDARD_RUNS = 2_000
@@ -43,14 +43,14 @@ class Batch:
     steps: Sequence[int] | None = None
     """Only these steps were taken."""
 
-    def add(self, seed: int, told: Told) -> None:
+    def add(self, seed: int, result: RunResult) -> None:
         """Count one history."""
         self.runs += 1
-        self.records += told.records
-        self.verdicts += told.verdicts
-        self.faults += told.faults
-        if told.violations:
-            self.failed[seed] = told.violations
+        self.records += result.records
+        self.verdicts += result.verdicts
+        self.faults += result.faults
+        if result.violations:
+            self.failed[seed] = result.violations
 
     def too_rare(self, at_least: int = AT_LEAST) -> list[str]:
         """Verdicts and faults that have not been seen often enough: for a standard run, unless said otherwise."""
@@ -69,8 +69,8 @@ def run_many(first: int, runs: int, processes: int | None = None, steps: Sequenc
     else:
         # Started anew rather than forked: a fork would take locks and connections with it.
         with multiprocessing.get_context("spawn").Pool(processes or os.cpu_count()) as pool:
-            for told in pool.imap_unordered(run, range(first, first + runs), chunksize=CHUNK):
-                batch.add(told.plan.seed, told)
+            for result in pool.imap_unordered(run, range(first, first + runs), chunksize=CHUNK):
+                batch.add(result.plan.seed, result)
     batch.seconds = time.monotonic() - began
     return batch
 
@@ -97,8 +97,8 @@ def _shortened(seed: int, batch: Batch) -> list[str]:
     wanted = {violation.invariant for violation in batch.failed[seed]}
 
     def still_fails(steps: Sequence[int]) -> bool:
-        told = run(seed, [plan(seed).steps[number] for number in steps])
-        return bool(wanted & {violation.invariant for violation in told.violations})
+        result = run(seed, [plan(seed).steps[number] for number in steps])
+        return bool(wanted & {violation.invariant for violation in result.violations})
 
     kept = shortest(numbers, still_fails)
     names = [f"  {number}: {plan(seed).steps[number].name}" for number in kept]

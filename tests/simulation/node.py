@@ -30,7 +30,7 @@ class NodeClock:
         return self._brokers.now_ms + self.skew_ms
 
     def sleep_until(self, deadline_ms: int, wake: threading.Event, at_most_ms: int) -> None:  # noqa: ARG002
-        """Nobody sleeps in a simulation."""
+        """No thread sleeps in a simulation."""
         raise AssertionError("a simulated node has no threads")
 
 
@@ -46,7 +46,7 @@ class Pressure:
 
 
 class Answer(NamedTuple):
-    """What a caller was told, and what his call has sent."""
+    """What a caller received, and what its call has sent."""
 
     node: int
     command: str
@@ -169,7 +169,7 @@ class Node:
         self.line.appended = []
         result: list[Any] = []
         error = self.do(lambda engine: result.append(work(engine)))
-        # Touches that nobody waited for go before whatever is appended next, and are no part of that call.
+        # Touches without a waiting caller go before the next append, and are no part of that call.
         all_of_it, self.line.appended = self.line.appended, []
         appended = [each for each in all_of_it if each.soon == (wait == "none")]
         if wait == "appended" and not appended:

@@ -11,7 +11,7 @@ BY_TIME = ("idle", "max_age", "suspend_ttl")
 
 
 class Effect(NamedTuple):
-    """What others are told: an effect of a record, by its place."""
+    """What is published: an effect of a record, by its place."""
 
     offset: int
     k: int

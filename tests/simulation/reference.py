@@ -56,7 +56,7 @@ class Folded(NamedTuple):
     size: int
     """How many sessions live after it."""
     facts: list[bytes]
-    """What others are to be told."""
+    """What is to be published."""
 
 
 class Reference:

@@ -37,7 +37,7 @@ class Violation(NamedTuple):
     says: str
 
 
-class Told(NamedTuple):
+class RunResult(NamedTuple):
     """What became of a history."""
 
     plan: Plan
@@ -55,7 +55,7 @@ def plan(seed: int) -> Plan:
     return plan_of(seed, *weights)
 
 
-def run(seed: int, steps: Sequence[Step] | None = None, planned: Plan | None = None) -> Told:
+def run(seed: int, steps: Sequence[Step] | None = None, planned: Plan | None = None) -> RunResult:
     """The history of a seed, or only some of its steps; or of a plan that was written down, as the seed was then."""
     planned = plan(seed) if planned is None else planned
     if steps is not None:
@@ -72,7 +72,7 @@ def run(seed: int, steps: Sequence[Step] | None = None, planned: Plan | None = N
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run(planned: Plan, folder: Path) -> Told:
+def _run(planned: Plan, folder: Path) -> RunResult:
     world = World(planned, folder)
     violations: list[Violation] = []
     try:
@@ -94,10 +94,10 @@ def _run(planned: Plan, folder: Path) -> Told:
                 with suppress(LastseenError):
                     node.die()
     outcomes = [folded for reference in world.references for folded in reference.folded]
-    told = hashlib.sha256(repr([(look.node, look.checkpoint, look.digest) for look in world.evidence.looks]).encode())
-    told.update(repr(sorted(world.evidence.happened.items())).encode())
+    result = hashlib.sha256(repr([(look.node, look.checkpoint, look.digest) for look in world.evidence.looks]).encode())
+    result.update(repr(sorted(world.evidence.happened.items())).encode())
     verdicts = Counter(folded.verdict.label for folded in outcomes)
-    return Told(planned, violations, verdicts, world.evidence.happened, len(outcomes), told.hexdigest())
+    return RunResult(planned, violations, verdicts, world.evidence.happened, len(outcomes), result.hexdigest())
 
 
 def judge(world: World) -> list[Violation]:

@@ -31,8 +31,8 @@ def two_nodes(folder: Path, view: str) -> World:
     return World(replace(calm, partitions=1, nodes=2, settings=settings, read_limit=512), folder)
 
 
-def states_told(world: World) -> dict[str, int | None]:
-    """By key, the version that others are told; `None` for a tombstone."""
+def published_states(world: World) -> dict[str, int | None]:
+    """By key, the version that is published; `None` for a tombstone."""
     newest = dict(world.brokers.topics.states[0])
     return {key: None if value is None else json.loads(value)["data"]["version"] for key, value in newest.items()}
 
@@ -50,18 +50,18 @@ def test_an_owner_that_is_behind_leaves_newer_states_alone(tmp_path: Path, view:
         assert old.do(lambda engine, key=key: engine.touch(key)) is None
     assert old.do(lambda engine: engine._duties.publish()) is None
     truth = {"ben": 2, "ana": 3, "cyd": 1}
-    assert states_told(world) == truth
+    assert published_states(world) == truth
     world.brokers.group.assign([1])
     for member in world.brokers.group.members.values():
         member.hear()
     assert heir.do(lambda engine: engine._duties.publish()) is None
-    assert states_told(world) == truth, "it knows less than the last owner has told"
+    assert published_states(world) == truth, "it knows less than the last owner has published"
     world.brokers.topics.states[0].append(world.brokers.topics.states[0][0]._replace(value=None))
     heir.do(lambda engine: engine._maintenance.follow())
     heir.do(lambda engine: engine.refresh())
     world.brokers.let_pass(2_000)
     assert heir.do(lambda engine: engine._duties.publish()) is None
-    assert states_told(world) == truth, "and mends them once it knows"
+    assert published_states(world) == truth, "and repairs them once it knows"
     for node in world.nodes:
         node.die()
 
@@ -167,7 +167,7 @@ PLANS = json.loads(Path(__file__).with_name("found_plans.json").read_text("utf-8
 @pytest.mark.parametrize("written", PLANS, ids=lambda written: str(written["seed"]))
 def test_what_the_checks_themselves_had_wrong(written: dict[str, Any]) -> None:
     """Seed 71001: the same id, made up twice, lived in two partitions, which know their own only. Seeds 551 and 1793:
-    touches that nobody waits for went to the log in a later call, and were taken for that call's own."""
+    touches without a waiting caller went to the log in a later call, and were taken for that call's own."""
     steps = tuple(Step(*step) for step in written["steps"])
     planned = Plan(**{**written, "keys": tuple(written["keys"]), "steps": steps})
     assert run(planned.seed, planned=planned).violations == []

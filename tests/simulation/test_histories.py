@@ -32,7 +32,7 @@ def test_every_invariant_holds_in_every_history_and_everything_happens_often_eno
     assert batch.runs == RUNS
 
 
-def test_no_fault_is_counted_that_nobody_asks_for() -> None:
+def test_no_fault_is_counted_unless_it_is_required() -> None:
     """The list by which the gate goes names every fault that there is."""
     happened = {fault for seed in range(1, 60) for fault in run(seed).faults}
     assert happened <= set(FAULTS)
@@ -51,9 +51,9 @@ def test_seeds_are_different_histories() -> None:
 
 
 def test_what_is_left_out_is_left_out() -> None:
-    told = run(5, [])
-    assert told.plan.steps == ()
-    assert told.violations == []
+    result = run(5, [])
+    assert result.plan.steps == ()
+    assert result.violations == []
 
 
 def test_shortening_finds_the_steps_that_matter() -> None:

@@ -49,7 +49,7 @@ def test_the_page_has_every_mutant_and_none_survives() -> None:
     assert f"{len(MUTANTS)} of {len(MUTANTS)} are noticed." in said
 
 
-def test_a_mutant_that_nobody_notices_is_told() -> None:
+def test_a_mutant_that_no_check_notices_is_reported() -> None:
     harmless = Mutant("harmless", "lastseen.engine.session", "HOUR_MS = 3_600_000", "HOUR_MS = 3_599_999 + 1", 1)
     said = page([Trial(harmless, False, "survived")])
     assert "0 of 1 are noticed." in said

@@ -12,20 +12,20 @@ from tests.simulation.oracle import Oracle
 
 @pytest.mark.parametrize("seed", range(60))
 def test_two_opinions_are_one(seed: int) -> None:
-    told = [
+    result = [
         each
         for each in history(seed, 60, steady=True)
         if isinstance(each.event, str) or "import" not in each.event["type"]
     ]
     naive, oracle = NaiveFold(), Oracle()
-    for offset, each in enumerate(told, start=1):
+    for offset, each in enumerate(result, start=1):
         is_event = isinstance(each.event, dict)
         said = Said(
             offset, each.timestamp_ms, each.key, each.event if is_event else None, None if is_event else each.event
         )  # type: ignore[arg-type]
         assert oracle.verdict(said) == naive.take(offset, each.timestamp_ms, each.event)
     live = naive.live()
-    chronicle, end = oracle.chronicle, len(told) + 1
+    chronicle, end = oracle.chronicle, len(result) + 1
     assert {key: chronicle.live(key, end) for key in live} == {key: session["id"] for key, session in live.items()}
     for key, session in live.items():
         state = chronicle.state(session["id"], end)

@@ -32,7 +32,7 @@ class Way:
         self._looked: dict[int, int] = {}
         self._strange: dict[int, list[Record]] = {}
         self.armed: str | None = None
-        """When the next write fails: `before`, `amid` or `after`, of facts or of states."""
+        """When the next write fails: `before`, `during` or `after`, of facts or of states."""
 
     def _fail(self, when: str) -> None:
         if self.armed == when:
@@ -43,9 +43,9 @@ class Way:
     def publish_facts(self, partition: int, outbound: Sequence[OutboundRecord]) -> None:
         """Append facts (`shared_log.FactPublisher`)."""
         self._fail("before facts")
-        if self.armed == "amid facts":
+        if self.armed == "during facts":
             self._topics.facts[partition] += outbound[: len(outbound) // 2]
-            self._fail("amid facts")
+            self._fail("during facts")
         self._topics.facts[partition] += outbound
         self._fail("after facts")
 
@@ -83,7 +83,7 @@ class Way:
         self._seen[partition] = len(states)
 
     def mark_foreign(self, partition: int) -> None:
-        """Take all states for somebody else's (`shared_log.FactPublisher`)."""
+        """Take all states for another owner's (`shared_log.FactPublisher`)."""
         self._seen[partition] = 0
         self._strange[partition] = []
 

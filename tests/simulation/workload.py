@@ -151,7 +151,7 @@ def a_crowd_of_holders(world: World, draw: Random) -> None:
 
 @action(3)
 def a_held_session_is_pressed(world: World, draw: Random) -> None:
-    """A pruner that did not see the lease wants to end its session for want of room."""
+    """A pruner that did not see the lease wants to end its session for capacity."""
     key = draw.choice(world.plan.keys)
     live = world.live(key)
     if live is not None:

@@ -83,13 +83,13 @@ class World:
         return reference.at(key, len(reference.folded))
 
     def some_id(self, key: str, draw: Random) -> str:
-        """An id for a command: mostly right, else a zombie's, another key's, or nobody's."""
+        """An id for a command: mostly right, else a zombie's, another key's, or an unknown one."""
         chance, live = draw.random(), self.live(key)
         chronicle = self.reference_of(key).chronicle
         if chance < 0.6 and live is not None:
             return str(live["id"])
         old = chronicle.of_key.get(key, []) if chance < 0.85 else [*chronicle.keys]
-        return draw.choice(old) if old and chance < 0.95 else f"nobody-has-this-id-{draw.randrange(1000):04d}"
+        return draw.choice(old) if old and chance < 0.95 else f"an-id-of-no-session-{draw.randrange(1000):04d}"
 
     def next_due(self, draw: Random) -> int | None:
         """The deadline of some live session."""
@@ -139,7 +139,7 @@ class World:
         return error
 
     def answered(self, node: Node, answer: Answer | None) -> None:
-        """Take note of what a caller was told."""
+        """Take note of what a caller received."""
         if answer is not None:
             self.evidence.answers.append(answer)
             self.read(node, answer.key)

@@ -18,7 +18,7 @@ ALLOWED = {
     "live": Allowed(0.1, 100),
     "lag records": Allowed(0.1, 500),
     "lag ms": Allowed(0.1, 500),
-    "untold": Allowed(0.1, 500),
+    "unpublished": Allowed(0.1, 500),
     "snapshot": Allowed(0.1, 4 * MIB),
     "archives": Allowed(0.1, 12 * MIB),
     # Each of them grows to some 4 MiB before it is begun anew.

@@ -48,7 +48,7 @@ class Plan(NamedTuple):
 
 @dataclass
 class Outcome:
-    """What came of it."""
+    """The outcome."""
 
     peak: float = 0.0
     """Calls a second, all processes together, as fast as they go."""
@@ -115,7 +115,7 @@ def _heard(pipe: Connection, within_s: float, who: str) -> Any:
     try:
         return pipe.recv()
     except EOFError:
-        raise RuntimeError(f"{who} has ended before it was told to") from None
+        raise RuntimeError(f"{who} has ended before it was asked to") from None
 
 
 def soak(plan: Plan, settings: list[dict[str, Any]], say: Say) -> Outcome:
@@ -129,7 +129,7 @@ def soak(plan: Plan, settings: list[dict[str, Any]], say: Say) -> Outcome:
             log.close()
         say(f"filled the memory of ended sessions: {records:,} records")
     with _started(plan, settings) as running:
-        _await_told(running, say)
+        _await_published(running, say)
         outcome.peak = _measure_peak(running, plan.peak_seconds)
         outcome.asked = plan.load * outcome.peak
         say(f"peak {outcome.peak:,.0f} calls/s; {outcome.asked:,.0f} calls/s from here on, for {plan.seconds:,.0f} s")
@@ -166,10 +166,10 @@ def _all(running: list[Running], what: str, pace_s: float | None = None) -> list
     return [each.hear() for each in running]
 
 
-def _await_told(running: list[Running], say: Say) -> None:
-    """Wait until others have been told of what was filled in; with it under way there is no peak to be measured."""
-    while untold := sum(report.untold for report in _all(running, "report")):
-        say(f"{untold:,} facts are yet to be told")
+def _await_published(running: list[Running], say: Say) -> None:
+    """Wait until what was filled in is published; while that is in progress there is no peak to be measured."""
+    while unpublished := sum(report.unpublished for report in _all(running, "report")):
+        say(f"{unpublished:,} facts are yet to be published")
         time.sleep(1)  # waits: between two looks
 
 
@@ -224,7 +224,7 @@ def _sample(samples: Samples, at_s: float, running: list[Running], reports: list
         for name, value in (
             ("memory", process.resident_bytes), ("descriptors", process.descriptors), ("threads", process.threads),
             ("bodies", report.body_bytes), ("live", report.live), ("lag records", report.lag_records),
-            ("lag ms", report.lag_ms), ("untold", report.untold),
+            ("lag ms", report.lag_ms), ("unpublished", report.unpublished),
         ):  # fmt: skip
             samples[f"{each.name}: {name}"].append((at_s, value))
     files = measure(folder)

@@ -29,7 +29,7 @@ def short(url: str, folder: Path, **more: Any) -> Plan:
 
 
 def run(plan: Plan, on_kafka: bool = False) -> tuple[Outcome, list[str]]:
-    """What comes of a plan, and what was said on the way."""
+    """The outcome of a plan, and what was said on the way."""
     said: list[str] = []
     settings = [{**each, **FEW} for each in settings_of(plan.folder, on_kafka, plan.processes)]
     outcome = soak(plan, settings, said.append)
@@ -98,7 +98,7 @@ NOISE = random.Random(7)
         ([100 + number * 0.3 + NOISE.uniform(-5, 5) for number in range(1_000)], False),
     ],
 )
-def test_a_leak_is_told_from_noise(values: list[float], is_flat: bool) -> None:
+def test_a_leak_is_distinguished_from_noise(values: list[float], is_flat: bool) -> None:
     samples = [(float(number), value) for number, value in enumerate(values)]
     assert judge("gauge", samples, Allowed(0.05, 1)).is_flat is is_flat
 

@@ -1,4 +1,5 @@
-"""What callers do all day: begin sessions, use them, park them, hold them, end them, or leave them to their limits."""
+"""What callers do all day: begin sessions, use them, suspend them, hold them, end them, or leave them to their
+limits."""
 
 from __future__ import annotations
 
@@ -39,8 +40,8 @@ class Visitor:
         self._engine, self._draw = engine, draw
         self._acts: list[Callable[[str], object]] = []
         for weight, act in (
-            (38, self._touch), (22, self._say), (7, self._update), (6, self._park), (5, self._take_up), (5, self._work),
-            (6, self._leave), (2, self._turn_over), (3, self._touch_some), (6, self._look),
+            (38, self._touch), (22, self._say), (7, self._update), (6, self._suspend), (5, self._take_up),
+            (5, self._work), (6, self._leave), (2, self._turn_over), (3, self._touch_some), (6, self._look),
         ):  # fmt: skip
             self._acts += [act] * weight
 
@@ -72,7 +73,7 @@ class Visitor:
         self._open(key)
         self._engine.update(key, {"state": self._text(600), "step": self._draw.randrange(100)})
 
-    def _park(self, key: str) -> None:
+    def _suspend(self, key: str) -> None:
         self._open(key)
         self._engine.suspend(key)
 

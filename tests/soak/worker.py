@@ -1,4 +1,4 @@
-"""One of the processes of a soak: an engine, several callers on it at a pace that is told, and a listener."""
+"""One of the processes of a soak: an engine, several callers on it at a given pace, and a listener."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lastseen.engine.errors import LastseenError, LogError, Refused, SnapshotErr
 from tests.soak.traffic import Visitor
 
 FALLEN_BEHIND_S = 2.0
-"""What a caller is late by at most; beyond that it lets go of what it has missed."""
+"""What a caller is late by at most; beyond that it drops what it has missed."""
 _PATIENCE_S = 0.2
 
 
@@ -30,14 +30,14 @@ class Report(NamedTuple):
     live: int
     lag_records: int
     lag_ms: int
-    untold: int
-    """Facts that others on a shared log are still to be told of, where that is up to this process."""
+    unpublished: int
+    """Facts that are still to be published on a shared log, if this process has to."""
     body_bytes: int
     statistics: dict[str, Any]
     checkpoints: dict[int, tuple[int, str]]
     notes: list[str]
     failures: list[str]
-    """What must not happen: errors of the log or the snapshot, the upkeep's, and surprises."""
+    """What must not happen: errors of the log or the snapshot, of background tasks, and unexpected ones."""
 
 
 class Worker:
@@ -73,7 +73,7 @@ class Worker:
                 self._changed.wait_for(lambda: not self._at_work, 60)
 
     def end(self) -> None:
-        """Send everybody home, and shut the engine down."""
+        """End all callers, and shut the engine down."""
         self.go(None)
         self._is_over.set()
         with self._changed:
@@ -90,12 +90,12 @@ class Worker:
         health = [f"{name}: {error}" for name, error in self._engine.health().items()]
         return Report(
             sum(self._done), sum(self._refused), slowest_s, self._facts, self._engine.count(),
-            sum(lag.records for lag in lags), max(lag.ms for lag in lags), self._untold(),
+            sum(lag.records for lag in lags), max(lag.ms for lag in lags), self._unpublished(),
             statistics["bodies"]["bytes"], statistics, self._engine.checkpoints(), list(self._engine.notes),
             self._failures + health,
         )  # fmt: skip
 
-    def _untold(self) -> int:
+    def _unpublished(self) -> int:
         outbox = self._engine._duties._outbox
         return 0 if outbox is None else sum(outbox.pending(number) for number in self._engine.owned())
 
@@ -147,7 +147,7 @@ class Worker:
 
 
 def live(pipe: Connection, url: str, settings: dict[str, Any], callers: int, seed: int) -> None:
-    """Work until whoever started us says `end`, or is gone: then answer with a last report."""
+    """Work until the parent process says `end`, or is gone: then send a last report."""
     worker = Worker(lastseen.open_engine(url, **settings), callers, seed)
     worker.begin()
     try:
@@ -159,7 +159,7 @@ def live(pipe: Connection, url: str, settings: dict[str, Any], callers: int, see
             pipe.send(worker.report())
             if asked == "end":
                 return
-    except (EOFError, OSError):  # nobody listens any more
+    except (EOFError, OSError):  # the parent process is gone
         pass
     finally:
         worker.end()

@@ -44,7 +44,7 @@ _DATA: dict[type[Any], type[Any]] = {
 
 
 class History:
-    """A partition and the records it was told, one after another."""
+    """A partition and the records it received, one after another."""
 
     def __init__(self, now_ms: int = 0) -> None:
         self.partition = Partition(0)

@@ -23,7 +23,7 @@ def test_a_due_session_ends_at_its_deadline_for_the_reason_of_its_limit(reason: 
 
 
 @pytest.mark.parametrize("reason", TIMED)
-def test_a_fast_pruner_ends_nobody(reason: str) -> None:
+def test_a_fast_pruner_ends_no_session(reason: str) -> None:
     history = given().created(A, policy=IDLE).when.at(MIN - 1).expired(reason, sent_ms=MIN + 10 * S)
     history.then(Verdict.NOT_DUE).nothing_changed()
     given().created(A, policy=IDLE).suspended().when.at(9 * MIN).expired(reason).then(Verdict.NOT_DUE).nothing_changed()
@@ -45,7 +45,7 @@ def test_a_late_pruner_does_not_end_the_next_session() -> None:
     history.then(Verdict.STALE_SESSION).nothing_changed()
 
 
-def test_a_pruner_that_was_told_the_version() -> None:
+def test_a_pruner_that_gives_the_version() -> None:
     given().created(A, policy=IDLE).when.at(MIN).expired(if_version=1).then().has_ended(A, "idle", at_ms=MIN)
     history = given().created(A, policy=IDLE).when.at(MIN).expired(if_version=2)
     history.then(Verdict.VERSION_CONFLICT).has_ended(A, "idle", at_ms=MIN)

@@ -30,7 +30,7 @@ def test_no_generated_file_is_stale() -> None:
     assert stale(ROOT) == [], f"run: {COMMAND}"
 
 
-def test_a_stale_a_missing_and_a_left_over_file_are_found_and_mended(tmp_path: Path) -> None:
+def test_a_stale_a_missing_and_a_left_over_file_are_found_and_repaired(tmp_path: Path) -> None:
     paths = list(generated())
     assert sorted(write(tmp_path)) == sorted(paths)
     assert stale(tmp_path) == []

@@ -1,4 +1,5 @@
-"""Bytes of every stored type, which must decode for ever. A file in `golden/` is never changed, only others added."""
+"""Bytes of every stored type, which must decode permanently. A file in `golden/` is never changed, only others
+added."""
 
 from __future__ import annotations
 
@@ -168,7 +169,7 @@ FAULTY: dict[str, Callable[[dict[str, Any]], Any]] = {
     "returns no type": lambda event: {"specversion": "1.0"},
     "returns a type that is no text": lambda event: event | {"type": ["held"]},
     "returns what is no JSON": lambda event: event | {"type": V1, "data": object()},
-    "returns itself for ever": lambda event: event,
+    "returns itself without end": lambda event: event,
     "drops specversion": lambda event: {k: v for k, v in v0b_to_v1(v0_to_v0b(event)).items() if k != "specversion"},
     "changes the key": lambda event: v0b_to_v1(v0_to_v0b(event)) | {"subject": "another"},
     "breaks a bound": lambda event: v0b_to_v1(v0_to_v0b(event)) | {"time": "yesterday"},

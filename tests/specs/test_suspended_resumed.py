@@ -1,4 +1,5 @@
-"""`suspended` / `resumed`: parked on purpose, exempt from idle expiry; back again, the parked time not counted."""
+"""`suspended` / `resumed`: set aside on purpose, exempt from idle expiry; back again, the suspended time not
+counted."""
 
 from __future__ import annotations
 

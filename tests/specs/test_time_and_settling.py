@@ -27,7 +27,7 @@ def test_a_record_is_void_one_millisecond_beyond_them(ahead_ms: int) -> None:
     given().at(HOUR).created(A, sent_ms=HOUR + ahead_ms).then(Verdict.CLOCK_SKEW).is_gone()
 
 
-def test_a_skewed_record_settles_nobody() -> None:
+def test_a_skewed_record_settles_no_session() -> None:
     history = given().created(A, policy=IDLE).when.at(HOUR).touched(sent_ms=HOUR + DAY)
     history.then(Verdict.CLOCK_SKEW).nothing_changed()
 
@@ -102,7 +102,7 @@ def test_an_import_that_never_began_does_not_finish() -> None:
     given().opened(imports=True).import_finished().when.import_finished().then(Verdict.ALREADY)
 
 
-def test_nobody_imports_the_future() -> None:
+def test_an_import_of_the_future_is_void() -> None:
     history = given().at(DAY).opened(imports=True).created(A, sent_ms=DAY + 60 * S).then()
     history.touched(sent_ms=DAY + 60 * S + 1).then(Verdict.CLOCK_SKEW).nothing_changed()
 
@@ -190,7 +190,7 @@ def test_a_void_creation_settles_all_the_same() -> None:
     history.then(Verdict.ID_REUSED).has_ended(A, "idle", at_ms=MIN).is_gone()
 
 
-def test_a_record_settles_nobody_under_another_key() -> None:
+def test_a_record_settles_no_session_under_another_key() -> None:
     history = given().created(A, policy=IDLE).when.at(MIN).of(B, "other").created().then()
     assert history.outcome.ended is None
     history.of(A).is_live(A, version=1)

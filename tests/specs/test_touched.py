@@ -21,11 +21,11 @@ def test_a_suspended_session_is_not_touched() -> None:
     given().created(A, policy=IDLE).suspended().when.touched().then(Verdict.SUSPENDED).nothing_changed()
 
 
-def test_nobody_is_touched_where_nobody_lives() -> None:
+def test_a_touch_without_a_session_is_void() -> None:
     given().of(A).touched().then(Verdict.NO_SESSION).is_gone()
 
 
-def test_a_stale_id_touches_nobody() -> None:
+def test_a_stale_id_touches_no_session() -> None:
     given().created(A).when.touched(session_id=B).then(Verdict.STALE_SESSION).nothing_changed()
 
 

@@ -13,7 +13,7 @@ import pytest
 from sources import PRODUCT, Source, python_files, text_files
 
 OFFERED_IN = re.compile(r"(README|ARCHITECTURE)\.md|docs/(?!decisions/).*\.md")
-"""Whoever uses the library reads these; what they name is for others to call."""
+"""Users of the library read these; what they name is for callers."""
 DROP_INS = ("lastseen/compat/gateway", "lastseen/compat/manager")
 """They have every name that their predecessors had, for callers that are not ours."""
 LONGEST_NAME = 60
@@ -130,7 +130,7 @@ ALIVE = [
     "def __getattr__(name): ...",
     "@app.command()\ndef due(): ...",
     "class Kept(library.Base):\n    def due(self): ...\nKept",
-    "class Kept(Struct):\n    due: int\n    def told(self): ...\nKept",
+    "class Kept(Struct):\n    due: int\n    def said(self): ...\nKept",
     "class Kept:\n    due: int = 0\nKept",
     "class Kept:\n    def due(self): ...\nKept().due()",
 ]

@@ -166,7 +166,7 @@ def function_of(lines: int) -> str:
     return "def long():\n" + "    pass\n" * (lines - 1)
 
 
-NAP = "sleep"  # Put together only in the cases, lest this file be its own offender.
+NAP = "sleep"  # Put together only in the cases, so that this file is not its own offender.
 
 OFFENCES = [
     (long_files, "engine/session.py", "x = 1\n" * 401),

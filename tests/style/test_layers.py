@@ -1,4 +1,5 @@
-"""The layers: `lastseen` ► `projections` ► `engine`, the rules free of I/O and clocks, each library behind one door."""
+"""The layers: `lastseen` ► `projections` ► `engine`, the rules free of I/O and clocks, each library imported in one
+place."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ ROOMS = (
 """The rooms, from the ground up: each imports only from rooms on lower levels."""
 LEVELS = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 MOST_ENTRIES = 25
-"""In `lastseen/`: as many as a newcomer reads at a glance."""
+"""In `lastseen/`: as many entries as a newcomer reads quickly."""
 
 FOLDS = tuple(f"projections/{name}.py" for name in ("partition", "deadlines", "live_view", "statistics"))
 CLOCK, IDENTIFIERS = "engine/clock.py", "engine/identifiers.py"
@@ -54,7 +55,7 @@ IO_ALLOWED = {
     "engine/fire_and_forget.py": {"concurrent.futures", "threading"},
 }
 
-ONLY_DOOR = {"eventsourcing": "engine/log/sqlite/*.py", "kafka": "engine/log/kafka/*.py"}
+ONLY_IMPORTER = {"eventsourcing": "engine/log/sqlite/*.py", "kafka": "engine/log/kafka/*.py"}
 TERMINAL = ("typer", "rich")
 
 
@@ -123,13 +124,13 @@ def is_pure(source: Source) -> bool:
 
 
 def room_of(name: str) -> str:
-    """The room of a module by its dotted name; empty for the front door and for what is not ours."""
+    """The room of a module by its dotted name; empty for the package itself and for other packages."""
     parts = name.split(".")
     return parts[1] if parts[0] == "lastseen" and len(parts) > 1 and parts[1] in LEVELS else ""
 
 
 def upward_imports(source: Source) -> Iterator[str]:
-    """Imports from a room that is not on a lower level, the front door among them."""
+    """Imports from a room that is not on a lower level, the package itself among them."""
     here = room_of(module_name(source.path))
     for line, name, _ in imports(source).found if here else ():
         there = room_of(name)
@@ -178,15 +179,15 @@ def clocks_in_rules(source: Source) -> Iterator[str]:
             if is_within(name, *CLOCKS_AND_RANDOMNESS):
                 used.add((node.lineno, name))
     for line, name in sorted(used):
-        yield f"{source.path}:{line} uses {name}: the rules are told the time, and draw nothing"
+        yield f"{source.path}:{line} uses {name}: the rules receive the time, and draw nothing"
 
 
-def side_doors(source: Source) -> Iterator[str]:
+def foreign_imports(source: Source) -> Iterator[str]:
     """Libraries imported elsewhere than by the one adapter that may."""
     for line, name, _ in imports(source).found:
-        for package, door in ONLY_DOOR.items():
-            if is_within(name, package) and not fnmatch(source.path, door):
-                yield f"{source.path}:{line} imports {name}: only {door} may"
+        for package, importer in ONLY_IMPORTER.items():
+            if is_within(name, package) and not fnmatch(source.path, importer):
+                yield f"{source.path}:{line} imports {name}: only {importer} may"
 
 
 def terminal_at_load(source: Source) -> Iterator[str]:
@@ -200,7 +201,7 @@ Check = Callable[[Source], Iterator[str]]
 
 
 @pytest.mark.parametrize(
-    "check", [upward_imports, generic_imports, io_in_rules, clocks_in_rules, side_doors, terminal_at_load]
+    "check", [upward_imports, generic_imports, io_in_rules, clocks_in_rules, foreign_imports, terminal_at_load]
 )
 def test_the_product_keeps_its_layers(check: Check) -> None:
     sources = python_files(*PRODUCT)
@@ -259,7 +260,7 @@ def test_every_room_is_on_a_level() -> None:
     assert rooms == set(LEVELS)
 
 
-def test_the_hall_is_read_at_a_glance() -> None:
+def test_the_hall_has_few_entries() -> None:
     entries = {source.path.split("/")[1] for source in text_files() if source.is_in("lastseen")}
     assert len(entries | set(GENERIC_NAMES)) <= MOST_ENTRIES
 
@@ -291,9 +292,9 @@ OFFENCES = [
     (clocks_in_rules, "projections/deadlines.py", "import datetime as d\nnow = d.datetime.now(d.UTC)"),
     (clocks_in_rules, "projections/statistics.py", "import random"),
     (clocks_in_rules, "engine/codec.py", "import os\nid = os.urandom(16)"),
-    (side_doors, "engine/log/memory.py", "import eventsourcing.sqlite"),
-    (side_doors, "projections/snapshot.py", "from eventsourcing.sqlite import SQLiteDatastore"),
-    (side_doors, "engine/log/sqlite/log.py", "def late():\n    from kafka import KafkaProducer"),
+    (foreign_imports, "engine/log/memory.py", "import eventsourcing.sqlite"),
+    (foreign_imports, "projections/snapshot.py", "from eventsourcing.sqlite import SQLiteDatastore"),
+    (foreign_imports, "engine/log/sqlite/log.py", "def late():\n    from kafka import KafkaProducer"),
     (terminal_at_load, "lastseen/embedded/engine.py", "from rich.table import Table"),
     (terminal_at_load, "lastseen/__init__.py", "try:\n    import typer\nexcept ImportError:\n    typer = None"),
 ]
@@ -317,8 +318,8 @@ INNOCENTS = [
     (io_in_rules, "projections/snapshot.py", "import sqlite3"),
     (clocks_in_rules, "engine/clock.py", "import time\nnow = time.time_ns()"),
     (clocks_in_rules, "engine/session.py", "from datetime import datetime\nat = datetime.fromisoformat('')"),
-    (side_doors, "engine/log/sqlite/log.py", "from eventsourcing.sqlite import SQLiteDatastore"),
-    (side_doors, "engine/log/kafka/batching.py", "import kafka"),
+    (foreign_imports, "engine/log/sqlite/log.py", "from eventsourcing.sqlite import SQLiteDatastore"),
+    (foreign_imports, "engine/log/kafka/batching.py", "import kafka"),
     (terminal_at_load, "lastseen/cli/tables.py", "from rich.table import Table"),
     (terminal_at_load, "lastseen/embedded/engine.py", "def late():\n    import typer"),
 ]

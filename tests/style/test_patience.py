@@ -70,7 +70,7 @@ def test_slowness_is_a_factor_of_at_least_one() -> None:
     assert slowness(0.001) >= 1.0
 
 
-def test_what_never_comes_is_not_waited_for_for_ever() -> None:
+def test_a_wait_for_what_never_comes_ends() -> None:
     with pytest.raises(AssertionError, match=r"not within 0\.05 s of a quiet machine: rain"):
         eventually(lambda: False, "rain", within_s=0.05)
     with pytest.raises(AssertionError, match=r"not within 0\.05 s of a quiet machine: rain"):

@@ -29,11 +29,18 @@ WORDS = {
     r"upkeep": "background tasks",
     r"doors?": "the entry point, the interface, the worker threads",
     r"outlet": "the fact publisher",
-    r"parked": "suspended",
+    r"park(?:s|ed|ing)?": "suspend",
     r"witness\w*": "on record",
     r"distrust\w*": "mark as foreign",
     r"unwaited": "fire and forget",
     r"likeness": "comparison",
+    r"anew": "again; rebuilt, recreated",
+    r"under way": "in progress, in flight",
+    r"for good": "permanently",
+    r"out of reach": "unavailable, unreachable",
+    r"(?:for )?want of": "lack of",
+    r"h[au]ngs? up": "closes the connection",
+    r"it is over when": "the alert resolves when",
     r"tidings|betimes|thereof|whence|whither|hitherto": "the plain word",
 }
 """What is not written (words of any case, wherever a line breaks) → what is."""
@@ -55,6 +62,9 @@ EXEMPT = {
     ("benchmarks/servers.py", "nobody"): "the name of a Unix user",
     ("CHANGELOG.md", "nobody"): "what a caller was called in the access log",
     ("CHANGELOG.md", "parked"): "a former name, and a column of exported files",
+    ("docs/reference/operations.md", "under way"): "`lastseen_http_requests_under_way` is a metric's name",
+    ("infra/grafana/dashboards/engines.json", "under way"): "the same metric",
+    ("lastseen/http/routes/metrics.py", "under way"): "the same metric",
 }
 """(path, word) → why it is the right word there."""
 
@@ -131,7 +141,28 @@ def with_names() -> list[Source]:
     return python_files(*PRODUCT)
 
 
-RULES = [(private_words, with_text), (private_names, with_names)]
+CLEARED_IN_TESTS = re.compile(
+    r"(?<![a-z])(?:nobody|somebody|anybody|everybody|whoever|told|untold|upkeep|mend(?:s|ed|ing)?|doors?|outlet|likeness"
+    r"|unwaited|heed\w*|glance\w*|distrust\w*|let go of|at hand|lest|amid)(?![a-z])",
+    re.IGNORECASE,
+)
+"""Words that no test has in its name, its text or its messages."""
+
+
+def private_words_in_tests(source: Source) -> Iterator[str]:
+    """Words of a vocabulary of our own in a test."""
+    text = source.text.replace("_", " ")
+    for found in CLEARED_IN_TESTS.finditer(text):
+        line = text.count("\n", 0, found.start()) + 1
+        yield f"{source.path}:{line} says {found[0].lower()!r}: name the caller, the follower, the owner, what happens"
+
+
+def of_tests() -> list[Source]:
+    """The tests' code, without this file, which lists the words."""
+    return [source for source in python_files("tests") if source.path != "tests/style/test_words.py"]
+
+
+RULES = [(private_words, with_text), (private_names, with_names), (private_words_in_tests, of_tests)]
 
 
 @pytest.mark.parametrize(("check", "sources"), RULES)
@@ -164,6 +195,18 @@ OFFENCES = [
     (private_words, "docs/reliability.md", "a long stretch of the log"),
     (private_words, "docs/how-to/limits.md", "It makes them good."),
     (private_words, "infra/kubernetes/service.yaml", "# whoever asks"),
+    (private_words, "engine/session.py", '"""The log is folded anew."""'),
+    (private_words, "lastseen/http/server.py", "# A request under way."),
+    (private_words, "lastseen/emitter/lanes.py", "self._under_way = 0"),
+    (private_words, "docs/runbooks/LastseenDown.md", "An engine has stopped for good."),
+    (private_words, "docs/runbooks/LastseenDown.md", "It is over when the lag is small."),
+    (private_words, "docs/runbooks/LastseenDown.md", "The log is out of\nreach."),
+    (private_words, "infra/prometheus/rules.yml", "Sessions end for want of room"),
+    (private_words, "engine/session.py", "# The broker hangs up."),
+    (private_words, "engine/session.py", "# Park the session."),
+    (private_words_in_tests, "tests/specs/test_touched.py", "def test_nobody_is_touched(): ..."),
+    (private_words_in_tests, "tests/kafka/facts.py", "told = []"),
+    (private_words_in_tests, "tests/engine/test_turns.py", "# whoever waits"),
     (private_names, "engine/session.py", "def told(): ..."),
     (private_names, "engine/session.py", "class ToldFacts: ..."),
     (private_names, "engine/session.py", "x.heed_signal"),

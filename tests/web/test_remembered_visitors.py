@@ -57,7 +57,7 @@ def test_a_logout_forgets(sessions: WebSessions) -> None:
     assert (found.is_persistent, sessions.cookie_age_s(found)) == (False, None)
 
 
-def test_a_rotation_and_a_login_keep_it_unless_told_otherwise(sessions: WebSessions) -> None:
+def test_a_rotation_and_a_login_keep_it_by_default(sessions: WebSessions) -> None:
     token, _ = logged_in(sessions, remember=True)
     for change, expected in (
         (lambda session: session.rotate(), True),

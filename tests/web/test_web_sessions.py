@@ -222,7 +222,7 @@ def test_a_rotation_takes_along_what_was_saved_meanwhile(sessions: WebSessions) 
     assert dict(sessions.find(sessions.save(rotating, token))) == {"a": 1, "b": 2, "c": 3}
 
 
-def test_a_session_that_keeps_changing_is_not_rotated_for_ever(
+def test_a_session_that_keeps_changing_is_not_rotated_without_end(
     engine: lastseen.Engine, sessions: WebSessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = visit(sessions, a=1)

@@ -73,7 +73,7 @@ class KafkaFactPublisher:
         if not messages:
             return
         sizes = sizes_of(messages, _HEADERS_SIZE)
-        # A batch at a time: of several under way the first may fail and the next be written, and the newest fact in the
+        # A batch at a time: of several in flight the first may fail and the next be written, and the newest fact in the
         # topic must say that all before it are there.
         for _, batch in cut(Append(messages, sum(sizes), None), sizes, self._facts.max_batch_bytes):
             positions = self._facts.append(batch.messages)
@@ -230,7 +230,8 @@ class _States:
         return self._consumer
 
     def _drop_reader(self) -> None:
-        """The next question goes to another client: this one may know the brokers from long ago, and never ask anew."""
+        """The next request goes to another client: this one may know the brokers from long ago, and never refresh
+        them."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             try:

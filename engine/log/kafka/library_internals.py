@@ -11,7 +11,7 @@ Each group of parts is checked before its first use. What happens where a part i
 - group (finishing a rebalance): `UnsupportedLibrary` when the group is joined;
 - a producer's queue (whole batches out): `send()`, record by record, with a warning;
 - a consumer's fetcher (whole batches in): `UnsupportedLibrary` when the log is opened;
-- closing a producer at once: `KafkaProducer.close`, which waits for what is under way;
+- closing a producer at once: `KafkaProducer.close`, which waits for requests in flight;
 - a client's list of topics, which saves the first metadata request 0.1 s: kafka-python's own pace.
 """
 
@@ -64,7 +64,8 @@ def _names(kind: type, function: str) -> tuple[str, ...]:
 
 
 class _LastMessageFirst:
-    """Gives what the other side sent before it hung up, such as its reason, and reports the end at the next read."""
+    """Gives what the other side sent before it closed the connection, such as its reason, and reports the end at the
+    next read."""
 
     _sock: Any
     _net: Any
@@ -131,7 +132,7 @@ def _network_differences() -> Iterator[str]:
 
 
 def _transport_differences() -> Iterator[str]:
-    """Reads a message and the end behind it, as a transport of ours would from a broker that hangs up."""
+    """Reads a message and the end behind it, as a transport of ours would from a broker that closes the connection."""
     ours, theirs = socket.socketpair()
     with ours, theirs, closing_quietly():
         try:
@@ -308,7 +309,7 @@ def takes_whole_batches(producer: KafkaProducer) -> bool:
 
 
 def end_producer(producer: KafkaProducer, timeout_s: float) -> None:
-    """End a producer and its thread at once; its own `close` waits for what is under way, and may leave the thread."""
+    """End a producer and its thread at once; its own `close` waits for requests in flight, and may leave the thread."""
     sender, unregister = getattr(producer, "_sender", None), getattr(producer, "_unregister_cleanup", None)
     if not isinstance(sender, threading.Thread) or not hasattr(sender, "force_close") or unregister is None:
         producer.close(timeout=timeout_s)

@@ -22,7 +22,7 @@ from lastseen.engine.log.kafka.url import KafkaUrl
 from lastseen.engine.log.port import Record
 
 ANSWER_TIMEOUT_S = 10.0
-"""After that the broker counts as out of reach."""
+"""After that the broker counts as unreachable."""
 TRY_TIMEOUT_MS = 1_000
 PAGE_BYTES = 256 * 1024
 PAGE_WAIT_MS = 10
@@ -54,7 +54,7 @@ class Lookup:
             return self._ask(lambda fetch: fetch.offsets([partition], TRY_TIMEOUT_MS, first=True))[0]
 
     def check_identity(self) -> None:
-        """Raise `LogMismatch` if the topic is gone, has been made anew, or has other partitions."""
+        """Raise `LogMismatch` if the topic is gone, was recreated, or has other partitions."""
         with self._lock:
             self._check_identity()
 

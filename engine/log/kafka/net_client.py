@@ -1,10 +1,10 @@
 """The network client under every Kafka client of ours: kafka-python's own, with its faults corrected.
 
 kafka-python leaves the sockets of failed connections to the garbage collector; its TLS handshake has no time limit; it
-drops what a broker says before it hangs up, such as that the password is wrong; it accepts the setting that no topic be
-created by asking for it, and does not pass it on; and it logs why a connection failed without telling the caller. Each
-correction does no harm once kafka-python makes it too, and none reaches the clients of the host application.
-"""
+drops what a broker says before it closes the connection, such as that the password is wrong; it accepts the setting
+that no topic be created by asking for it, and does not pass it on; and it logs why a connection failed without telling
+the caller. Each correction does no harm once kafka-python makes it too, and none reaches the clients of the host
+application."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def _log_id(url: KafkaUrl, log: KafkaLog, ends: list[int]) -> str:
         if says is None:
             raise NoGenesis(
                 f"log {url}: partition {number} holds records and does not begin with a genesis record, so"
-                " no log can be made of it. Delete the topic and make it anew, or give another name"
+                " no log can be made of it. Delete the topic and make it again, or give another name"
             )
         if says.partitions != log.partitions:
             raise LogMismatch(

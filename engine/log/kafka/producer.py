@@ -4,7 +4,7 @@
 numbers, retries and waiting for the broker stay the producer's.
 
 A producer is used until something goes wrong with it, and then discarded, whatever kafka-python means to do about it:
-its own ways back (a new epoch, a reset producer id) can leave it without an id for good.
+its own ways back (a new epoch, a reset producer id) can leave it without an id permanently.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class Chunk:
         self._records: Sequence[Record] | None = None
 
     def records(self) -> Sequence[Record]:
-        """All of them. Raises what is wrong with them, each time anew."""
+        """All of them. Raises what is wrong with them, each time again."""
         records = self._records
         if records is None:
             make = self._make
@@ -58,7 +58,7 @@ class RecordRun:
         self.end, self.size = end, 0
 
     def add(self, chunk: Chunk) -> bool:
-        """Take the next chunk; whether it goes on where the run ended, which otherwise starts anew with it."""
+        """Take the next chunk; whether it goes on where the run ended, which otherwise starts again with it."""
         follows = chunk.start == self.end
         if not follows:
             self.restart(chunk.start)

@@ -39,7 +39,7 @@ class Topic(NamedTuple):
 
     name: str
     identity: str
-    """The cluster's id for it, as its own tools write it: a topic made anew has another."""
+    """The cluster's id for it, as its own tools write it: a recreated topic has another."""
     partitions: int
     replication: int
     """Replicas of the partition that has fewest."""

@@ -1,7 +1,7 @@
 """Many callers' appends on their way into a topic: joined by partition into whole batches, bounded, answered in time.
 
 Theory of operation. A partition's batches follow one another: kafka-python sends the next when the broker has
-acknowledged the last. So a caller that finds nothing under way hands its messages over at once; what comes meanwhile
+acknowledged the last. So a caller that finds nothing in flight hands its messages over at once; what arrives meanwhile
 waits, and goes together when the answer is in. Where full batches wait, a few are handed over ahead, so that the
 producer never has to wait for us. The thread that brings work to a partition, a caller's or the one that has
 the answer to an earlier batch, serves it, one at a time.
@@ -60,7 +60,7 @@ class Writer:
         self._gate = threading.Condition()
         self._waiting_bytes = 0
         self._unanswered = 0
-        """Appends taken in and not yet answered."""
+        """Appends accepted and not yet settled."""
         self._producer: Producer | None = None
         self._connecting: threading.Thread | None = None
         self._stop_connecting = threading.Event()
@@ -85,7 +85,7 @@ class Writer:
         return append.result()
 
     def append_soon(self, messages: Sequence[Message], sizes: Sequence[int]) -> Future[list[Position]]:
-        """Append without waiting. Raises `LogUnavailable` when too much is under way, `EngineClosed`."""
+        """Append without waiting. Raises `LogUnavailable` when too much is in flight, `EngineClosed`."""
         future: Future[list[Position]] = Future()
         # What is on its way to the broker cannot be called back.
         future.set_running_or_notify_cancel()
@@ -297,7 +297,7 @@ class Writer:
                     self._take_late(lane, finished, trouble)
                 is_wanted = any(lane.pieces for lane in self._lanes)
                 if not is_wanted:
-                    # The next append begins anew.
+                    # The next append starts again.
                     self._connecting = None
             self._answer(finished)
             if not is_wanted:

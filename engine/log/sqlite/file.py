@@ -93,7 +93,7 @@ def _check_tables(path: str, connection: sqlite3.Connection) -> bool:
         raise LogCorrupt(f"{path} is a database, but not a log of lastseen: give another path")
     _check(path, dict(connection.execute(f"SELECT name, value FROM {META}")), None)
     if TABLE not in names:
-        # To make it anew would be to forget all that was acknowledged.
+        # To make it again would be to forget all that was acknowledged.
         raise LogCorrupt(f"log {path} has lost its records: stop all writers and restore it from a copy")
     return True
 

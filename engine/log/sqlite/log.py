@@ -1,10 +1,10 @@
 """`sqlite:///path`: a log in one SQLite file, for one machine. Several processes may append to it and follow it.
 
 Theory of operation. Callers hand their messages to a writer thread, which commits everything that waits in one
-transaction (group commit): the more callers, the more messages share a disk flush. A caller that finds nothing under
-way commits its own, which saves two switches between threads. Offsets and log times are given inside the transaction,
-under SQLite's write lock, so they are without gap and never go back, whichever process writes to the file. What this
-process has appended is kept for a while for its own reader, which asks for it at once."""
+transaction (group commit): the more callers, the more messages share a disk flush. A caller that finds nothing in
+progress commits its own, which saves two switches between threads. Offsets and log times are given inside the
+transaction, under SQLite's write lock, so they are without gap and never go back, whichever process writes to the file.
+What this process has appended is kept for a while for its own reader, which asks for it at once."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ class SqliteLog:
         self._gate = threading.Condition(self._mutex)
         self._waiting_callers = 0
         self._waiting_bytes = 0
-        self._under_way = 0
-        """Requests taken in and not yet answered."""
+        self._in_flight = 0
+        """Requests accepted and not yet settled."""
         self._grown = threading.Condition()
         self._waiters = 0
         self._is_closed = False
@@ -145,7 +145,7 @@ class SqliteLog:
         return future
 
     def _submit(self, request: Request, *, may_wait: bool, may_commit: bool) -> bool:
-        """Take a request in; whether the caller is to serve it itself, since none is under way."""
+        """Take a request in; whether the caller is to serve it itself, since none is in progress."""
         self._check_process()
         # A future's callback runs on the writer thread, which must not wait for itself.
         is_writer = self._writer.ident == threading.get_ident()
@@ -165,9 +165,9 @@ class SqliteLog:
                 self._gate.wait()
                 self._waiting_callers -= 1
                 self._check_open()
-            commits = may_commit and (is_writer or not self._under_way)
+            commits = may_commit and (is_writer or not self._in_flight)
             self._waiting_bytes += request.size
-            self._under_way += 1
+            self._in_flight += 1
             if not commits:
                 # Inside the gate, so that nothing can follow the end of the queue.
                 self._queue.put(request)
@@ -209,7 +209,7 @@ class SqliteLog:
             with self._mutex:
                 for request in batch:
                     self._waiting_bytes -= request.size
-                self._under_way -= len(batch)
+                self._in_flight -= len(batch)
                 if self._waiting_callers or self._is_closed:
                     self._gate.notify_all()
             for request in batch:
@@ -355,7 +355,7 @@ class SqliteLog:
             self._queue.put(None)
             self._gate.notify_all()
             # A caller may be committing its own. The bound is for one that was interrupted before it came to that.
-            self._gate.wait_for(lambda: not self._under_way, self._lock_timeout_s)
+            self._gate.wait_for(lambda: not self._in_flight, self._lock_timeout_s)
         if threading.current_thread() is not self._writer:
             self._writer.join()
         with self._reading:

@@ -61,7 +61,7 @@ class LogConnectionPool(stock.SQLiteConnectionPool):
 
     def _create_connection(self) -> LogConnection:
         # The stock pool asks for `cached_statements=True`, which sqlite3 takes for a cache of one statement: each call
-        # would be compiled anew, which costs more than it runs.
+        # would be compiled again, which costs more than it runs.
         raw = sqlite3.connect(
             self.db_name,
             uri=True,

@@ -1,6 +1,6 @@
 """A gateway's session entry: what the gateway knows of a session, read from the engine's session and its attributes.
 
-Two ids meet here. The engine's session is one life under a key: it begins, and it ends for good. The entry's
+Two ids meet here. The engine's session is one life under a key: it begins, and it ends permanently. The entry's
 `session_id` names the *conversation*, whose transcript it is. They are the same, unless a conversation was switched to,
 continued after a compression, or brought from the old store; then the attribute `conversation` names it.
 """

@@ -87,7 +87,7 @@ class SessionManager:
         Metrics and alerts are logged every `metrics_interval_ms`; `None`: never. Raises `InvalidSetting`, and what
         `lastseen.open_engine` raises.
         """
-        # It is over when more than the timeout has passed, and the engine's is over when as much has.
+        # It ends when more than the timeout has passed, and the engine's when as much has.
         self._policy = Policy(idle_ttl_ms=checked_ms("session_timeout_ms", session_timeout_ms) + 1)
         checked_ms("cleanup_interval_ms", cleanup_interval_ms)
         if metrics_interval_ms is not None:

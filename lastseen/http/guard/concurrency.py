@@ -1,4 +1,4 @@
-"""How much may be under way at once, and how much of that for one tenant: none can keep all the others out."""
+"""How much may be in progress at once, and how much of that for one tenant: none can keep all the others out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class ConcurrencyLimit:
     """So many places, of which all tokens of one prefix together may take half. For the thread of one event loop."""
 
     def __init__(self, what: str, slots: int, adaptive: AdaptiveLimit | None = None) -> None:
-        """`what` is under way, such as `requests are in progress`.
+        """`what` is in progress, such as `requests are in progress`.
 
         With a `pace` there are fewer places while the service does not keep up. A token that has none of them gets one
         of the rest, so that who asks for little is heard.

@@ -190,7 +190,7 @@ class Guard:
         except asyncio.CancelledError:
             if not response.was_aborted:
                 raise
-            # We cancelled it ourselves; the server sees an answer that was not finished, and hangs up.
+            # We cancelled it ourselves; the server sees an unfinished response, and closes the connection.
         except Exception:
             if not response.timed_out:
                 raise

@@ -1,9 +1,8 @@
 """One request and its answer, as the guard sees them: what was sent, and what happens when it takes too long.
 
-The work on a request is never cancelled for being slow: an append may be under way, and an answer that said otherwise
-would be wrong. The caller gets a time-out, which says that the outcome is unknown; the work continues to its end, and
-counts against the limit on requests until then.
-"""
+The work on a request is never cancelled for being slow: an append may be in progress, and a response that said
+otherwise would be wrong. The caller gets a time-out, which says that the outcome is unknown; the work continues to its
+end, and counts against the limit on requests until then."""
 
 from __future__ import annotations
 
@@ -105,7 +104,7 @@ class GuardedResponse:
 
     @property
     def was_aborted(self) -> bool:
-        """Whether the caller was too slow in taking the answer, and is hung up on."""
+        """Whether the caller was too slow to read the response, and its connection is closed."""
         return self._is_finished and self._timeout_response is None
 
     def _time_out(self, seconds: float) -> None:

@@ -16,7 +16,8 @@ from lastseen.http.guard.limits import Limits
 
 
 def bounded_protocol(limits: Limits) -> type[BoundedProtocol]:
-    """The protocol to give uvicorn as `http`: answers 431 or 408 and hangs up where a head is too large or too slow."""
+    """The protocol to give uvicorn as `http`: sends 431 or 408 and closes the connection if a head is too large or too
+    slow."""
 
     class Bounded(BoundedProtocol):
         max_head_bytes = limits.max_head_bytes + _SLACK_BYTES

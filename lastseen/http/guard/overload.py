@@ -1,6 +1,6 @@
 """How many requests to let in while the service has more to do than it can.
 
-With as many under way as there are places, each waits for all the others. A burst may: it is soon over. A load that
+With as many in progress as there are places, each waits for all the others. A burst may: it is soon over. A load that
 stays may not, since then every request would wait that long, and no more would be done. What distinguishes them is how
 late the event loop is at what it has to do, and how long commands wait for a thread. Where that has been too long for a
 while, fewer requests are let in; where it is not any more, more are, step by step. An event loop that only waits for a
@@ -51,7 +51,7 @@ class Lateness:
 
 
 class AdaptiveLimit:
-    """From how late things are, how many requests may be under way. For the thread of one event loop."""
+    """From how late things are, how many requests may be in progress. For the thread of one event loop."""
 
     def __init__(self, slots: int) -> None:
         """At most `places`."""

@@ -32,7 +32,7 @@ _logger = logging.getLogger("lastseen")
 
 
 class OperationRunner:
-    """What is under way, and what became of what was. To be used in the event loop."""
+    """Operations in progress, and the results of ended ones. To be used in the event loop."""
 
     def __init__(self, workers: WorkerThreads) -> None:
         self._workers = workers
@@ -80,7 +80,7 @@ class OperationRunner:
         operation.ended_at_ms = _now_ms()
 
     async def close(self) -> None:
-        """Break off what is under way, at its next step, and take nothing more."""
+        """Break off operations in progress at their next step, and accept no more."""
         self._is_closed = True
         if self._tasks:
             await asyncio.wait(set(self._tasks))

@@ -32,7 +32,7 @@ MAX_STREAMS = 500
 HEARTBEAT_S = 10.0
 """How often a stream without news says that it lives, and how far it has come."""
 MAX_STREAM_S = 900.0
-"""How long a stream lasts: then the client connects again, and whether it may listen is looked at anew."""
+"""How long a stream lasts: then the client connects again, and whether it may listen is checked again."""
 RETRY_MS = 1_000
 """When a client connects again, unless it knows better."""
 PAGE_FACTS = 500

@@ -1,4 +1,4 @@
-"""Nothing that a caller was told is safe is missing, and each record has the one verdict that the design gives it."""
+"""No acknowledged record is missing, and each record has the one verdict that the design gives it."""
 
 from __future__ import annotations
 

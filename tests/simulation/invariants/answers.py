@@ -1,4 +1,4 @@
-"""What a caller is told is what became of his record."""
+"""The caller's result is the outcome of its record."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def _judged(answer: Answer, verdicts: dict[str, str]) -> Iterator[str]:
     found = [verdicts.get(event_id) for event_id in sent]
     error = answer.error
     if error is None and answer.wait == "applied":
-        # Somebody was faster; decided again, there was nothing to write: `open` finds the session, a touch is too soon.
+        # Another caller was faster; decided again, there was nothing to write: `open` finds the session, a touch is too
+        # soon.
         was_beaten = answer.command in ("open", "touch") and not answer.pinned
         was_beaten = was_beaten and answer.view is not None and _named(answer) != answer.view[0]
         if found and found[-1] != "applied" and not was_beaten:
@@ -54,10 +55,10 @@ def _judged(answer: Answer, verdicts: dict[str, str]) -> Iterator[str]:
             yield f"was refused with {error!r}, and its record is {found[-1]}"
     elif isinstance(error, NotOwner):
         if found:
-            yield f"was told that somebody else owns the key, and sent {found}"
+            yield f"got NotOwner, and sent {found}"
     elif isinstance(error, LogUnavailable):
         if found[-1] is not None:
-            yield f"was told that nothing was written, and its record is {found[-1]}"
+            yield f"got an error that nothing was written, and its record is {found[-1]}"
     elif error is not None and not isinstance(error, OutcomeUnknown | InvalidEvent):
         yield f"got {error!r}"
 

@@ -1,4 +1,5 @@
-"""A gap, a lost end or beginning, another topic: whoever can see it stops with an error, and nobody steps over it."""
+"""A gap, a lost end or beginning, another topic: a node that can see it stops with an error, and no node steps over
+it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What others are told, duplicates dropped, are the effects of the log, complete and in order; states are states."""
+"""Published facts without duplicates are the effects of the log, complete and in order; states are states."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ def check(world: World) -> Iterator[str]:
 
 
 def _facts(reference: Reference, facts: list[bytes]) -> Iterator[str]:
-    told: list[bytes] = []
+    published: list[bytes] = []
     last = (-1, -1)
     for fact in facts:
         what = json.loads(fact)["data"]
         if (what["offset"], what["k"]) > last:
-            told.append(fact)
+            published.append(fact)
             last = what["offset"], what["k"]
     number = reference.partition.number
-    if told != (wanted := [fact for folded in reference.folded for fact in folded.facts]):
-        missing = [json.loads(fact)["id"] for fact in wanted if fact not in told]
-        yield f"partition {number}: {len(told)} facts instead of {len(wanted)}; missing: {missing[:5]}"
+    if published != (wanted := [fact for folded in reference.folded for fact in folded.facts]):
+        missing = [json.loads(fact)["id"] for fact in wanted if fact not in published]
+        yield f"partition {number}: {len(published)} facts instead of {len(wanted)}; missing: {missing[:5]}"
     oracle = Oracle()
     oracle.judge_all(folded.said for folded in reference.folded)
-    effects = [_effect(json.loads(fact)) for fact in told]
+    effects = [_effect(json.loads(fact)) for fact in published]
     for effect, expected in zip(effects, oracle.effects, strict=False):
         if effect != expected:
-            yield f"partition {number}: others are told {effect}, and it was {expected}"
+            yield f"partition {number}: published {effect}, and it was {expected}"
             return
 
 
@@ -56,9 +56,9 @@ def _effect(fact: dict[str, Any]) -> Effect:
 
 
 def _states(reference: Reference, newest: dict[str, bytes | None]) -> Iterator[str]:
-    told = {key: json.loads(value)["data"] for key, value in newest.items() if value is not None}
+    published = {key: json.loads(value)["data"] for key, value in newest.items() if value is not None}
     end, chronicle = len(reference.folded), reference.chronicle
     live = {chronicle.keys[each]: chronicle.state(each, end) for each in reference.partition.by_id}
-    if told != live:
-        unlike = sorted(key for key in told.keys() | live.keys() if told.get(key) != live.get(key))
+    if published != live:
+        unlike = sorted(key for key in published.keys() | live.keys() if published.get(key) != live.get(key))
         yield f"partition {reference.partition.number}: the states of {unlike} are not what they are said to be"

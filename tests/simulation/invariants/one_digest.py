@@ -10,7 +10,7 @@ SAYS = "the same offset has the same digest on every replica"
 
 
 def check(world: World) -> Iterator[str]:
-    """Wherever somebody looked."""
+    """Wherever a checkpoint was noted."""
     for look in world.evidence.looks:
         if world.references[look.partition].digests[look.checkpoint] != look.digest:
             yield f"node {look.node}: another digest of partition {look.partition} at {look.checkpoint}"

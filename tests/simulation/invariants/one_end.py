@@ -1,4 +1,4 @@
-"""A session ends at most once, and everybody tells the same end."""
+"""A session ends at most once, and every node has the same end."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ def check(world: World) -> Iterator[str]:
         for session_id, offset, at_ms, reason in lives:
             end = ends[session_id][0] if session_id in ends else None
             if (offset, at_ms, reason) != ((None, None, None) if end is None else tuple(end)):
-                told = offset, at_ms, reason
-                yield f"node {node}: {session_id} of {key} ended {told} in its history, {end} in the log"
+                result = offset, at_ms, reason
+                yield f"node {node}: {session_id} of {key} ended {result} in its history, {end} in the log"

@@ -1,4 +1,4 @@
-"""The fold asks nobody but the log: it calls no clock, no randomness, no environment, no file."""
+"""The fold depends on the log alone: it calls no clock, no randomness, no environment, no file."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ import lastseen
 from lastseen import AsyncClient, AsyncEngine, Client, ManualClock
 from tests.patience import PATIENCE_S
 
-DOORS = ("engine", "async engine", "client", "async client")
+KINDS = ("engine", "async engine", "client", "async client")
 
 
 class Waiting:
@@ -61,7 +61,7 @@ async def _awaited(what: Awaitable[Any]) -> Any:
 
 
 @contextmanager
-def door(kind: str, folder: Path, clock: ManualClock, **settings: Any) -> Iterator[Any]:
+def opened_kind(kind: str, folder: Path, clock: ManualClock, **settings: Any) -> Iterator[Any]:
     """One way to an engine on a log of its own; everything ends with it."""
     chosen = {"background": False, **settings}
     with lastseen.open_engine(f"sqlite:///{folder / 'log.db'}", clock=clock, **chosen) as engine:
@@ -88,6 +88,6 @@ def shown(session: Any) -> Any:
     """A session without what chance decides."""
     if session is None:
         return None
-    told = dict(session.as_dict())
-    del told["session_id"]
-    return told
+    received = dict(session.as_dict())
+    del received["session_id"]
+    return received

@@ -1,4 +1,4 @@
-"""Facts of the past: whoever was away hears the same as those who listened, from wherever he asks."""
+"""Facts of the past: a subscriber that was away receives the same as those that listened, from any position."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def heard_live(stage: Stage, seed: int, steps: int) -> tuple[Engine, list[Fact]]
 
 @settings(max_examples=40)
 @given(st.integers(), st.floats(0, 1), st.booleans())
-def test_the_past_is_told_as_it_was_heard(seed: int, share: float, restarts: bool) -> None:
+def test_replayed_facts_equal_those_delivered_live(seed: int, share: float, restarts: bool) -> None:
     with TemporaryDirectory() as folder:
         stage = Stage(Path(folder), partitions=2)
         engine, heard = heard_live(stage, seed, 150)
@@ -73,13 +73,13 @@ def test_a_void_record_that_finds_a_session_due_tells_of_its_end(stage: Stage, m
     assert list(engine.facts_between(0, 2, 3)) == [heard]
 
 
-def test_more_keys_than_are_kept_at_hand(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_keys_than_are_kept_in_memory(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lastseen.projections.facts_replay.MAX_KEYS", 2)
     engine, heard = heard_live(stage, 7, 200)
     assert list(engine.facts_between(0, 0, engine.reached(0).offset + 1)) == heard
 
 
-def test_what_the_log_has_not_is_not_told(stage: Stage) -> None:
+def test_facts_that_the_log_does_not_have_are_not_delivered(stage: Stage) -> None:
     engine = stage.open()
     engine.open(KEY)
     assert list(engine.facts_between(0, 2, 2)) == []

@@ -1,4 +1,4 @@
-"""What a topic's log says, folded anew, and what others were told of it: facts and states as librdkafka finds them."""
+"""What a topic's log says, folded again, and what was published of it: facts and states as librdkafka finds them."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def states_of(partitions: list[Partition]) -> dict[str, Any]:
 
 
 def refold(url: str, see: Callable[[Outcome], None] = lambda _: None) -> list[Partition]:
-    """What somebody who has nothing to do with the engines makes of the log as it is now; `see` sees each outcome."""
+    """What an observer apart from the engines makes of the log as it is now; `see` sees each outcome."""
     log = KafkaLog(parse_kafka_url(url))
     try:
         partitions = [Partition(number) for number in range(log.partitions)]

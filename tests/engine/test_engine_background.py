@@ -45,7 +45,7 @@ def test_the_pruner_wakes_when_a_deadline_comes(stage: Stage) -> None:
 
 def test_a_sooner_deadline_wakes_a_pruner_that_meant_to_sleep_longer(stage: Stage) -> None:
     engine = stage.open(background=True, idle_ttl=None)
-    engine.open("for ever")
+    engine.open("without end")
     wait_for(lambda: engine._background._sleeping_until_ms is None)
     engine.open("an hour", policy=policy(idle_ttl="1h"))
     engine.open("a minute", policy=policy(idle_ttl="1m"))
@@ -83,12 +83,12 @@ def test_a_shutdown_does_not_wait_for_the_moment_to_be_over(stage: Stage, monkey
     engine = stage.open(background=True, idle_ttl=None, max_sessions=1)
     lies_down, wait = threading.Event(), engine._background._stop.wait
 
-    def told(seconds: float) -> bool:
+    def received(seconds: float) -> bool:
         if seconds == background.EVICTION_DELAY_S:
             lies_down.set()
         return wait(seconds)
 
-    monkeypatch.setattr(engine._background._stop, "wait", told)
+    monkeypatch.setattr(engine._background._stop, "wait", received)
     for key in ("a", "b"):
         engine.open(key)
     assert lies_down.wait(PATIENCE_S)
@@ -125,7 +125,7 @@ def test_an_engine_that_shall_not_prune_does_not(stage: Stage) -> None:
 
 
 class Bell(ManualClock):
-    """A clock under which the world moves on just when somebody is about to sleep, or to look at the time."""
+    """A clock under which the world moves on just when a thread is about to sleep, or to read the time."""
 
     def __init__(self) -> None:
         super().__init__(T0)
@@ -159,7 +159,7 @@ def test_a_shutdown_is_heard_whenever_it_comes(moment: str) -> None:
     assert monotonic() - began < PATIENCE_S
 
 
-def test_whoever_takes_the_flush_s_bell_leaves_it_the_shutdown() -> None:
+def test_taking_a_flush_request_keeps_the_shutdown() -> None:
     background = BackgroundThreads(LiveView([Partition(0)], None, threading.Lock()), ManualClock(T0))  # type: ignore[arg-type]
     background.request_flush()
     assert [background.take_flush_request(), background.take_flush_request()] == [True, False]
@@ -258,7 +258,7 @@ def test_a_failing_thread_says_so_and_goes_on(on_disk: Stage, monkeypatch: pytes
     assert engine._state.snapshot.unsaved() == 0
 
 
-def test_a_thread_outlives_an_error_that_nobody_thought_of(
+def test_a_thread_outlives_an_unforeseen_error(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("lastseen.engine.log.duty_health.RETRY_S", 0.01)

@@ -74,7 +74,7 @@ def test_every_field_of_a_session_counts() -> None:
 
 @pytest.mark.parametrize("partition", [0, 1])
 def test_a_session_that_one_of_the_two_lacks_is_named(partition: int) -> None:
-    # In one of these partitions it is a stray, which nobody finds by its key.
+    # In one of these partitions it is a stray, which no read finds by its key.
     one, none = folded(one_session(partition))[0], folded(Recording(2))[0]
     assert list(session_differences(one, none)) == [Difference("session", "ana", "1 live", "0 live")]
     assert list(session_differences(none, one)) == [Difference("session", "ana", None, "live")]

@@ -1,8 +1,7 @@
-"""The doors by which input comes in, and what must hold whatever comes: no crash, no hang, no effect, a clear error.
+"""The interfaces that take input, and what must hold for any input: no crash, no hang, no effect, a clear error.
 
-Each door is a context manager that gives a function: it takes one input, and raises `AssertionError`, or lets an error
-that is none of lastseen's own escape, where the door does not hold.
-"""
+Each interface is a context manager that gives a function: it takes one input, and raises `AssertionError`, or lets an
+error that is none of lastseen's own escape, where the interface does not hold."""
 
 from __future__ import annotations
 
@@ -39,12 +38,12 @@ from tests.fuzz.mutation import spoil, text_of
 T0 = 1_700_000_000_000
 GOLDEN = Path(__file__).parents[1] / "specs" / "golden"
 Try = Callable[[Random], None]
-Door = Callable[[Path], Any]
+Interface = Callable[[Path], Any]
 
 
 @contextmanager
 def records(_: Path) -> Iterator[Try]:
-    """Bytes that anybody may put on the log, folded into a partition with live sessions."""
+    """Bytes that any program may put on the log, folded into a partition with live sessions."""
     examples = [file.read_bytes() for file in sorted(GOLDEN.glob("*.json"))]
     partition, offset = Partition(0), 0
 
@@ -92,7 +91,7 @@ def kafka_batches(_: Path) -> Iterator[Try]:
 
 @contextmanager
 def keys_and_headers(_: Path) -> Iterator[Try]:
-    """Sound batches of records whose keys and headers nobody has foreseen, as any program may write them."""
+    """Sound batches of records with unforeseen keys and headers, as any program may write them."""
     examples = [file.read_bytes() for file in sorted(GOLDEN.glob("*.json"))]
 
     def framed(spoilt: bytes | None) -> bytes:
@@ -122,7 +121,7 @@ def keys_and_headers(_: Path) -> Iterator[Try]:
             assert record.key is None or record.key.encode() == key
             if record.key != json.loads(value)["subject"]:
                 verdict = Partition(0).fold(record._replace(offset=0)).verdict
-                assert verdict is Verdict.MALFORMED, "under another key, or none, it is nobody's"
+                assert verdict is Verdict.MALFORMED, "under another key, or none, it belongs to no session"
 
     yield take
 
@@ -137,7 +136,7 @@ PATHS = (
 BODIES = (
     {"key": "a", "attributes": {"owner": "o"}, "policy": {"idle_ttl_ms": 5}},
     {"message": "x", "attributes": {"n": None}},
-    {"holder": "job", "lease_ms": 60_000}, {"reason": "logout"}, {"touches": [{"key": "kept-1"}, {"key": "nobody"}]},
+    {"holder": "job", "lease_ms": 60_000}, {"reason": "logout"}, {"touches": [{"key": "kept-1"}, {"key": "unknown"}]},
     {"dry_run": True}, {"keys": ["kept-1"]}, {},
 )  # fmt: skip
 METHODS = ("GET", "POST", "DELETE", "PUT", "PATCH", "OPTIONS", "HEAD")
@@ -165,7 +164,7 @@ def http(folder: Path) -> Iterator[Try]:
         def take(chance: Random) -> None:
             asked = chance.choice(PATHS)
             if "KEY" in asked:
-                key = chance.choice((b"kept-1", b"nobody", b"a%2Fb", spoil(chance, b"kept-1")))
+                key = chance.choice((b"kept-1", b"unknown", b"a%2Fb", spoil(chance, b"kept-1")))
                 asked = asked.replace("KEY", quote(key, safe="%") or "x")
             if chance.random() < 0.3:
                 path, _, query = asked.partition("?")
@@ -331,7 +330,7 @@ def snapshots(folder: Path) -> Iterator[Try]:
             file.unlink()
         snapshot.write_bytes(spoil_in_place(chance, content))
         settings = {"clock": clock, "background": False, "snapshot": str(snapshot)}
-        # It is told at the start, or, of what is read only when somebody asks for it, then.
+        # It is reported at the start, or, for what is read only on request, then.
         with suppress(SnapshotError), lastseen.open_engine(url, **settings) as engine:
             assert engine.checkpoints() == digests
             assert {view.key for view in engine.list().sessions} == keys
@@ -350,7 +349,7 @@ def spoil_in_place(chance: Random, content: bytes) -> bytes:
     return bytes(spoilt[: chance.randrange(len(spoilt))] if chance.random() < 0.2 else spoilt)
 
 
-DOORS: dict[str, tuple[Door, float]] = {
+INTERFACES: dict[str, tuple[Interface, float]] = {
     "records": (records, 0.45),
     "kafka batches": (kafka_batches, 0.15),
     "keys and headers": (keys_and_headers, 0.05),
@@ -361,4 +360,4 @@ DOORS: dict[str, tuple[Door, float]] = {
     "command line": (command_line, 0.004),
     "snapshots": (snapshots, 0.01),
 }
-"""Each door, and its share of the inputs: what is slow gets fewer."""
+"""Each interface, and its share of the inputs: a slow one gets fewer."""
