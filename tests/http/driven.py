@@ -114,7 +114,7 @@ def connected(timeout_s: float = 10, **options: Any) -> Connection:
     return Connection(routes, SECRET, timeout_s, now_s=clock, jitter=lambda: 0.5, **options)
 
 
-def for_ever(may_have_acted: bool) -> NoResponse:
+def without_end(may_have_acted: bool) -> NoResponse:
     """No answer, now and later."""
     return NoResponse("without end", may_have_acted)
 
