@@ -58,7 +58,7 @@ class Snapshot:
         self._ended: list[list[str]] = [[] for _ in range(partitions)]
         """For each partition the ids that its `endings` got since the last flush."""
         self._taken: Taken | None = None
-        """What a flush has taken and not written: it is under way, or was interrupted."""
+        """What a flush has taken and not written: it is in progress, or was interrupted."""
         self._cut: Cut | None = None
         """What a flush is copying at this moment."""
         self._policies: dict[Policy, int] = {}

@@ -3,7 +3,7 @@
 A partition is taken up as a whole engine starts: from the snapshot, if that knows it, and then from the log. Keys in it
 are answered for once it has almost caught up, also while another engine owns it: the log decides what takes effect.
 Dropped, it leaves memory; what the snapshot has of it stays for the next time. A partition that cannot be had keeps no
-other from being held: it is tried again, or has failed for good, by itself.
+other from being held: it is tried again, or has failed permanently, by itself.
 """
 
 from __future__ import annotations

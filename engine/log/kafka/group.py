@@ -29,7 +29,7 @@ from lastseen.engine.log.shared_log import Held, MemberSettings, Owner
 SESSION_TIMEOUT_MS = 10_000
 """A member that has been silent for so long has lost its partitions."""
 HEARTBEAT_MS = 500
-"""How soon a member notices that the group divides its partitions anew; moving one takes two rounds."""
+"""How soon a member notices that the group divides its partitions again; moving one takes two rounds."""
 POLL_TIMEOUT_MS = 20_000
 """Others wait for a member that does not poll any more, and so holds up a change of owners, for so long at most."""
 POLL_MS = 100
