@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 from kafka_fixtures import SharedBroker
-from tests.kafka.reported import checkpoints_of, refold
 
 import lastseen
 from lastseen.projections.partition import Outcome
 from tests.durability.test_exhaustion import said
 from tests.faults.stepping import stepped
 from tests.kafka.kafka_topics import eventually, new_url
+from tests.kafka.published import checkpoints_of, refold
 from tests.patience import PATIENCE_S
 
 pytestmark = pytest.mark.thorough

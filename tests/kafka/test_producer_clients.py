@@ -33,7 +33,7 @@ from tests.patience import PATIENCE_S
 PAGE = DOCS / "how-to" / "producers.md"
 BLOCKS = {block.title: block.text for block in blocks(PAGE) if block.title is not None}
 ONLY_SHOWN = ["go", "csharp", "go"]
-"""Languages whose clients are not at hand here; the page says that these examples are not run."""
+"""Languages whose clients are not available here; the page says that these examples are not run."""
 NOT_RUN = {"acls.sh"}
 """Kafka's program for ACLs is not among the jars that a broker needs."""
 PARTITIONS, EVENTS = 5, 20
