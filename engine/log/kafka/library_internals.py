@@ -64,8 +64,7 @@ def _names(kind: type, function: str) -> tuple[str, ...]:
 
 
 class _LastMessageFirst:
-    """Gives what the other side sent before it closed the connection, such as its reason, and reports the end at the
-    next read."""
+    """Gives what the other side sent before it closed, such as its reason, and reports the end at the next read."""
 
     _sock: Any
     _net: Any
