@@ -14,7 +14,7 @@ from lastseen.engine.identifiers import new_event_id, new_session_id
 from lastseen.engine.log.kafka.url import parse_kafka_url
 from lastseen.engine.partitioner import partition_of
 from lastseen.engine.session import Policy
-from tests.kafka.told import checkpoints_of, refold
+from tests.kafka.published import checkpoints_of, refold
 from tests.patience import PATIENCE_S
 
 PARTITIONS, KEYS = 3, 60
