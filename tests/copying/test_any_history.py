@@ -36,7 +36,12 @@ def crowd(seeds: Sequence[int], partitions: int, length: int, share_ids: bool = 
         if written_record is None:
             lines.remove(line)
         else:
-            log.put(written_record.timestamp_ms, written_record.key, of_this_log(written_record, partitions), mark=written_record.mark)
+            log.put(
+                written_record.timestamp_ms,
+                written_record.key,
+                of_this_log(written_record, partitions),
+                mark=written_record.mark,
+            )
     for partition in range(partitions):
         log.tell(latest_ms(log), "import_finished", KEYS[0], "", partition=partition, kind="log")
     return log
