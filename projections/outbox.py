@@ -146,7 +146,8 @@ class Outbox:
         kept = self._kept[partition.number]
         kept.append(effect)
         if len(kept) > self._max_kept:
-            self.floors[partition.number] = (kept.first_offset() or 0) + 1
+            # What was skipped after the entries of a snapshot may lie beyond the one that is dropped now.
+            self.floors[partition.number] = max(self.floors[partition.number], (kept.first_offset() or 0) + 1)
             kept.drop_first()
 
     def _skips(self, number: int, last: int, claims: Mapping[int, Check], outcome: Outcome) -> bool:
