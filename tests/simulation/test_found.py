@@ -167,8 +167,12 @@ PLANS = json.loads(Path(__file__).with_name("found_plans.json").read_text("utf-8
 @pytest.mark.parametrize("written", PLANS, ids=lambda written: str(written["seed"]))
 def test_histories_that_broke_an_invariant(written: dict[str, Any]) -> None:
     """Seed 71001: the same id, made up twice, lived in two partitions, which know their own only. Seeds 551 and 1793:
-    touches without a waiting caller went to the log in a later call, and were taken for that call's own. Those three were faults of the checks. Seed 45:
-    an outbox that overflowed lowered its floor below what had been skipped, and those facts were never published."""
+    touches without a waiting caller went to the log in a later call, and were taken for that call's own. Those three
+    were faults of the checks.
+
+    Seed 45: an outbox that overflowed lowered its floor below what had been skipped, and those facts were never
+    published.
+    """
     steps = tuple(Step(*step) for step in written["steps"])
     planned = Plan(**{**written, "keys": tuple(written["keys"]), "steps": steps})
     assert run(planned.seed, planned=planned).violations == []
