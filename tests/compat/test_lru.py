@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import json
 import logging
@@ -546,12 +547,14 @@ def lines_run(work: Callable[[], object]) -> int:
         return count
 
     before = sys.gettrace()
+    gc.disable()  # what watches the collector, such as Hypothesis, runs lines of its own
     sys.settrace(count)
     try:
         with suppress(KeyError):
             work()
     finally:
         sys.settrace(before)
+        gc.enable()
     return lines
 
 

@@ -141,7 +141,7 @@ def test_a_snapshot_is_put_by_and_verified(
     for name in ("archive-1", "current"):
         verified = watched(client, client.post(f"/v1/snapshots/{name}/verify"))
         assert verified["result"] == {"name": name, "sound": True, "differences": []}
-        assert verified["done"] == verified["total"] == 1
+        assert verified["done"] == verified["total"] > 0
     (archive,) = tmp_path.glob("*.archive-1")
     archive.write_bytes(archive.read_bytes()[:-1])
     spoilt = watched(client, client.post("/v1/snapshots/archive-1/verify"))

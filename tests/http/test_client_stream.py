@@ -266,7 +266,7 @@ def test_no_fact_is_missed_or_repeated_across_restarts(kind: str, tmp_path: Path
     served.stop()
     engine.shutdown()
     assert not listening.is_alive()
-    assert [each.id for each in heard] == [FactId(0, n, 0) for n in range(40)]
+    assert [each.id for each in heard] == [FactId(0, n, 0) for n in range(1, 41)]
     assert [each.kind for each in heard] == ["created", *["touched"] * 39]
     assert [(each.state or {})["version"] for each in heard] == list(range(1, 41))
 

@@ -67,9 +67,11 @@ def pause_append(engine: Engine, before: bool) -> tuple[threading.Event, threadi
 
 def lose(instance: Instance) -> None:
     """Take the partition from an engine that goes on, as when the group gives it to another."""
-    membership = instance.engine._duties._membership
-    assert membership is not None
-    membership.leave()
+    duties = instance.engine._duties
+    assert duties._membership is not None
+    duties._membership.leave()
+    # An engine that has left by itself serves on until it closes; one whose partition was given away does not.
+    duties.to_hold = frozenset  # type: ignore[method-assign]
     assert eventually(lambda: not instance.engine._views.present)
 
 

@@ -75,7 +75,7 @@ def test_each_answers_for_its_own_and_names_the_others(url: str, opened: OpenEng
         assert owner.touch(key).session_id == session.session_id
         name = "one" if owner is one else "two"
         assert eventually(lambda name=name, key=key, other=other: address_by(other, key) == f"{name}:8321")
-    assert one.count() + two.count() == len(KEYS)
+    assert eventually(lambda: one.count() + two.count() == len(KEYS))
     assert min(one.count(), two.count()) > 0
     for engine in (one, two):
         for partition in engine._views.partitions:
