@@ -17,6 +17,7 @@ from lastseen.engine import own_events
 from lastseen.engine.clock import iso_from_ms
 from lastseen.engine.events import TIMED_REASONS, ExpiryReason
 from lastseen.engine.identifiers import new_event_ids
+from lastseen.engine.lifecycle import MAX_AHEAD_MS
 from lastseen.engine.log.port import Message
 from lastseen.engine.session import Session
 from lastseen.projections.live_view import LiveView
@@ -84,6 +85,9 @@ class Pruner:
         self.spared: Counter[str] = Counter()
         """By guard, how many sessions a pass found guarded when it was their turn: each once, until it is used."""
         self._recent: dict[str, int] = {}
+        self._by_own_clock: set[int] = set()
+        """Partitions whose latest log time is further ahead of this clock than a record's own time may be, and which
+        refused announcements that bore it: the log's clock was set back. They get announcements by this clock."""
 
     def plan(self, now_ms: int, limit: int = BATCH, max_spared: int = FEW_SPARED) -> Plan:
         """What a pass at `now_ms` would do, at most `limit` sessions of it. Costs what is due, not what is live.
@@ -211,6 +215,8 @@ class Pruner:
         """Announce what a plan says; returns how many announcements the log took. Raises `LogError`."""
         # By a clock that was set back the log would take an announcement for one of long ago.
         times = self._view.reading_times(now_ms)
+        for number in self._by_own_clock:
+            times[number] = now_ms
         for start in range(0, len(plan.due), BATCH):
             batch = plan.due[start : start + BATCH]
             event_ids = new_event_ids(now_ms, len(batch))
@@ -235,17 +241,38 @@ class Pruner:
         while True:
             plan = self.plan(now_ms, BATCH + len(self._recent))
             found = len(plan.due)
-            plan.due = [due for due in plan.due if due.session_id not in self._recent]
+            plan.due = [due for due in plan.due if not self._is_repeated(due, now_ms)]
             self.execute(plan, now_ms)
             done.due += plan.due
             done.spared = plan.spared
-            with self._view.lock:
-                self._recent |= {due.session_id: now_ms for due in plan.due if not self._has_ended(due)}
+            refused = self._refused(plan)
+            misjudged = self._misjudged(refused, now_ms)
+            if misjudged:
+                self._by_own_clock ^= misjudged
+                self.execute(Plan([due for due in refused if due.partition in misjudged]), now_ms)
+                refused = self._refused(plan)
+            self._recent |= {due.session_id: now_ms for due in refused}
             if found < BATCH or not plan.due:
                 return done
 
-    def _has_ended(self, due: Due) -> bool:
-        return due.session_id not in self._view.partitions[due.partition].by_id
+    def _is_repeated(self, due: Due, now_ms: int) -> bool:
+        """Whether it was announced a moment ago, and has not become due since by a clock that was set right."""
+        announced_ms = self._recent.get(due.session_id)
+        return announced_ms is not None and not announced_ms < due.deadline_ms <= now_ms
+
+    def _refused(self, plan: Plan) -> list[Due]:
+        """Those that still live, though they were announced and the announcement was folded."""
+        with self._view.lock:
+            return [due for due in plan.due if due.session_id in self._view.partitions[due.partition].by_id]
+
+    def _misjudged(self, refused: list[Due], now_ms: int) -> set[int]:
+        """The partitions in which announcements may have been refused for the clock that they bore.
+
+        A record may be `MAX_AHEAD_MS` ahead of the log's clock. Whether that clock was set back too, or only ours is
+        wrong, no record says; so the other of the two is tried.
+        """
+        times = self._view.reading_times(now_ms)
+        return {due.partition for due in refused if times[due.partition] - now_ms > MAX_AHEAD_MS}
 
     def _announcement(self, due: Due, event_id: str, at_ms: int) -> bytes:
         # By time the deadline itself is the condition; under pressure, that it was not used since.
