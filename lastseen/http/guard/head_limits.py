@@ -28,6 +28,8 @@ def bounded_protocol(limits: Limits) -> type[BoundedProtocol]:
 
 LAST_REQUEST_S = 0.2
 """How long a connection without a request stays open when the service stops."""
+_ONE_READ_S = 0.001
+"""After a timer, how long until the event loop has certainly read what had arrived before it."""
 _SLACK_BYTES = 8_192
 """What is only a little too large gets the guard's better answer."""
 
@@ -88,12 +90,16 @@ class BoundedProtocol(HttpToolsProtocol):
         """Close the connection after the response in progress; an idle one a moment later: a request may be coming."""
         self.is_stopping = True
         if self._is_idle():
-            self.loop.call_later(LAST_REQUEST_S, self._close_if_idle)
+            self.loop.call_later(LAST_REQUEST_S, self._read_last_request)
         else:
             super().shutdown()
 
     def _is_idle(self) -> bool:
         return (self.cycle is None or self.cycle.response_complete) and not self._unfinished_bytes
+
+    def _read_last_request(self) -> None:
+        # uvloop runs the timers that are due before it reads: a request that came while the loop was busy is unread.
+        self.loop.call_later(_ONE_READ_S, self._close_if_idle)
 
     def _close_if_idle(self) -> None:
         if self._is_idle():
