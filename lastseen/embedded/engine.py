@@ -53,49 +53,54 @@ class Engine(Commands, Figures):
     def __init__(self, log: Log, clock: Clock, settings: Settings, progress: Progress | None = None) -> None:
         self.partition_count, self._is_closed = log.partitions, False
         self._closing = threading.Lock()
-        self._state = state = load(log, settings)
+        state = load(log, settings)
         self.notes: list[str] = state.notes
         """Sentences on what was damaged at the start, and what was used in its place."""
         for note in state.notes:
             _logger.warning("%s", note)
         view_lock = threading.Lock()
         self._body_reads = BodyReads(state.bodies, state.snapshot, view_lock, self._check_open)
-        self._views = view = LiveView(state.partitions, self._body_reads, view_lock)
+        view = LiveView(state.partitions, self._body_reads, view_lock)
         view.fail_from_start(state.failures)
         self._subscriptions = Subscriptions()
-        health = self.duty_health = DutyHealth()
-        self._duties = EngineDuties(log, settings, view, state.outbox, health)
-        view.known_owner = self._duties.known_owner
+        health = DutyHealth()
+        duties = EngineDuties(log, settings, view, state.outbox, health)
+        view.known_owner = duties.known_owner
         view.has_one_clock = not isinstance(log, SharedLog)
-        self._background = BackgroundThreads(view, clock, settings.max_sessions, self._duties.performed, health)
+        self._background = BackgroundThreads(view, clock, settings.max_sessions, duties.performed, health)
         on_record = [state.bodies.on_record, self._subscriptions.on_record]
         if state.outbox is not None:
             on_record.append(state.outbox.on_record)
         projections: list[Projection] = [state.snapshot, state.history, state.statistics, self._background]
         self._follower = Follower(log, view, projections, on_record, state.snapshot.before_fold)
-        self._log = MeteredLog(log, view.check_writable)
-        self.meters = Meters(self._log, LogWatch(log, view.served_partitions), clock.now_ms())
-        fire_and_forget = FireAndForget(self._log, settings.source, clock)
-        super().__init__(
-            SessionEngine(self._log, view, self._follower, clock, fire_and_forget, self._check_open),
+        metered = MeteredLog(log, view.check_writable)
+        meters = Meters(metered, LogWatch(log, view.served_partitions), clock.now_ms())
+        fire_and_forget = FireAndForget(metered, settings.source, clock)
+        Commands.__init__(
+            self,
+            SessionEngine(metered, view, self._follower, clock, fire_and_forget, self._check_open),
             view,
             clock,
             fire_and_forget,
             source=settings.source,
             policy=settings.default_policy(),
         )
-        self._pruner = Pruner(
+        pruner = Pruner(
             view,
             self._loop.append_and_fold,
             source=settings.source,
             max_sessions=settings.max_sessions,
-            owned=self._duties.announced_by_us,
+            owned=duties.announced_by_us,
         )
-        self._maintenance = Maintenance(
-            settings, clock, log, state=state, view=view, follower=self._follower, duties=self._duties,
-            pruner=self._pruner, background=self._background, meters=self.meters, check_open=self._check_open,
+        maintenance = Maintenance(
+            settings, clock, log, state=state, view=view, follower=self._follower, duties=duties,
+            pruner=pruner, background=self._background, meters=meters, check_open=self._check_open,
         )  # fmt: skip
-        self._past = PastReads(self._log, state.history, view, self._now_ms, self._check_open)
+        Figures.__init__(
+            self, metered, clock, state=state, view=view, duties=duties, pruner=pruner, maintenance=maintenance,
+            health=health, meters=meters, check_open=self._check_open,
+        )  # fmt: skip
+        self._past = PastReads(metered, state.history, view, self._now_ms, self._check_open)
         self._start(settings, progress)
 
     def _start(self, settings: Settings, progress: Progress | None) -> None:

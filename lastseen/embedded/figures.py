@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from lastseen.embedded import introspection
@@ -22,16 +23,32 @@ from lastseen.projections.sources import SourceReport
 class Figures:
     """The part of an engine that only reports. Nothing here changes anything."""
 
-    _log: Log
-    _clock: Clock
-    _views: LiveView
-    _duties: EngineDuties
-    _state: State
-    _pruner: Pruner
-    _maintenance: Maintenance
-    duty_health: DutyHealth
-    meters: Meters
-    """What the engine measures of itself."""
+    def __init__(
+        self,
+        log: Log,
+        clock: Clock,
+        *,
+        state: State,
+        view: LiveView,
+        duties: EngineDuties,
+        pruner: Pruner,
+        maintenance: Maintenance,
+        health: DutyHealth,
+        meters: Meters,
+        check_open: Callable[[], None],
+    ) -> None:
+        """`check_open` raises `EngineClosed` after the shutdown, and what has stopped the fold."""
+        self._log = log
+        self._clock = clock
+        self._state = state
+        self._views = view
+        self._duties = duties
+        self._pruner = pruner
+        self._maintenance = maintenance
+        self._raise_if_closed = check_open
+        self.duty_health = health
+        self.meters = meters
+        """What the engine measures of itself."""
 
     @property
     def log_identity(self) -> str:
@@ -83,7 +100,7 @@ class Figures:
     def obstacle(self) -> LastseenError | None:
         """Why this engine can serve no more calls, if so: it has shut down, or its fold has stopped permanently."""
         try:
-            self._check_open()
+            self._raise_if_closed()
         except LastseenError as error:
             return error
         return None
@@ -103,7 +120,3 @@ class Figures:
     def memory_share(self) -> float:
         """Resident memory as a share of the limit that is set, or of the cgroup's; 0 where either is unknown."""
         return self._maintenance.memory_relief.pressure.share()
-
-    def _check_open(self) -> None:
-        """Raise `EngineClosed` after the shutdown, and what has stopped the fold."""
-        raise NotImplementedError
