@@ -34,7 +34,7 @@ class Busy(asyncio.Protocol):
 
     def data_received(self, _: bytes) -> None:
         self._caller.sendall(REQUEST)
-        time.sleep(5 * head_limits.LAST_REQUEST_S)  # work: the loop's timer comes due behind it
+        time.sleep(5 * head_limits.LAST_REQUEST_S)  # waits: the loop is to be busy until its timer is due
 
 
 def answer(caller: socket.socket) -> bytes:
@@ -65,7 +65,7 @@ def test_a_request_that_came_while_the_loop_was_busy_is_read_before_its_connecti
         protocol.shutdown()
         async with asyncio.timeout(PATIENCE_S):
             while state.connections:
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(0.001)  # waits: for the connection to end
         busy.close()
 
     with caller, worker, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
