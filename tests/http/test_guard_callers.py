@@ -15,7 +15,7 @@ import lastseen
 from lastseen.auth.caller import ANONYMOUS, Caller, Scope
 from lastseen.auth.token_file import TokenFile
 from lastseen.engine.errors import InvalidSetting
-from lastseen.http.guard.guard import UNAUTHENTICATED, Guard, allowed_hosts, check_exposure, guard
+from lastseen.http.guard.guard import OPEN_PATHS, UNAUTHENTICATED, Guard, allowed_hosts, check_exposure, guard
 from lastseen.http.guard.live_tokens import LiveTokens
 from lastseen.http.guard.origins import Origins
 from lastseen.monitoring.masking import Mask, masked
@@ -218,8 +218,33 @@ def test_the_loopback_goes_by_its_own_names(host: str) -> None:
 def test_a_name_that_was_bent_to_the_loopback_is_refused(host: str | None) -> None:
     inner = Inner()
     assert once(Guard(inner, write=dict), request(host=host)).slug == "unknown-host"
-    assert once(Guard(inner, write=dict), request(host=host, path="/livez")).slug == "unknown-host"
     assert inner.callers == []
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz"])
+@pytest.mark.parametrize("host", ["10.0.0.1:8321", "[fd00::1]:8321", "sessions.svc", "", None])
+def test_probes_are_answered_for_any_host(host: str | None, path: str) -> None:
+    for hosts in (allowed_hosts("127.0.0.1"), allowed_hosts("0.0.0.0", ["a.example"])):
+        inner = Inner()
+        made = Guard(inner, origins=Origins(hosts), write=dict)
+        assert once(made, request(host=host, path=path)).status == 200
+        assert inner.callers == [UNAUTHENTICATED]
+        for page in ("http://evil.example", f"http://{host}"):
+            refused = once(made, request(host=host, path=path, fields=[("Origin", page)]))
+            assert refused.slug == "foreign-origin", "a page whose name points here is foreign"
+
+
+def test_metrics_are_answered_for_an_address_or_with_a_token(place: Place) -> None:
+    secret = place.reader
+    named = Origins(frozenset(["a.example"]))
+    with_tokens = Guard(Inner(), tokens=place.tokens, origins=named, write=dict)
+    opened = Guard(Inner(), tokens=place.tokens, origins=named, open_paths=OPEN_PATHS | {"/metrics"}, write=dict)
+    for host in ("10.0.0.1:8321", "[fd00::1]:8321", "pod.svc:8321"):
+        asked = request(host=host, path="/metrics", token=secret)
+        assert once(with_tokens, asked).status == 200
+        assert once(with_tokens, request(host=host, path="/metrics")).slug == "token-missing"
+        assert once(opened, request(host=host, path="/metrics")).status == (400 if "pod" in host else 200)
+        assert once(with_tokens, request(host=host, token=secret)).slug == "unknown-host", "and nothing else is"
 
 
 def test_two_hosts_in_one_request_are_refused() -> None:

@@ -24,7 +24,7 @@ from lastseen.http.guard.concurrency import ConcurrencyLimit
 from lastseen.http.guard.guarded_response import GuardedResponse
 from lastseen.http.guard.limits import Limits
 from lastseen.http.guard.live_tokens import LiveTokens
-from lastseen.http.guard.origins import Origins, allowed_hosts, check_exposure
+from lastseen.http.guard.origins import Origins, allowed_hosts, check_exposure, is_address
 from lastseen.http.guard.overload import AdaptiveLimit
 from lastseen.http.guard.rate_limit import RateLimiter
 from lastseen.http.guard.request_head import bearer_token, body_bytes, read_head, token_refused
@@ -36,8 +36,14 @@ __all__ = ["OPEN_PATHS", "UNAUTHENTICATED", "Guard", "allowed_hosts", "check_exp
 
 UNAUTHENTICATED = Caller("unauthenticated", frozenset())
 """The caller of a path that needs no token. It has no scope."""
-OPEN_PATHS = frozenset(["/livez", "/readyz"])
-"""The paths of probes, which have no token. They are answered under load too."""
+PROBES = frozenset(["/livez", "/readyz"])
+"""The paths of probes, which have no token. They are answered under load too, and for any `Host`: orchestrators and
+load balancers send the address of a pod, a name of their own, or none."""
+OPEN_PATHS = PROBES
+METRICS = "/metrics"
+IS_UNKNOWN_HOST = "is_unknown_host"
+"""In `scope["state"]`: whether the request names a host that is none of the service's. Such a caller may be a page that
+points its own name here, and gets no details."""
 OPEN_FOLDERS = (TYPES,)
 STREAM_PATHS = frozenset([EVENT_STREAM])
 SMALL_BODY_BYTES = 65_536
@@ -105,10 +111,10 @@ class Guard:
         size: int | None = 0
         try:
             head = read_head(scope, self._limits)
-            if self._is_preflight(scope, head, response):
+            is_open = scope["path"] in self._open_paths or scope["path"].startswith(OPEN_FOLDERS)
+            if self._is_preflight(scope, head, response, is_open):
                 await _answer_preflight(response)
                 return
-            is_open = scope["path"] in self._open_paths or scope["path"].startswith(OPEN_FOLDERS)
             size = body_bytes(head)
             caller = UNAUTHENTICATED if is_open else self._authenticate(head)
             scope.setdefault("state", {})["caller"] = caller
@@ -134,8 +140,15 @@ class Guard:
                 access_line(scope, response.status, time.monotonic() - began_s, None if caller is None else caller.name)
             )
 
-    def _is_preflight(self, scope: Scope, head: dict[bytes, bytes], response: GuardedResponse) -> bool:
-        response.extra_headers = self._origins.check(head.get(b"host"), head.get(b"origin"))
+    def _is_preflight(self, scope: Scope, head: dict[bytes, bytes], response: GuardedResponse, is_open: bool) -> bool:
+        host = head.get(b"host")
+        any_host = scope["path"] in PROBES
+        if any_host:
+            scope.setdefault("state", {})[IS_UNKNOWN_HOST] = not self._origins.knows(host)
+        elif scope["path"] == METRICS:
+            # Prometheus names a pod by its address. What has a token is no page, and no page can bend an address.
+            any_host = (self._tokens is not None and not is_open) or is_address(host)
+        response.extra_headers = self._origins.check(host, head.get(b"origin"), any_host=any_host)
         return bool(response.extra_headers) and scope["method"] == "OPTIONS"
 
     def _authenticate(self, head: dict[bytes, bytes]) -> Caller:

@@ -65,6 +65,19 @@ def allowed_hosts(listens_on: str, configured: Iterable[str] = ()) -> frozenset[
 
 
 @lru_cache(maxsize=256)
+def is_address(host: bytes | None) -> bool:
+    """Whether a `Host` field is an IP address. A name can be pointed at another machine (DNS rebinding), an address
+    cannot: what a browser loads from it comes from the machine that has the address."""
+    if host is None:
+        return False
+    try:
+        ipaddress.ip_address(host_of(host))
+    except ValueError:
+        return False
+    return True
+
+
+@lru_cache(maxsize=256)
 def host_of(field: bytes) -> str:
     """The host of a `Host` field, without its port, in lower case."""
     text = field.decode("latin-1").strip().lower()
@@ -82,9 +95,16 @@ class Origins:
         self._hosts = hosts
         self._origins = frozenset(origin.rstrip("/").lower().encode("latin-1") for origin in origins)
 
-    def check(self, host: bytes | None, origin: bytes | None) -> Fields:
-        """The header fields that let an allowed page of another origin read the response. Raises `Problem`."""
-        if host is None or (self._hosts is not None and host_of(host) not in self._hosts):
+    def knows(self, host: bytes | None) -> bool:
+        """Whether a `Host` field is a name of the service."""
+        return host is not None and (self._hosts is None or host_of(host) in self._hosts)
+
+    def check(self, host: bytes | None, origin: bytes | None, *, any_host: bool = False) -> Fields:
+        """The header fields that let an allowed page of another origin read the response. Raises `Problem`.
+
+        With `any_host`, `Host` may be any: that of a probe is the address of a pod, or absent (HTTP/1.0).
+        """
+        if not any_host and not self.knows(host):
             raise Problem(
                 400,
                 "unknown-host",
@@ -94,7 +114,7 @@ class Origins:
             return []
         if origin.lower() in self._origins:
             return [(b"access-control-allow-origin", origin), (b"vary", b"Origin"), _EXPOSED]
-        if origin.lower().partition(b"://")[2] != host.lower():
+        if host is None or not self.knows(host) or origin.lower().partition(b"://")[2] != host.lower():
             raise Problem(403, "foreign-origin", "web pages of other origins may not use the service")
         return []
 

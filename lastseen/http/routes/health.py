@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from lastseen.embedded.engine import Engine
+from lastseen.http.guard.guard import IS_UNKNOWN_HOST
 from lastseen.http.head_method import GET, HEAD
 from lastseen.monitoring.readiness import Check, checks
 
@@ -66,14 +67,20 @@ def router(engine: Engine, is_leaving: Callable[[], bool] = lambda: False, *, is
     async def readyz(request: Request) -> Response:
         looked = await readiness.found()
         is_ready = all(check.ok for check in looked if check.is_needed)
+        if request.scope.get("state", {}).get(IS_UNKNOWN_HOST):
+            return PlainTextResponse("ready\n" if is_ready else "not ready\n", _status(is_ready), headers=_NO_STORE)
         is_degraded = any(check.name == "partitions" and not check.ok for check in looked)
         text = "not ready\n" if not is_ready else "degraded\n" if is_degraded else "ready\n"
         text = "".join(f"{check.says}\n" for check in looked if check.name == "partitions" and not check.ok) + text
         if "verbose" in request.query_params:
             text = "".join(f"[{_mark(check)}] {check.name}: {check.says}\n" for check in looked) + text
-        return PlainTextResponse(text, 200 if is_ready else 503, headers=_NO_STORE)
+        return PlainTextResponse(text, _status(is_ready), headers=_NO_STORE)
 
     return found
+
+
+def _status(is_ready: bool) -> int:
+    return 200 if is_ready else 503
 
 
 def _mark(check: Check) -> str:
