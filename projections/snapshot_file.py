@@ -52,6 +52,9 @@ _ENVIRONMENT_ERRORS = (
     sqlite3.SQLITE_FULL, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_NOMEM,
 )  # fmt: skip
 """What SQLite says when the file may well be sound."""
+_SMALLEST_PAGE = 512
+"""Bytes; of a page of SQLite."""
+_UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS partitions (number INTEGER PRIMARY KEY, state BLOB NOT NULL);
@@ -331,15 +334,19 @@ class SnapshotFile:
 
 
 def _is_truncated(path: str) -> bool:
-    """Whether part of the last page is missing: SQLite fills it with zeros, and takes a few bytes for a new file."""
+    """Whether part of the last page is missing: SQLite fills it with zeros, and takes a few bytes for a new file.
+
+    SQLite reads the page size: were the file opened without it, closing it would give up the locks of another engine of
+    this process on it.
+    """
     try:
         size = Path(path).stat().st_size
-        with Path(path).open("rb") as file:
-            head = file.read(18)
-    except OSError:
-        return False
-    page_bytes = int.from_bytes(head[16:18], "big")
-    return size > 0 and (size < 512 or (head.startswith(b"SQLite format 3") and size % (page_bytes or 1) != 0))
+        if size < _SMALLEST_PAGE:
+            return size > 0
+        with closing(sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=ro&immutable=1", uri=True)) as connection:
+            return size % int(connection.execute("PRAGMA page_size").fetchone()[0]) != 0
+    except (OSError, *_UNREADABLE):
+        return False  # what it is, `_prepare` says
 
 
 def _tables_of(connection: sqlite3.Connection) -> set[tuple[str, str | None]]:

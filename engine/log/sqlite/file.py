@@ -64,16 +64,14 @@ def check_is_log(path: Path) -> None:
     if not path.parent.is_dir():
         raise InvalidSetting(f"log {path}: the folder does not exist: {path.parent}; create it first")
     try:
-        if not path.exists() or path.stat().st_size == 0:
-            return
-        with path.open("rb") as file:
-            header = file.read(len(_HEADER))
+        size = path.stat().st_size if path.exists() else 0
     except OSError as error:
         raise log_error(str(path), error) from error
-    if header != _HEADER:
-        if not header.strip(b"\0") and path.with_name(f"{path.name}-journal").exists():
-            return  # the power went while it was made, before it said anything: SQLite takes back what it began
-        raise LogCorrupt(f"{path} is not a log of lastseen (it is not an SQLite database): give another path")
+    if size == 0:
+        return
+    if size < len(_HEADER):  # SQLite takes one byte for an empty file
+        _check_was_being_made(path)
+        return
     # A connection that only reads leaves side files behind where the database is in WAL mode. While no process has it
     # open there is no such file, and nothing that could change under an immutable one.
     how = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "mode=ro&immutable=1"
@@ -81,7 +79,27 @@ def check_is_log(path: Path) -> None:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)) as connection:
             _check_tables(str(path), connection)
     except FAILURES as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_NOTADB:
+            _check_was_being_made(path)
+            return
         raise log_error(str(path), error) from error
+
+
+def _check_was_being_made(path: Path) -> None:
+    """Refuse a file that is no database, unless the power went while it was made: SQLite takes back what it began.
+
+    Only such a file is opened without SQLite. Closing any descriptor of a file gives up every lock that this process
+    has on it: another process that closes the log then deletes the write-ahead file that our engine appends to.
+    """
+    if path.with_name(f"{path.name}-journal").exists():
+        try:
+            with path.open("rb") as file:
+                header = file.read(len(_HEADER))
+        except OSError as error:
+            raise log_error(str(path), error) from error
+        if not header.strip(b"\0"):
+            return
+    raise LogCorrupt(f"{path} is not a log of lastseen (it is not an SQLite database): give another path")
 
 
 def _check_tables(path: str, connection: sqlite3.Connection) -> bool:
