@@ -2,10 +2,57 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from lastseen.engine.errors import InvalidEvent, InvalidKey, InvalidSetting, shown
+from lastseen.engine.session import Status
+
+
+class Anything(enum.Enum):
+    """The type of `ANY`."""
+
+    ANY = "ANY"
+
+    def __repr__(self) -> str:
+        return self.value
+
+
+ANY: Final = Anything.ANY
+"""The default of a filter: it leaves nothing out. `None` and empty text are refused in a filter, because a caller that
+computed them, such as the user of a visitor who has not logged in, did not mean everything."""
+
+
+def wanted_text(name: str, wanted: object) -> str | None:
+    """The text that a filter wants, `None` for any. Raises `InvalidSetting`."""
+    if wanted is ANY:
+        return None
+    if not isinstance(wanted, str) or not wanted:
+        raise InvalidSetting(f"{name} = {shown(wanted)}: give text that is not empty, or leave {name} out for any")
+    return wanted
+
+
+def wanted_status(wanted: object) -> Status | None:
+    """The status that a filter wants, `None` for any. Raises `InvalidSetting`."""
+    if wanted is ANY or isinstance(wanted, Status):
+        return None if wanted is ANY else wanted
+    try:
+        return Status(wanted)
+    except ValueError:
+        raise InvalidSetting(
+            f"status = {shown(wanted)}: give active or suspended, or leave status out for any"
+        ) from None
+
+
+def wanted_kinds(wanted: object) -> tuple[str, ...]:
+    """The kinds of facts that a filter wants, none for any. Raises `InvalidSetting`."""
+    if wanted is ANY:
+        return ()
+    kinds = tuple(wanted) if isinstance(wanted, (tuple, list, set, frozenset)) else ()
+    if not kinds or not all(isinstance(kind, str) and kind for kind in kinds):
+        raise InvalidSetting(f"kinds = {shown(wanted)}: give at least one kind, in a tuple, or leave kinds out for any")
+    return kinds
 
 
 def check_wait(wait: str) -> None:

@@ -24,6 +24,7 @@ from lastseen.embedded.engine import Engine
 from lastseen.embedded.opening import open_engine
 from lastseen.embedded.settings import Settings, policy
 from lastseen.engine import errors
+from lastseen.engine.arguments import ANY
 from lastseen.engine.clock import Clock, ManualClock, SystemClock
 from lastseen.engine.errors import EmitterFull, LastseenError, NotDelivered
 from lastseen.engine.log.port import Position
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from lastseen.emitter.emitter import Emitter
 
 __all__ = [
+    "ANY",
     "AsyncClient",
     "AsyncEngine",
     "Client",

@@ -5,9 +5,7 @@ A session that is due at the time of the read is not shown: the log may not have
 
 from __future__ import annotations
 
-import base64
 import heapq
-import json
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice, repeat
@@ -19,6 +17,7 @@ from lastseen.engine.log.port import Position
 from lastseen.engine.log.shared_log import Owner
 from lastseen.engine.partitioner import partition_of
 from lastseen.engine.session import AttributeSource, Session, SessionView, Status
+from lastseen.projections.page_cursor import decode_cursor, encode_cursor, terms_of
 from lastseen.projections.partition import Partition
 from lastseen.projections.prefix_index import Prefixes, PrefixIndex
 
@@ -305,7 +304,8 @@ class LiveView:
                 raise InvalidSetting(f"{name} = {shown(text)}: give text")
         if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_PAGE:
             raise InvalidSetting(f"limit = {shown(limit)}: give a whole number from 1 to {MAX_PAGE}")
-        after = _decode_cursor(cursor)
+        terms = terms_of(sort, wanted, prefix, owner)
+        after = decode_cursor(cursor, terms)
         times = self.reading_times(now_ms)
         sort_key = _SORT_KEYS[sort]
         # Used in the same millisecond: the order in which the pruner takes them.
@@ -323,7 +323,7 @@ class LiveView:
             views = [
                 self.show(partition.number, session) for *_, partition, session in page if partition.is_live(session)
             ]
-        return Page(views, _encode_cursor(page[-1][:3]) if len(rows) > limit else None)
+        return Page(views, encode_cursor(page[-1][:3], terms) if len(rows) > limit else None)
 
     def _all(self, owner: str | None = None, prefix: str = "") -> Iterator[tuple[Partition, Session]]:
         """Every live session that can be of this owner and under this prefix; others may be among them."""
@@ -372,17 +372,3 @@ def _status_of(status: Status | str | None) -> Status | None:
         return Status(status)
     except ValueError:
         raise InvalidSetting(f"status = {shown(status)}: give active or suspended") from None
-
-
-def _encode_cursor(place: tuple[int, int, int]) -> str:
-    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode("ascii")
-
-
-def _decode_cursor(cursor: str | None) -> tuple[int, int, int] | None:
-    if cursor is None:
-        return None
-    try:
-        first, second, third = json.loads(base64.urlsafe_b64decode(cursor.encode("ascii")))
-        return int(first), int(second), int(third)
-    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
-        raise InvalidSetting(f"cursor = {shown(cursor)}: give the cursor of an earlier page") from None

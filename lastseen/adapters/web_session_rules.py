@@ -18,6 +18,7 @@ from lastseen.adapters import web_tokens
 from lastseen.adapters.web_session import View, WebSession, attributes_of, check_user
 from lastseen.adapters.web_tokens import Token
 from lastseen.embedded.settings import policy
+from lastseen.engine.arguments import wanted_text
 from lastseen.engine.errors import Refused, SessionEnded, SessionNotFound, StaleSession, VersionConflict
 from lastseen.engine.session import Policy
 
@@ -63,7 +64,8 @@ class WebSessionRules:
         grace: int | str | None,
         prefix: str,
     ) -> None:
-        """Raises `InvalidSetting`."""
+        """Raises `InvalidSetting`. An empty prefix is refused: `end_all` would end sessions of other kinds, too."""
+        wanted_text("prefix", prefix)
         self.prefix = prefix
         options: dict[str, Any] = {"touch_precision": touch_precision, "max_messages": 1}
         self._policies = {

@@ -25,7 +25,9 @@ MinPosition = (
     ]
     | UnsetType
 )
-Prefix = Annotated[str, Meta(max_length=512, description="Only keys that begin with this text.")]
+Prefix = (
+    Annotated[str, Meta(min_length=1, max_length=512, description="Only keys that begin with this text.")] | UnsetType
+)
 
 
 class ReadQuery(Struct, forbid_unknown_fields=True):
@@ -39,9 +41,11 @@ class ListQuery(Struct, forbid_unknown_fields=True):
     """Which sessions to list."""
 
     status: Literal["active", "suspended"] | UnsetType = UNSET
-    prefix: Prefix = ""
+    prefix: Prefix = UNSET
     owner: (
-        Annotated[str, Meta(max_length=512, description="Only sessions whose attribute `owner` has this value.")]
+        Annotated[
+            str, Meta(min_length=1, max_length=512, description="Only sessions whose attribute `owner` has this value.")
+        ]
         | UnsetType
     ) = UNSET
     sort: Annotated[
@@ -82,7 +86,7 @@ class ExplainQuery(Struct, forbid_unknown_fields=True):
 class StreamQuery(Struct, forbid_unknown_fields=True):
     """The facts to stream."""
 
-    prefix: Prefix = ""
+    prefix: Prefix = UNSET
     type: (
         Annotated[
             str,

@@ -100,13 +100,16 @@ class BulkSession(Struct, forbid_unknown_fields=True, omit_defaults=True):
 class BulkRequest(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """The sessions that a bulk command is about: `sessions`, or an owner or a prefix, and the reason."""
 
-    sessions: Annotated[list[BulkSession], Meta(max_length=MAX_BULK)] | None = None
+    sessions: Annotated[list[BulkSession], Meta(max_length=MAX_BULK)] | UnsetType = UNSET
     owner: (
         Annotated[str, Meta(min_length=1, max_length=512, description="Live sessions with this attribute `owner`.")]
-        | None
-    ) = None
-    prefix: Annotated[str, Meta(max_length=512, description="Live sessions whose key begins with this text.")] = ""
-    status: Literal["active", "suspended"] | None = None
+        | UnsetType
+    ) = UNSET
+    prefix: (
+        Annotated[str, Meta(min_length=1, max_length=512, description="Live sessions whose key begins with this text.")]
+        | UnsetType
+    ) = UNSET
+    status: Literal["active", "suspended"] | UnsetType = UNSET
     reason: Reason | None = None
     dry_run: Annotated[bool, Meta(description="Only say which sessions are meant.")] = False
 

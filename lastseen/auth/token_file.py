@@ -13,6 +13,7 @@ import msgspec
 
 from lastseen.auth.file_lock import lock
 from lastseen.auth.tokens import MAX_TOKENS, Token, checked_token, new_token
+from lastseen.engine.arguments import Anything
 from lastseen.engine.errors import InvalidInput, InvalidSetting, shown
 
 FORMAT = 1
@@ -56,7 +57,7 @@ class TokenFile:
         return self._parsed(content)
 
     def create(
-        self, name: str, scopes: Iterable[str], prefix: str, now_ms: int, expires_in_ms: int | None = None
+        self, name: str, scopes: Iterable[str], prefix: str | Anything, now_ms: int, expires_in_ms: int | None = None
     ) -> tuple[str, Token]:
         """Create a token, and the file if there is none. Returns the secret, stored nowhere, and its record."""
         with self._locked():

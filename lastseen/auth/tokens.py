@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from lastseen.auth.caller import Caller, Scope
+from lastseen.engine.arguments import Anything, wanted_text
 from lastseen.engine.codec import check_key
 from lastseen.engine.errors import InvalidInput, InvalidSetting, shown
 
@@ -45,12 +46,14 @@ class Token:
 
 
 def new_token(
-    name: str, scopes: Iterable[str], prefix: str, now_ms: int, expires_in_ms: int | None
+    name: str, scopes: Iterable[str], prefix: str | Anything, now_ms: int, expires_in_ms: int | None
 ) -> tuple[str, Token]:
-    """A new token: the secret that its bearer sends, and its record. Raises `InvalidSetting`."""
+    """A new token: the secret that its bearer sends, and its record. `prefix` is `ANY` for a token that covers
+    all keys; empty text is refused, since a program that computed it did not mean all. Raises `InvalidSetting`."""
+    own = wanted_text("prefix", prefix) or ""
     secret = SECRET_PREFIX + base64.urlsafe_b64encode(secrets.token_bytes(SECRET_BYTES)).rstrip(b"=").decode("ascii")
     expires_at_ms = None if expires_in_ms is None else now_ms + expires_in_ms
-    return secret, checked_token(name, digest(secret), scopes, prefix, now_ms, expires_at_ms)
+    return secret, checked_token(name, digest(secret), scopes, own, now_ms, expires_at_ms)
 
 
 def digest(secret: str) -> bytes:

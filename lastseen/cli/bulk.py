@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lastseen.cli.options import DEFAULT_LOG, LogUrl, Output, OutputFormat
+from lastseen.cli.options import DEFAULT_LOG, LogUrl, Output, OutputFormat, or_any
 from lastseen.cli.printing import put_json, put_rows, say
 from lastseen.cli.progress import progress_bar
 from lastseen.embedded.selection import BulkCommand
@@ -17,7 +17,7 @@ Keys = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY]...", help="The keys of live sessions.", show_default=False)
 ]
 Owner = Annotated[str | None, typer.Option(metavar="NAME", help="All of this owner.")]
-Prefix = Annotated[str, typer.Option(metavar="TEXT", help="All whose keys begin with this text.")]
+Prefix = Annotated[str | None, typer.Option(metavar="TEXT", help="All whose keys begin with this text.")]
 StatusOption = Annotated[str | None, typer.Option(metavar="STATUS", help="Only active, or only suspended ones.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say which sessions are meant.")]
 Reason = Annotated[str | None, typer.Option(metavar="TEXT", help="The reason that the record gives.")]
@@ -27,7 +27,7 @@ def close(
     keys: Keys = None,
     log: LogUrl = DEFAULT_LOG,
     owner: Owner = None,
-    prefix: Prefix = "",
+    prefix: Prefix = None,
     status: StatusOption = None,
     reason: Reason = None,
     dry_run: DryRun = False,
@@ -41,7 +41,7 @@ def suspend(
     keys: Keys = None,
     log: LogUrl = DEFAULT_LOG,
     owner: Owner = None,
-    prefix: Prefix = "",
+    prefix: Prefix = None,
     reason: Reason = None,
     dry_run: DryRun = False,
     output: Output = OutputFormat.TABLE,
@@ -54,7 +54,7 @@ def resume(
     keys: Keys = None,
     log: LogUrl = DEFAULT_LOG,
     owner: Owner = None,
-    prefix: Prefix = "",
+    prefix: Prefix = None,
     reason: Reason = None,
     dry_run: DryRun = False,
     output: Output = OutputFormat.TABLE,
@@ -68,7 +68,7 @@ def _run(
     keys: list[str],
     log: str,
     owner: str | None,
-    prefix: str,
+    prefix: str | None,
     status: str | None,
     reason: str | None,
     dry_run: bool,
@@ -78,14 +78,17 @@ def _run(
     from lastseen.embedded.selection import Filter, execute, select
     from lastseen.engine.errors import InvalidSetting
 
-    if bool(keys) is (owner is not None or bool(prefix)):
+    if bool(keys) is (owner is not None or prefix is not None):
         raise InvalidSetting("give either keys, or --owner or --prefix: without them, all sessions would be meant")
+    wanted = Filter(or_any(owner), or_any(prefix), or_any(status))
+    if not keys:
+        wanted.check()
     with progress_bar("reading", "records") as progress, reading(log, progress=progress) as engine:
         sessions: list[tuple[str, str | None]]
         if keys:
             sessions = [(key, None if (live := engine.get(key)) is None else live.session_id) for key in keys]
         else:
-            sessions, _ = select(engine, Filter(owner, prefix, status), 2**62)
+            sessions, _ = select(engine, wanted, 2**62)
         errors = execute(engine, command, sessions, reason, dry_run=dry_run)
     rows = [
         {

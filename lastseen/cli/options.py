@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import enum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from lastseen.engine.arguments import Anything
 
 
 class OutputFormat(enum.StrEnum):
@@ -30,3 +33,10 @@ Output = Annotated[
 ]
 Key = Annotated[str, typer.Argument(metavar="KEY", help="The session key, such as irc:#ubuntu:ana.")]
 DEFAULT_LOG = "sqlite:///lastseen.db"
+
+
+def or_any(text: str | None) -> str | Anything:
+    """The filter of an option: any where the option is not given. Empty text stays, and is refused."""
+    from lastseen.engine.arguments import ANY
+
+    return ANY if text is None else text

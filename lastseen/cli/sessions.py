@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lastseen.cli.options import DEFAULT_LOG, Key, LogUrl, Output, OutputFormat
+from lastseen.cli.options import DEFAULT_LOG, Key, LogUrl, Output, OutputFormat, or_any
 from lastseen.cli.printing import put_json, put_rows, put_values, say, time_text
 from lastseen.cli.progress import progress_bar
 
@@ -24,7 +24,7 @@ def ls(
     status: Annotated[
         str | None, typer.Option(metavar="STATUS", help="Only active, or only suspended sessions.")
     ] = None,
-    prefix: Annotated[str, typer.Option(metavar="TEXT", help="Only keys with this prefix.")] = "",
+    prefix: Annotated[str | None, typer.Option(metavar="TEXT", help="Only keys with this prefix.")] = None,
     owner: Annotated[str | None, typer.Option(metavar="NAME", help="Only sessions of this owner.")] = None,
     limit: Annotated[int, typer.Option(metavar="N", help="The largest number to list, up to 10,000.")] = 100,
     cursor: Annotated[str | None, typer.Option(metavar="CURSOR", help="Continue from an earlier page.")] = None,
@@ -35,8 +35,13 @@ def ls(
 
     with progress_bar("reading", "records") as progress, reading(log, progress=progress) as engine:
         page = engine.list(
-            sort=sort, status=status, prefix=prefix, owner=owner, limit=limit, cursor=cursor  # type: ignore[arg-type]
-        )  # fmt: skip
+            sort=sort,  # type: ignore[arg-type]
+            status=or_any(status),
+            prefix=or_any(prefix),
+            owner=or_any(owner),
+            limit=limit,
+            cursor=cursor,
+        )
         sessions = [session.as_dict() for session in page.sessions]
     if output is OutputFormat.JSON:
         put_json({"sessions": sessions, "cursor": page.cursor})

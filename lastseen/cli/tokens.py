@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lastseen.cli.options import Output, OutputFormat
+from lastseen.cli.options import Output, OutputFormat, or_any
 from lastseen.cli.printing import put_json, put_rows, say, time_text
 
 app = typer.Typer(
@@ -33,11 +33,11 @@ def create(
         typer.Option("--scope", metavar="SCOPE", help="read, touch, manage or admin; give it once for each."),
     ],
     prefix: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--prefix", help="Only sessions whose keys have this prefix; the token gives no access to others."
         ),
-    ] = "",
+    ] = None,
     expires: Annotated[
         str | None, typer.Option("--expires", metavar="DURATION", help="How long the token is valid, such as 90d.")
     ] = None,
@@ -50,7 +50,7 @@ def create(
     from lastseen.engine.clock import SystemClock
 
     expires_in_ms = None if expires is None else duration_ms("expires", expires)
-    secret, token = TokenFile(file).create(name, scope, prefix, SystemClock().now_ms(), expires_in_ms)
+    secret, token = TokenFile(file).create(name, scope, or_any(prefix), SystemClock().now_ms(), expires_in_ms)
     if output is OutputFormat.TABLE:
         typer.echo(secret)
     else:

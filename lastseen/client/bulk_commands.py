@@ -12,7 +12,7 @@ from lastseen.api.requests import MAX_BULK, BulkRequest, BulkSession
 from lastseen.api.responses import BulkResults
 from lastseen.client import responses
 from lastseen.client.call import Call, body
-from lastseen.engine.arguments import key_and_id
+from lastseen.engine.arguments import ANY, Anything, key_and_id, wanted_status, wanted_text
 from lastseen.engine.errors import InvalidSetting, LastseenError
 from lastseen.engine.session import Status
 
@@ -40,25 +40,25 @@ def resume_many(
 
 def close_where(
     *,
-    owner: str | None = None,
-    prefix: str = "",
-    status: Status | str | None = None,
+    owner: str | Anything = ANY,
+    prefix: str | Anything = ANY,
+    status: Status | str | Anything = ANY,
     reason: str = "deleted",
     dry_run: bool = False,
 ) -> Call[BulkResults]:
     """End the live sessions of an owner, or under a prefix; with `dry_run`, only say which. At most 10,000 at a time.
 
     `applied` says how many ended, and `complete` whether those are all. Raises `InvalidSetting` without an owner and a
-    prefix.
+    prefix, and where one of them is `None` or empty.
     """
     return _bulk_where("close", owner, prefix, status, reason, dry_run)
 
 
 def suspend_where(
     *,
-    owner: str | None = None,
-    prefix: str = "",
-    status: Status | str | None = None,
+    owner: str | Anything = ANY,
+    prefix: str | Anything = ANY,
+    status: Status | str | Anything = ANY,
     reason: str | None = None,
     dry_run: bool = False,
 ) -> Call[BulkResults]:
@@ -68,9 +68,9 @@ def suspend_where(
 
 def resume_where(
     *,
-    owner: str | None = None,
-    prefix: str = "",
-    status: Status | str | None = None,
+    owner: str | Anything = ANY,
+    prefix: str | Anything = ANY,
+    status: Status | str | Anything = ANY,
     reason: str | None = None,
     dry_run: bool = False,
 ) -> Call[BulkResults]:
@@ -92,10 +92,18 @@ def _bulk(
 
 
 def _bulk_where(
-    command: str, owner: str | None, prefix: str, status: Status | str | None, reason: str | None, dry_run: bool
+    command: str,
+    owner: str | Anything,
+    prefix: str | Anything,
+    status: Status | str | Anything,
+    reason: str | None,
+    dry_run: bool,
 ) -> Call[BulkResults]:
-    if owner is None and not prefix:
+    filters: dict[str, Any] = {"owner": wanted_text("owner", owner), "prefix": wanted_text("prefix", prefix)}
+    if filters["owner"] is None and filters["prefix"] is None:
         raise InvalidSetting("owner and prefix are missing: give at least one; without them, all sessions would fit")
-    text: Any = status.value if isinstance(status, Status) else status
-    content = body(BulkRequest(owner=owner, prefix=prefix, status=text, reason=reason, dry_run=dry_run))
+    only = wanted_status(status)
+    filters["status"] = None if only is None else only.value
+    named = {name: value for name, value in filters.items() if value is not None}
+    content = body(BulkRequest(**named, reason=reason, dry_run=dry_run))
     return Call("POST", f"{BULK}/{command}", responses.bulk_results, content=content, is_repeatable=dry_run)

@@ -31,6 +31,7 @@ from lastseen.client.transport import (
     response_of,
     response_too_large,
 )
+from lastseen.engine.arguments import ANY, Anything
 from lastseen.engine.clock import SystemClock
 from lastseen.engine.errors import EngineClosed
 from lastseen.engine.hold import Hold
@@ -146,7 +147,12 @@ class Client(ServiceClient):
     prune = _method_for(calls.prune)
 
     def sessions(
-        self, *, sort: Sort = "lru", status: Status | str | None = None, prefix: str = "", owner: str | None = None
+        self,
+        *,
+        sort: Sort = "lru",
+        status: Status | str | Anything = ANY,
+        prefix: str | Anything = ANY,
+        owner: str | Anything = ANY,
     ) -> Iterator[Session]:
         """All live sessions, fetched page by page while you iterate; what changes meanwhile may be seen or not."""
         cursor: str | None = None
@@ -158,13 +164,14 @@ class Client(ServiceClient):
                 return
 
     def events(
-        self, last_event_id: str | None = None, *, prefix: str = "", kinds: tuple[str, ...] = (),
-        patience_s: float = PATIENCE_S,
+        self, last_event_id: str | None = None, *, prefix: str | Anything = ANY,
+        kinds: tuple[str, ...] | Anything = ANY, patience_s: float = PATIENCE_S,
     ) -> EventStream:  # fmt: skip
         """Facts as they happen: an iterator that reconnects by itself, without gaps or duplicates.
 
-        From now on, or after the fact with the id `last_event_id`; `"0"` is the beginning of the log. Raises
-        `LogUnavailable` after `patience_s` without a connection.
+        From now on, or after the fact with the id `last_event_id`; `"0"` is the beginning of the log. Of
+        all keys and kinds, unless `prefix` and `kinds` are given. Raises `LogUnavailable` after `patience_s` without a
+        connection, and `InvalidSetting` for a filter that is empty or `None`.
         """
         return EventStream(self, self._stream_position(last_event_id, prefix, kinds, patience_s))
 

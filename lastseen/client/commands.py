@@ -29,6 +29,7 @@ from lastseen.api.service_responses import PrunePlan
 from lastseen.client import responses as responses
 from lastseen.client.call import Call, body
 from lastseen.client.responses import RemotePage, TouchedSession
+from lastseen.engine.arguments import ANY, Anything, wanted_status, wanted_text
 from lastseen.engine.codec import check_key
 from lastseen.engine.errors import (
     AlreadyDone,
@@ -207,19 +208,21 @@ def _read_session(key: str) -> Call[Session]:
 def list(  # noqa: A001 - the engine's name for it
     *,
     sort: Sort = "lru",
-    status: Status | str | None = None,
-    prefix: str = "",
-    owner: str | None = None,
+    status: Status | str | Anything = ANY,
+    prefix: str | Anything = ANY,
+    owner: str | Anything = ANY,
     limit: int = 100,
     cursor: str | None = None,
 ) -> Call[RemotePage]:
     """A page of live sessions: `lru` (least recently used first), `deadline` (soonest first) or `created`.
 
-    At most 1,000 at a time; `sessions` goes through all pages.
+    At most 1,000 at a time; `sessions` goes through all pages. A filter that is left out leaves no session out; `None`
+    and empty text are refused, with `InvalidSetting`.
     """
+    only = wanted_status(status)
     wanted = {
-        "sort": sort, "status": status.value if isinstance(status, Status) else status, "prefix": prefix or None,
-        "owner": owner, "limit": limit, "cursor": cursor,
+        "sort": sort, "status": None if only is None else only.value, "prefix": wanted_text("prefix", prefix),
+        "owner": wanted_text("owner", owner), "limit": limit, "cursor": cursor,
     }  # fmt: skip
     query = {name: str(value) for name, value in wanted.items() if value is not None}
     return _read_call(SESSIONS, responses.page, query=query)

@@ -15,6 +15,7 @@ from lastseen.client.address import Address
 from lastseen.client.call import Response
 from lastseen.client.connection import Connection, pause_s, retry_after_s
 from lastseen.client.errors import ServiceError, error_for, problem_in
+from lastseen.engine.arguments import Anything, wanted_kinds, wanted_text
 from lastseen.engine.errors import LogUnavailable
 from lastseen.projections.facts import Fact, FactId
 
@@ -163,6 +164,7 @@ def is_stream(status: int, headers: Mapping[str, str]) -> bool:
     return status == 200 and headers.get("content-type", "").partition(";")[0].strip().lower() == MEDIA_TYPE
 
 
-def stream_query(prefix: str, kinds: tuple[str, ...]) -> dict[str, str]:
-    """The query for facts of these keys and kinds; of all where nothing is named."""
-    return {**({"prefix": prefix} if prefix else {}), **({"type": ",".join(kinds)} if kinds else {})}
+def stream_query(prefix: str | Anything, kinds: tuple[str, ...] | Anything) -> dict[str, str]:
+    """The query for facts of these keys and kinds; of all where nothing is given. Raises `InvalidSetting`."""
+    begin, named = wanted_text("prefix", prefix), wanted_kinds(kinds)
+    return {**({} if begin is None else {"prefix": begin}), **({"type": ",".join(named)} if named else {})}

@@ -17,6 +17,7 @@ from lastseen.client.connection import Connection
 from lastseen.client.event_stream import READ_TIMEOUT_S, StreamPosition, stream_query
 from lastseen.client.retries import Send
 from lastseen.client.routes import Routes
+from lastseen.engine.arguments import Anything
 from lastseen.engine.errors import InvalidSetting, shown
 from lastseen.engine.identifiers import new_session_id
 
@@ -38,7 +39,7 @@ class ServiceClient:
         return self._connection.seen.text()
 
     def _stream_position(
-        self, last_event_id: str | None, prefix: str, kinds: tuple[str, ...], patience_s: float
+        self, last_event_id: str | None, prefix: str | Anything, kinds: tuple[str, ...] | Anything, patience_s: float
     ) -> StreamPosition:
         """Of a stream of facts, which begins with it."""
         return StreamPosition(self._connection, last_event_id, stream_query(prefix, kinds), patience_s)

@@ -18,6 +18,7 @@ from lastseen.embedded.maintenance import Maintenance, Progress
 from lastseen.embedded.metered_log import MeteredLog
 from lastseen.embedded.past import PastReads
 from lastseen.embedded.settings import Settings
+from lastseen.engine.arguments import ANY, Anything, wanted_status, wanted_text
 from lastseen.engine.clock import Clock
 from lastseen.engine.codec import check_key
 from lastseen.engine.commands import Commands
@@ -135,19 +136,22 @@ class Engine(Commands, Figures):
         self,
         *,
         sort: Sort = "lru",
-        status: Status | str | None = None,
-        prefix: str = "",
-        owner: str | None = None,
+        status: Status | str | Anything = ANY,
+        prefix: str | Anything = ANY,
+        owner: str | Anything = ANY,
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page:
         """A page of live sessions: `lru` (least recently used first), `deadline` (soonest first) or `created`.
 
-        Raises `InvalidSetting` for an unknown sort, status, limit or cursor.
+        A filter that is left out leaves no session out. `None` and empty text are refused: a program that computed them
+        did not mean all sessions. Raises `InvalidSetting`, also for an unknown sort, status or limit, and for a cursor
+        of a page with another sort or filter.
         """
         return self._views.list(
-            self._now_ms(), sort=sort, status=status, prefix=prefix, owner=owner, limit=limit, cursor=cursor
-        )
+            self._now_ms(), sort=sort, status=wanted_status(status), prefix=wanted_text("prefix", prefix) or "",
+            owner=wanted_text("owner", owner), limit=limit, cursor=cursor,
+        )  # fmt: skip
 
     def register_prefixes(self, prefixes: Iterable[str]) -> None:
         """Keep an index of the sessions under each of these prefixes, so that listings under one look at no others.
@@ -157,13 +161,13 @@ class Engine(Commands, Figures):
         self._check_open()
         self._views.register(prefixes)
 
-    def unused_since(self, before_ms: float, prefix: str = "") -> Sequence[Unused]:
+    def unused_since(self, before_ms: float, prefix: str | Anything = ANY) -> Sequence[Unused]:
         """The active sessions under a prefix that were last used before a time, least recently used first.
 
         Costs a look at every session that is so old, and at none that was used since. Those that are due are included.
         """
         self._check_open()
-        return self._views.unused_since(before_ms, prefix)
+        return self._views.unused_since(before_ms, wanted_text("prefix", prefix) or "")
 
     def count(self) -> int:
         """How many sessions no record has ended yet: those that are due but not announced are counted. O(1)."""
@@ -276,9 +280,9 @@ class Engine(Commands, Figures):
         self._check_open()
         self._pruner.execute(plan, self._now_ms())
 
-    def guarded(self, limit: int, prefix: str = "") -> Guarded:
+    def guarded(self, limit: int, prefix: str | Anything = ANY) -> Guarded:
         """Sessions that would be over by now, were they not suspended or held. Costs a look at every live session."""
-        return guarded(self._views, self._now_ms(), limit, prefix)
+        return guarded(self._views, self._now_ms(), limit, wanted_text("prefix", prefix) or "")
 
     def flush(self) -> int:
         """Write the history and the snapshot; returns how many sessions were written. Raises `SnapshotError`."""

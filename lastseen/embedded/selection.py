@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 from lastseen.embedded.engine import Engine
-from lastseen.engine.errors import InvalidSetting, LastseenError, shown
+from lastseen.engine.arguments import ANY, Anything, wanted_status, wanted_text
+from lastseen.engine.errors import InvalidSetting, LastseenError
 from lastseen.engine.session import Status
 from lastseen.projections.live_view import MAX_PAGE
 
@@ -18,16 +19,18 @@ Named = tuple[str, str | None]
 class Filter(NamedTuple):
     """Which live sessions are meant: all that fit each part that is given."""
 
-    owner: str | None = None
-    prefix: str = ""
-    status: Status | str | None = None
+    owner: str | Anything = ANY
+    prefix: str | Anything = ANY
+    status: Status | str | Anything = ANY
 
     def check(self) -> None:
-        """Raise `InvalidSetting` for a filter without an owner and without a prefix: it would mean all sessions."""
-        if self.owner is None and not self.prefix:
+        """Raise `InvalidSetting` for a filter without an owner and without a prefix: it would mean all sessions. An
+        owner or a prefix that is `None` or empty is refused beside the other, too: it would mean more than was meant.
+        """
+        wanted_status(self.status)
+        owner, prefix = wanted_text("owner", self.owner), wanted_text("prefix", self.prefix)
+        if owner is None and prefix is None:
             raise InvalidSetting("owner and prefix are missing: give at least one, or all sessions would fit")
-        if self.owner is not None and (not isinstance(self.owner, str) or not self.owner):
-            raise InvalidSetting(f"owner = {shown(self.owner)}: give text")
 
 
 def select(engine: Engine, wanted: Filter, limit: int) -> tuple[list[Named], bool]:

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from lastseen.api.points_in_time import point_in_time
 from lastseen.api.problems import Problem
 from lastseen.embedded.engine import Engine
+from lastseen.engine.arguments import ANY, Anything
 from lastseen.engine.log.port import Position
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -79,6 +80,11 @@ def _with_whole_numbers(content: bytes, kind: type[T]) -> T:
         return msgspec.convert(raw, kind)
     except msgspec.ValidationError as error:
         raise Problem(422, "invalid-body", f"the body breaks a rule: {error}") from None
+
+
+def or_any(value: V | UnsetType) -> V | Anything:
+    """The filter that a query or a body gives, or none."""
+    return ANY if value is UNSET else value
 
 
 def or_none(value: V | UnsetType) -> V | None:

@@ -77,9 +77,20 @@ def test_named_keys_that_are_refused_end_with_exit_code_1(log: str) -> None:
 
 
 @pytest.mark.parametrize("command", ["close", "suspend", "resume"])
-@pytest.mark.parametrize("wanted", [(), ("--prefix", ""), ("web:1", "--owner", "ana"), ("--owner", "")])
+@pytest.mark.parametrize("wanted", [
+    (), ("--prefix", ""), ("web:1", "--owner", "ana"), ("--owner", ""), ("--owner", "", "--prefix", "web:"),
+    ("--owner", "ana", "--prefix", ""),
+])  # fmt: skip
 def test_without_saying_whose_nothing_happens(log: str, command: str, wanted: Any) -> None:
     result = run(command, *wanted, "--log", log)
     assert result.exit_code == 2
     assert set(live(log).values()) == {Status.ACTIVE}
     assert len(live(log)) == 3
+
+
+@pytest.mark.parametrize("filter_option", ["--owner", "--prefix", "--status"])
+def test_a_listing_does_not_take_an_empty_filter_for_all(log: str, filter_option: str) -> None:
+    result = run("ls", filter_option, "", "--log", log)
+    assert result.exit_code == 2
+    assert "or leave" in result.output
+    assert "web:1" not in result.output

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from lastseen import ANY
 from lastseen.auth.caller import Scope
 from lastseen.auth.token_file import TokenFile
 from lastseen.auth.tokens import MAX_TOKENS, Keyring, new_token
@@ -167,7 +168,7 @@ def test_what_a_killed_writer_left_does_not_stop_the_next(path: Path) -> None:
 
 def _make_some(path: str, number: int) -> None:
     for each in range(10):
-        TokenFile(path).create(f"p{number}-{each}", ["read"], "", NOW_MS)
+        TokenFile(path).create(f"p{number}-{each}", ["read"], ANY, NOW_MS)
 
 
 def test_processes_take_turns_and_no_token_is_lost(path: Path) -> None:
@@ -183,7 +184,7 @@ def test_processes_take_turns_and_no_token_is_lost(path: Path) -> None:
 
 def test_a_keyring_knows_its_tokens_until_they_expire() -> None:
     secret, token = new_token("a", ["read"], "tenantA:", NOW_MS, 1000)
-    other, _ = new_token("b", ["read"], "", NOW_MS, None)
+    other, _ = new_token("b", ["read"], ANY, NOW_MS, None)
     keyring = Keyring([token])
     caller = keyring.find(secret.encode(), NOW_MS + 999)
     assert caller is not None
@@ -194,7 +195,7 @@ def test_a_keyring_knows_its_tokens_until_they_expire() -> None:
 
 
 def test_every_token_costs_the_same_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = [new_token(f"t{number}", ["read"], "", NOW_MS, None) for number in range(50)]
+    made = [new_token(f"t{number}", ["read"], ANY, NOW_MS, None) for number in range(50)]
     keyring = Keyring([token for _, token in made])
     compared: list[tuple[int, int]] = []
 
@@ -203,7 +204,7 @@ def test_every_token_costs_the_same_comparisons(monkeypatch: pytest.MonkeyPatch)
         return one == other
 
     monkeypatch.setattr("lastseen.auth.tokens.hmac.compare_digest", compare)
-    for secret in (made[0][0], made[49][0], new_token("x", ["read"], "", NOW_MS, None)[0], "ls_"):
+    for secret in (made[0][0], made[49][0], new_token("x", ["read"], ANY, NOW_MS, None)[0], "ls_"):
         compared.clear()
         keyring.find(secret.encode(), NOW_MS)
         assert compared == [(32, 32)], "one comparison of whole digests, for every caller"
@@ -212,6 +213,16 @@ def test_every_token_costs_the_same_comparisons(monkeypatch: pytest.MonkeyPatch)
 def test_a_file_holds_no_more_than_it_may(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert MAX_TOKENS >= 1000
     monkeypatch.setattr("lastseen.auth.token_file.MAX_TOKENS", 1)
-    TokenFile(path).create("a", ["read"], "", NOW_MS)
+    TokenFile(path).create("a", ["read"], ANY, NOW_MS)
     with pytest.raises(InvalidSetting, match="revoke some"):
-        TokenFile(path).create("b", ["read"], "", NOW_MS)
+        TokenFile(path).create("b", ["read"], ANY, NOW_MS)
+
+
+def test_an_empty_prefix_does_not_make_a_token_for_all_keys(path: Path) -> None:
+    refused = run("create", "a", "--scope", "read", "--prefix", "", path=path)
+    assert refused.exit_code == 2
+    assert "leave prefix out" in refused.output
+    assert not path.exists()
+    for computed in ("", None):
+        with pytest.raises(InvalidSetting, match="prefix = "):
+            TokenFile(path).create("a", ["read"], computed, NOW_MS)  # type: ignore[arg-type]

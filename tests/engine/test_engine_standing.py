@@ -85,3 +85,11 @@ def test_a_refold_of_the_log_says_where_the_view_differs(stage: Stage) -> None:
     engine._views.partitions[0].digest = bytes(32)
     (sentence,) = engine.refold()
     assert "partition 0" in sentence
+
+
+def test_an_empty_prefix_does_not_mean_all(stage: Stage) -> None:
+    engine = stage.open()
+    for ask in (lambda prefix: engine.guarded(9, prefix), lambda prefix: engine.unused_since(0, prefix)):
+        for computed in ("", None):
+            with pytest.raises(errors.InvalidSetting, match="leave prefix out for any"):
+                ask(computed)

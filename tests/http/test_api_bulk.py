@@ -80,6 +80,8 @@ def test_named_sessions_have_a_result_each(client: httpx.Client, engine: Engine)
         {}, {"status": "active"}, {"prefix": ""}, {"owner": None}, {"owner": ""}, {"sessions": [], "owner": "ana"},
         {"sessions": [{"key": "web:1"}] * 10_001}, {"sessions": [{"key": 7}]}, {"owner": "ana", "reason": ""},
         {"owner": "ana", "all": True}, {"owner": 7}, {"owner": ["ana"]},
+        {"owner": None, "prefix": "web:"}, {"owner": "ana", "prefix": ""}, {"owner": "ana", "prefix": None},
+        {"owner": "ana", "status": None}, {"owner": "ana", "sessions": None},
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("command", ["close", "suspend", "resume"])
@@ -123,6 +125,13 @@ def test_a_client_ends_by_filter(served: Served, engine: Engine) -> None:
         for command in (client.close_where, client.suspend_where, client.resume_where):
             with pytest.raises(InvalidSetting, match="owner and prefix are missing"):
                 command()
+            for computed in (
+                {"owner": None, "prefix": "web:"},
+                {"owner": "", "prefix": "web:"},
+                {"owner": "ana", "prefix": ""},
+            ):
+                with pytest.raises(InvalidSetting, match=r"or leave (owner|prefix) out for any"):
+                    command(**computed)
     assert engine.count() == 1
 
 

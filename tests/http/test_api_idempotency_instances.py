@@ -16,7 +16,7 @@ from served import Served
 from starlette.responses import Response
 
 import lastseen
-from lastseen import Engine
+from lastseen import ANY, Engine
 from lastseen.auth.caller import Caller
 from lastseen.auth.tokens import Keyring, new_token
 from lastseen.http.idempotency import Idempotency
@@ -126,7 +126,7 @@ def test_a_session_that_was_used_since_is_still_the_one_that_was_made(instances:
 
 
 def test_the_id_follows_from_the_token_the_key_and_the_log() -> None:
-    token, other_token = (new_token(name, ["touch"], "", 0, None) for name in ("ana", "bob"))
+    token, other_token = (new_token(name, ["touch"], ANY, 0, None) for name in ("ana", "bob"))
     keyring = Keyring([token[1], other_token[1]])
 
     def caller(secret: str) -> Caller:

@@ -91,7 +91,10 @@ def test_pages_go_through_all(client: httpx.Client, engine: Engine, problem: Pro
 
     assert keys(owner="ana", sort="created") == ["a/1", "a/3"]
     assert keys(status="suspended") == ["a/0"]
-    for wrong in ({"sort": "size"}, {"limit": "0"}, {"limit": "many"}, {"cursor": "nonsense"}, {"colour": "red"}):
+    wrongs = ({"sort": "size"}, {"limit": "0"}, {"limit": "many"}, {"cursor": "nonsense"}, {"colour": "red"})
+    empty = ({"owner": ""}, {"prefix": ""}, {"status": ""})  # a caller that computed them did not mean all
+    other_listing = {"cursor": client.get("/v1/sessions?limit=1&owner=ana").json()["cursor"]}
+    for wrong in (*wrongs, *empty, other_listing):
         assert problem(client.get("/v1/sessions", params=wrong))["type"] == "/problems/invalid-parameter"
     assert problem(client.get("/v1/sessions?limit=1&limit=2"))["status"] == 422
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from served import Served
 
 import lastseen
-from lastseen import AsyncClient, Client, ManualClock, Position, Status, Verdict, policy
+from lastseen import ANY, AsyncClient, Client, ManualClock, Position, Status, Verdict, policy
 from lastseen.engine.errors import (
     AlreadyDone,
     InvalidEvent,
@@ -325,6 +325,26 @@ def test_listing(there: Any, clock: ManualClock) -> None:
     for wrong in ({"sort": "size"}, {"status": "gone"}, {"limit": 0}, {"cursor": "nonsense"}):
         with pytest.raises(InvalidSetting):
             there.list(**wrong)
+
+
+@pytest.mark.parametrize("name", ["owner", "prefix", "status"])
+@pytest.mark.parametrize("computed", [None, ""])
+def test_a_filter_that_came_out_empty_does_not_mean_all(there: Any, name: str, computed: object) -> None:
+    there.open(KEY, attributes={"owner": "ana"})
+    with pytest.raises(InvalidSetting, match=f"{name} = .*leave {name} out for any"):
+        there.list(**{name: computed})
+    assert len(there.list(**{name: ANY}).sessions) == 1
+
+
+def test_a_cursor_continues_no_other_listing(there: Any) -> None:
+    for n in range(3):
+        there.open(f"key-{n}", attributes={"owner": "ana"})
+    listing = {"owner": "ana", "sort": "created", "prefix": "key", "status": "active"}
+    cursor = there.list(**listing, limit=1).cursor
+    assert [each.key for each in there.list(**listing, limit=2, cursor=cursor).sessions] == ["key-1", "key-2"]
+    for other in ({"owner": "bob"}, {"sort": "lru"}, {"prefix": "key-"}, {"status": ANY}):
+        with pytest.raises(InvalidSetting, match="another sort, status, prefix or owner"):
+            there.list(**(listing | other), cursor=cursor)
 
 
 def test_counting(there: Any) -> None:

@@ -14,6 +14,7 @@ from served import Served
 import lastseen
 from lastseen import AsyncClient, Client, Engine, ServiceError
 from lastseen.auth.token_file import TokenFile
+from lastseen.engine.arguments import ANY, Anything
 from lastseen.engine.errors import InvalidEvent
 from lastseen.http.guard.guard import guard
 from lastseen.http.guard.limits import Limits
@@ -22,7 +23,7 @@ from tests.patience import PATIENCE_S
 KEY = "acme:1"
 
 
-def guarded(folder: Path, scopes: list[str], prefix: str = "", **limits: Any) -> tuple[str, Any]:
+def guarded(folder: Path, scopes: list[str], prefix: str | Anything = ANY, **limits: Any) -> tuple[str, Any]:
     """A token, and the guard that knows it."""
     path = folder / "tokens.json"
     secret, _ = TokenFile(path).create("acme", scopes, prefix, 0)

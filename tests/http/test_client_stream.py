@@ -18,7 +18,7 @@ from served import Served
 import lastseen
 from lastseen import AsyncClient, Client, Engine, ServiceError
 from lastseen.client.event_stream import MAX_EVENT_BYTES, EventReader
-from lastseen.engine.errors import LogUnavailable
+from lastseen.engine.errors import InvalidSetting, LogUnavailable
 from lastseen.projections.facts import Fact, FactId, encode
 from tests.patience import PATIENCE_S
 
@@ -306,3 +306,11 @@ def test_delivered_facts_are_what_happened(engine: Engine, served: Served) -> No
     with client, client.events(place) as events:
         client.touch("b")
         assert next(events).kind == "touched"
+
+
+@pytest.mark.parametrize("wanted", [{"prefix": ""}, {"prefix": None}, {"kinds": ()}, {"kinds": None}])
+def test_a_filter_that_came_out_empty_does_not_mean_all_facts(wanted: dict[str, Any]) -> None:
+    with Client("http://127.0.0.1:9") as client, pytest.raises(InvalidSetting, match="out for any"):
+        client.events(**wanted)
+    with pytest.raises(InvalidSetting, match="out for any"):
+        AsyncClient("http://127.0.0.1:9").events(**wanted)

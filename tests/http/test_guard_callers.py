@@ -12,6 +12,7 @@ import pytest
 from asgi_caller import Answer, once, receiver, request, sender, until
 
 import lastseen
+from lastseen import ANY
 from lastseen.auth.caller import ANONYMOUS, Caller, Scope
 from lastseen.auth.token_file import TokenFile
 from lastseen.engine.errors import InvalidSetting
@@ -57,7 +58,7 @@ class Place:
         self.inner, self.clock, self.steady = Inner(), lastseen.ManualClock(NOW_MS), Steady()
         self.lines: list[Any] = []
         self.file = TokenFile(path)
-        self.reader, _ = self.file.create("reader", ["read"], "", NOW_MS)
+        self.reader, _ = self.file.create("reader", ["read"], ANY, NOW_MS)
         self.tenant, _ = self.file.create("tenant", ["read", "touch"], "tenantA:", NOW_MS, 60_000)
         self.tokens = LiveTokens(self.file, clock=self.clock, steady_s=self.steady)
         self.guard = Guard(self.inner, tokens=self.tokens, write=self.lines.append)
@@ -118,7 +119,7 @@ def test_a_token_expires_at_its_time(place: Place) -> None:
 
 def test_a_running_service_notices_what_was_revoked_and_made(place: Place) -> None:
     place.file.revoke("tenant")
-    fresh, _ = place.file.create("fresh", ["read"], "", NOW_MS)
+    fresh, _ = place.file.create("fresh", ["read"], ANY, NOW_MS)
     place.steady.now_s += 1.0
     assert place.ask(place.tenant).status == 401
     assert place.ask(fresh).status == 200
@@ -167,7 +168,7 @@ def test_what_is_open_needs_no_token_and_may_do_nothing(place: Place) -> None:
 
 def test_the_limits_of_a_service_can_be_configured(tmp_path: Path) -> None:
     file = tmp_path / "tokens.json"
-    secret, _ = TokenFile(file).create("a", ["read"], "", NOW_MS)
+    secret, _ = TokenFile(file).create("a", ["read"], ANY, NOW_MS)
     made = guard(host="0.0.0.0", token_file=str(file), open_paths=["/metrics"], hosts=["Sessions.Example.org"])(Inner())
     assert once(made, request(path="/metrics", host="sessions.example.org")).status == 200
     assert once(made, request(path="/livez", host="sessions.example.org")).status == 401

@@ -16,6 +16,7 @@ import pytest
 from served import Served
 
 import lastseen
+from lastseen import ANY
 from lastseen.auth.token_file import TokenFile
 from lastseen.engine.log.memory import MemoryLog
 from lastseen.http.guard.guard import Guard
@@ -50,7 +51,7 @@ class Overloaded:
         scopes = ["read", "touch", "manage"]
         self.tokens = {name: tokens.create(name, scopes, f"{name}:", 0)[0] for name in ("a", "b")}
         self.tokens["a2"], _ = tokens.create("a2", scopes, "a:", 0)
-        self.tokens["all"], _ = tokens.create("all", scopes, "", 0)
+        self.tokens["all"], _ = tokens.create("all", scopes, ANY, 0)
         self._known = LiveTokens(tokens)
         self.guards: list[Guard] = []
         self.callers = callers

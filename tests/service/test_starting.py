@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from infra.kafka.access import Certificate
+from lastseen import ANY
 from lastseen.auth.token_file import TokenFile
 from lastseen.configuration.service_settings import ServiceSettings
 from lastseen.engine.errors import InvalidSetting
@@ -109,7 +110,7 @@ def test_an_unavailable_log_is_reported_and_a_signal_ends_the_attempt(tmp_path: 
 
 
 def test_another_address_than_this_machine_s(tmp_path: Path) -> None:
-    TokenFile(tmp_path / "tokens.json").create("ana", ["read"], "", 0)
+    TokenFile(tmp_path / "tokens.json").create("ana", ["read"], ANY, 0)
     with Running(tmp_path, *ARGUMENTS, "--host", "192.0.2.1", "--token-file", "tokens.json") as service:
         assert service.exit_code() == 4
         assert "cannot listen on 192.0.2.1:0: this machine has no such address" in "".join(service.errors)
@@ -130,7 +131,7 @@ def test_it_is_ready_when_it_says_so_and_leaves_before_it_stops(tmp_path: Path) 
 
 
 def test_tokens_are_asked_for_and_metrics_may_be_open(tmp_path: Path) -> None:
-    secret, _ = TokenFile(tmp_path / "tokens.json").create("ana", ["read"], "", 0)
+    secret, _ = TokenFile(tmp_path / "tokens.json").create("ana", ["read"], ANY, 0)
     shut = ("--token-file", "tokens.json", "--set", "access_log=true")
     with Running(tmp_path, *ARGUMENTS, *shut, "--set", "open_metrics=true") as service:
         address = service.address()

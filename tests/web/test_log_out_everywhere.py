@@ -30,6 +30,11 @@ def test_only_a_users_name_is_a_user(engine: lastseen.Engine, sessions: WebSessi
     assert engine.count() == 1
 
 
+def test_a_site_has_a_prefix_of_its_own(engine: lastseen.Engine) -> None:
+    with pytest.raises(InvalidSetting, match="prefix ="):
+        WebSessions(engine, prefix="")
+
+
 @pytest.fixture
 def documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """The documentation's own application."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -14,11 +15,12 @@ from lastseen.api.requests import MAX_BULK, BulkRequest
 from lastseen.api.responses import BulkResult, BulkResults
 from lastseen.auth.caller import Caller, Scope
 from lastseen.embedded.selection import BulkCommand, Filter, Named, execute, select
+from lastseen.engine.arguments import ANY
 from lastseen.engine.errors import LastseenError
 from lastseen.http import responses
 from lastseen.http.caller import OTHER_KEYS, caller_of
 from lastseen.http.operation import Operation, Success
-from lastseen.http.requests import body_of, or_none
+from lastseen.http.requests import body_of, or_any, or_none
 from lastseen.http.routes.sessions import narrow_prefix
 from lastseen.http.worker_threads import WorkerThreads
 
@@ -34,8 +36,8 @@ class BulkRoutes:
         """Do it to all that are meant."""
         caller = caller_of(request, Scope.MANAGE)
         body = await body_of(request, BulkRequest)
-        has_filter = body.owner is not None or bool(body.prefix) or body.status is not None
-        if (body.sessions is not None) is has_filter:
+        has_filter = any(part is not UNSET for part in (body.owner, body.prefix, body.status))
+        if (body.sessions is not UNSET) is has_filter:
             raise Problem(
                 422,
                 "invalid-input",
@@ -44,7 +46,7 @@ class BulkRoutes:
         return await self._workers.call(self._run, command, caller, body)
 
     def _run(self, command: BulkCommand, caller: Caller, body: BulkRequest) -> Response:
-        if body.sessions is None:
+        if body.sessions is UNSET:
             sessions, is_complete = self._selected(caller, body)
             refused: dict[int, BulkResult] = {}
         else:
@@ -68,13 +70,14 @@ class BulkRoutes:
         )
 
     def _selected(self, caller: Caller, body: BulkRequest) -> tuple[Sequence[Named], bool]:
-        Filter(body.owner, body.prefix, body.status).check()
-        prefix = narrow_prefix(caller.prefix, body.prefix)
+        Filter(or_any(body.owner), or_any(body.prefix), or_any(body.status)).check()
+        prefix = narrow_prefix(caller.prefix, or_none(body.prefix) or "")
         if prefix is None:
             return [], True
         if caller.prefix:
             self._engine.register_prefixes([caller.prefix])
-        return select(self._engine, Filter(body.owner, prefix, body.status), MAX_BULK)
+        wanted = Filter(or_any(body.owner), prefix or ANY, or_any(body.status))
+        return select(self._engine, wanted, MAX_BULK)
 
     def _reflecting(self, sessions: Sequence[Named]) -> dict[str, str]:
         return responses.reflecting(self._engine, {self._engine.partition_of(key) for key, _ in sessions})

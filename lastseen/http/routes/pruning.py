@@ -17,6 +17,7 @@ from lastseen.api.paths import PRUNE
 from lastseen.api.problems import Problem
 from lastseen.api.requests import PruneRequest
 from lastseen.auth.caller import Caller, Scope
+from lastseen.engine.arguments import ANY
 from lastseen.engine.events import TIMED_REASONS
 from lastseen.http import responses
 from lastseen.http.caller import caller_of
@@ -67,7 +68,7 @@ class Pruning:
             # Who sees some keys only must not learn from a plan how many others there are.
             due = [each for each in due if caller.covers(each.key) and each.reason in TIMED_REASONS]
             spared = []
-        guarded = self._engine.guarded(MAX_SPARED, caller.prefix)
+        guarded = self._engine.guarded(MAX_SPARED, caller.prefix or ANY)
         rows = [
             service_responses.SparedRow(each.key, each.session_id, each.partition, each.guard, each.over_since_ms)
             for each in guarded.first

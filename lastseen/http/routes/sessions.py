@@ -14,6 +14,7 @@ from lastseen.api.problems import Problem
 from lastseen.api.requests import CloseRequest, Limits, OpenRequest
 from lastseen.api.responses import Session, SessionPage
 from lastseen.auth.caller import Scope
+from lastseen.engine.arguments import ANY
 from lastseen.engine.errors import SessionExists
 from lastseen.engine.log.port import Position
 from lastseen.engine.session import Policy, SessionView
@@ -23,7 +24,7 @@ from lastseen.http.etags import check_match, etag_of, tags_in, version_in_if_mat
 from lastseen.http.idempotency import Idempotency, different_body
 from lastseen.http.key_paths import key_in
 from lastseen.http.operation import Operation, Success
-from lastseen.http.requests import body_of, or_none, point_in_time_of_key, query_of
+from lastseen.http.requests import body_of, or_any, or_none, point_in_time_of_key, query_of
 from lastseen.http.worker_threads import WorkerThreads
 from lastseen.projections.history import SessionSpan
 from lastseen.projections.live_view import Page
@@ -179,7 +180,7 @@ class Sessions:
         caller = caller_of(request, Scope.READ)
         wanted = query_of(request, queries.ListQuery)
         await reach(self._workers, wanted.min_position)
-        prefix = narrow_prefix(caller.prefix, wanted.prefix)
+        prefix = narrow_prefix(caller.prefix, or_none(wanted.prefix) or "")
         if prefix is None:
             return responses.of_value({"sessions": [], "cursor": None})
         return await self._workers.call(self._list, wanted, prefix, caller.prefix)
@@ -189,7 +190,7 @@ class Sessions:
             # Else the time that it takes would tell of the sessions of others.
             self._engine.register_prefixes([own])
         page: Page = self._engine.list(
-            sort=wanted.sort, status=or_none(wanted.status), prefix=prefix, owner=or_none(wanted.owner),
+            sort=wanted.sort, status=or_any(wanted.status), prefix=prefix or ANY, owner=or_any(wanted.owner),
             limit=wanted.limit, cursor=or_none(wanted.cursor),
         )  # fmt: skip
         body = {"sessions": [session.as_dict() for session in page.sessions], "cursor": page.cursor}

@@ -135,9 +135,10 @@ class Streams:
         """Listen."""
         caller = caller_of(request, Scope.READ)
         query = query_of(request, queries.StreamQuery)
-        prefix = narrow_prefix(caller.prefix, query.prefix)
+        requested = or_none(query.prefix) or ""
+        prefix = narrow_prefix(caller.prefix, requested)
         if prefix is None:
-            caller_of(request, Scope.READ, query.prefix)  # says why
+            caller_of(request, Scope.READ, requested)  # says why
             raise AssertionError
         if len(self._fanout) >= MAX_STREAMS:
             raise Problem(
