@@ -5,7 +5,8 @@ deadline is. A touch moves the deadline only later, so it leaves the filing alon
 session whose deadline has moved is filed again. Every session is thus looked at a few times per idle limit, however
 often it is touched, and waiting costs nothing. Buckets of the last second go through a heap, so that due sessions come
 out exact to the millisecond and soonest first. (After the hierarchical timing wheels of Varghese and Lauck, SOSP 1987.)
-Where most of what is filed has ended, it is swept out: closed sessions do not stay in memory until their deadlines.
+Where most of what is filed has ended, it is swept out, a little with each filing: closed sessions do not stay in memory
+until their deadlines, and no call takes long.
 
 Time is passed in; no clock is read.
 """
@@ -16,11 +17,14 @@ import heapq
 from collections.abc import Callable
 
 from lastseen.engine.session import Session
+from lastseen.projections.lazy_heap import LazyHeap
 
 WIDTHS_MS = (1 << 10, 1 << 16, 1 << 22, 1 << 27)
 """Bucket widths: about 1 s, 66 s, 70 min and 37 h. A bucket is never wider than its distance from the present."""
 FEW_FILINGS = 65_536
 """So many are not worth sweeping."""
+SWEPT_AT_A_TIME = 4
+"""Filings that are looked at with each new one while there are too many."""
 
 
 Filing = tuple[int, int, Session]
@@ -34,15 +38,27 @@ class Deadlines:
         self._is_live = is_live
         self._buckets: dict[int, list[Session]] = {}
         self._starts: list[int] = []
-        self._imminent: list[Filing] = []
+        self._imminent: LazyHeap[Filing] = LazyHeap(self._is_current)
         self._reported: list[Filing] = []
         """What `due` gave out last: most of it has ended by the next look, and need not go through the heap again."""
-        self._filings = 0
+        self._in_buckets = 0
         self._sweep_at = FEW_FILINGS
+        self._is_sweeping = False
+        self._to_sweep: list[int] = []
+        """The starts of the buckets that are still to be swept."""
+        self._swept_start = 0
+        """The start of the bucket that is being swept, from its end to its beginning."""
+        self._sweep_index = 0
+        """Its filings from here on have been looked at."""
+        self._kept: set[int] = set()
+        """By `id`, the sessions that were found in it: one may be filed in it twice."""
 
     def __len__(self) -> int:
         """How many filings it keeps, those of ended sessions included."""
-        return self._filings + len(self._reported)
+        return self._in_buckets + len(self._imminent) + len(self._reported)
+
+    def _is_current(self, filing: Filing) -> bool:
+        return filing[2].wake_ms == filing[0] and self._is_live(filing[2])
 
     def file(self, session: Session, now_ms: int) -> None:
         """Have the session looked at by its deadline. Costs nothing if that is so already."""
@@ -51,8 +67,10 @@ class Deadlines:
             session.wake_ms = None
         elif session.wake_ms is None or due_ms < session.wake_ms:
             self._put(session, due_ms, now_ms)
-            if self._filings > self._sweep_at:
-                self._sweep()
+            if self._is_sweeping:
+                self._sweep(SWEPT_AT_A_TIME)
+            elif self._in_buckets > self._sweep_at:
+                self._begin_sweep()
 
     def _put(self, session: Session, due_ms: int, now_ms: int) -> None:
         distance_ms = due_ms - now_ms
@@ -63,14 +81,14 @@ class Deadlines:
             width_ms = wider_ms
         start_ms = due_ms & -width_ms
         bucket = self._buckets.get(start_ms)
-        self._filings += 1
+        self._in_buckets += 1
         if bucket is None:
             self._buckets[start_ms] = [session]
             heapq.heappush(self._starts, start_ms)
             session.wake_ms = start_ms
         else:
             # All sessions of a bucket share one integer: at a million sessions that is 32 MB.
-            session.wake_ms = bucket[0].wake_ms if bucket[0].wake_ms == start_ms else start_ms
+            session.wake_ms = bucket[0].wake_ms if bucket and bucket[0].wake_ms == start_ms else start_ms
             bucket.append(session)
 
     def due(self, now_ms: int, limit: int) -> list[Session]:
@@ -82,12 +100,11 @@ class Deadlines:
         self.open(now_ms)
         found = self._reported
         imminent = self._imminent
-        while imminent and imminent[0][0] <= now_ms and len(found) < limit:
-            filing = heapq.heappop(imminent)
-            self._filings -= 1
-            filed_ms, _, session = filing
-            if session.wake_ms != filed_ms or not self._is_live(session):
+        while len(found) < limit and (first := imminent.first()) is not None and first[0] <= now_ms:
+            filing = imminent.pop()
+            if not self._is_current(filing):
                 continue
+            filed_ms, _, session = filing
             due_ms = session.deadline_ms()
             if due_ms == filed_ms:
                 # One that was filed sooner and then again as before has two filings of the same time, side by side.
@@ -104,9 +121,15 @@ class Deadlines:
         """Put what was reported and has not ended in its place again."""
         for filing in self._reported:
             if self._is_live(filing[2]):
-                self._filings += 1
-                heapq.heappush(self._imminent, filing)
+                self._imminent.push(filing)
         self._reported = []
+
+    def all_due(self, now_ms: int) -> list[Session]:
+        """All sessions that may be due at `now_ms`, in no order, each at least once; some are not. Moves nothing.
+
+        What is in buckets whose time has come must have been opened before.
+        """
+        return [filing[2] for filing in (*self._reported, *self._imminent.entries()) if filing[0] <= now_ms]
 
     def _file_again(self, session: Session, due_ms: int, now_ms: int) -> None:
         if due_ms - now_ms < WIDTHS_MS[0]:
@@ -116,8 +139,7 @@ class Deadlines:
 
     def _put_imminent(self, session: Session, due_ms: int) -> None:
         session.wake_ms = due_ms
-        self._filings += 1
-        heapq.heappush(self._imminent, (due_ms, session.born_offset, session))
+        self._imminent.push((due_ms, session.born_offset, session))
 
     def open(self, now_ms: int, limit: int | None = None) -> bool:
         """Move what is in buckets whose time has come to the heap, or back where a later deadline belongs.
@@ -136,7 +158,7 @@ class Deadlines:
                 del self._buckets[start_ms]
             else:
                 del bucket[-len(opened) :]
-            self._filings -= len(opened)
+            self._in_buckets -= len(opened)
             for session in opened:
                 if session.wake_ms != start_ms or not self._is_live(session):
                     continue
@@ -148,26 +170,36 @@ class Deadlines:
                 limit -= len(opened)
         return True
 
-    def _sweep(self) -> None:
-        """Drop sessions that have ended or were filed again. Costs less than the filings that led to it."""
-        self._take_back()
-        buckets = self._buckets
-        for start_ms, bucket in list(buckets.items()):
-            kept = {id(s): s for s in bucket if s.wake_ms == start_ms and self._is_live(s)}
-            if kept:
-                buckets[start_ms] = list(kept.values())
+    def _begin_sweep(self) -> None:
+        self._is_sweeping, self._to_sweep, self._sweep_index = True, list(self._buckets), 0
+
+    def _sweep(self, looks: int) -> None:
+        """Look at some filings, and drop those of sessions that have ended, or were filed again."""
+        for _ in range(looks):
+            # Meanwhile the bucket's time may have come: then its end is gone, or all of it.
+            bucket = self._buckets.get(self._swept_start, [])
+            self._sweep_index = index = min(self._sweep_index, len(bucket)) - 1
+            if index < 0:
+                if not self._to_sweep:
+                    self._is_sweeping, self._kept = False, set()
+                    self._sweep_at = 2 * self._in_buckets + FEW_FILINGS
+                    return
+                self._swept_start, self._kept = self._to_sweep.pop(), set()
+                self._sweep_index = len(self._buckets.get(self._swept_start, ()))
+                continue
+            session = bucket[index]
+            if session.wake_ms == self._swept_start and id(session) not in self._kept and self._is_live(session):
+                self._kept.add(id(session))
             else:
-                del buckets[start_ms]
-        self._starts = sorted(buckets)  # A sorted list is a heap, and so is the next.
-        imminent = {id(f[2]): f for f in self._imminent if f[2].wake_ms == f[0] and self._is_live(f[2])}
-        self._imminent = sorted(imminent.values())
-        self._filings = len(self._imminent) + sum(map(len, buckets.values()))
-        self._sweep_at = 2 * self._filings + FEW_FILINGS
+                bucket[index] = bucket[-1]  # which was looked at before, or is new
+                bucket.pop()
+                self._in_buckets -= 1
 
     def next_ms(self) -> int | None:
         """A time before which nothing is due: at most about a second, then a minute, … early. `None`: nothing ever."""
         self._take_back()
-        first_due = self._imminent[0][0] if self._imminent else None
+        first = self._imminent.first()
+        first_due = None if first is None else first[0]
         first_start = self._starts[0] if self._starts else None
         if first_due is None or first_start is None:
             return first_start if first_due is None else first_due

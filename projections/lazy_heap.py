@@ -48,6 +48,10 @@ class LazyHeap(Generic[Entry]):
         if not old:
             self._sweep_at = 2 * len(self._heap) + FEW
 
+    def entries(self) -> list[Entry]:
+        """All entries, in no order, stale ones included."""
+        return [*self._heap, *self._old]
+
     def first(self) -> Entry | None:
         """The smallest entry, stale or not; `None` if there is none."""
         heaps = [heap for heap in (self._heap, self._old) if heap]

@@ -10,22 +10,21 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from contextlib import AbstractContextManager
 from itertools import islice, repeat
 from operator import attrgetter
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from lastseen.engine.errors import InvalidSetting, LogError, LogUnavailable, NotOwner, OwnerState, shown
 from lastseen.engine.log.port import Position
 from lastseen.engine.log.shared_log import Owner
 from lastseen.engine.partitioner import partition_of
 from lastseen.engine.session import AttributeSource, Session, SessionView, Status
-from lastseen.projections.page_cursor import decode_cursor, encode_cursor, terms_of
+from lastseen.projections.listing import SORTS, Listing, Listings, Sort
+from lastseen.projections.page_cursor import Cursor, Place, decode_cursor, encode_cursor, terms_of
 from lastseen.projections.partition import Partition
-from lastseen.projections.prefix_index import Prefixes, PrefixIndex
+from lastseen.projections.session_walk import STEP, SessionWalk, batches
 
-Sort = Literal["lru", "deadline", "created"]
-SORTS: tuple[Sort, ...] = ("lru", "deadline", "created")
 MAX_PAGE = 10_000
-STEP = 4_096
-"""Sessions put into a new index at a time, between which others may have the lock."""
+SHOWN_AT_A_TIME = 512
+"""Sessions of a page that are shown with the view's lock held."""
 _OWNER_STEPS = {
     OwnerState.KNOWN: "ask its owner at {address}",
     OwnerState.UNNAMED: "its owner gave no address; open every engine with `address`",
@@ -34,8 +33,6 @@ _OWNER_STEPS = {
     OwnerState.UNKNOWN: "it does not know the owner yet; try again in a moment",
 }
 """What is known of the owner of a partition that is not served here, and the next step."""
-_NEVER_MS = 2**62
-"""Sorts after every deadline."""
 
 
 class Attributes(AttributeSource, Protocol):
@@ -75,7 +72,8 @@ class LiveView:
         self.lock = lock
         """Held while records are folded and while the state is read. A plain lock: no thread takes it twice."""
         self._attributes = attributes
-        self._prefixes = Prefixes()
+        self.walk = SessionWalk(self)
+        self._listings = Listings()
         self.present: frozenset[int] = frozenset(range(len(self.partitions)))
         """The partitions whose state is kept here; all, unless the engine holds only its own."""
         self.served: frozenset[int] = self.present
@@ -216,7 +214,7 @@ class LiveView:
         if now_ms is None:
             return sum(len(partition) for partition in self.working_partitions())
         times = self.reading_times(now_ms)
-        return sum(not session.is_due(times[partition.number]) for partition, session in self._all())
+        return sum(not session.is_due(times[partition.number]) for partition, session in self.walk.sessions())
 
     def next_deadline(self, among: Container[int] | None = None) -> int | None:
         """A time before which no session is due, of all partitions or of some; `None` if none ever will be."""
@@ -241,14 +239,18 @@ class LiveView:
 
     def unused_since(self, before_ms: float, prefix: str = "") -> Sequence[Unused]:
         """The active sessions under a prefix that were last used before a time, least recently used first."""
-        found = []
         with self.lock:
-            for partition, session in self.in_lru_order():
-                if session.last_active_at_ms >= before_ms:
-                    break
-                if session.key.startswith(prefix):
-                    found.append(Unused(partition.number, session.key, session.session_id, session.version))
-        return found
+            oldest = list(islice(self.in_lru_order(), STEP))
+            found = _unused(oldest, before_ms, prefix)
+        if len(oldest) == STEP and oldest[-1][1].last_active_at_ms < before_ms:
+            # So many are that old that to go through them all would take the lock for too long.
+            found = []
+            for partition, step in self.walk.steps(prefix=prefix):
+                with self.lock:
+                    active = [(partition, each) for each in step if each.suspended_at_ms is None]
+                    found += _unused(active, before_ms, prefix)
+            found.sort()
+        return [unused for _, unused in found]
 
     def register(self, prefixes: Iterable[str]) -> None:
         """Keep an index of the live sessions under each of these prefixes: listings under one look at no others.
@@ -256,28 +258,7 @@ class LiveView:
         Costs a look at every live session, once, and nothing for prefixes that are registered already. May be called
         from any thread, and while records are folded.
         """
-        new = [prefix for prefix in prefixes if prefix and prefix not in self._prefixes.known]
-        if new:
-            with self.lock:
-                self._prefixes.add(new)
-            for number in range(len(self.partitions)):
-                self._index(self.partitions[number], new)
-
-    def _index(self, partition: Partition, prefixes: Iterable[str]) -> None:
-        """Put into a partition's index what lives there under these prefixes, step by step."""
-        with self.lock:
-            index = partition.prefix_index = partition.prefix_index or PrefixIndex()
-            for prefix in prefixes:
-                index.register(prefix)
-            # From here on the partition updates the index with each session that begins or ends.
-            rest = iter(list(partition.by_id.values()))
-        while step := list(islice(rest, STEP)):
-            with self.lock:
-                for session in step:
-                    if partition.is_live(session):
-                        index.add(session)
-        with self.lock:
-            index.all_whole(prefixes)
+        self.walk.register(prefixes)
 
     def list(
         self,
@@ -292,8 +273,10 @@ class LiveView:
     ) -> Page:
         """A page of live sessions. Sorted by `lru` (least recently used first), `deadline` (soonest) or `created`.
 
-        Costs a look at every live session (under a registered prefix, of the owner, if these are given), but no lock
-        meanwhile. A session that moves in the order between two pages may be seen twice or not at all. Raises
+        The first page costs a look at every live session (under a registered prefix, of the owner, if these are given),
+        but no lock meanwhile; the others cost what they hold. The order is that of the first page's moment: each
+        session that lives throughout is seen exactly once. Where that order is no longer kept (it is for a minute after
+        the last page, on the instance that gave it), sessions that were used since may be seen again. Raises
         `InvalidSetting`.
         """
         if sort not in SORTS:
@@ -306,48 +289,59 @@ class LiveView:
             raise InvalidSetting(f"limit = {shown(limit)}: give a whole number from 1 to {MAX_PAGE}")
         terms = terms_of(sort, wanted, prefix, owner)
         after = decode_cursor(cursor, terms)
+        self._listings.drop_old(now_ms)
+        partitions = self.working_partitions()
         times = self.reading_times(now_ms)
-        sort_key = _SORT_KEYS[sort]
-        # Used in the same millisecond: the order in which the pruner takes them.
-        tie = attrgetter("last_active_offset" if sort == "lru" else "born_offset")
-        fitting = (
-            (sort_key(session), partition.number, tie(session), partition, session)
-            for partition, session in self._all(owner, prefix)
-            if (wanted is None or session.status is wanted)
-            and session.key.startswith(prefix)
-            and not session.is_due(times[partition.number])
-        )
-        rows = heapq.nsmallest(limit + 1, (row for row in fitting if after is None or row[:3] > after))
-        page = rows[:limit]
-        with self.lock:
-            views = [
-                self.show(partition.number, session) for *_, partition, session in page if partition.is_live(session)
-            ]
-        return Page(views, encode_cursor(page[-1][:3], terms) if len(rows) > limit else None)
 
-    def _all(self, owner: str | None = None, prefix: str = "") -> Iterator[tuple[Partition, Session]]:
-        """Every live session that can be of this owner and under this prefix; others may be among them."""
-        registered = self._prefixes.over(prefix)
-        for partition in self.working_partitions():
-            if registered is not None:
-                self._ensure(partition, registered)
+        def fits(session: Session) -> bool:
+            has_status = wanted is None or session.status is wanted
+            return has_status and session.key.startswith(prefix) and (owner is None or session.owner == owner)
+
+        listing = None if after is None else self._listings.find(after.listing, partitions, now_ms)
+        name = after.listing if after is not None and listing is not None else ""
+        if listing is None:
+            steps = self.walk.steps(owner, prefix)
+            listing = Listing(((part, [each for each in step if fits(each)]) for part, step in steps), sort, partitions)
+        rows: list[tuple[Place, Session]] = []
+        for place, session in listing.after(None if after is None else after.place):
+            if (
+                self.partitions[place.partition].is_live(session)
+                and fits(session)
+                and not session.is_due(times[place.partition])
+            ):
+                rows.append((place, session))
+                if len(rows) > limit:
+                    break
+        views = []
+        for step in batches(rows[:limit], SHOWN_AT_A_TIME):
             with self.lock:
-                index = None if registered is None else partition.prefix_index
-                indexed = None if index is None or registered is None else index.find(registered)
-                if indexed is not None:
-                    by_key = indexed.sessions(owner)
-                else:
-                    by_key = partition.by_id if owner is None else partition.by_owner.get(owner, {})
-                sessions = list(by_key.values())
-            for session in sessions:
-                yield partition, session
+                views += [
+                    self.show(place.partition, session)
+                    for place, session in step
+                    if self.partitions[place.partition].is_live(session)
+                ]
+        if len(rows) <= limit:
+            return Page(views, None)
+        ends_at = Cursor(rows[limit - 1][0], name or self._listings.keep(listing, now_ms))
+        return Page(views, encode_cursor(ends_at, terms))
 
-    def _ensure(self, partition: Partition, prefix: str) -> None:
-        """Have a partition that was taken up since, or is being indexed at this moment, know the prefix whole."""
-        with self.lock:
-            sessions = None if partition.prefix_index is None else partition.prefix_index.find(prefix)
-        if sessions is None or not sessions.is_whole:
-            self._index(partition, self._prefixes.known)
+    def forget_listings(self, now_ms: int) -> None:
+        """Drop what is kept for the next pages of listings that were not continued."""
+        self._listings.drop_old(now_ms)
+
+
+def _unused(
+    sessions: Iterable[tuple[Partition, Session]], before_ms: float, prefix: str
+) -> list[tuple[tuple[int, int, int], Unused]]:
+    """Those that were last used before a time, each with its place in the LRU order. The caller holds the lock."""
+    return [
+        (
+            (session.last_active_at_ms, partition.number, session.last_active_offset),
+            Unused(partition.number, session.key, session.session_id, session.version),
+        )
+        for partition, session in sessions
+        if session.last_active_at_ms < before_ms and session.key.startswith(prefix) and partition.is_live(session)
+    ]
 
 
 def _merged(orders: Sequence[tuple[Partition, Iterator[Session]]]) -> Iterator[tuple[Partition, Session]]:
@@ -356,13 +350,6 @@ def _merged(orders: Sequence[tuple[Partition, Iterator[Session]]]) -> Iterator[t
     if len(lines) == 1:
         return iter(lines[0])
     return heapq.merge(*lines, key=lambda pair: (pair[1].last_active_at_ms, pair[0].number))
-
-
-_SORT_KEYS: dict[Sort, Callable[[Session], int]] = {
-    "lru": lambda session: session.last_active_at_ms,
-    "deadline": lambda session: session.deadline_ms() or _NEVER_MS,
-    "created": lambda session: session.created_at_ms,
-}
 
 
 def _status_of(status: Status | str | None) -> Status | None:

@@ -24,6 +24,7 @@ from lastseen.engine.verdicts import Verdict
 from lastseen.projections.deadlines import Deadlines
 from lastseen.projections.prefix_index import PrefixIndex
 from lastseen.projections.set_aside import SetAside
+from lastseen.projections.shards import Shards, put
 
 EMPTY_DIGEST = bytes(32)
 INTERNED_POLICIES = 1_024
@@ -99,8 +100,8 @@ class Partition:
         self._aside = self.set_aside.sessions
         self.suspended: dict[str, Session] = {}
         """Suspended sessions by key."""
-        self.by_id: dict[str, Session] = {}
-        self.by_owner: dict[str, dict[str, Session]] = {}
+        self.by_id = Shards()
+        self.by_owner: dict[str, dict[str, Session] | Shards] = {}
         """Owner → its live sessions by key."""
         self.prefix_index: PrefixIndex | None = None
         """Live sessions by the prefixes of tenants; made by the view when there are any."""
@@ -281,7 +282,7 @@ class Partition:
     def restore(self, sessions: Sequence[Session], checkpoint: int, digest: bytes) -> None:
         """Bring an empty partition to the state of a snapshot; `sessions` stand in the order of their births."""
         self.checkpoint, self.digest = checkpoint, digest
-        self.by_id = {session.session_id: session for session in sessions}
+        self.by_id = Shards({session.session_id: session for session in sessions})
         in_lru_order = sorted(sessions, key=lambda session: session.last_active_offset)
         self.active = OrderedDict((session.key, session) for session in in_lru_order if session.suspended_at_ms is None)
         self.suspended = {session.key: session for session in in_lru_order if session.suspended_at_ms is not None}
@@ -305,7 +306,7 @@ class Partition:
         if previous is not None:
             self._disown(session, previous)
         if session.owner is not None:
-            self.by_owner.setdefault(session.owner, {})[session.key] = session
+            put(self.by_owner, session.owner, session.key, session)
         if self.prefix_index is not None:
             self.prefix_index.move(session, previous)
 

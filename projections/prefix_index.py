@@ -8,9 +8,10 @@ registered prefixes have, however many there are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from lastseen.engine.session import Session
+from lastseen.projections.shards import Shards, added, put
 
 
 class PrefixSessions:
@@ -19,13 +20,19 @@ class PrefixSessions:
     __slots__ = ("by_id", "by_owner", "is_whole")
 
     def __init__(self) -> None:
-        self.by_id: dict[str, Session] = {}
-        self.by_owner: dict[str, dict[str, Session]] = {}
+        self.by_id: dict[str, Session] | Shards = {}
+        self.by_owner: dict[str, dict[str, Session] | Shards] = {}
         """Owner → its live sessions under the prefix, by id."""
         self.is_whole = False
         """Whether the sessions are in that lived already when the prefix was registered."""
 
-    def sessions(self, owner: str | None = None) -> Mapping[str, Session]:
+    def add(self, session: Session) -> None:
+        """Add one."""
+        self.by_id = added(self.by_id, session.session_id, session)
+        if session.owner is not None:
+            put(self.by_owner, session.owner, session.session_id, session)
+
+    def sessions(self, owner: str | None = None) -> dict[str, Session] | Shards:
         """All of them, or those of one owner, by id."""
         return self.by_id if owner is None else self.by_owner.get(owner, {})
 
@@ -35,14 +42,15 @@ class PrefixIndex:
 
     def __init__(self) -> None:
         self._by_prefix: dict[str, PrefixSessions] = {}
-        self._lengths: list[int] = []
+        self._lengths: tuple[int, ...] = ()
         """How long registered prefixes are: each length once."""
 
     def register(self, prefix: str) -> None:
         """From now on sessions under `prefix` are kept; those that live already are for the caller to `add`."""
         if prefix not in self._by_prefix:
             self._by_prefix[prefix] = PrefixSessions()
-            self._lengths = sorted({len(each) for each in self._by_prefix})
+            if len(prefix) not in self._lengths:
+                self._lengths = tuple(sorted((*self._lengths, len(prefix))))
 
     def find(self, prefix: str) -> PrefixSessions | None:
         """The sessions under a prefix; `None` if it is not registered."""
@@ -56,9 +64,7 @@ class PrefixIndex:
     def add(self, session: Session) -> None:
         """A session has begun, or is seen for the first time."""
         for tenant in self._over(session.key):
-            tenant.by_id[session.session_id] = session
-            if session.owner is not None:
-                tenant.by_owner.setdefault(session.owner, {})[session.session_id] = session
+            tenant.add(session)
 
     def drop(self, session: Session) -> None:
         """A session has ended."""
@@ -90,13 +96,16 @@ class Prefixes:
     """Which prefixes are registered."""
 
     def __init__(self) -> None:
-        self.known: frozenset[str] = frozenset()
+        self.known: dict[str, None] = {}
+        """In the order in which they were registered; only added to, so that a copy of it costs no lock."""
         self._lengths: tuple[int, ...] = ()
 
     def add(self, prefixes: Iterable[str]) -> None:
         """Register more of them; the empty one covers all sessions, and needs no index."""
-        self.known |= {prefix for prefix in prefixes if prefix}
-        self._lengths = tuple(sorted({len(prefix) for prefix in self.known}, reverse=True))
+        new = [prefix for prefix in prefixes if prefix]
+        self.known.update(dict.fromkeys(new))
+        if not {len(prefix) for prefix in new} <= set(self._lengths):
+            self._lengths = tuple(sorted({*self._lengths, *map(len, new)}, reverse=True))
 
     def over(self, prefix: str) -> str | None:
         """The longest registered one that `prefix` begins with, or is; `None` if there is none."""

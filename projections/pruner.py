@@ -107,15 +107,31 @@ class Pruner:
                     if deadline_ms is not None:
                         plan.due.append(_due(partition, session, session.reason_at(deadline_ms), deadline_ms))
         plan.due.sort(key=lambda due: due.deadline_ms)
+        self._plan_capacity(plan, now_ms, limit, max_spared)
+        return plan
+
+    def _plan_capacity(self, plan: Plan, now_ms: int, limit: int, max_spared: int) -> None:
+        """Add what is to be evicted, so that the plan has at most `limit`."""
         if self._max_sessions is not None:
             excess = self._view.count() - len(plan.due) - self._max_sessions
             every = range(len(self._view.partitions))
             self._plan_evictions(plan, now_ms, min(excess, limit - len(plan.due)), "capacity", every, max_spared)
-        return plan
 
     def dry_run(self, now_ms: int) -> Plan:
-        """What a pass at `now_ms` would do, all of it."""
-        return self.plan(now_ms, 2**62, MANY_SPARED)
+        """What a pass at `now_ms` would do, all of it. The view's lock is not held while sessions are looked at."""
+        plan = Plan()
+        owned = self._owned()
+        self._open_step_by_step(now_ms, owned)
+        for partition in self._view.partitions:
+            if partition.number in owned:
+                with self._view.lock:
+                    at_ms = self._view.reading_ms(partition.number, now_ms)
+                    sessions = partition.deadlines.all_due(at_ms)
+                unique = {id(session): session for session in sessions}.values()
+                plan.due += [due for session in unique if (due := _due_by_time(partition, session, at_ms)) is not None]
+        plan.due.sort(key=lambda due: due.deadline_ms)
+        self._plan_capacity(plan, now_ms, 2**62, MANY_SPARED)
+        return plan
 
     def _open_step_by_step(self, now_ms: int, owned: Container[int]) -> None:
         """Look at what was filed under times that have come: tens of thousands of sessions, where a million live."""
@@ -286,6 +302,14 @@ class Pruner:
 def _place(partition: Partition, session: Session) -> tuple[int, ...]:
     """Where it stands in the LRU order of all partitions."""
     return session.last_active_at_ms, partition.number, session.last_active_offset
+
+
+def _due_by_time(partition: Partition, session: Session, at_ms: int) -> Due | None:
+    """A session that is due at `at_ms`, if it is and lives."""
+    deadline_ms = session.deadline_ms()
+    if deadline_ms is None or deadline_ms > at_ms or not partition.is_live(session):
+        return None
+    return _due(partition, session, session.reason_at(deadline_ms), deadline_ms)
 
 
 def _due(partition: Partition, session: Session, reason: str, deadline_ms: int) -> Due:

@@ -30,15 +30,13 @@ class Guarded(NamedTuple):
 def guarded(view: LiveView, now_ms: int, limit: int, prefix: str = "") -> Guarded:
     """The sessions that would have idled out by `now_ms`, were it not for a guard. Looks at every live session."""
     found = []
-    for partition in view.working_partitions():
-        with view.lock:
-            sessions = list(partition.by_id.values())
-            at_ms = view.reading_ms(partition.number, now_ms)
-        for session in sessions:
-            guard = _guard(session, at_ms)
-            over_ms = None if guard is None else _idle_since_ms(session)
-            if guard is not None and over_ms is not None and over_ms <= at_ms and session.key.startswith(prefix):
-                found.append(Spared(partition.number, session.key, session.session_id, guard, over_ms))
+    times = view.reading_times(now_ms)
+    for partition, session in view.walk.sessions(prefix=prefix):
+        at_ms = times[partition.number]
+        guard = _guard(session, at_ms)
+        over_ms = None if guard is None else _idle_since_ms(session)
+        if guard is not None and over_ms is not None and over_ms <= at_ms and session.key.startswith(prefix):
+            found.append(Spared(partition.number, session.key, session.session_id, guard, over_ms))
     found.sort(key=lambda spared: (spared.over_since_ms, spared.key))
     return Guarded(found[:limit], len(found))
 

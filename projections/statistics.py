@@ -105,9 +105,10 @@ class Statistics:
         total = applied.total() + void.total()
         expiries = sum(counts.expiries for counts in all_counts)
         lag_ms = sum(counts.expiry_lag_ms_total for counts in all_counts)
-        # Sessions stand in `by_id` in the order of their creation.
-        oldest = [next(iter(partition.by_id.values())).created_at_ms for partition in partitions if partition.by_id]
-        newest = [next(reversed(partition.by_id.values())).created_at_ms for partition in partitions if partition.by_id]
+        # Sessions stand in each part of `by_id` in the order of their creation.
+        parts = [part for partition in partitions for part in partition.by_id.parts() if part]
+        oldest = [next(iter(part.values())).created_at_ms for part in parts]
+        newest = [next(reversed(part.values())).created_at_ms for part in parts]
         return {
             "live": sum(map(len, partitions)),
             "live_by_status": {

@@ -37,7 +37,7 @@ from lastseen.engine.clock import SystemClock
 from lastseen.engine.errors import EngineClosed
 from lastseen.engine.session import SessionView, Status
 from lastseen.projections.facts import Fact
-from lastseen.projections.live_view import Sort
+from lastseen.projections.listing import Sort
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")

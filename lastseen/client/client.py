@@ -37,7 +37,7 @@ from lastseen.engine.errors import EngineClosed
 from lastseen.engine.hold import Hold
 from lastseen.engine.session import SessionView, Status
 from lastseen.projections.facts import Fact
-from lastseen.projections.live_view import Sort
+from lastseen.projections.listing import Sort
 
 TIMEOUT_S = 10.0
 CONNECTIONS = 10

@@ -50,7 +50,7 @@ from lastseen.engine.session_engine import Wait
 from lastseen.projections.bodies import Message
 from lastseen.projections.explain import Explanation
 from lastseen.projections.history import Entry, SessionSpan
-from lastseen.projections.live_view import Sort
+from lastseen.projections.listing import Sort
 
 _GONE = (SessionNotFound, SessionEnded)
 _REPLACED = (SessionNotFound, SessionEnded, StaleSession)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from lastseen.embedded.engine import Engine
 from lastseen.engine.session import SessionView
-from lastseen.projections.live_view import Sort
+from lastseen.projections.listing import Sort
 
 PAGE = 10_000
 

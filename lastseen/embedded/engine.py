@@ -37,7 +37,8 @@ from lastseen.projections.explain import Explanation
 from lastseen.projections.facts import Fact
 from lastseen.projections.follower import Follower, Projection
 from lastseen.projections.history import Entry, SessionSpan
-from lastseen.projections.live_view import LiveView, Page, Sort, Unused
+from lastseen.projections.listing import Sort
+from lastseen.projections.live_view import LiveView, Page, Unused
 from lastseen.projections.pruner import Plan, Pruner
 from lastseen.projections.spared import Guarded, guarded
 from lastseen.projections.subscriptions import Subscription, Subscriptions

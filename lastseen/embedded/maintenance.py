@@ -189,6 +189,7 @@ class Maintenance:
         try:
             self._save()
         finally:
+            self._view.forget_listings(self._clock.now_ms())
             for duty, work in (("archive", self._archive_if_due), ("memory", self.relieve_memory)):
                 if not health.wait_s(duty):
                     health.attempt(duty, work)

@@ -131,7 +131,7 @@ def test_what_a_listing_goes_through_does_not_depend_on_others(others: int) -> N
     view.register(["a:"])
     for owner in (None, "u1"):
         for prefix in ("a:", "a:deeper"):
-            assert list(view._all(owner, prefix)) == []
+            assert list(view.walk.sessions(owner, prefix)) == []
 
 
 class Counted:
@@ -157,13 +157,13 @@ def test_the_index_is_built_in_steps_and_once() -> None:
     before = lock.times
     view.register(["b:", ""])
     assert lock.times == before
-    assert len(list(view._all(None, "b:"))) == 9_000
+    assert len(list(view.walk.sessions(None, "b:"))) == 9_000
 
 
 def test_what_ends_or_begins_while_the_index_is_built_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     partition = full(9_000)
     view = view_of(partition)
-    victim = next(reversed(partition.by_id.values()))
+    victim = list(partition.by_id.values())[-1]
     add, is_done = PrefixIndex.add, [False]
 
     def then(tenants: PrefixIndex, session: Session) -> None:
@@ -175,7 +175,7 @@ def test_what_ends_or_begins_while_the_index_is_built_is_not_lost(monkeypatch: p
 
     monkeypatch.setattr(PrefixIndex, "add", then)
     view.register(["b:"])
-    found = {session.session_id for _, session in view._all(None, "b:")}
+    found = {session.session_id for _, session in view.walk.sessions(None, "b:")}
     assert found == set(partition.by_id)
     assert victim.session_id not in found
 
