@@ -148,10 +148,10 @@ class Deadlines:
         """
         starts = self._starts
         while starts and starts[0] <= now_ms:
-            if limit == 0:
-                return False
             start_ms = starts[0]
             bucket = self._buckets[start_ms]
+            if limit == 0 and bucket:
+                return False
             opened = bucket if limit is None else bucket[-limit:]
             if len(opened) == len(bucket):
                 heapq.heappop(starts)
