@@ -20,6 +20,7 @@ from lastseen.engine.errors import EngineClosed, LogCorrupt, LogError, LogMismat
 from lastseen.engine.log.port import Log, Position, Record
 from lastseen.engine.refusals import unread_outcome
 from lastseen.engine.session import SessionView
+from lastseen.engine.verdicts import Verdict
 from lastseen.projections.live_view import LiveView
 from lastseen.projections.partition import Outcome, Partition
 
@@ -94,6 +95,8 @@ class Follower:
         self._view = view
         self._projections = tuple(projections)
         self._awaited: dict[str, Awaited] = {}
+        self.last_skew: tuple[int, int] | None = None
+        """Partition and log time of our own last record, if it was void for its clock (`clock_skew`)."""
         self.is_torn = False
         """Whether an interrupt broke a batch off: then partitions and projections disagree, and nothing may be kept."""
         self._delivered = [partition.checkpoint for partition in view.partitions]
@@ -257,6 +260,8 @@ class Follower:
         for outcome in outcomes:
             awaited = self._awaited.pop(outcome.event.id, None) if outcome.event is not None else None
             if awaited is not None:
+                is_skewed = outcome.verdict is Verdict.CLOCK_SKEW
+                self.last_skew = (partition.number, outcome.at_ms) if is_skewed else None
                 # If a later record of this batch changed the session again, that is what the caller sees.
                 if outcome.session is not None:
                     awaited.session = self._view.show(partition.number, outcome.session)

@@ -42,7 +42,7 @@ KINDS: tuple[tuple[type[errors.LastseenError], Kind], ...] = (
     (errors.TooManyHolders, Kind(409, "too-many-holders")),
     (errors.NotDue, Kind(409, "not-due")),
     (errors.SessionHeld, Kind(409, "session-held")),
-    (errors.ClockSkew, Kind(409, "clock-skew")),
+    (errors.ClockSkew, Kind(503, "clock-skew")),
     (errors.Refused, Kind(409, "refused")),
     (errors.NotOwner, Kind(421, "not-owner")),
     (errors.LogUnavailable, Kind(503, "log-unavailable", 1)),

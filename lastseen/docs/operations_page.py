@@ -9,7 +9,7 @@ from prometheus_client.core import Metric
 from lastseen.doctor.findings import Severity
 from lastseen.doctor.producers import FLOOD_PER_S
 from lastseen.embedded.opening import open_engine
-from lastseen.http.routes.health import PATIENCE_S
+from lastseen.http.routes.health import PATIENCE_S, WATCH_INTERVAL_S, Readiness, ReadinessMetrics
 from lastseen.http.routes.metrics import RequestMetrics
 from lastseen.monitoring.metrics import EngineCollector
 from lastseen.monitoring.readiness import MOST_LAG_MS, MOST_SNAPSHOT_AGE_MS
@@ -25,7 +25,9 @@ _OPENING = f"""\
 `GET /livez` responds while the process runs: restart a process that does not respond. `GET /readyz` returns 200 while
 this instance should receive requests, else 503; with `?verbose` it lists each check with its state and the next step. A
 failed check that is marked `warning` does not affect reads and writes. The probe waits at most {PATIENCE_S:g} s for the
-log. Neither needs a token.
+log. Neither needs a token. The service makes the same checks every {WATCH_INTERVAL_S:g} s by itself, for the metrics
+`lastseen_ready` and `lastseen_readiness_failing`: they tell of a log that does not respond, or of a full disk, without
+any caller.
 
 | check | fails when | the instance is then |
 |---|---|---|
@@ -33,6 +35,8 @@ log. Neither needs a token.
 | `fold` | it has stopped permanently: the log was replaced, has lost records, or a batch was interrupted | not ready |
 | `partitions` | one has failed, or is still to be loaded | degraded (200); without any, or if strict, not ready |
 | `log` | the log does not respond | not ready |
+| `writes` | appends fail: the disk is full or read-only, or the brokers accept no records | not ready |
+| `clock` | this machine's clock is so far from the log's that every write is void | not ready |
 | `follower` | the view is more than {MOST_LAG_MS // 1000} s behind the log, or holds no partition yet | not ready |
 | `snapshot` | it cannot be written, or was not written for {MOST_SNAPSHOT_AGE_MS // 1000} s | ready, with a warning |
 | `background` | a duty fails: following, pruning, publishing | ready, with a warning |
@@ -97,6 +101,8 @@ def operations_page() -> str:
 def _rows() -> Iterator[str]:
     with open_engine("memory://", background=False) as engine:
         yield from (_row(metric) for metric in EngineCollector(engine).collect())
+        readiness = ReadinessMetrics(Readiness(engine, lambda: False, is_strict=False))
+        yield from (_row(metric) for metric in readiness.collect())
     requests = RequestMetrics()
     requests.count("GET", "/v1/sessions", 200, 1)
     yield from (_row(metric) for metric in requests.collect())

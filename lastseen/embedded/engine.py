@@ -76,7 +76,9 @@ class Engine(Commands, Figures):
         projections: list[Projection] = [state.snapshot, state.history, state.statistics, self._background]
         self._follower = Follower(log, view, projections, on_record, state.snapshot.before_fold)
         metered = MeteredLog(log, view.check_writable)
-        meters = Meters(metered, LogWatch(log, view.served_partitions), clock.now_ms())
+        meters = Meters(
+            metered, LogWatch(log, view.served_partitions, lambda: self._follower.last_skew), clock.now_ms()
+        )
         fire_and_forget = FireAndForget(metered, settings.source, clock)
         Commands.__init__(
             self,

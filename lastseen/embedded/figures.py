@@ -12,7 +12,7 @@ from lastseen.embedded.lag import Lag
 from lastseen.embedded.loading import State
 from lastseen.embedded.maintenance import Maintenance
 from lastseen.engine.clock import Clock
-from lastseen.engine.errors import LastseenError
+from lastseen.engine.errors import LastseenError, LogError
 from lastseen.engine.log.duty_health import DutyHealth
 from lastseen.engine.log.port import Log
 from lastseen.projections.live_view import LiveView
@@ -112,6 +112,21 @@ class Figures:
     def log_ends(self) -> list[int]:
         """For each partition the offset of its next record, asked of the log itself. Raises `LogError`."""
         return self._log.end_offsets()
+
+    def append_obstacle(self) -> LastseenError | None:
+        """Why the log takes no appends at the moment, if so. Asks the log where appends fail, which may take as long as
+        its time-outs; where they succeed it costs nothing."""
+        check: Callable[[], None] | None = getattr(self._log, "check_appendable", None)
+        try:
+            if check is not None:
+                check()
+        except LogError as error:
+            return error
+        return None if check is not None else self.meters.log.standing_failure()
+
+    def void_gap_ms(self) -> int | None:
+        """The log's clock less this machine's, where they differ so much that each record of this engine is void."""
+        return self.meters.watch.void_gap_ms(self._clock.now_ms())
 
     def snapshot_state(self) -> SnapshotState:
         """How the snapshot stands: where it is, its size, and how far it lags behind."""

@@ -12,9 +12,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from lastseen.engine.errors import LastseenError
+from lastseen.engine.lifecycle import MAX_AHEAD_MS, MAX_BEHIND_MS
 from lastseen.engine.log.port import Log
 from lastseen.projections.partition import Partition
 
+SKEW_COUNTS_MS = 60_000
+"""For how long a record of ours that was void for its clock counts: then a write may be tried again."""
 REMEMBERED = 120
 """Looks that are remembered; what is behind for longer is known by the log times alone."""
 
@@ -32,10 +35,19 @@ class Lag(NamedTuple):
 class LogWatch:
     """Watches the partitions that are present. Safe to call from many threads."""
 
-    def __init__(self, log: Log, present: Callable[[], Sequence[Partition]]) -> None:
+    def __init__(
+        self,
+        log: Log,
+        present: Callable[[], Sequence[Partition]],
+        last_skew: Callable[[], tuple[int, int] | None] = lambda: None,
+    ) -> None:
+        """`last_skew` gives the log time of our own last record if it was void for its clock (`Follower`)."""
         # Where the log knows its ends without asking a broker, no broker is asked.
         self._ends: Callable[[], list[int]] = getattr(log, "known_ends", log.end_offsets)
         self._present = present
+        self._last_skew = last_skew
+        self._skew_seen: tuple[tuple[int, int], int] | None = None
+        """The newest of these, and when it was first seen here."""
         self._lock = threading.Lock()
         self._looks: deque[tuple[int, list[int]]] = deque(maxlen=REMEMBERED)
         self._newest: tuple[int, int] | None = None
@@ -47,6 +59,25 @@ class LogWatch:
         """How far each partition is behind at `now_ms`. Raises `LogError` where the log does not answer."""
         with self._lock:
             return self._look(now_ms)
+
+    def void_gap_ms(self, now_ms: int) -> int | None:
+        """The log's clock less this machine's, where every record that is sent now is void; `None` where none is known
+        to be. It is known from log time that is further ahead than an event may be behind, which is so until the clock
+        is right; and from a record of ours that was void, which counts for a minute."""
+        with self._lock:
+            newest_ms = max((each.log_time_ms for each in self._present() if not each.importing), default=0)
+            if newest_ms - now_ms > MAX_BEHIND_MS:
+                return newest_ms - now_ms
+            last = self._last_skew()
+            if last is None:
+                self._skew_seen = None
+                return None
+            if self._skew_seen is None or self._skew_seen[0] is not last:
+                self._skew_seen = (last, now_ms)
+            seen_ms = self._skew_seen[1]
+            gap_ms = last[1] - seen_ms
+            is_void = not -MAX_AHEAD_MS <= gap_ms <= MAX_BEHIND_MS  # else the clock was corrected before this look
+            return gap_ms if is_void and 0 <= now_ms - seen_ms < SKEW_COUNTS_MS else None
 
     def sample(self, now_ms: int) -> None:
         """Look, for what later looks will make of it; errors of the log are reported elsewhere."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from time import perf_counter_ns
+from time import monotonic, perf_counter_ns
 from typing import Any
 
 from lastseen.embedded.histogram import Durations
 from lastseen.engine.errors import LastseenError
 from lastseen.engine.log.port import Log, Message, Position
+
+STANDS_AFTER_S, STANDS_FOR_S = 2.0, 10.0
+"""Appends have failed for so long before that counts, and the last one so recently: then one may be tried again."""
 
 
 class MeteredLog:
@@ -26,6 +29,8 @@ class MeteredLog:
         """Events that the log has acknowledged."""
         self.failures: Counter[str] = Counter()
         """Appends that failed, by the name of the error."""
+        self._failing: tuple[float, float, LastseenError] | None = None
+        """Since no append succeeded: when the first and the last one failed, and how."""
         self._append = log.append
         self.read, self.wait, self.end_offsets, self.close = log.read, log.wait, log.end_offsets, log.close
 
@@ -46,8 +51,9 @@ class MeteredLog:
         try:
             positions = self._append(messages)
         except LastseenError as error:
-            self.failures[type(error).__name__] += 1
+            self._note_failure(error)
             raise
+        self._failing = None
         elapsed_ns = perf_counter_ns() - began_ns
         durations = self.durations
         # What `add` does, without the call: this is on the way of every touch.
@@ -66,9 +72,23 @@ class MeteredLog:
     def _count(self, future: Future[list[Position]]) -> None:
         error = future.exception()
         if error is None:
+            self._failing = None
             self.appended += len(future.result())
         else:
-            self.failures[type(error).__name__] += 1
+            self._note_failure(error)
+
+    def _note_failure(self, error: BaseException) -> None:
+        self.failures[type(error).__name__] += 1
+        if isinstance(error, LastseenError):
+            now_s = monotonic()
+            self._failing = (now_s if self._failing is None else self._failing[0], now_s, error)
+
+    def standing_failure(self) -> LastseenError | None:
+        """The error of appends that have failed for a while without any that succeeded; `None` if they do not."""
+        failing = self._failing
+        if failing is None or failing[1] - failing[0] < STANDS_AFTER_S or monotonic() - failing[1] > STANDS_FOR_S:
+            return None
+        return failing[2]
 
     def __getattr__(self, name: str) -> Any:
         """What only some kinds of log have."""

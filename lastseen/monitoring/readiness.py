@@ -10,6 +10,10 @@ from lastseen.engine.errors import LastseenError
 
 MOST_LAG_MS = 10_000
 """A view that is further behind than this shows too much that is over."""
+CHECKS = (
+    "shutdown", "fold", "import", "partitions", "log", "writes", "clock", "follower", "snapshot", "background",
+)  # fmt: skip
+"""Everything that is looked at."""
 MOST_SNAPSHOT_AGE_MS = 60_000
 """A snapshot that is further behind makes for a long restart."""
 
@@ -74,6 +78,9 @@ def _log(engine: Engine) -> Iterator[Check]:
         yield Check("log", False, str(error))
         return
     yield Check("log", True, f"responds, and holds {sum(ends):,} records")
+    obstacle = engine.append_obstacle()
+    yield Check("writes", obstacle is None, "the log takes appends" if obstacle is None else str(obstacle))
+    yield _clock(engine)
     records, longest_ms = sum(lag.records for lag in lags), max((lag.ms for lag in lags), default=0)
     missing = sorted(set(range(len(ends))) - engine.held())
     has_caught_up = longest_ms <= MOST_LAG_MS
@@ -86,6 +93,16 @@ def _log(engine: Engine) -> Iterator[Check]:
     elif not has_caught_up:
         says += f"; {MOST_LAG_MS / 1000:g} s are allowed: wait, or give the instance more processor time"
     yield Check("follower", has_caught_up, says)
+
+
+def _clock(engine: Engine) -> Check:
+    gap_ms = engine.void_gap_ms()
+    if gap_ms is None:
+        return Check("clock", True, "near enough to the log's clock, as far as is known")
+    says = f"{abs(gap_ms) / 1000:,.0f} s {'behind' if gap_ms > 0 else 'ahead of'} the log's clock"
+    return Check(
+        "clock", False, f"this machine's clock is {says}, so every write is void: correct the time synchronisation"
+    )
 
 
 def _snapshot(engine: Engine) -> Check:

@@ -61,9 +61,10 @@ def run_server(
 def application(engine: Engine, guard: Guard, stop: StopSignals, *, strict_readiness: bool = False) -> FastAPI:
     """The API of an engine, with what those who run it ask for: health, metrics, and traces where they are set up."""
     requests = RequestMetrics()
+    readiness = health.Readiness(engine, lambda: stop.count > 0, strict_readiness)
     operations = [
-        health.router(engine, lambda: stop.count > 0, is_strict=strict_readiness),
-        metrics.router(engine, requests),
+        health.router(engine, readiness=readiness),
+        metrics.router(engine, requests, health.ReadinessMetrics(readiness)),
     ]
     outermost = requests.with_metrics(guard)
     if tracing.is_on():

@@ -63,7 +63,8 @@ def test_all_is_well(probes: Probes) -> None:
     assert answer.status_code == 200
     lines = answer.text.splitlines()
     assert [line.partition(":")[0] for line in lines[:-1]] == [
-        f"[ok] {name}" for name in ("shutdown", "fold", "partitions", "log", "follower", "snapshot", "background")
+        f"[ok] {name}"
+        for name in ("shutdown", "fold", "partitions", "log", "writes", "clock", "follower", "snapshot", "background")
     ]
     assert lines[-1] == "ready"
     assert answer.headers["cache-control"] == "no-store"

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import lastseen
 from lastseen.http.application import Unguarded, build
-from lastseen.http.routes import metrics
+from lastseen.http.routes import health, metrics
 
 ROOT = Path(__file__).resolve().parents[2]
 INFRA = ROOT / "infra"
@@ -69,7 +69,9 @@ def reported() -> Mapping[str, Mapping[str, set[str]]]:
     """What a live service says: metric → label → its values."""
     requests = metrics.RequestMetrics()
     with lastseen.open_engine("memory://", background=False) as engine:
-        app = build(engine, guard=requests.with_metrics(Unguarded), operations=[metrics.router(engine, requests)])
+        readiness = health.ReadinessMetrics(health.Readiness(engine, lambda: False, is_strict=False))
+        routers = [metrics.router(engine, requests, readiness)]
+        app = build(engine, guard=requests.with_metrics(Unguarded), operations=routers)
 
         async def asked() -> str:
             async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:

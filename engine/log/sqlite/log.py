@@ -23,6 +23,7 @@ from lastseen.engine.genesis import genesis_records
 from lastseen.engine.log.message_checks import checked_size
 from lastseen.engine.log.port import Message, Position, Record
 from lastseen.engine.log.private_file import make_private
+from lastseen.engine.log.sqlite.appendable import Appendable, roll_back
 from lastseen.engine.log.sqlite.file import FAILURES, LogFile, check_is_log, log_error, prepare
 from lastseen.engine.log.sqlite.reading import read_records
 from lastseen.engine.log.sqlite.recorder import TABLE, LogDatastore, LogRecorder
@@ -80,6 +81,7 @@ class SqliteLog:
         self._grown = threading.Condition()
         self._waiters = 0
         self._is_closed = False
+        self._appendable = Appendable(self.path)
         self.commits = 0
         """Transactions committed by this process."""
         self._writer = threading.Thread(target=self._write_all, name="lastseen-log-writer", daemon=True)
@@ -206,6 +208,7 @@ class SqliteLog:
         except Exception as error:  # the callers must hear of it, whatever it is
             failure = LogError(f"log {self.path}: {error!r}")
         finally:
+            self._appendable.is_failing = failure is not None
             with self._mutex:
                 for request in batch:
                     self._waiting_bytes -= request.size
@@ -233,7 +236,7 @@ class SqliteLog:
                     self._recorder.insert_records(connection, records)
                 except BaseException:
                     self._forget()
-                    _roll_back(connection)
+                    roll_back(connection)
                     raise
                 self._finish(connection)
             except sqlite3.Error as error:
@@ -254,7 +257,7 @@ class SqliteLog:
             # connection goes, and the next one reads what there is.
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF
             if code == sqlite3.SQLITE_FULL or (code != sqlite3.SQLITE_IOERR and connection.in_transaction):
-                _roll_back(connection)
+                roll_back(connection)
                 raise
             self._forget()
             self._datastore.drop_writer()
@@ -262,6 +265,11 @@ class SqliteLog:
                 f"log {self.path}: the disk failed while an append was committed ({error}); it may or may not be in the"
                 " log. Read before you try again"
             ) from error
+
+    def check_appendable(self) -> None:
+        """Raise why an append fails at the moment, if it does."""
+        self._check_open()
+        self._appendable.check(self._datastore, self._forget)
 
     def _number(self, connection: sqlite3.Connection, batch: Sequence[Request]) -> list[Record]:
         """Give every message its offset and its log time, inside the transaction."""
@@ -385,9 +393,3 @@ def _end_offset(connection: sqlite3.Connection, partition: int) -> int:
         f"SELECT MAX(originator_version) FROM {TABLE} WHERE originator_id = ?", (str(partition),)
     ).fetchone()
     return 0 if last is None else int(last) + 1
-
-
-def _roll_back(connection: sqlite3.Connection) -> None:
-    """Take a transaction back, unless SQLite has done so itself, as it does when the disk is full."""
-    if connection.in_transaction:
-        connection.execute("ROLLBACK")

@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from time import perf_counter_ns
 
+import anyio
+import anyio.to_thread
 from fastapi import APIRouter
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -30,6 +32,8 @@ from lastseen.http.head_method import GET, HEAD
 from lastseen.monitoring.metrics import OTHER, EngineCollector
 
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+SCRAPE_THREADS = 2
+"""Scrapes that are served at a time."""
 FIRST_BUCKET, BUCKET_STEP = 18, 2
 """The classes of durations: from 0.26 ms, each four times the last. Every route has its own, so they are few."""
 
@@ -106,8 +110,8 @@ class MeteredRequests:
             self._requests.count(scope["method"], route, status or 500, None if route in STREAM_PATHS else elapsed_ns)
 
 
-def router(engine: Engine, requests: RequestMetrics | None = None) -> APIRouter:
-    """The route `/metrics`, for `application.build`. `requests` adds what its `metered` guard counts.
+def router(engine: Engine, requests: RequestMetrics | None = None, *more: Collector) -> APIRouter:
+    """The route `/metrics`, for `application.build`. `requests` adds what its `metered` guard counts, `more` theirs.
 
     With tokens it needs one of scope `read` that is for all keys, unless the guard opens the path.
     """
@@ -115,16 +119,23 @@ def router(engine: Engine, requests: RequestMetrics | None = None) -> APIRouter:
     registry.register(EngineCollector(engine))
     if requests is not None:
         registry.register(requests)
+    for each in more:
+        registry.register(each)
     ProcessCollector(registry=registry)
     GCCollector(registry=registry)
     found = APIRouter()
 
-    # A plain function, so that it runs in a thread: the event loop does not wait for the view's lock.
+    threads: list[anyio.CapacityLimiter] = []
+
     @found.api_route("/metrics", methods=[GET, HEAD], include_in_schema=False)
-    def metrics(request: Request) -> Response:
+    async def metrics(request: Request) -> Response:
         if request.scope["state"]["caller"] is not UNAUTHENTICATED and caller_of(request, May.READ).prefix:
             raise Problem(403, "forbidden", "the figures are of all sessions: use a token that is for all keys")
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(registry), headers={"Content-Type": content_type})
+        if not threads:
+            threads.append(anyio.CapacityLimiter(SCRAPE_THREADS))
+        # In a thread, since the event loop must not wait for the view's lock, and one that no other request takes.
+        text = await anyio.to_thread.run_sync(encode, registry, limiter=threads[0])
+        return Response(text, headers={"Content-Type": content_type})
 
     return found
