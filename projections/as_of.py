@@ -6,15 +6,19 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
+from lastseen.engine import events
 from lastseen.engine.errors import InvalidSetting, LogMismatch, shown
 from lastseen.engine.log.port import Log, Position
 from lastseen.engine.session import MAX_LIMIT_MS, Session, SessionView
 from lastseen.engine.verdicts import Verdict
 from lastseen.projections.bodies import Bodies, Body, BodyId
-from lastseen.projections.history import History
+from lastseen.projections.facts_replay import without_replacement
+from lastseen.projections.history import Entry, History
+from lastseen.projections.history_bound import left_memory
 from lastseen.projections.partition import Partition
 
 _PAGE = 1_000
+_CREATED = events.NAMES[events.Created]
 
 
 class _EmptyStore:
@@ -51,25 +55,38 @@ class KeyRefold:
 
         Void records are passed over: all that they can do is settle a session, and that it is due shows by itself.
         """
+        floor = history.floor(self._partition.number)
         if isinstance(at, Position):
+            if at.offset < floor:
+                raise left_memory(key, self._partition.number, floor)
             until_ms, last_offset = self._log_time_ms(log, history, at), at.offset
         elif isinstance(at, int) and not isinstance(at, bool):
             until_ms, last_offset = at, MAX_LIMIT_MS
         else:
             raise InvalidSetting(f"as of {shown(at)}: give a log time in whole milliseconds, or a Position")
         after, at_ms = -1, None
+        is_known = not floor  # from the first session on that began after the floor
         while page := history.entries(key, after_offset=after, limit=_PAGE):
             for entry in page:
                 if entry.offset > last_offset:
-                    return at_ms if until_ms is None else until_ms
+                    return self._reached(history, key, is_known, at_ms if until_ms is None else until_ms)
                 if entry.verdict is not Verdict.APPLIED:
                     continue
                 if until_ms is not None and entry.at_ms > until_ms:
-                    return until_ms
+                    return self._reached(history, key, is_known, until_ms)
                 at_ms = entry.at_ms
-                self._fold(log, entry.partition, entry.offset, entry.at_ms, key)
+                is_beginning = not is_known and entry.name == _CREATED
+                is_known |= is_beginning
+                if is_known:
+                    self._fold(log, entry, key, is_beginning=is_beginning)
             after = page[-1].offset
-        return at_ms if until_ms is None else until_ms
+        return self._reached(history, key, is_known, at_ms if until_ms is None else until_ms)
+
+    def _reached(self, history: History, key: str, is_known: bool, at_ms: int | None) -> int | None:
+        number = self._partition.number
+        if not is_known:
+            raise left_memory(key, number, history.floor(number))
+        return at_ms
 
     def _log_time_ms(self, log: Log, history: History, at: Position) -> int | None:
         """The log time of the record at a position, under any key; `None` if it was void for its form or clock."""
@@ -80,14 +97,16 @@ class KeyRefold:
         entry = None if records[0].key is None else history.entry_at(records[0].key, at.partition, at.offset)
         return None if entry is None or entry.verdict.is_untimed else entry.at_ms
 
-    def _fold(self, log: Log, partition: int, offset: int, at_ms: int, key: str) -> None:
-        records = log.read(partition, offset, 1)
+    def _fold(self, log: Log, entry: Entry, key: str, *, is_beginning: bool) -> None:
+        records = log.read(entry.partition, entry.offset, 1)
         if not records or records[0].key != key:
             raise LogMismatch(
-                f"record {partition}:{offset} of {shown(key)} is no longer in the log, so its history is lost"
+                f"record {entry.partition}:{entry.offset} of {shown(key)} is no longer in the log, so its history is"
+                " lost"
             )
+        value = without_replacement(records[0]) if is_beginning else records[0].value
         # Its log time is known from the history: imported history is folded like any other here.
-        outcome = self._partition.fold(records[0]._replace(timestamp_ms=at_ms))
+        outcome = self._partition.fold(records[0]._replace(timestamp_ms=entry.at_ms, value=value))
         self._bodies.on_record(self._partition, outcome)
 
     def find(self, key: str, at_ms: int) -> tuple[Session, SessionView] | None:

@@ -55,16 +55,23 @@ def explain(
     last: Entry | None,
     span: SessionSpan | None,
     latest: Entry | None,
+    floor: int = 0,
 ) -> Explanation:
     """Explain a key at `now_ms`.
 
     `session` is what is live under it, `last` the record of its last activity, `span` the latest session that the
-    history knows, `latest` the latest record of the key.
+    history knows, `latest` the latest record of the key. Before `floor`, an offset, the history knows nothing.
     """
     if session is not None:
         return _explain_live(now_ms, session, last)
     if span is not None:
         return _explain_ended(key, now_ms, span)
+    if floor:
+        return Explanation(
+            key, "unknown",
+            f"No session lives under {key}, and none ended at offset {floor} or later: the history, which is in memory,"
+            " goes back no further. Name a file with the setting `snapshot` to keep all of it.",
+        )  # fmt: skip
     if latest is None:
         return Explanation(key, "unknown", f"No record names {key}: no session ever lived under it.")
     return Explanation(

@@ -17,6 +17,7 @@ from lastseen.engine.log.port import Log, Record
 from lastseen.engine.verdicts import Verdict
 from lastseen.projections.facts import Fact, FactId, effect_of, facts_of
 from lastseen.projections.history import Entry, History
+from lastseen.projections.history_bound import left_memory
 from lastseen.projections.partition import Outcome, Partition
 
 PAGE = 512
@@ -42,6 +43,12 @@ class FactsReplay:
         Raises `LogMismatch` where the log does not hold them any more, and `SnapshotError`.
         """
         offset = from_offset
+        floor = self._history.floor(self._number)
+        if offset < min(floor, to_offset):
+            raise LogMismatch(
+                f"the history of partition {self._number} goes back to offset {floor}, and {offset} was asked for: it"
+                " is in memory, and what came before has left it. Name a file with the setting `snapshot`"
+            )
         while offset < to_offset:
             records = self._log.read(self._number, offset, min(PAGE, to_offset - offset))
             if not records:
@@ -76,6 +83,8 @@ class FactsReplay:
         span = self._history.session_span_before(key, offset)
         if span is None or (span.ended_offset is not None and span.ended_offset < offset):
             return
+        if span.began_offset < self._history.floor(self._number):
+            raise left_memory(key, self._number, self._history.floor(self._number))
         after = span.began_offset - 1
         while page := self._history.entries(key, after_offset=after, limit=PAGE):
             for entry in page:
@@ -96,7 +105,7 @@ class FactsReplay:
 
     def _fold(self, record: Record, entry: Entry, *, is_beginning: bool = False) -> Outcome:
         # Its log time is known from the history: imported history is folded like any other here.
-        value = _without_replacement(record) if is_beginning else record.value
+        value = without_replacement(record) if is_beginning else record.value
         outcome = self._partition.fold(record._replace(timestamp_ms=entry.at_ms, value=value))
         if outcome.verdict is not Verdict.APPLIED:
             raise LogMismatch(
@@ -107,7 +116,7 @@ class FactsReplay:
         return outcome
 
 
-def _without_replacement(record: Record) -> bytes | None:
+def without_replacement(record: Record) -> bytes | None:
     """The `created` record of a session as if it had replaced none: the one before it is not available."""
     decoded = decode(record.key, record.value)
     if isinstance(decoded, Verdict) or not isinstance(decoded[0], events.Created):

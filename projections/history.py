@@ -20,6 +20,7 @@ from lastseen.engine.errors import InvalidSetting, SnapshotError, shown
 from lastseen.engine.log.private_file import make_private
 from lastseen.engine.log.sqlite_files import insert_rows, transaction, write_ahead
 from lastseen.engine.verdicts import Verdict
+from lastseen.projections.history_bound import DEFAULT_MAX_BYTES, HistoryBound
 from lastseen.projections.partition import Outcome, Partition
 
 FORMAT = 3
@@ -125,9 +126,9 @@ class Notes:
 
 
 class History:
-    """The history file; `:memory:` keeps it in memory. Safe to call from many threads."""
+    """The history file; `:memory:` keeps it in memory, the newest `max_bytes` of it. Safe to call from many threads."""
 
-    def __init__(self, path: str, identity: str) -> None:
+    def __init__(self, path: str, identity: str, max_bytes: int = DEFAULT_MAX_BYTES) -> None:
         self.path = path
         self.lock = threading.RLock()
         """Held from when notes are taken until they are written, so that they are written in their order."""
@@ -148,6 +149,7 @@ class History:
                 "INSERT OR IGNORE INTO meta VALUES ('format', ?), ('identity', ?)", (FORMAT, identity)
             )
             meta = dict(self._connection.execute("SELECT name, value FROM meta"))
+            self._bound = HistoryBound(self._connection, max_bytes) if path == ":memory:" else None
         except _DAMAGE as error:
             self._connection.close()
             raise self._unusable("opened", error) from error
@@ -237,6 +239,12 @@ class History:
                 "INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)",
                 checkpoints,
             )
+        if self._bound is not None:
+            self._bound.keep()
+
+    def floor(self, number: int) -> int:
+        """The offset of a partition from which on every record is here; 0 unless older ones have left memory."""
+        return 0 if self._bound is None else self._bound.floors.get(number, 0)
 
     def entries(self, key: str, *, after_offset: int = -1, limit: int = 1_000) -> list[Entry]:
         """A page of a key's records in the order of the log; the caller has flushed.

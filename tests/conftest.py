@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import threading
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 from weakref import ref
 
@@ -29,6 +30,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As it is for whatever a script has put in the background; the programs that tests start and interrupt inherit it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+_numbers = count()
 _connect = sqlite3.connect
 _connections: list[ref[KnownConnection]] = []
 
@@ -56,6 +58,21 @@ def known_connect(*arguments: Any, **options: Any) -> sqlite3.Connection:
 
 
 sqlite3.connect = known_connect
+
+
+@pytest.fixture(autouse=True, scope="session")
+def state_folder_of_the_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is set up for many tests keeps nothing in the account's folder for state either."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def own_state_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What engines on Kafka keep in the account's folder for state is the test's own."""
+    folder = tmp_path_factory.getbasetemp() / f"state-{next(_numbers)}"  # most tests make none
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder))
 
 
 @pytest.fixture(autouse=True)

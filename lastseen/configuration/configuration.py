@@ -18,7 +18,7 @@ from lastseen.configuration.profiles import DEFAULT_PROFILE, PROFILES
 from lastseen.configuration.service_settings import ServiceSettings
 from lastseen.configuration.sources import Source, SourcedValue, environment_source, file_source, flag_source
 from lastseen.embedded.setting_checks import listed, nearest
-from lastseen.embedded.settings import Settings
+from lastseen.embedded.settings import IN_MEMORY_NAMES, Settings
 from lastseen.engine.errors import InvalidInput, InvalidSetting, shown
 
 IN_MEMORY = ":memory:"
@@ -150,7 +150,7 @@ def _invalid_values(values: Mapping[str, SourcedValue]) -> list[str]:
             f"{origin}: roles = {','.join(roles)}: every other role needs view, which holds the live sessions"
         )
     snapshot = values["snapshot"]
-    if "snapshot" not in roles and snapshot.value not in (None, IN_MEMORY):
+    if "snapshot" not in roles and snapshot.value not in (None, *IN_MEMORY_NAMES):
         faults.append(f"{snapshot.origin}: snapshot names a file, and the roles ({origin}) leave snapshot out")
     if "api" not in roles and str(values["log"].value).startswith("memory:"):
         faults.append(

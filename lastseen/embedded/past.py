@@ -70,7 +70,9 @@ class PastReads:
         session = self._view.get(key, self._now_ms())
         last = None if session is None else self._history.entry_at(key, *session.position)
         span, newest = self._history.last_session_span(key), self._history.last_entry(key)
-        return explain(key, self._view.reading_ms(number, self._now_ms()), session, last, span, newest)
+        return explain(
+            key, self._view.reading_ms(number, self._now_ms()), session, last, span, newest, self._history.floor(number)
+        )
 
     def as_of(self, key: str, at: int | Position) -> SessionView | None:
         """The session that lived under `key` at a log time in milliseconds, or right after the record at a position.

@@ -14,6 +14,11 @@ from lastseen.engine.errors import InvalidPolicy, InvalidSetting, shown
 from lastseen.engine.log.port import MAX_PARTITIONS
 from lastseen.engine.session import HOUR_MS, MAX_LIMIT_MS, Policy
 from lastseen.projections.bodies import DEFAULT_MAX_BODY_BYTES
+from lastseen.projections.history_bound import DEFAULT_MAX_BYTES as DEFAULT_MAX_HISTORY_BYTES
+from lastseen.projections.snapshot_file import IN_MEMORY
+
+IN_MEMORY_NAMES = ("memory", IN_MEMORY)
+"""Values of `snapshot` that keep snapshot and history in memory."""
 
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": HOUR_MS, "d": 24 * HOUR_MS, "w": 7 * 24 * HOUR_MS}
 _duration = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\s*")
@@ -93,7 +98,11 @@ class Settings:
     evict_on_pressure: bool = False
     """Whether sessions, least recently used first, end for `memory` when dropping bodies from memory does not help."""
     snapshot: str | None = None
-    """The path of the snapshot; `None`: beside an SQLite log, in memory for other logs."""
+    """The path of the snapshot, or `memory`. `None`: beside an SQLite log; for a log on Kafka in the account's folder
+    for state (`$STATE_DIRECTORY`, `$XDG_STATE_HOME` or `~/.local/state`), and in memory where there is none."""
+    max_history_bytes: int = DEFAULT_MAX_HISTORY_BYTES
+    """Memory for the history where snapshot and history are in memory: beyond it, the oldest records leave it. On the
+    disk the history keeps all."""
     snapshot_interval: int | str = "1s"
     """How often changes are flushed; sooner when bodies grow fast."""
     archive_interval: int | str | None = "1h"
@@ -160,7 +169,8 @@ _CHECKS: Mapping[str, Check] = {
     "max_body_bytes": whole(1, MAX_LIMIT_MS),
     "max_memory_bytes": optional(whole(1, MAX_LIMIT_MS)),
     "evict_on_pressure": check_bool,
-    "snapshot": optional(path("the path of a file, or :memory:")),
+    "snapshot": optional(path("the path of a file, or memory")),
+    "max_history_bytes": whole(1, MAX_LIMIT_MS),
     "snapshot_interval": duration_ms,
     "archive_interval": optional(duration_ms),
     "source": matching(_source, "text of 1 to 256 characters without control characters"),

@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 
-from lastseen.configuration.configuration import IN_MEMORY, Configuration
+from lastseen.configuration.configuration import Configuration
 from lastseen.embedded.engine import Engine
 from lastseen.embedded.opening import open_engine
-from lastseen.embedded.settings import duration_ms
+from lastseen.embedded.settings import IN_MEMORY_NAMES, duration_ms
 from lastseen.engine.errors import InvalidSetting
 from lastseen.service.exit_deadline import ExitDeadline
 from lastseen.service.listening import address_of, bound_socket, listen
@@ -109,8 +109,12 @@ def _warn(configuration: Configuration) -> None:
     settings, log = configuration.service, configuration.service.log
     if log.startswith("memory:"):
         _logger.warning("the log is in memory: all is lost when this process ends")
-    elif log.startswith("kafka:") and configuration.engine["snapshot"] in (None, IN_MEMORY):
-        _logger.warning("the snapshot is in memory: each start reads the whole log; name a file with --snapshot")
+    elif log.startswith("kafka:") and configuration.engine["snapshot"] in IN_MEMORY_NAMES:
+        _logger.warning(
+            "snapshot and history are in memory: each start reads the whole log, and the history keeps its newest %s"
+            " bytes; name a file with --snapshot",
+            configuration.engine["max_history_bytes"],
+        )
     if "api" in settings.roles and settings.tls_cert_file is None and settings.token_file is not None:
         from lastseen.http.guard.origins import is_loopback
 

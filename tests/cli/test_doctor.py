@@ -506,9 +506,18 @@ def test_a_log_on_kafka(kafka_broker: SharedBroker, topic: str, tmp_path: Path) 
 
 
 def test_a_log_on_kafka_without_a_snapshot(kafka_broker: SharedBroker, topic: str) -> None:
-    found = findings(f"kafka://{kafka_broker.address}/{topic}", exit_code=1)
+    url = f"kafka://{kafka_broker.address}/{topic}"
+    found = findings(url, "--set", "snapshot=memory", exit_code=1)
     assert found["snapshot"]["severity"] == "warning"
     assert "in memory only" in found["snapshot"]["says"]
+
+    found = findings(url)
+    assert found["snapshot"]["severity"] == "note"
+    assert "no engine of this account has left one" in found["snapshot"]["says"]
+
+    with lastseen.open_engine(url, facts=False) as engine:
+        engine.open("someone")
+    assert findings(url)["digest"]["severity"] == "ok"
 
 
 def test_topics_that_are_unfit_or_weak(kafka_broker: SharedBroker) -> None:
