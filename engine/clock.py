@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import Protocol
 
@@ -83,6 +83,14 @@ def iso_from_ms(at_ms: int) -> str:
 @lru_cache(maxsize=256)
 def _second(at_s: int) -> str:
     return (EPOCH + timedelta(seconds=at_s)).replace(tzinfo=None).isoformat()
+
+
+def local_text(at_ms: int, tz: tzinfo) -> str:
+    """The same time in a zone, with its offset: `2026-01-31T13:00:00.000+01:00`."""
+    try:
+        return (EPOCH + timedelta(milliseconds=at_ms)).astimezone(tz).isoformat(timespec="milliseconds")
+    except (OverflowError, ValueError):
+        return iso_from_ms(at_ms)
 
 
 def ms_from_iso(text: str) -> int:

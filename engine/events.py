@@ -148,10 +148,14 @@ class ReleasedData(SessionData):
 
 @dataclass(slots=True, kw_only=True, config=_STRICT)
 class ExpiredData(SessionData):
-    """A limit was reached; `deadline_ms` is the log time at which it was."""
+    """A limit was reached; `deadline_ms` is the log time at which it was.
+
+    For `capacity`, `max_sessions` says of how many sessions; it is information for readers, not judged.
+    """
 
     reason: ExpiryReason
     deadline_ms: Annotated[int, Field(ge=0, le=MAX_LIMIT_MS)]
+    max_sessions: Annotated[int, Field(ge=0, le=MAX_LIMIT_MS)] | None = None
 
 
 @dataclass(slots=True, kw_only=True, config=_STRICT)

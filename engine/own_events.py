@@ -37,11 +37,14 @@ def expiry(
     reason: str,
     deadline_ms: int,
     if_version: int | None,
+    max_sessions: int | None = None,
 ) -> bytes:
     """The bytes of an `expired` event, for a reason of `events.ExpiryReason`. `time` is `sent_at_ms` as text."""
     fields: dict[str, Any] = {"session_id": session_id, "reason": reason, "deadline_ms": deadline_ms}
     if if_version is not None:
         fields["if_version"] = if_version
+    if max_sessions is not None:
+        fields["max_sessions"] = max_sessions
     value = envelope(_EXPIRED, event_id, source, key, time, fields)
     if sent_at_ms > LATEST_MS or not 0 <= deadline_ms <= MAX_LIMIT_MS:
         return value  # not to be read back
@@ -50,6 +53,7 @@ def expiry(
     data.if_version = if_version
     data.reason = reason
     data.deadline_ms = deadline_ms
+    data.max_sessions = max_sessions
     event = _new(events.Expired)
     event.specversion = "1.0"
     event.id = event_id

@@ -53,6 +53,18 @@ class Policy:
     """How many of the newest messages are kept with the session; the log keeps all."""
 
 
+def limit_of(policy: Policy, reason: str | None) -> int | None:
+    """The value of the limit that a reason names, in milliseconds; `None` for reasons that are no limit of a policy."""
+    match reason:
+        case "idle":
+            return policy.idle_ttl_ms
+        case "max_age":
+            return policy.max_age_ms
+        case "suspend_ttl":
+            return policy.suspend_ttl_ms
+    return None
+
+
 _TIME_BITS = 52
 _TIME_MASK = (1 << _TIME_BITS) - 1
 _TIME_BIAS_MS = 1 << 50
@@ -287,4 +299,4 @@ class SessionView:
         return f"<SessionView {self.key!r} {self.status.value} version={self.version} deadline_ms={self.deadline_ms}>"
 
 
-__all__ = ["HOUR_MS", "MAX_HOLDERS", "Ending", "Milliseconds", "Policy", "Session", "SessionView", "Status"]
+__all__ = ["HOUR_MS", "MAX_HOLDERS", "Ending", "Milliseconds", "Policy", "Session", "SessionView", "Status", "limit_of"]

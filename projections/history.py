@@ -22,9 +22,20 @@ from lastseen.engine.log.sqlite_files import insert_rows, transaction, write_ahe
 from lastseen.engine.verdicts import Verdict
 from lastseen.projections.history_bound import DEFAULT_MAX_BYTES, HistoryBound
 from lastseen.projections.partition import Outcome, Partition
+from lastseen.projections.session_spans import (
+    COLUMNS,
+    SessionSpan,
+    SpanPage,
+    StoredSpan,
+    ended_condition,
+    page_of,
+    span_of,
+    stored_policy,
+)
 
-FORMAT = 3
-"""2 has other numbers for verdicts. 3 keeps records of one key at one offset of two partitions apart."""
+FORMAT = 4
+"""2 has other numbers for verdicts. 3 keeps records of one key at one offset of two partitions apart. 4 keeps what a
+session was when it ended: its owner, its limits, its last use."""
 MAX_PAGE = 10_000
 _LONGEST_KEY = events.MAX_KEY_CHARACTERS
 _DAMAGE = (sqlite3.Error, ValueError, msgspec.ValidationError)
@@ -39,8 +50,12 @@ CREATE TABLE IF NOT EXISTS entries (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS lives (
     key TEXT, began_offset INTEGER, session_id TEXT, partition INTEGER, began_at_ms INTEGER, began_by TEXT,
-    ended_at_ms INTEGER, ended_offset INTEGER, ended_by TEXT, reason TEXT, PRIMARY KEY (key, began_offset)
+    ended_at_ms INTEGER, ended_offset INTEGER, ended_by TEXT, reason TEXT, owner TEXT, last_active_at_ms INTEGER,
+    deadline_ms INTEGER, version INTEGER, policy TEXT, PRIMARY KEY (key, began_offset)
 ) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS lives_ended ON lives (ended_at_ms, ended_offset, partition) WHERE ended_at_ms IS NOT NULL;
+CREATE INDEX IF NOT EXISTS lives_of_owner ON lives (owner, ended_at_ms, ended_offset, partition)
+    WHERE owner IS NOT NULL;
 """
 
 
@@ -58,23 +73,6 @@ class Entry(NamedTuple):
     session_id: str | None
     event_id: str | None
     source: str | None
-    reason: str | None
-
-
-class SessionSpan(NamedTuple):
-    """One session of a key, from its beginning to its end."""
-
-    key: str
-    began_offset: int
-    session_id: str
-    partition: int
-    began_at_ms: int
-    began_by: str | None
-    """The source of the record that began it."""
-    ended_at_ms: int | None
-    ended_offset: int | None
-    ended_by: str | None
-    """The source of the record that ended it, or that found it due."""
     reason: str | None
 
 
@@ -122,7 +120,21 @@ class Notes:
         if kind is events.Created and verdict is Verdict.APPLIED:
             self.begun.append((key, offset, session_id, partition, at_ms, event.source))
         if ended is not None and ending is not None:
-            self.ended.append((ending.at_ms, ending.offset, event.source, ending.reason, ended.key, ended.born_offset))
+            self.ended.append(
+                (
+                    ending.at_ms,
+                    ending.offset,
+                    event.source,
+                    ending.reason,
+                    ended.owner,
+                    ended.last_active_at_ms,
+                    ended.deadline_ms(),
+                    ended.version,
+                    stored_policy(ended.policy),
+                    ended.key,
+                    ended.born_offset,
+                )
+            )
 
 
 class History:
@@ -230,8 +242,8 @@ class History:
                 chain.from_iterable(notes.begun for notes in unwritten),
             )
             connection.executemany(
-                "UPDATE lives SET ended_at_ms = ?, ended_offset = ?, ended_by = ?, reason = ?"
-                " WHERE key = ? AND began_offset = ?",
+                "UPDATE lives SET ended_at_ms = ?, ended_offset = ?, ended_by = ?, reason = ?, owner = ?,"
+                " last_active_at_ms = ?, deadline_ms = ?, version = ?, policy = ? WHERE key = ? AND began_offset = ?",
                 chain.from_iterable(notes.ended for notes in unwritten),
             )
             # Several engines may keep one history: it is as complete as the furthest of them has made it.
@@ -261,25 +273,54 @@ class History:
     def session_spans(self, key: str, *, after_offset: int = -1, limit: int = 1_000) -> list[SessionSpan]:
         """A page of a key's sessions in the order of their beginnings. Raises `InvalidSetting`, `SnapshotError`."""
         _check_page(after_offset, limit)
-        return self._read(
-            "SELECT * FROM lives WHERE key = ? AND began_offset > ? ORDER BY began_offset LIMIT ?",
-            (key, after_offset, limit),
-            SessionSpan,
-        )
+        return self._spans("key = ? AND began_offset > ? ORDER BY began_offset LIMIT ?", (key, after_offset, limit))
 
     def last_session_span(self, key: str) -> SessionSpan | None:
         """The latest session of a key. Raises `SnapshotError`."""
-        rows = self._read("SELECT * FROM lives WHERE key = ? ORDER BY began_offset DESC LIMIT 1", (key,), SessionSpan)
-        return rows[0] if rows else None
+        spans = self._spans("key = ? ORDER BY began_offset DESC LIMIT 1", (key,))
+        return spans[0] if spans else None
 
     def session_span_before(self, key: str, offset: int) -> SessionSpan | None:
         """The latest session of a key that began before an offset. Raises `SnapshotError`."""
-        rows = self._read(
-            "SELECT * FROM lives WHERE key = ? AND began_offset < ? ORDER BY began_offset DESC LIMIT 1",
-            (key, offset),
-            SessionSpan,
-        )
-        return rows[0] if rows else None
+        spans = self._spans("key = ? AND began_offset < ? ORDER BY began_offset DESC LIMIT 1", (key, offset))
+        return spans[0] if spans else None
+
+    def session_span_at(self, key: str, at_ms: int) -> SessionSpan | None:
+        """The latest session of a key that had begun at a time. Raises `SnapshotError`."""
+        spans = self._spans("key = ? AND began_at_ms <= ? ORDER BY began_offset DESC LIMIT 1", (key, at_ms))
+        return spans[0] if spans else None
+
+    def session_span_with(self, key: str, session_id: str) -> SessionSpan | None:
+        """The session of a key that has an id. Raises `SnapshotError`."""
+        spans = self._spans("key = ? AND session_id = ? LIMIT 1", (key, session_id))
+        return spans[0] if spans else None
+
+    def ended_sessions(
+        self,
+        *,
+        owner: str | None = None,
+        prefix: str = "",
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+        reason: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> SpanPage:
+        """A page of the sessions that a record has ended, the latest first; the caller has flushed.
+
+        `since_ms` is included, `until_ms` is not. Costs those of the owner, else those under the prefix, else those of
+        the time. Raises `InvalidSetting` and `SnapshotError`.
+        """
+        _check_page(-1, limit)
+        condition, values = ended_condition(owner, prefix, since_ms, until_ms, reason, cursor)
+        return page_of(self._spans(condition, (*values, limit + 1)), limit, owner, prefix, reason)
+
+    def _spans(self, condition: str, values: tuple[Any, ...]) -> list[SessionSpan]:
+        rows = self._read(f"SELECT {COLUMNS} FROM lives WHERE {condition}", values, StoredSpan)
+        try:
+            return [span_of(row) for row in rows]
+        except (ValueError, TypeError) as error:
+            raise self._unusable("read", error) from error
 
     def last_entry(self, key: str) -> Entry | None:
         """The latest record of a key in its own partition. Raises `SnapshotError`."""

@@ -295,7 +295,7 @@ class Pruner:
         if_version = None if due.reason in TIMED_REASONS else due.version
         return own_events.expiry(
             event_id, self._source, due.key, iso_from_ms(at_ms), at_ms, due.session_id, due.reason,
-            max(due.deadline_ms, 0), if_version,
+            max(due.deadline_ms, 0), if_version, self._max_sessions if due.reason == "capacity" else None,
         )  # fmt: skip
 
 

@@ -124,6 +124,7 @@ class AsyncEngine:
     messages = _in_thread(Engine.messages)
     history = _in_thread(Engine.history)
     session_spans = _in_thread(Engine.session_spans)
+    ended_sessions = _in_thread(Engine.ended_sessions)
     explain = _in_thread(Engine.explain)
     as_of = _in_thread(Engine.as_of)
     messages_as_of = _in_thread(Engine.messages_as_of)

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from lastseen.api.points_in_time import AS_OF
+from lastseen.api.fields import Reason, SessionId
+from lastseen.api.points_in_time import AS_OF, AT, TIME
 
 KINDS = ("created", "touched", "suspended", "resumed", "held", "released", "ended")
 MAX_PAGE = 1_000
@@ -59,6 +60,34 @@ class ListQuery(Struct, forbid_unknown_fields=True):
     min_position: MinPosition = UNSET
 
 
+class EndedQuery(Struct, forbid_unknown_fields=True):
+    """Which of the ended sessions to list."""
+
+    owner: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=512,
+                description="Only sessions whose attribute `owner` had this value at the end.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    prefix: Prefix = UNSET
+    since: TIME | UnsetType = UNSET
+    """Only those that ended at this time or later."""
+    until: TIME | UnsetType = UNSET
+    """Only those that ended before this time."""
+    reason: Reason | UnsetType = UNSET
+    """Only those that ended for this reason."""
+    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = 100
+    cursor: (
+        Annotated[str, Meta(min_length=1, max_length=200, description="The cursor of an earlier page.")] | UnsetType
+    ) = UNSET
+    min_position: MinPosition = UNSET
+
+
 class TouchQuery(Struct, forbid_unknown_fields=True):
     """The outcome that a touch waits for."""
 
@@ -78,8 +107,10 @@ class HistoryQuery(Struct, forbid_unknown_fields=True):
 
 
 class ExplainQuery(Struct, forbid_unknown_fields=True):
-    """How to explain."""
+    """Which session of a key to explain, and as of when."""
 
+    at: AT | UnsetType = UNSET
+    session_id: SessionId | UnsetType = UNSET
     min_position: MinPosition = UNSET
 
 

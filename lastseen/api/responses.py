@@ -147,8 +147,20 @@ class SessionSpan(Struct):
     began_by: Annotated[str | None, Meta(description="The service that wrote the record which began it.")]
     ended_at_ms: int | None
     ended_offset: int | None
-    ended_by: Annotated[str | None, Meta(description="The service that wrote the record which ended it.")]
+    ended_by: Annotated[
+        str | None,
+        Meta(
+            description="The service that wrote the record which ended it; where a limit ended it, the one whose record"
+            " found it past its limit."
+        ),
+    ]
     reason: str | None
+    owner: Annotated[str | None, Meta(description="Its owner, at its end if it has ended.")] = None
+    last_active_at_ms: int | None = None
+    deadline_ms: Annotated[int | None, Meta(description="When it is or was due, or would have been.")] = None
+    version: Annotated[int | None, Meta(description="The number of events that were applied to it.")] = None
+    policy: WholePolicy | None = None
+    limit_ms: Annotated[int | None, Meta(description="The value of the limit that ended it; null if none did.")] = None
 
 
 class HistoryPage(Struct):
@@ -157,6 +169,13 @@ class HistoryPage(Struct):
     cursor: Annotated[int | None, Meta(description="`after` of the next page; null on the last.")]
     records: list[Record] | UnsetType = UNSET
     lives: list[SessionSpan] | UnsetType = UNSET
+
+
+class EndedPage(Struct):
+    """One page of ended sessions, the latest end first."""
+
+    sessions: list[SessionSpan]
+    cursor: Annotated[str | None, Meta(description="Fetches the next page; null on the last.")]
 
 
 class Explanation(Struct):
@@ -171,6 +190,19 @@ class Explanation(Struct):
     partition: int | None
     offset: Annotated[int | None, Meta(description="The record that decided it.")]
     source: Annotated[str | None, Meta(description="The service that wrote it.")]
+    at_ms: Annotated[int | None, Meta(description="The time that it is about; null: now.")] = None
+    began_at_ms: int | None = None
+    last_active_at_ms: int | None = None
+    ended_at_ms: Annotated[
+        int | None, Meta(description="When it ended, if it has by now: also of a session that was live at `at_ms`.")
+    ] = None
+    limit_ms: Annotated[int | None, Meta(description="The value of the limit that `reason` names.")] = None
+    max_sessions: Annotated[int | None, Meta(description="The bound that evicted it, if its record says so.")] = None
+    displaced_by: Annotated[
+        str | None,
+        Meta(description="The last session to begin before it was evicted, if the caller may read that key."),
+    ] = None
+    policy: WholePolicy | None = None
 
 
 class Message(Struct):

@@ -100,8 +100,12 @@ def _cell(value: Any) -> str:
     return msgspec.json.encode(value).decode("utf-8").translate(ESCAPED_CONTROLS)
 
 
-def time_text(at_ms: int | None) -> str | None:
-    """A time in milliseconds for people."""
-    from lastseen.engine.clock import iso_from_ms
+def time_text(at_ms: int | None, local: bool = False) -> str | None:
+    """A time in milliseconds for people, in UTC or in this machine's time zone."""
+    from lastseen.cli.times import zone
+    from lastseen.engine.clock import iso_from_ms, local_text
 
-    return None if at_ms is None else iso_from_ms(at_ms)
+    if at_ms is None:
+        return None
+    tz = zone(local)
+    return iso_from_ms(at_ms) if tz is None else local_text(at_ms, tz)

@@ -6,9 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
+from lastseen.cli.ended import list_ended
 from lastseen.cli.options import DEFAULT_LOG, Key, LogUrl, Output, OutputFormat, or_any
 from lastseen.cli.printing import put_json, put_rows, put_values, say, time_text
 from lastseen.cli.progress import progress_bar
+from lastseen.cli.times import Local, Since, Until
 
 _COLUMNS = {
     "key": "key", "status": "status", "owner": "owner", "version": "version", "created": "created",
@@ -22,16 +24,32 @@ def ls(
         str, typer.Option(metavar="ORDER", help="lru (least recently used first), deadline (soonest) or created.")
     ] = "lru",
     status: Annotated[
-        str | None, typer.Option(metavar="STATUS", help="Only active, or only suspended sessions.")
+        str | None, typer.Option(metavar="STATUS", help="Only active, only suspended, or ended sessions.")
     ] = None,
     prefix: Annotated[str | None, typer.Option(metavar="TEXT", help="Only keys with this prefix.")] = None,
     owner: Annotated[str | None, typer.Option(metavar="NAME", help="Only sessions of this owner.")] = None,
+    since: Since = None,
+    until: Until = None,
+    reason: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Ended sessions that ended for this reason.")
+    ] = None,
     limit: Annotated[int, typer.Option(metavar="N", help="The largest number to list, up to 10,000.")] = 100,
     cursor: Annotated[str | None, typer.Option(metavar="CURSOR", help="Continue from an earlier page.")] = None,
+    local: Local = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:
-    """List live sessions."""
+    """List live sessions, or with --status ended those that have ended."""
     from lastseen.embedded.offline import reading
+    from lastseen.engine.errors import InvalidSetting
+
+    if status == "ended":
+        list_ended(
+            log, owner=owner, prefix=prefix, since=since, until=until, reason=reason, limit=limit, cursor=cursor,
+            local=local, output=output,
+        )  # fmt: skip
+        return
+    if (since, until, reason) != (None, None, None):
+        raise InvalidSetting("since, until and reason choose among ended sessions: add --status ended")
 
     with progress_bar("reading", "records") as progress, reading(log, progress=progress) as engine:
         page = engine.list(
@@ -46,14 +64,18 @@ def ls(
     if output is OutputFormat.JSON:
         put_json({"sessions": sessions, "cursor": page.cursor})
         return
-    put_rows(map(_with_times, sessions) if output is OutputFormat.TABLE else sessions, output, _COLUMNS)
+    put_rows(
+        (_with_times(each, local) for each in sessions) if output is OutputFormat.TABLE else sessions,
+        output,
+        _COLUMNS,
+    )
     if page.cursor is not None:
         say(f"more sessions follow: --cursor {page.cursor}")
 
 
-def _with_times(session: dict[str, Any]) -> dict[str, Any]:
+def _with_times(session: dict[str, Any], local: bool = False) -> dict[str, Any]:
     times = {"created": "created_at_ms", "last_active": "last_active_at_ms", "deadline": "deadline_ms"}
-    return session | {name: time_text(session[field]) for name, field in times.items()}
+    return session | {name: time_text(session[field], local) for name, field in times.items()}
 
 
 def show(

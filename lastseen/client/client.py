@@ -140,6 +140,7 @@ class Client(ServiceClient):
     messages_as_of = _method_for(calls.messages_as_of)
     history = _method_for(calls.history)
     session_spans = _method_for(calls.session_spans)
+    ended_sessions = _method_for(calls.ended_sessions)
     explain = _method_for(calls.explain)
     as_of = _method_for(calls.as_of)
     statistics = _method_for(calls.statistics)

@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import UNSET
 
-from lastseen.api.paths import PRUNE, SESSIONS, STATISTICS, TOUCHES, path_of
+from lastseen.api.paths import ENDED, PRUNE, SESSIONS, STATISTICS, TOUCHES, path_of
 from lastseen.api.positions import position_text
 from lastseen.api.requests import (
     MAX_TOUCHES,
@@ -49,8 +49,9 @@ from lastseen.engine.session import Policy, Status
 from lastseen.engine.session_engine import Wait
 from lastseen.projections.bodies import Message
 from lastseen.projections.explain import Explanation
-from lastseen.projections.history import Entry, SessionSpan
+from lastseen.projections.history import Entry
 from lastseen.projections.listing import Sort
+from lastseen.projections.session_spans import SessionSpan, SpanPage
 
 _GONE = (SessionNotFound, SessionEnded)
 _REPLACED = (SessionNotFound, SessionEnded, StaleSession)
@@ -250,9 +251,38 @@ def session_spans(key: str, *, after_offset: int = -1, limit: int = 1_000) -> Ca
     return _read_call(_path(key, "history"), responses.session_spans, key=key, query=query)
 
 
-def explain(key: str) -> Call[Explanation]:
-    """Why the session under `key` lives, and until when; or why it ended, and by which record."""
-    return _read_call(_path(key, "explain"), responses.explanation, key=key)
+def ended_sessions(
+    *,
+    owner: str | Anything = ANY,
+    prefix: str | Anything = ANY,
+    since_ms: int | None = None,
+    until_ms: int | None = None,
+    reason: str | Anything = ANY,
+    limit: int = 100,
+    cursor: str | None = None,
+) -> Call[SpanPage]:
+    """A page of the sessions that have ended, the latest end first: of an owner, under a prefix, within a time.
+
+    `since_ms` is included, `until_ms` is not. At most 1,000 at a time.
+    """
+    wanted = {
+        "owner": wanted_text("owner", owner), "prefix": wanted_text("prefix", prefix), "since": since_ms,
+        "until": until_ms, "reason": wanted_text("reason", reason), "limit": limit, "cursor": cursor,
+    }  # fmt: skip
+    query = {name: str(value) for name, value in wanted.items() if value is not None}
+    return _read_call(ENDED, responses.ended_page, query=query)
+
+
+def explain(key: str, *, at: int | Position | None = None, session_id: str | None = None) -> Call[Explanation]:
+    """Why the session under `key` lives, and until when; or why it ended, and by which record.
+
+    With `at`, a log time in milliseconds or a position, it is about the session of that time, as it was then, and says
+    what became of it since; with `session_id`, about that very session.
+    """
+    query = {} if at is None else {"at": _point_in_time(at, "at")}
+    if session_id is not None:
+        query["session_id"] = str(session_id)
+    return _read_call(_path(key, "explain"), responses.explanation, key=key, query=query)
 
 
 def as_of(key: str, at: int | Position) -> Call[Session | None]:
@@ -301,12 +331,12 @@ def _match(version: int | None) -> dict[str, str]:
     return {} if version is None else {"If-Match": f'"{version}"'}
 
 
-def _point_in_time(at: int | Position) -> str:
+def _point_in_time(at: int | Position, name: str = "as_of") -> str:
     if isinstance(at, tuple) and len(at) == 2:
         return position_text(Position(*at))
     if isinstance(at, int) and not isinstance(at, bool):
         return str(at)
-    raise InvalidSetting(f"as_of = {shown(at)}: give a log time in milliseconds, or a Position")
+    raise InvalidSetting(f"{name} = {shown(at)}: give a log time in milliseconds, or a Position")
 
 
 def _object(attributes: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -17,7 +17,8 @@ from lastseen.engine.errors import LastseenError
 from lastseen.engine.verdicts import Verdict
 from lastseen.projections.bodies import Message
 from lastseen.projections.explain import Explanation
-from lastseen.projections.history import Entry, SessionSpan
+from lastseen.projections.history import Entry
+from lastseen.projections.session_spans import SessionSpan, SpanPage
 
 
 class TouchedSession(AppliedTouch, frozen=True, kw_only=True):
@@ -41,6 +42,7 @@ _page = msgspec.json.Decoder(responses.SessionPage)
 _touches = msgspec.json.Decoder(responses.TouchResults)
 _bulk = msgspec.json.Decoder(responses.BulkResults)
 _history = msgspec.json.Decoder(responses.HistoryPage)
+_ended = msgspec.json.Decoder(responses.EndedPage)
 _messages = msgspec.json.Decoder(responses.Messages)
 _explanation = msgspec.json.Decoder(responses.Explanation)
 _plan = msgspec.json.Decoder(service_responses.PrunePlan)
@@ -134,7 +136,17 @@ def session_spans(response: Response) -> list[SessionSpan]:
     found = _history.decode(response.content).lives
     if found is UNSET:
         raise ValueError("it has no lives")
-    return [SessionSpan(**msgspec.structs.asdict(each)) for each in found]
+    return [_span(each) for each in found]
+
+
+def ended_page(response: Response) -> SpanPage:
+    """A page of ended sessions."""
+    found = _ended.decode(response.content)
+    return SpanPage([_span(each) for each in found.sessions], found.cursor)
+
+
+def _span(found: responses.SessionSpan) -> SessionSpan:
+    return SessionSpan(**{name: getattr(found, name) for name in SessionSpan._fields})
 
 
 def messages(response: Response) -> list[Message]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import tzinfo
 from typing import Self
 
 from lastseen.embedded.background import BackgroundThreads
@@ -36,10 +37,11 @@ from lastseen.projections.body_reads import BodyReads
 from lastseen.projections.explain import Explanation
 from lastseen.projections.facts import Fact
 from lastseen.projections.follower import Follower, Projection
-from lastseen.projections.history import Entry, SessionSpan
+from lastseen.projections.history import Entry
 from lastseen.projections.listing import Sort
 from lastseen.projections.live_view import LiveView, Page, Unused
 from lastseen.projections.pruner import Plan, Pruner
+from lastseen.projections.session_spans import SessionSpan, SpanPage
 from lastseen.projections.spared import Guarded, guarded
 from lastseen.projections.subscriptions import Subscription, Subscriptions
 
@@ -231,9 +233,50 @@ class Engine(Commands, Figures):
         """
         return self._past.last_session_span(key)
 
-    def explain(self, key: str) -> Explanation:
-        """Why the session under `key` lives, and until when; or why it ended, and by which record."""
-        return self._past.explain(key)
+    def ended_sessions(
+        self,
+        *,
+        owner: str | Anything = ANY,
+        prefix: str | Anything = ANY,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+        reason: str | Anything = ANY,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> SpanPage:
+        """A page of the sessions that have ended, the latest end first: of an owner, under a prefix, within a time.
+
+        `since_ms` is included, `until_ms` is not. A session that is due is among them once a record has ended it.
+        Raises `InvalidSetting` and `SnapshotError`.
+        """
+        return self._past.ended_sessions(
+            owner=wanted_text("owner", owner),
+            prefix=wanted_text("prefix", prefix) or "",
+            since_ms=since_ms,
+            until_ms=until_ms,
+            reason=wanted_text("reason", reason),
+            limit=limit,
+            cursor=cursor,
+        )
+
+    def explain(
+        self,
+        key: str,
+        *,
+        at: int | Position | None = None,
+        session_id: str | None = None,
+        within: str = "",
+        tz: tzinfo | None = None,
+    ) -> Explanation:
+        """Why the session under `key` lives, and until when; or why it ended, and by which record.
+
+        With `at`, a log time in milliseconds or a position, it is about the session of that time, as it was then, and
+        says what became of it since; with `session_id`, about that very session. Names no other key outside the prefix
+        `within`. Times in the sentence are in UTC, or in `tz`.
+
+        Raises `InvalidSetting` for a time that has not come, and `LogMismatch` where the log does not hold the records.
+        """
+        return self._past.explain(key, at=at, session_id=session_id, within=within, tz=tz)
 
     def as_of(self, key: str, at: int | Position) -> SessionView | None:
         """The session that lived under `key` at a log time in milliseconds, or right after the record at a position.

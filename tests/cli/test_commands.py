@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -271,7 +272,7 @@ def test_show_lets_no_attribute_steer_the_terminal(log: str) -> None:
 
 def test_show_says_why_there_is_no_session(log: str) -> None:
     failed("show", "bo", "--log", log, exit_code=3, says="bo ended .* closed it")
-    failed("show", "di", "--log", log, exit_code=3, says="di has ended")
+    failed("show", "di", "--log", log, exit_code=3, says="di ended .* no record has ended it yet")
     failed("show", "unknown", "--log", log, exit_code=3, says="No record names unknown")
     failed("show", "", "--log", log, exit_code=2, says="session key ''")
     failed("show", "a\x00b", "--log", log, exit_code=2, says="control characters")
@@ -297,6 +298,70 @@ def test_history_has_lives(log: str) -> None:
     (life,) = data_of("history", "bo", "--log", log, "--lives")
     assert (life["reason"], life["began_by"], life["ended_by"]) == ("logout", "/gateway", "/gateway")
     assert re.search(r"2023-11-14T22:13:21.000Z +logout", run("history", "bo", "--lives", "--log", log).stdout)
+
+
+def test_lives_name_the_limit_that_ended_a_session_and_not_who_settled_it(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'log.db'}"
+    clock = lastseen.ManualClock(1_700_000_000_000)
+    with lastseen.open_engine(url, clock=clock, background=False, source="/gateway/telegram") as engine:
+        engine.open("chat", policy=lastseen.policy(idle_ttl="5m"))
+        clock.advance(3_600_000)
+        engine.open("chat")
+    shown = run("history", "chat", "--lives", "--log", url).stdout
+    assert re.search(r"22:18:20.000Z +idle +/gateway/telegram +the idle limit \(5 min\)", shown), shown
+    first, _ = data_of("history", "chat", "--lives", "--log", url)
+    assert (first["reason"], first["limit_ms"], first["ended_by"]) == ("idle", 300_000, "/gateway/telegram")
+
+
+def test_ended_sessions_are_found_by_owner_and_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"sqlite:///{tmp_path / 'log.db'}"
+    clock = lastseen.ManualClock(1_700_000_000_000)
+    with lastseen.open_engine(url, clock=clock, background=False, max_sessions=1) as engine:
+        for key, owner in (("a", "ana"), ("b", "bo"), ("c", "ana")):
+            engine.open(key, attributes={"owner": owner})
+            engine.prune()
+            clock.advance(60_000)
+    ended = ("ls", "--status", "ended", "--log", url)
+    assert [each["key"] for each in data_of(*ended)["sessions"]] == ["b", "a"]
+    assert [each["key"] for each in data_of(*ended, "--owner", "ana")["sessions"]] == ["a"]
+    assert [each["key"] for each in lines_of(*ended, "--since", "2023-11-14 22:15:20")] == ["b"]
+    assert [each["key"] for each in lines_of(*ended, "--until", "1700000120000")] == ["a"]
+    assert data_of(*ended, "--since", "1h", "--reason", "capacity")["sessions"] == []
+    first = run(*ended, "--limit", "1", "-o", "jsonl")
+    cursor = re.search(r"--cursor (\S+)", first.stderr)
+    assert cursor is not None
+    assert [each["key"] for each in lines_of(*ended, "--cursor", cursor[1])] == ["a"]
+    assert re.search(r"b +bo +\S+ +\S+ +2023-11-14T22:15:20.000Z +capacity", run(*ended).stdout)
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert "2023-11-15T07:15:20.000+09:00" in run(*ended, "--local").stdout
+        assert [each["key"] for each in lines_of(*ended, "--since", "2023-11-15 07:15:20", "--local")] == ["b"]
+        assert "+09:00 because" in run("explain", "a", "--local", "--log", url).stdout
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    failed(*ended, "--since", "yesterday", exit_code=2, says="a time ago such as 2h")
+    failed("ls", "--log", url, "--since", "1h", exit_code=2, says="add --status ended")
+
+
+def test_explain_of_an_earlier_life(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'log.db'}"
+    clock = lastseen.ManualClock(1_700_000_000_000)
+    with lastseen.open_engine(url, clock=clock, background=False, idle_ttl="9000d") as engine:
+        first = engine.open("chat").session_id
+        engine.close("chat", reason="logout")
+        clock.advance(60_000)
+        engine.open("chat")
+    assert run("explain", "chat", "--log", url).stdout.startswith("chat is active")
+    for which in (("--at", "2023-11-14T22:13:30Z"), ("--at", "0:2"), ("--session-id", first)):
+        assert "chat ended" in run("explain", "chat", "--log", url, *which).stdout, which
+    found = data_of("explain", "chat", "--log", url, "--at", "2023-11-14 22:13:30")
+    assert (found["reason"], found["last_active_at_ms"], found["policy"]["idle_ttl_ms"]) == (
+        "logout", 1_700_000_000_000, 9_000 * 86_400_000,
+    )  # fmt: skip
+    failed("explain", "chat", "--log", url, "--at", "2022-01-01", exit_code=3, says="No session had begun")
+    failed("explain", "chat", "--log", url, "--session-id", "x" * 22, exit_code=3, says="No session x")
 
 
 def test_history_of_an_unknown_key_is_not_found(log: str) -> None:

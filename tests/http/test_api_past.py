@@ -70,6 +70,39 @@ def test_why(client: httpx.Client, engine: Engine, lived: None) -> None:
     assert client.get("/v1/sessions/unknown/explain").json()["status"] == "unknown"
 
 
+def test_why_then_and_of_which_session(client: httpx.Client, engine: Engine, lived: None, problem: Problem) -> None:
+    then = client.get(f"{PLACE}/explain", params={"at": str(T0 + MIN)}).json()
+    assert (then["status"], then["ended_at_ms"], then["deadline_ms"]) == ("active", T0 + 2 * MIN, T0 + 6 * MIN)
+    assert (then["last_active_at_ms"], then["policy"]["idle_ttl_ms"]) == (T0 + MIN, 5 * MIN)
+    assert then["sentence"] == engine.explain(KEY, at=T0 + MIN).sentence
+    first = client.get(f"{PLACE}/history", params={"of": "lives"}).json()["lives"][0]
+    ended = client.get(f"{PLACE}/explain", params={"session_id": first["session_id"]}).json()
+    assert (ended["status"], ended["reason"], ended["offset"]) == ("ended", "logout", 3)
+    assert client.get(f"{PLACE}/explain", params={"at": iso_from_ms(T0 + 2 * MIN)}).json()["reason"] == "logout"
+    assert client.get(f"{PLACE}/explain", params={"at": "0:2"}).json()["status"] == "active"
+    for wrong in ("yesterday", str(T0 + 4 * MIN), "2026-02-31T00:00:00Z"):
+        assert problem(client.get(f"{PLACE}/explain", params={"at": wrong}))["status"] == 422, wrong
+    assert problem(client.get(f"{PLACE}/explain", params={"at": "0:99"}))["status"] == 404
+
+
+def test_ended_sessions_by_owner_and_time(
+    client: httpx.Client, engine: Engine, clock: ManualClock, problem: Problem
+) -> None:
+    for number in range(3):
+        engine.open(f"chat:{number}", attributes={"owner": "ana" if number else "bo"})
+        clock.advance(MIN)
+        engine.close(f"chat:{number}", reason="logout")
+    assert [each["key"] for each in client.get("/v1/ended").json()["sessions"]] == ["chat:2", "chat:1", "chat:0"]
+    query = {"owner": "ana", "since": iso_from_ms(T0 + 2 * MIN), "until": str(T0 + 3 * MIN)}
+    (found,) = client.get("/v1/ended", params=query).json()["sessions"]
+    assert (found["key"], found["owner"], found["reason"], found["version"]) == ("chat:1", "ana", "logout", 2)
+    first = client.get("/v1/ended", params={"limit": 2}).json()
+    second = client.get("/v1/ended", params={"limit": 2, "cursor": first["cursor"]}).json()
+    assert ([each["key"] for each in second["sessions"]], second["cursor"]) == (["chat:0"], None)
+    for wrong in ({"cursor": "1.2"}, {"since": "0:1"}, {"until": "yesterday"}, {"status": "ended"}):
+        assert problem(client.get("/v1/ended", params=wrong))["status"] == 422, wrong
+
+
 def test_a_session_as_it_was(client: httpx.Client, lived: None, problem: Problem) -> None:
     for at in (str(T0 + MIN), iso_from_ms(T0 + MIN), "0:2"):
         then = client.get(PLACE, params={"as_of": at}).json()

@@ -277,7 +277,15 @@ def test_why(there: Any, clock: ManualClock) -> None:
         (3, "closed", Verdict.APPLIED, T0 + MIN),
     ]  # fmt: skip
     assert [entry.offset for entry in there.history(KEY, after_offset=1, limit=1)] == [2]
+    then = there.explain(KEY, at=T0)
+    assert (then.status, then.ended_at_ms, then.last_active_at_ms) == ("active", T0 + MIN, T0)
+    assert there.explain(KEY, at=Position(0, 2), session_id=ended.session_id).reason == "idle"
+    assert there.explain(KEY, session_id="x" * 22).status == "unknown"
+    (of_time,) = there.ended_sessions(since_ms=T0 + MIN, until_ms=T0 + MIN + 1, reason="logout", prefix=KEY).spans
+    assert (of_time.session_id, of_time.policy) == (ended.session_id, ended.policy)
+    assert there.ended_sessions(owner="eve").spans == there.ended_sessions(since_ms=T0 + MIN + 1).spans == []
     (life,) = there.session_spans(KEY)
+    assert life == of_time
     assert (life.began_offset, life.ended_offset, life.reason) == (1, 3, "logout")
     assert there.session_spans(KEY, after_offset=1) == []
     assert there.history("unknown") == []

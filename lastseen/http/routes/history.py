@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
 from lastseen.api import queries
-from lastseen.api.paths import SESSIONS
-from lastseen.api.responses import Explanation, HistoryPage, Message, Messages, Record, SessionSpan
+from lastseen.api.paths import ENDED, SESSIONS
+from lastseen.api.points_in_time import time_in
+from lastseen.api.responses import EndedPage, Explanation, HistoryPage, Message, Messages, Record, SessionSpan
 from lastseen.auth.caller import Scope
+from lastseen.engine.arguments import ANY
 from lastseen.http import responses
 from lastseen.http.caller import caller_of
 from lastseen.http.key_paths import key_in
 from lastseen.http.operation import Operation, Success
-from lastseen.http.requests import or_none, point_in_time_of_key, query_of
-from lastseen.http.routes.sessions import reach
+from lastseen.http.requests import or_any, or_none, point_in_time_of_key, query_of
+from lastseen.http.routes.sessions import narrow_prefix, reach
 from lastseen.http.worker_threads import WorkerThreads
+from lastseen.projections import session_spans
 
 
 class KeyHistory:
@@ -42,14 +46,42 @@ class KeyHistory:
 
     def _session_spans(self, key: str, query: queries.HistoryQuery) -> Response:
         found = self._engine.session_spans(key, after_offset=query.after, limit=query.limit + 1)
-        spans = [SessionSpan(**life._asdict()) for life in found[: query.limit]]
+        spans = [_span(life) for life in found[: query.limit]]
         cursor = spans[-1].began_offset if len(found) > query.limit else None
         return responses.of_value(HistoryPage(cursor, lives=spans))
 
     async def explain(self, request: Request) -> Response:
         """Why."""
-        key, _ = await self._key_and_query(request, queries.ExplainQuery)
-        return responses.of_value(Explanation(**asdict(await self._workers.call(self._engine.explain, key))))
+        key, query = await self._key_and_query(request, queries.ExplainQuery)
+        return await self._workers.call(self._explain, key, query, caller_of(request, Scope.READ, key).prefix)
+
+    def _explain(self, key: str, query: queries.ExplainQuery, within: str) -> Response:
+        at = None if query.at is UNSET else point_in_time_of_key(self._engine, key, "at", query.at)
+        found = self._engine.explain(key, at=at, session_id=or_none(query.session_id), within=within)
+        # Not `asdict`, which would make a plain object of the limits.
+        return responses.of_value(Explanation(**{field.name: getattr(found, field.name) for field in fields(found)}))
+
+    async def ended(self, request: Request) -> Response:
+        """A page of ended sessions."""
+        caller = caller_of(request, Scope.READ)
+        query = query_of(request, queries.EndedQuery)
+        await reach(self._workers, query.min_position)
+        prefix = narrow_prefix(caller.prefix, or_none(query.prefix) or "")
+        if prefix is None:
+            return responses.of_value(EndedPage([], None))
+        return await self._workers.call(self._ended, query, prefix)
+
+    def _ended(self, query: queries.EndedQuery, prefix: str) -> Response:
+        found = self._engine.ended_sessions(
+            owner=or_any(query.owner),
+            prefix=prefix or ANY,
+            since_ms=None if query.since is UNSET else time_in("since", query.since),
+            until_ms=None if query.until is UNSET else time_in("until", query.until),
+            reason=or_any(query.reason),
+            limit=query.limit,
+            cursor=or_none(query.cursor),
+        )
+        return responses.of_value(EndedPage([_span(span) for span in found.spans], found.cursor))
 
     async def messages(self, request: Request) -> Response:
         """The newest messages, now or then."""
@@ -72,6 +104,10 @@ class KeyHistory:
         return key, query
 
 
+def _span(span: session_spans.SessionSpan) -> SessionSpan:
+    return SessionSpan(**span._asdict(), limit_ms=span.limit_ms)
+
+
 def operations(workers: WorkerThreads) -> list[Operation]:
     """The operations."""
     handlers = KeyHistory(workers)
@@ -85,8 +121,15 @@ def operations(workers: WorkerThreads) -> list[Operation]:
         Operation(
             "GET", f"{SESSIONS}/{{key}}/explain", "explainSession", handlers.explain, Scope.READ,
             "Why a session lives, and until when; or why it ended", {200: Success("Why.", Explanation)},
-            "Works for any key: one that no record names is `unknown`.", query=queries.ExplainQuery, tag="past",
-            problems=(409,),
+            "Works for any key: one that no record names is `unknown`. With `at` it is about the session of that time,"
+            " as it was then, and says what became of it since; with `session_id` about that very session.",
+            query=queries.ExplainQuery, tag="past", problems=(404, 409),
+        ),
+        Operation(
+            "GET", ENDED, "listEndedSessions", handlers.ended, Scope.READ, "List ended sessions",
+            {200: Success("One page, the latest end first.", EndedPage)},
+            "By owner, prefix, time and reason. A session that is due is among them once a record has ended it.",
+            query=queries.EndedQuery, tag="past", problems=(409,),
         ),
         Operation(
             "GET", f"{SESSIONS}/{{key}}/messages", "readMessages", handlers.messages, Scope.READ,

@@ -26,8 +26,8 @@ from lastseen.http.key_paths import key_in
 from lastseen.http.operation import Operation, Success
 from lastseen.http.requests import body_of, or_any, or_none, point_in_time_of_key, query_of
 from lastseen.http.worker_threads import WorkerThreads
-from lastseen.projections.history import SessionSpan
 from lastseen.projections.live_view import Page
+from lastseen.projections.session_spans import SessionSpan
 
 MAX_OPEN_ATTEMPTS = 4
 """How often opening looks again: between the look and the creation another caller may create, and end, a session."""

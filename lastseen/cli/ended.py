@@ -1,0 +1,60 @@
+"""`lastseen ls --status ended`: which sessions have ended, of whom, when and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lastseen.cli.options import OutputFormat, or_any
+from lastseen.cli.printing import put_json, put_rows, say, time_text
+from lastseen.cli.progress import progress_bar
+from lastseen.cli.times import time_option
+
+_COLUMNS = {
+    "key": "key", "owner": "owner", "began": "began", "last_active": "last active", "ended": "ended",
+    "reason": "reason", "ended_by": "ended by",
+}  # fmt: skip
+
+
+def ended_by(span: Any) -> str | None:
+    """What ended a session, for people: the limit with its value, else the service that wrote the record."""
+    from lastseen.projections.explain import limit_text
+
+    found: str | None = limit_text(span.reason or "", span.limit_ms) or span.ended_by
+    return found
+
+
+def list_ended(
+    log: str, *, owner: str | None, prefix: str | None, since: str | None, until: str | None, reason: str | None, limit: int,
+    cursor: str | None, local: bool, output: OutputFormat,
+) -> None:  # fmt: skip
+    """List ended sessions, the latest end first."""
+    from lastseen.embedded.offline import reading
+
+    since_ms, until_ms = time_option("since", since, local), time_option("until", until, local)
+    with progress_bar("reading", "records") as progress, reading(log, progress=progress) as engine:
+        page = engine.ended_sessions(
+            owner=or_any(owner),
+            prefix=or_any(prefix),
+            since_ms=since_ms,
+            until_ms=until_ms,
+            reason=or_any(reason),
+            limit=limit,
+            cursor=cursor,
+        )
+    if output is OutputFormat.JSON:
+        put_json({"sessions": [span.as_dict() for span in page.spans], "cursor": page.cursor})
+        return
+    if output is OutputFormat.JSONL:
+        put_rows((span.as_dict() for span in page.spans), output, _COLUMNS)
+    else:
+        put_rows((_shown(span, local) for span in page.spans), output, _COLUMNS)
+    if page.cursor is not None:
+        say(f"more sessions follow: --cursor {page.cursor}")
+
+
+def _shown(span: Any, local: bool) -> dict[str, Any]:
+    return {
+        "key": span.key, "owner": span.owner, "began": time_text(span.began_at_ms, local),
+        "last_active": time_text(span.last_active_at_ms, local), "ended": time_text(span.ended_at_ms, local),
+        "reason": span.reason, "ended_by": ended_by(span),
+    }  # fmt: skip
