@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from lastseen.engine.errors import InvalidSetting, shown
 from lastseen.engine.session import Policy, Status, limit_of
 from lastseen.projections.page_cursor import decode_cursor, encode_cursor, terms_of
 
@@ -100,6 +101,13 @@ def ended_condition(
 
     Raises `InvalidSetting`.
     """
+    place = decode_cursor(cursor, _terms(owner, prefix, reason)) or ()
+    for number in (since_ms, until_ms, *place):
+        is_whole = isinstance(number, int) and not isinstance(number, bool)
+        if number is not None and not (is_whole and -(2**63) <= number < 2**63):
+            raise InvalidSetting(
+                f"{shown(number)} is no time: give whole milliseconds, and the cursor of an earlier page"
+            )
     terms: list[str] = ["ended_at_ms IS NOT NULL"]
     values: list[Any] = []
     # A plus keeps a column's index out of the plan: one with a narrower condition is to be used.
@@ -121,9 +129,9 @@ def ended_condition(
         if end is not None:
             terms.append(f"{column} < ?")
             values.append(end)
-    if cursor is not None:
+    if place:
         terms.append(f"({ended}, ended_offset, partition) < (?, ?, ?)")
-        values += decode_cursor(cursor, _terms(owner, prefix, reason)) or ()
+        values += place
     order = f"{ended} DESC, ended_offset DESC, partition DESC"
     return f"{' AND '.join(terms)} ORDER BY {order} LIMIT ?", values
 

@@ -24,8 +24,8 @@ def ended_by(span: Any) -> str | None:
 
 
 def list_ended(
-    log: str, *, owner: str | None, prefix: str | None, since: str | None, until: str | None, reason: str | None, limit: int,
-    cursor: str | None, local: bool, output: OutputFormat,
+    log: str, *, owner: str | None, prefix: str | None, since: str | None, until: str | None, reason: str | None,
+    limit: int, cursor: str | None, local: bool, output: OutputFormat,
 ) -> None:  # fmt: skip
     """List ended sessions, the latest end first."""
     from lastseen.embedded.offline import reading

@@ -181,6 +181,9 @@ def test_ended_sessions_come_in_pages_and_a_wrong_cursor_is_refused(stage: Stage
     for wrong in ("", "1.2", "9" * 90, 7, cursor):
         with pytest.raises(errors.InvalidSetting, match="cursor"):
             engine.ended_sessions(cursor=wrong)  # type: ignore[arg-type]
+    for wrong_time in (2**63, "1", 1.5, True):
+        with pytest.raises(errors.InvalidSetting):
+            engine.ended_sessions(since_ms=wrong_time)  # type: ignore[arg-type]
     for name in ("owner", "prefix", "reason"):
         for nothing in (None, ""):
             with pytest.raises(errors.InvalidSetting, match=name):
