@@ -9,7 +9,7 @@ import msgspec
 
 from lastseen.engine.errors import InvalidSetting, shown
 from lastseen.engine.session import Policy, Status, limit_of
-from lastseen.projections.page_cursor import decode_cursor, encode_cursor, terms_of
+from lastseen.projections.page_cursor import Cursor, Place, decode_cursor, encode_cursor, terms_of
 
 COLUMNS = (
     "key, began_offset, session_id, partition, began_at_ms, began_by, ended_at_ms, ended_offset, ended_by, reason,"
@@ -101,13 +101,11 @@ def ended_condition(
 
     Raises `InvalidSetting`.
     """
-    place = decode_cursor(cursor, _terms(owner, prefix, reason)) or ()
-    for number in (since_ms, until_ms, *place):
+    after = decode_cursor(cursor, _terms(owner, prefix, reason))
+    for number in (since_ms, until_ms):
         is_whole = isinstance(number, int) and not isinstance(number, bool)
         if number is not None and not (is_whole and -(2**63) <= number < 2**63):
-            raise InvalidSetting(
-                f"{shown(number)} is no time: give whole milliseconds, and the cursor of an earlier page"
-            )
+            raise InvalidSetting(f"{shown(number)} is no time: give whole milliseconds")
     terms: list[str] = ["ended_at_ms IS NOT NULL"]
     values: list[Any] = []
     # A plus keeps a column's index out of the plan: one with a narrower condition is to be used.
@@ -129,9 +127,9 @@ def ended_condition(
         if end is not None:
             terms.append(f"{column} < ?")
             values.append(end)
-    if place:
+    if after is not None:
         terms.append(f"({ended}, ended_offset, partition) < (?, ?, ?)")
-        values += place
+        values += [after.place.at, after.place.tie, after.place.partition]
     order = f"{ended} DESC, ended_offset DESC, partition DESC"
     return f"{' AND '.join(terms)} ORDER BY {order} LIMIT ?", values
 
@@ -141,8 +139,8 @@ def page_of(spans: list[SessionSpan], limit: int, owner: str | None, prefix: str
     if len(spans) <= limit:
         return SpanPage(spans, None)
     last = spans[limit - 1]
-    place = last.ended_at_ms or 0, last.ended_offset or 0, last.partition
-    return SpanPage(spans[:limit], encode_cursor(place, _terms(owner, prefix, reason)))
+    place = Place(last.ended_at_ms or 0, last.partition, last.ended_offset or 0)
+    return SpanPage(spans[:limit], encode_cursor(Cursor(place, ""), _terms(owner, prefix, reason)))
 
 
 def _terms(owner: str | None, prefix: str, reason: str | None) -> str:
