@@ -246,8 +246,7 @@ class Engine(Commands, Figures):
     ) -> SpanPage:
         """A page of the sessions that have ended, the latest end first: of an owner, under a prefix, within a time.
 
-        `since_ms` is included, `until_ms` is not. A session that is due is among them once a record has ended it.
-        Raises `InvalidSetting` and `SnapshotError`.
+        `since_ms` is included, `until_ms` is not. Raises `InvalidSetting` and `SnapshotError`.
         """
         return self._past.ended_sessions(
             owner=wanted_text("owner", owner),
