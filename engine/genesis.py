@@ -121,7 +121,7 @@ def _genesis_in(first: Record) -> OpenedData:
     if says is None:
         raise NoGenesis(
             f"partition {first.partition} of the log does not begin with a genesis record: it is not a log of lastseen,"
-            " or one of format 1. Bring a log of format 1 into a new one with lastseen log copy; make a new topic with"
-            " lastseen topics create"
+            " or one of format 1, or it is damaged. Give another log; bring one of format 1 into a new one with"
+            " lastseen log copy; restore a damaged one from a copy; make a new topic with lastseen topics create"
         )
     return says

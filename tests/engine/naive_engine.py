@@ -52,6 +52,12 @@ class Life:
     def is_due(self, now_ms: int) -> bool:
         return any(at_ms <= now_ms for at_ms, _ in self.limits())
 
+    def end_at(self, now_ms: int) -> tuple[int | None, str | None]:
+        """When it has ended and why, as of `now_ms`: one that is due has, though no record says so yet."""
+        if self.ended_ms is None and self.is_due(now_ms):
+            return self.deadline() or (None, None)
+        return self.ended_ms, self.reason
+
     def end(self, at_ms: int, reason: str) -> None:
         self.ended_ms, self.reason = at_ms, reason
 

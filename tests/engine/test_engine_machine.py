@@ -205,7 +205,9 @@ class EngineAgainstNaive(RuleBasedStateMachine):
                 (at.session_id, at.began_at_ms, at.ended_at_ms, at.reason) for at in self.engine.session_spans(key)
             ]
             wanted = [life for life in self.model.lives if life.key == key]
-            assert lives == [(life.session_id, life.created_ms, life.ended_ms, life.reason) for life in wanted]
+            assert lives == [
+                (life.session_id, life.created_ms, *life.end_at(self.stage.clock.now_ms())) for life in wanted
+            ]
         report = self.engine.statistics()
         assert report["created"] == len(self.model.lives)
         assert report["ended"] == Counter(life.reason for life in self.model.lives if life.reason)
