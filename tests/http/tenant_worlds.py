@@ -108,14 +108,15 @@ class World:
             return view.partitions[asked(view, key)]
 
         views = self.engine._views
-        visit_all = views._all
+        walk = views.walk
+        all_steps = walk.steps
 
-        def visit(owner: str | None = None, prefix: str = "") -> Any:
-            for found in visit_all(owner, prefix):
-                self.visited.append(found[1].key)
-                yield found
+        def steps(owner: str | None = None, prefix: str = "") -> Any:
+            for partition, step in all_steps(owner, prefix):
+                self.visited += [session.key for session in step]
+                yield partition, step
 
-        views._all = visit  # type: ignore[method-assign]
+        walk.steps = steps  # type: ignore[method-assign]
         views.number_of = number_of.__get__(views)  # type: ignore[method-assign]
         views.partition_of = partition_of.__get__(views)  # type: ignore[method-assign]
 
