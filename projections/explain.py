@@ -159,9 +159,17 @@ def explain_live(
 def explain_ended(
     span: SessionSpan, displacement: Displacement, *, at_ms: int | None = None, when: WhenText = iso_from_ms
 ) -> Explanation:
-    """Explain a session that has ended, or that is due though no record has ended it."""
-    assert span.ended_at_ms is not None
-    assert span.reason is not None
+    """Explain a session that has ended, or that is due though no record has ended it.
+
+    A history that was damaged may lack its end.
+    """
+    if span.ended_at_ms is None or span.reason is None:
+        return Explanation(
+            span.key, Status.ENDED.value,
+            f"{span.key} has ended: it began {when(span.began_at_ms)}, and the history lacks the record of its end.",
+            session_id=span.session_id, partition=span.partition, offset=span.began_offset, source=span.began_by,
+            at_ms=at_ms, began_at_ms=span.began_at_ms,
+        )  # fmt: skip
     lived = duration_text(span.ended_at_ms - span.began_at_ms)
     used = "" if span.last_active_at_ms is None else f" it was last used {when(span.last_active_at_ms)},"
     return Explanation(

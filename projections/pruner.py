@@ -127,7 +127,8 @@ class Pruner:
                 with self._view.lock:
                     at_ms = self._view.reading_ms(partition.number, now_ms)
                     sessions = partition.deadlines.all_due(at_ms)
-                unique = {id(session): session for session in sessions}.values()
+                # Those that are due in the same millisecond come as the deadlines would give them: the elder first.
+                unique = sorted({id(each): each for each in sessions}.values(), key=lambda each: each.born_offset)
                 plan.due += [due for session in unique if (due := _due_by_time(partition, session, at_ms)) is not None]
         plan.due.sort(key=lambda due: due.deadline_ms)
         self._plan_capacity(plan, now_ms, 2**62, MANY_SPARED)

@@ -125,6 +125,9 @@ class PastReads:
             span = self._now(span)
             return explanation if at_ms is None else with_end(explanation, span, self._displacement(span, within), when)
         span = self._now(span)
+        if span.ended_at_ms is None:  # it has ended since the history was read
+            self._written_history(key)
+            span = self._span_at(key, span.session_id, None) or span
         explanation = explain_ended(span, self._displacement(span, within), at_ms=at_ms, when=when)
         return explanation if span.ended_offset is not None else self._with_last_record(explanation)
 

@@ -201,3 +201,23 @@ def test_an_ended_session_has_its_owner_limits_and_counts(stage: Stage) -> None:
     assert span.policy == policy(idle_ttl="5m", max_age="1h")
     assert span.limit_ms is None
     assert engine.ended_sessions(owner="ana").spans == []
+
+
+def test_a_session_that_ends_while_it_is_explained_is_explained_with_its_end(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = stage.open()
+    first = engine.create(KEY)
+    past = engine._past
+    read = past._span_at
+
+    def ends_then(*asked: object) -> object:
+        monkeypatch.setattr(past, "_span_at", read)
+        span = read(*asked)  # type: ignore[arg-type]
+        engine.close(KEY, reason="logout")
+        engine.create(KEY)
+        return span
+
+    monkeypatch.setattr(past, "_span_at", ends_then)
+    found = engine.explain(KEY, session_id=first.session_id)
+    assert (found.status, found.reason, found.ended_at_ms) == ("ended", "logout", T0)

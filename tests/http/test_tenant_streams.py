@@ -20,7 +20,6 @@ ASKED = [
     (b"type=created,ended,touched", []),
     (b"last_event_id=0", []),
     (b"", [("last-event-id", "0")]),
-    (b"last_event_id=0&prefix=", []),
 ]
 
 

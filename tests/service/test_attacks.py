@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from lastseen import ANY
 from lastseen.auth.token_file import TokenFile
 from tests.patience import PATIENCE_S
 from tests.service.running import Running
@@ -21,7 +22,7 @@ ARGUMENTS = ("--log", "sqlite:///log.db", "--port", "0", "--token-file", "tokens
 @pytest.fixture
 def token(tmp_path: Path) -> str:
     """A token for all keys, in the file that the service reads."""
-    secret, _ = TokenFile(tmp_path / "tokens.json").create("operator", ["read", "touch", "manage", "admin"], "", 0)
+    secret, _ = TokenFile(tmp_path / "tokens.json").create("operator", ["read", "touch", "manage", "admin"], ANY, 0)
     return secret
 
 
