@@ -196,6 +196,7 @@ lock: $(UV) ## pin requirements*.in again, for every Python and platform (newest
 	$(PIN) requirements-docs.in --output-file requirements-docs.lock
 	$(PIN) benchmarks/unpacked.in --output-file benchmarks/unpacked.lock
 	$(PIN) requirements-uv.in --output-file requirements-uv.lock
+	$(PIN) tests/http/generated/openapi-python-client.in --output-file tests/http/generated/openapi-python-client.lock
 
 locks-check: setup $(UV) ## see that every lock holds for every Python, on x86-64 and arm64: all named, all with wheels and hashes
 	$(BIN)/python -m tests.locks $(UV)

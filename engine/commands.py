@@ -89,10 +89,12 @@ class Commands:
         policy: Policy | None = None,
         session_id: str | None = None,
         if_version: int | None = None,
+        new_session_id: str | None = None,
     ) -> SessionView:
         """End the live session and begin another under its key, in one step.
 
-        Attributes and limits carry over unless given. Raises `SessionNotFound` or `SessionEnded` if none lives.
+        Attributes and limits carry over unless given; `new_session_id` is for the one that begins. Raises
+        `SessionNotFound` or `SessionEnded` if none lives.
         """
         for attempt in range(ATTEMPTS):
             carried, read_at_version = attributes, if_version
@@ -112,7 +114,7 @@ class Commands:
                 session = self._live(key, session, session_id, now_ms, partition)
                 return self._created(
                     key, now_ms, carried, session.policy if policy is None else policy,
-                    replaces=session.session_id, reason=reason, if_version=version,
+                    session_id=new_session_id, replaces=session.session_id, reason=reason, if_version=version,
                 )  # fmt: skip
 
             try:
@@ -135,15 +137,16 @@ class Commands:
         session_id: str | None = None,
         if_version: int | None = None,
         wait: Wait = "applied",
+        event_id: str | None = None,
     ) -> SessionView | None:
         """Activity: the idle clock restarts. May carry a merge patch of the attributes, a message, new limits.
 
         Returns the session once the touch is folded; with `wait="appended"` nothing, once the log has it; with
         `wait="none"` nothing, at once (`engine.fire_and_forget`). A plain touch within `touch_precision_ms` of the last
-        is not written.
+        is not written. With an `event_id` of your own, a touch that is sent twice stores its message once.
         """
         check_wait(wait)
-        is_plain = attributes is None and message is None and policy is None and if_version is None
+        is_plain = attributes is None and message is None and policy is None and if_version is None and event_id is None
         if is_plain and wait == "none":
             self._touch_without_waiting(key, session_id)
             return None
@@ -159,11 +162,9 @@ class Commands:
                 if is_coalesced(session, now_ms):
                     unwritten[:] = [self._view.show(partition.number, session)]
                     return None
-                event_id = new_event_id(now_ms)
+                own_id = new_event_id(now_ms)
                 time = iso_from_ms(now_ms)
-                return Decided(
-                    event_id, own_events.touch(event_id, self._source, key, time, now_ms, session.session_id)
-                )
+                return Decided(own_id, own_events.touch(own_id, self._source, key, time, now_ms, session.session_id))
             return self._event(
                 events.Touched, key, now_ms,
                 lambda: events.TouchedData(
@@ -173,6 +174,7 @@ class Commands:
                     policy=policy,
                     if_version=if_version,
                 ),
+                event_id,
             )  # fmt: skip
 
         pinned = session_id is not None or if_version is not None
@@ -251,18 +253,22 @@ class Commands:
             lease_ms,
         )
 
-    def take_lease(self, key: str, holder: str, lease_ms: int, session_id: str | None = None) -> SessionView:
+    def take_lease(
+        self, key: str, holder: str, lease_ms: int, session_id: str | None = None, if_version: int | None = None
+    ) -> SessionView:
         """Take, or renew, one lease; `hold` does this for you. Raises `TooManyHolders`."""
         return _present(self._simple(
-            events.Held, key, session_id, None,
-            lambda named: events.HeldData(session_id=named, holder=holder, lease_ms=lease_ms),
+            events.Held, key, session_id, if_version,
+            lambda named: events.HeldData(session_id=named, holder=holder, lease_ms=lease_ms, if_version=if_version),
         ))  # fmt: skip
 
-    def release(self, key: str, holder: str, session_id: str | None = None) -> SessionView:
+    def release(
+        self, key: str, holder: str, session_id: str | None = None, if_version: int | None = None
+    ) -> SessionView:
         """Give a lease up. Raises `AlreadyDone` if the holder has none."""
         return _present(self._simple(
-            events.Released, key, session_id, None,
-            lambda named: events.ReleasedData(session_id=named, holder=holder),
+            events.Released, key, session_id, if_version,
+            lambda named: events.ReleasedData(session_id=named, holder=holder, if_version=if_version),
         ))  # fmt: skip
 
     # ── ending ──
@@ -335,10 +341,14 @@ class Commands:
             ),
         )  # fmt: skip
 
-    def _event(self, kind: type[E], key: str, now_ms: int, data: Callable[[], Any]) -> E:
+    def _event(self, kind: type[E], key: str, now_ms: int, data: Callable[[], Any], event_id: str | None = None) -> E:
         return checked(
             lambda: kind(
-                id=new_event_id(now_ms), source=self._source, subject=key, time=iso_from_ms(now_ms), data=data()
+                id=new_event_id(now_ms) if event_id is None else event_id,
+                source=self._source,
+                subject=key,
+                time=iso_from_ms(now_ms),
+                data=data(),
             )
         )
 

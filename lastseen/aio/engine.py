@@ -90,14 +90,16 @@ class AsyncEngine:
         session_id: str | None = None,
         if_version: int | None = None,
         wait: Wait = "applied",
+        event_id: str | None = None,
     ) -> SessionView | None:
         """Activity: the idle clock restarts. As `Engine.touch`; plain touches that come together are one append."""
-        if attributes is None and message is None and policy is None and if_version is None and wait == "applied":
+        is_plain = attributes is None and message is None and policy is None and if_version is None and event_id is None
+        if is_plain and wait == "applied":
             return await self._touches.touch(key, session_id)
         return await self._run(
             lambda: self.engine.touch(
                 key, attributes=attributes, message=message, policy=policy, session_id=session_id,
-                if_version=if_version, wait=wait,
+                if_version=if_version, wait=wait, event_id=event_id,
             )
         )  # fmt: skip
 

@@ -167,18 +167,22 @@ def _change_state(
     )  # fmt: skip
 
 
-def take_lease(key: str, holder: str, lease_ms: int, session_id: str | None = None) -> Call[Session]:
+def take_lease(
+    key: str, holder: str, lease_ms: int, session_id: str | None = None, if_version: int | None = None
+) -> Call[Session]:
     """Take, or renew, one lease; `hold` does this for you. Raises `TooManyHolders`."""
-    content = body(HoldRequest(holder, lease_ms, session_id))
-    return Call("POST", _path(key, "hold"), responses.session_of(key), key=key, content=content, is_repeatable=True)
+    return Call(
+        "POST", _path(key, "hold"), responses.session_of(key), key=key, headers=_match(if_version),
+        content=body(HoldRequest(holder, lease_ms, session_id)), is_repeatable=True, unclear_errors=(VersionConflict,),
+    )  # fmt: skip
 
 
-def release(key: str, holder: str, session_id: str | None = None) -> Call[Session]:
+def release(key: str, holder: str, session_id: str | None = None, if_version: int | None = None) -> Call[Session]:
     """Give a lease up. Raises `AlreadyDone` if the holder has none."""
     return Call(
         "POST", _path(key, "release"), responses.session_of(key), key=key,
-        content=body(ReleaseRequest(holder, session_id)), is_repeatable=True, done_errors=(AlreadyDone,),
-        then=_read_session(key),
+        content=body(ReleaseRequest(holder, session_id)), headers=_match(if_version), is_repeatable=True,
+        done_errors=(AlreadyDone,), then=_read_session(key), unclear_errors=(VersionConflict,),
     )  # fmt: skip
 
 

@@ -220,7 +220,7 @@ class PastReads:
         """The session that lived under `key` at a log time in milliseconds, or right after the record at a position.
 
         Costs a read of the key's records up to there. Raises `LogMismatch` if the log does not hold them, or has no
-        such position, and `InvalidSetting` for what is neither a time nor a position.
+        such position, and `InvalidSetting` for a time in the future and for what is neither a time nor a position.
         """
         _, found = self._past(key, at)
         return None if found is None else found[1]
@@ -253,6 +253,11 @@ class PastReads:
 
     def _past(self, key: str, at: int | Position) -> tuple[KeyRefold, tuple[Session, SessionView] | None]:
         self._written_history(key)
+        if isinstance(at, int) and at > (now_ms := max(self._now_ms(), self._view.log_time_ms())):
+            raise InvalidSetting(
+                f"as_of = {at} is in the future, which is not known: it is {now_ms} now, in milliseconds;"
+                " give an earlier time"
+            )
         past = KeyRefold(self._view.partition_of(key).number)
         at_ms = past.fold_until(self._log, self._history, key, at)
         return past, None if at_ms is None else past.find(key, at_ms)

@@ -13,13 +13,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from lastseen.api.problems import Problem
 from lastseen.auth.caller import ANONYMOUS
 from lastseen.embedded.engine import Engine
 from lastseen.http import responses
 from lastseen.http.failures import install_problem_handlers, with_problem_responses
+from lastseen.http.guard.limits import MAX_STREAMS
 from lastseen.http.head_method import HeadResponses, methods_of
 from lastseen.http.key_paths import RawKeyPaths
-from lastseen.http.operation import Operation, components_of, describe
+from lastseen.http.operation import Handler, Operation, components_of, describe
 from lastseen.http.routes import (
     bulk,
     commands,
@@ -61,12 +63,15 @@ class Unguarded:
         await self._app(scope, receive, send)
 
 
-def build(engine: Engine, *, guard: Guard = Unguarded, operations: Sequence[APIRouter] = ()) -> FastAPI:
+def build(
+    engine: Engine, *, guard: Guard = Unguarded, operations: Sequence[APIRouter] = (), max_streams: int = MAX_STREAMS
+) -> FastAPI:
     """The application of an engine. The engine stays the caller's: shut it down after the application has ended.
 
     `guard` is the middleware that authenticates callers; `operations` are more routers, such as those of health and
-    metrics. `worker_threads_of(app).close()` ends streams and running operations. The application calls it at the end
-    of its lifespan; a server that waits for open streams must call `stop_streams` before that.
+    metrics; `max_streams` event streams may be open at once. `worker_threads_of(app).close()` ends streams and running
+    operations. The application calls it at the end of its lifespan; a server that waits for open streams must call
+    `stop_streams` before that.
     """
     workers = WorkerThreads(engine)
 
@@ -81,7 +86,7 @@ def build(engine: Engine, *, guard: Guard = Unguarded, operations: Sequence[APIR
     )  # fmt: skip
     app.state.workers = workers
     install_problem_handlers(app)
-    described = operations_of(workers)
+    described = operations_of(workers, max_streams)
     for operation in described:
         route = route_of(operation)
         route.methods = methods_of(operation.method)
@@ -100,7 +105,7 @@ def route_of(operation: Operation) -> APIRoute:
 
     It takes the operation's own method only: that there is `HEAD` too goes without saying in a description.
     """
-    handler = with_problem_responses(operation.handler)
+    handler = with_problem_responses(without_ignored_headers(operation))
     route = APIRoute(
         operation.path, handler, methods=[operation.method], response_class=Response, response_model=None,
         status_code=min(operation.responses), name=operation.name, operation_id=operation.name,
@@ -115,19 +120,38 @@ def route_of(operation: Operation) -> APIRoute:
     return route
 
 
+_TERMS = ("If-Match", "Idempotency-Key")
+"""Request headers by which a caller makes a change conditional, or safe to repeat."""
+
+
+def without_ignored_headers(operation: Operation) -> Handler:
+    """The handler of an operation, which refuses such headers where it would ignore them: callers rely on them."""
+    ignored = () if operation.method == "GET" else [name for name in _TERMS if name not in operation.headers]
+    if not ignored:
+        return operation.handler
+
+    async def refuse_ignored(request: Request) -> Response:
+        for name in ignored:
+            if name in request.headers:
+                raise Problem(422, "invalid-parameter", f"{name}: this operation would ignore it: leave it out")
+        return await operation.handler(request)
+
+    return refuse_ignored
+
+
 def worker_threads_of(app: FastAPI) -> WorkerThreads:
     """What the routes of an application share."""
     workers: WorkerThreads = app.state.workers
     return workers
 
 
-def operations_of(workers: WorkerThreads) -> list[Operation]:
+def operations_of(workers: WorkerThreads, max_streams: int = MAX_STREAMS) -> list[Operation]:
     """Every operation of the API, those that are asked for most first: routes are tried in this order."""
     runner = long_operations.OperationRunner(workers)
     return [
         *commands.operations(workers), *touches.operations(workers), *bulk.operations(workers),
         *sessions.operations(workers),
-        *history.operations(workers), *stream.operations(workers), *pruning.operations(workers),
+        *history.operations(workers), *stream.operations(workers, max_streams), *pruning.operations(workers),
         *statistics.operations(workers),
         *snapshots.operations(workers, runner), *long_operations.operations(runner), *problem_types.operations(),
     ]  # fmt: skip

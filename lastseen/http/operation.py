@@ -20,6 +20,7 @@ from lastseen.api.fields import Key
 from lastseen.api.problem_document import ProblemDocument
 from lastseen.api.status_phrases import phrase_of
 from lastseen.auth.caller import Scope
+from lastseen.http.portable_schemas import portable, without_defaults
 
 Handler = Callable[[Request], Awaitable[Response]]
 REFERENCE = "#/components/schemas/{name}"
@@ -103,10 +104,10 @@ REQUEST_HEADERS: Mapping[str, dict[str, Any]] = {
         "example": '"7"',
     },
     "Idempotency-Key": {
-        "description": "Makes a retry safe: requests of one caller with the same key and body have one effect and one"
-        " response. This instance remembers the last 10,000 responses for a day. Other instances know from the log"
-        " which session was created: none creates a second one for the same key, and once that one has ended, the"
-        " response is 410.",
+        "description": "Makes a retry safe: requests of one caller with the same key, path and body have one effect and"
+        " one response. This instance remembers the last 10,000 responses for a day. Other instances know from the log"
+        " which session was created, also by a rotation: none creates a second one for the same key, and once that one"
+        " has ended, the response is 410, or 409 for a rotation. They store the message of a touch once.",
         "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
         "example": "0f5c2a3e-8a52-4d4b-9a6b-0d4f6c1d2e3f",
     },
@@ -159,7 +160,7 @@ def _parameters(operation: Operation) -> list[dict[str, Any]]:
             found.append({"name": name, "in": "path", "required": True, "schema": schema})
     if operation.query is not None:
         _, components = msgspec.json.schema_components([operation.query], ref_template=REFERENCE)
-        schema = components[operation.query.__name__]
+        schema = portable(components[operation.query.__name__])
         for name, member in schema["properties"].items():
             found.append({"name": name, "in": "query", "required": name in schema["required"], **_as_query(member)})
     found += [{"name": name, "in": "header", "required": False, **REQUEST_HEADERS[name]} for name in operation.headers]
@@ -216,7 +217,8 @@ def schema_of(kind: Any) -> dict[str, Any]:
 def _schema_of(kind: Any) -> dict[str, Any]:
     # Asked for some 450 times an application, most often for problems; without the cache a start takes 0.3 s longer.
     (schema,), _ = msgspec.json.schema_components([kind], ref_template=REFERENCE)
-    return schema
+    found: dict[str, Any] = portable(schema)
+    return found
 
 
 def components_of(operations: list[Operation]) -> dict[str, Any]:
@@ -227,4 +229,5 @@ def components_of(operations: list[Operation]) -> dict[str, Any]:
         if operation.body is not None:
             kinds.append(operation.body)
     _, components = msgspec.json.schema_components(kinds, ref_template=REFERENCE)
-    return components | {"SessionKey": schema_of(Key)}
+    found = {name: without_defaults(portable(each)) for name, each in components.items()}
+    return found | {"SessionKey": schema_of(Key)}

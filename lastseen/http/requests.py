@@ -13,6 +13,7 @@ from lastseen.api.problems import Problem
 from lastseen.embedded.engine import Engine
 from lastseen.engine.arguments import ANY, Anything
 from lastseen.engine.log.port import Position
+from lastseen.http.duplicate_names import duplicate_name
 
 T = TypeVar("T", bound=msgspec.Struct)
 V = TypeVar("V")
@@ -38,7 +39,22 @@ def check_content_type(request: Request) -> None:
 
 
 def decoded(content: bytes, kind: type[T]) -> T:
-    """A body as an instance of `kind`. Raises `Problem` 422."""
+    """A body as an instance of `kind`. Raises `Problem` 422, also where an object in it gives a name twice."""
+    found = _decoded(content, kind)
+    try:
+        twice = duplicate_name(content)
+    except RecursionError:
+        raise _too_deep() from None
+    if twice is not None:
+        raise Problem(422, "invalid-body", f"the body gives {twice[:40]!a} more than once in one object")
+    return found
+
+
+def _too_deep() -> Problem:
+    return Problem(422, "invalid-body", "the body is nested too deeply: 16 levels are the limit")
+
+
+def _decoded(content: bytes, kind: type[T]) -> T:
     decoder = _decoders.get(kind)
     if decoder is None:
         decoder = _decoders[kind] = msgspec.json.Decoder(kind)
@@ -51,7 +67,7 @@ def decoded(content: bytes, kind: type[T]) -> T:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Problem(422, "invalid-body", f"the body is not JSON: {error}") from None
     except RecursionError:
-        raise Problem(422, "invalid-body", "the body is nested too deeply: 16 levels are the limit") from None
+        raise _too_deep() from None
     return found
 
 

@@ -17,6 +17,7 @@ from lastseen.engine.errors import InvalidSetting
 from lastseen.engine.log.port import Position
 from lastseen.engine.session import SessionView
 from lastseen.http.guard.overload import current_limit
+from lastseen.http.idempotency import Idempotency
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,6 +37,7 @@ class WorkerThreads:
         self.engine = engine
         self._limiter: anyio.CapacityLimiter | None = None
         self._batch: TouchBatch | None = None
+        self.idempotency = Idempotency(engine.log_identity)
         self._waiting = 0
         self._stoppers: list[Callable[[], None]] = []
         self._closers: list[Callable[[], Awaitable[None] | None]] = []

@@ -89,7 +89,9 @@ def serve(
                 _logger.info("listening", extra={"address": address, "roles": settings.roles})
                 ready(address)
 
-            app = application(engine, guard, stop, strict_readiness=settings.strict_readiness)
+            app = application(
+                engine, guard, stop, strict_readiness=settings.strict_readiness, max_streams=settings.max_streams
+            )
             run_server(app, settings, bound, stop, notify, engine.leave_group, exit_deadline.start)
     _logger.info("stopped")
 

@@ -20,7 +20,7 @@ from lastseen.embedded.settings import duration_ms
 from lastseen.http.application import Guard, build, worker_threads_of
 from lastseen.http.guard.guard import OPEN_PATHS, guard
 from lastseen.http.guard.head_limits import bounded_protocol
-from lastseen.http.guard.limits import Limits
+from lastseen.http.guard.limits import MAX_STREAMS, Limits
 from lastseen.http.routes import health, metrics
 from lastseen.http.routes.metrics import RequestMetrics
 from lastseen.monitoring import tracing
@@ -58,7 +58,14 @@ def run_server(
         runner.run(server.serve(sockets=[listening]))
 
 
-def application(engine: Engine, guard: Guard, stop: StopSignals, *, strict_readiness: bool = False) -> FastAPI:
+def application(
+    engine: Engine,
+    guard: Guard,
+    stop: StopSignals,
+    *,
+    strict_readiness: bool = False,
+    max_streams: int = MAX_STREAMS,
+) -> FastAPI:
     """The API of an engine, with what those who run it ask for: health, metrics, and traces where they are set up."""
     requests = RequestMetrics()
     readiness = health.Readiness(engine, lambda: stop.count > 0, strict_readiness)
@@ -72,7 +79,7 @@ def application(engine: Engine, guard: Guard, stop: StopSignals, *, strict_readi
 
         tracing.trace_commands(engine)
         outermost = traced(outermost)
-    return build(engine, guard=outermost, operations=operations)
+    return build(engine, guard=outermost, operations=operations, max_streams=max_streams)
 
 
 def guard_of(settings: ServiceSettings) -> Guard:

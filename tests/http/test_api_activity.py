@@ -161,3 +161,102 @@ def test_an_engine_that_shuts_down_says_so(client: httpx.Client, engine: Engine,
         assert answer.headers["retry-after"] == "1"
     with pytest.raises(errors.EngineClosed):
         engine.get(KEY)
+
+
+# ── conditions and retries ──
+
+
+@pytest.mark.parametrize("verb", ["hold", "release"])
+def test_a_lease_may_depend_on_the_version(
+    client: httpx.Client, engine: Engine, opened: str, problem: Problem, verb: str
+) -> None:
+    engine.take_lease(KEY, "job", 60_000)
+    before = engine.log_ends()
+    refused = client.post(f"{PLACE}/{verb}", json={"holder": "job"}, headers={"If-Match": '"1"'})
+    assert problem(refused)["status"] == 412
+    assert engine.log_ends() == before
+    done = client.post(f"{PLACE}/{verb}", json={"holder": "job"}, headers={"If-Match": '"2"'})
+    assert (done.status_code, done.headers["etag"]) == (200, '"3"')
+
+
+REPEATED = {
+    "touch": {"message": {"text": "hello"}}, "suspend": {}, "hold": {"holder": "job"}, "release": {"holder": "other"},
+    "rotate": {}, "resume": {}, "close": {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", REPEATED)
+def test_a_repeated_request_has_one_effect_and_one_response(
+    client: httpx.Client, engine: Engine, opened: str, problem: Problem, verb: str
+) -> None:
+    engine.take_lease(KEY, "other", 60_000)
+    if verb == "resume":
+        engine.suspend(KEY)
+
+    def send(name: str = "one", **more: Any) -> httpx.Response:
+        return client.post(f"{PLACE}/{verb}", json=REPEATED[verb] | more, headers={"Idempotency-Key": name})
+
+    first = send()
+    after = engine.log_ends()
+    again = send()
+    assert (first.status_code, again.status_code, again.content) == (
+        first.status_code,
+        first.status_code,
+        first.content,
+    )
+    assert first.is_success
+    assert ("idempotency-replayed" in first.headers, again.headers["idempotency-replayed"]) == (False, "true")
+    assert engine.log_ends() == after
+    assert problem(send(session_id="x" * 22))["type"] == "/problems/idempotency-key-reused"
+    elsewhere = client.post(f"/v1/sessions/other/{verb}", json=REPEATED[verb], headers={"Idempotency-Key": "one"})
+    assert problem(elsewhere)["type"] == "/problems/idempotency-key-reused"
+    assert engine.log_ends() == after
+
+
+@pytest.mark.parametrize("header", ["If-Match", "Idempotency-Key"])
+def test_no_change_ignores_the_terms_that_it_is_sent_with(client: httpx.Client, engine: Engine, header: str) -> None:
+    before = engine.log_ends()
+    for path, methods in client.get("/openapi.json").json()["paths"].items():
+        for method, operation in methods.items():
+            taken = [each["name"] for each in operation["parameters"]]
+            if method == "get" or header in taken:
+                continue
+            answer = client.request(method, path.replace("{id}", "x").replace("{key}", "x"), headers={header: '"7"'})
+            assert (answer.status_code, header in answer.json()["detail"]) == (422, True), path
+    assert engine.log_ends() == before
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"holder": "a", "holder": "b"}', b'{"holder": "a", "lease_ms": 5, "\\u0068older": "b"}',
+        b'{"lease_ms": 1, "lease_ms": 2.0, "holder": "a"}',
+    ],
+)  # fmt: skip
+def test_a_name_that_is_given_twice_is_refused(
+    client: httpx.Client, engine: Engine, opened: str, problem: Problem, content: bytes
+) -> None:
+    before = engine.log_ends()
+    refused = client.post(f"{PLACE}/hold", content=content, headers={"Content-Type": "application/json"})
+    assert problem(refused)["type"] == "/problems/invalid-body"
+    assert "more than once" in refused.json()["detail"]
+    assert engine.log_ends() == before
+
+
+@pytest.mark.parametrize("path", [f"{PLACE}/touch", "/v1/sessions", "/v1/touches", "/v1/bulk/close"])
+def test_a_name_that_is_given_twice_is_refused_at_any_depth(
+    client: httpx.Client, opened: str, problem: Problem, path: str
+) -> None:
+    bodies = {
+        f"{PLACE}/touch": b'{"attributes": {"a": [{"role": "user", "role": "admin"}]}}',
+        "/v1/sessions": b'{"key": "a", "attributes": {"owner": "ana", "owner": "bob"}}',
+        "/v1/touches": b'{"keys": ["a:b"], "keys": ["c:d"]}',
+        "/v1/bulk/close": b'{"owner": "ana", "dry_run": true, "dry_run": false}',
+    }
+    refused = client.post(path, content=bodies[path], headers={"Content-Type": "application/json"})
+    assert (problem(refused)["status"], "more than once" in refused.json()["detail"]) == (422, True)
+
+
+def test_names_may_be_repeated_in_other_objects(client: httpx.Client, opened: str) -> None:
+    body = {"attributes": {"a": {"b": 1}, "b": [{"a": 1}, {"a": 2}]}, "message": {"n": 10**15, "b": "a:b:c"}}
+    assert client.post(f"{PLACE}/touch", json=body).status_code == 200

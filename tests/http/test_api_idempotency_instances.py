@@ -150,3 +150,36 @@ def test_the_id_follows_from_the_token_the_key_and_the_log() -> None:
     different = {id_for(ana, "one"), id_for(ana, "two"), id_for(bob, "one"), id_for(anyone, "one")}
     assert len(different | {id_for(anyone, "one", "another log")}) == 5
     assert str(token[1].sha256) not in repr(ana), "what the id is made of is not shown"
+
+
+def test_a_message_that_is_sent_again_to_another_instance_is_stored_once(instances: tuple[Instance, Instance]) -> None:
+    (engine, here), (other, there) = instances
+    engine.open(KEY)
+    other.refresh()
+    for client in (here, there):
+        touched = client.post(
+            f"/v1/sessions/{KEY}/touch", json={"message": "hello"}, headers={"Idempotency-Key": "one"}
+        )
+        assert touched.status_code == 200
+    assert [message.value for message in other.messages(KEY)] == ["hello"]
+
+
+def test_a_rotation_that_is_sent_again_to_another_instance_happens_once(
+    instances: tuple[Instance, Instance], problem: Problem
+) -> None:
+    (engine, here), (other, there) = instances
+    engine.open(KEY)
+
+    def rotate(client: httpx.Client) -> httpx.Response:
+        return client.post(f"/v1/sessions/{KEY}/rotate", headers={"Idempotency-Key": "one"})
+
+    first = rotate(here)
+    other.refresh()
+    again = rotate(there)
+    assert again.json() == first.json()
+    assert again.headers.get_list("idempotency-replayed") == ["true"]
+    assert len(sessions_of(other)) == 2
+    engine.rotate(KEY)
+    other.refresh()
+    assert rotate(there).json() == first.json(), "this instance remembers the response"
+    assert len(sessions_of(other)) == 3

@@ -109,7 +109,15 @@ def test_a_session_as_it_was(client: httpx.Client, lived: None, problem: Problem
         assert (then["version"], then["attributes"]) == (2, {"n": 2}), at
     assert client.get(PLACE, params={"as_of": "0:1"}).json()["attributes"] == {"n": 1}
     assert problem(client.get(PLACE, params={"as_of": T0 + 2 * MIN}))["status"] == 404
-    for wrong in ("yesterday", "2026-02-31T00:00:00Z", "0:1:2", "9" * 17, "-0:1"):
+    for wrong in (
+        "4000000000000",
+        "2099-01-01T00:00:00Z",
+        "yesterday",
+        "2026-02-31T00:00:00Z",
+        "0:1:2",
+        "9" * 17,
+        "-0:1",
+    ):
         assert problem(client.get(PLACE, params={"as_of": wrong}))["type"] == "/problems/invalid-parameter", wrong
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -14,6 +15,10 @@ from served import Served
 
 import lastseen
 from lastseen import Engine
+from lastseen.configuration.service_settings import ServiceSettings
+from lastseen.http.application import worker_threads_of
+from lastseen.service.server import application, guard_of
+from lastseen.service.signals import StopSignals
 from tests.patience import PATIENCE_S, eventually
 
 Problem = Callable[[httpx.Response], dict[str, Any]]
@@ -271,14 +276,52 @@ def test_ids_that_are_none_of_ours(
     assert problem(client.get(STREAM, params={"last_event_id": last_event_id}))["status"] == status
 
 
-def test_there_are_only_so_many_streams(
-    listen: Callable[..., EventSource], engine: Engine, problem: Problem, client: httpx.Client,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.setattr("lastseen.http.routes.stream.MAX_STREAMS", 1)
-    source = listen()
-    engine.open("a")
-    source.take(1)
-    refused = client.get(STREAM)
+def test_there_are_only_so_many_streams(engine: Engine, problem: Problem) -> None:
+    with Served(engine, max_streams=1) as served, served.client() as client:
+        source = EventSource(client, "")
+        engine.open("a")
+        source.take(1)
+        refused = client.get(STREAM)
+        source.close()
     assert problem(refused)["type"] == "/problems/too-many-streams"
     assert refused.headers["retry-after"] == "5"
+
+
+def test_a_setting_says_how_many_streams_there_may_be(engine: Engine) -> None:
+    settings = ServiceSettings(max_streams=520)
+    app = application(engine, guard_of(settings), StopSignals(), max_streams=settings.max_streams)
+    scope = {
+        "type": "http", "method": "GET", "path": STREAM, "raw_path": STREAM.encode(), "query_string": b"",
+        "headers": [(b"host", b"127.0.0.1")], "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80),
+        "scheme": "http", "http_version": "1.1",
+    }  # fmt: skip
+
+    async def status_of(tasks: list[asyncio.Task[None]]) -> int:
+        status: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        gone = asyncio.Event()
+        has_asked = False
+
+        async def receive() -> dict[str, Any]:
+            nonlocal has_asked
+            if has_asked:
+                await gone.wait()
+            has_asked = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                status.set_result(message["status"])
+
+        tasks.append(asyncio.create_task(app({**scope, "state": {}}, receive, send)))
+        return await asyncio.wait_for(status, PATIENCE_S)
+
+    async def open_all() -> list[int]:
+        """As many streams as the setting allows, and one more."""
+        tasks: list[asyncio.Task[None]] = []
+        found = [await status_of(tasks) for _ in range(521)]
+        worker_threads_of(app).stop_streams()
+        await asyncio.wait(tasks, timeout=PATIENCE_S)
+        await worker_threads_of(app).close()
+        return found
+
+    assert asyncio.run(open_all()) == [200] * 520 + [503]

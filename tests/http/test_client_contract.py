@@ -303,6 +303,21 @@ def test_what_was(there: Any, clock: ManualClock) -> None:
     for nonsense in ("yesterday", 1.5, None, True):
         with pytest.raises(InvalidSetting):
             there.as_of(KEY, nonsense)
+    assert there.as_of(KEY, clock.now_ms()) is None
+    for read in (there.as_of, there.messages_as_of):
+        with pytest.raises(InvalidSetting, match="in the future"):
+            read(KEY, clock.now_ms() + 1)
+
+
+def test_a_lease_may_depend_on_the_version(there: Any) -> None:
+    version = there.open(KEY).version
+    for command in (
+        lambda v: there.take_lease(KEY, "job", 60_000, if_version=v),
+        lambda v: there.release(KEY, "job", if_version=v),
+    ):
+        with pytest.raises(VersionConflict):
+            command(version + 5)
+        version = command(version).version
 
 
 # ── listing ──

@@ -29,6 +29,7 @@ INPUTS = {
     "requirements-docs.lock": ("requirements-docs.in",),
     "requirements-uv.lock": ("requirements-uv.in",),
     "benchmarks/unpacked.lock": ("benchmarks/unpacked.in",),
+    "tests/http/generated/openapi-python-client.lock": ("tests/http/generated/openapi-python-client.in",),
 }
 """What `make lock` makes each lock of."""
 _UNIVERSAL = ("--quiet", "--universal", "--python-version", "3.11", "--only-binary", ":all:")

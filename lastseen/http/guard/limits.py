@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields
 from lastseen.engine.errors import InvalidSetting, shown
 
 MIB = 1 << 20
+MAX_STREAMS = 256
+"""How many event streams may be open at once, unless a setting says otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +34,7 @@ class Limits:
     """How long an answer may take, to begin and to be taken by the caller. Event streams last as long as they like."""
     max_requests: int = 256
     """The most requests in progress at once; others are refused, since queueing would only slow down all of them."""
-    max_streams: int = 256
+    max_streams: int = MAX_STREAMS
     """The most event streams open at once."""
     requests_per_s: float | None = None
     """How many requests a second each token may make in the long run; each 16 KiB of body count as one more."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
@@ -13,7 +15,7 @@ from lastseen.api.problem_document import EndedSession
 from lastseen.api.problems import Problem
 from lastseen.api.requests import CloseRequest, Limits, OpenRequest
 from lastseen.api.responses import Session, SessionPage
-from lastseen.auth.caller import Scope
+from lastseen.auth.caller import Caller, Scope
 from lastseen.engine.arguments import ANY
 from lastseen.engine.errors import SessionExists
 from lastseen.engine.log.port import Position
@@ -21,7 +23,7 @@ from lastseen.engine.session import Policy, SessionView
 from lastseen.http import responses
 from lastseen.http.caller import caller_of
 from lastseen.http.etags import check_match, etag_of, tags_in, version_in_if_match
-from lastseen.http.idempotency import Idempotency, different_body
+from lastseen.http.idempotency import different_body
 from lastseen.http.key_paths import key_in
 from lastseen.http.operation import Operation, Success
 from lastseen.http.requests import body_of, or_any, or_none, point_in_time_of_key, query_of
@@ -80,7 +82,6 @@ class Sessions:
     def __init__(self, workers: WorkerThreads) -> None:
         self._workers = workers
         self._engine = workers.engine
-        self._idempotency = Idempotency(workers.engine.log_identity)
 
     # ── opening ──
 
@@ -89,12 +90,8 @@ class Sessions:
         caller = caller_of(request, Scope.TOUCH)
         wanted = await body_of(request, OpenRequest)
         caller_of(request, Scope.TOUCH, wanted.key)
-        name = request.headers.get("idempotency-key")
-        if name is None:
-            return await self._workers.call(self._open, wanted, None)
-        content = await request.body()
-        return await self._idempotency.once(
-            caller, name, content, lambda session_id: self._workers.call(self._open, wanted, session_id)
+        return await once(
+            self._workers, caller, request, lambda session_id: self._workers.call(self._open, wanted, session_id)
         )
 
     def _open(self, wanted: OpenRequest, session_id: str | None) -> Response:
@@ -202,14 +199,16 @@ class Sessions:
     async def delete(self, request: Request) -> Response:
         """End one."""
         key = key_in(request.path_params["key"])
-        caller_of(request, Scope.MANAGE, key)
-        return await self._close(request, key, query_of(request, CloseRequest))
+        caller = caller_of(request, Scope.MANAGE, key)
+        closing = query_of(request, CloseRequest)
+        return await once(self._workers, caller, request, lambda _: self._close(request, key, closing))
 
     async def close(self, request: Request) -> Response:
         """End one, with a body that says why."""
         key = key_in(request.path_params["key"])
-        caller_of(request, Scope.MANAGE, key)
-        return await self._close(request, key, await body_of(request, CloseRequest))
+        caller = caller_of(request, Scope.MANAGE, key)
+        closing = await body_of(request, CloseRequest)
+        return await once(self._workers, caller, request, lambda _: self._close(request, key, closing))
 
     async def _close(self, request: Request, key: str, closing: CloseRequest) -> Response:
         version = if_match_version(self._engine.get(key), request)
@@ -222,6 +221,24 @@ class Sessions:
 def if_match_version(current: SessionView | None, request: Request) -> int | None:
     """The version that a command is pinned to by `If-Match`."""
     return version_in_if_match(request.headers.get("if-match"), None if current is None else current.version)
+
+
+async def once(
+    workers: WorkerThreads,
+    caller: Caller,
+    request: Request,
+    execute: Callable[[str | None], Awaitable[Response]],
+) -> Response:
+    """The answer of `execute`, or that which an earlier request with the same `Idempotency-Key` got.
+
+    `execute` is handed an id that follows from the key, for what it writes; `None` where the request has no key.
+    """
+    name = request.headers.get("idempotency-key")
+    if name is None:
+        return await execute(None)
+    path, query = request.scope["path"], request.scope["query_string"].decode("latin-1")
+    asked = "\n".join((request.method, path, query, request.headers.get("if-match", ""), "")).encode()
+    return await workers.idempotency.once(caller, name, asked + await request.body(), execute)
 
 
 def narrow_prefix(own: str, requested: str) -> str | None:
@@ -242,7 +259,7 @@ def operations(workers: WorkerThreads) -> list[Operation]:
         "close": {"operationId": "closeSession", "parameters": {"key": "$response.body#/key"}},
         "explain": {"operationId": "explainSession", "parameters": {"key": "$response.body#/key"}},
     }
-    gone = Success("It has ended.", headers=("Position", "Partitions"))
+    gone = Success("It has ended.", headers=("Position", "Partitions", "Idempotency-Replayed"))
     return [
         Operation(
             "GET", f"{SESSIONS}/{{key}}", "getSession", sessions.get, Scope.READ, "Read a session",
@@ -269,11 +286,11 @@ def operations(workers: WorkerThreads) -> list[Operation]:
         ),
         Operation(
             "DELETE", f"{SESSIONS}/{{key}}", "deleteSession", sessions.delete, Scope.MANAGE, "End a session",
-            {204: gone}, query=CloseRequest, headers=("If-Match",), problems=(404, 409, 410, 412),
+            {204: gone}, query=CloseRequest, headers=("If-Match", "Idempotency-Key"), problems=(404, 409, 410, 412),
         ),
         Operation(
             "POST", f"{SESSIONS}/{{key}}/close", "closeSession", sessions.close, Scope.MANAGE,
             "End a session, saying why", {204: gone}, body=CloseRequest, body_example={"reason": "logout"},
-            headers=("If-Match",), problems=(404, 409, 410, 412, 415),
+            headers=("If-Match", "Idempotency-Key"), problems=(404, 409, 410, 412, 415),
         ),
     ]  # fmt: skip

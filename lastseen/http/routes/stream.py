@@ -28,7 +28,6 @@ from lastseen.http.worker_threads import WorkerThreads
 from lastseen.projections.facts import Fact
 
 _logger = logging.getLogger("lastseen")
-MAX_STREAMS = 500
 HEARTBEAT_S = 10.0
 """How often a stream without news says that it lives, and how far it has come."""
 MAX_STREAM_S = 900.0
@@ -124,9 +123,10 @@ def _page(past: Iterator[Fact]) -> list[Fact]:
 class Streams:
     """The handler."""
 
-    def __init__(self, workers: WorkerThreads) -> None:
+    def __init__(self, workers: WorkerThreads, max_streams: int) -> None:
         self._workers = workers
         self._engine = workers.engine
+        self._max_streams = max_streams
         self._fanout = Fanout(workers.engine)
         self._fingerprint = log_fingerprint(workers.engine.log_identity)
         workers.at_stop(self._fanout.stop)
@@ -140,9 +140,10 @@ class Streams:
         if prefix is None:
             caller_of(request, Scope.READ, requested)  # says why
             raise AssertionError
-        if len(self._fanout) >= MAX_STREAMS:
+        if len(self._fanout) >= self._max_streams:
             raise Problem(
-                503, "too-many-streams", f"{MAX_STREAMS} streams are open, and that is the limit: try another instance",
+                503, "too-many-streams",
+                f"{self._max_streams} streams are open, and that is the limit: try another instance",
                 headers={"Retry-After": "5"},
             )  # fmt: skip
         partitions = len(self._engine.checkpoints())
@@ -162,9 +163,9 @@ class Streams:
         return EventSourceResponse(events, headers={"Cache-Control": "no-cache, no-store", "X-Accel-Buffering": "no"})
 
 
-def operations(workers: WorkerThreads) -> list[Operation]:
+def operations(workers: WorkerThreads, max_streams: int) -> list[Operation]:
     """The operations."""
-    streams = Streams(workers)
+    streams = Streams(workers, max_streams)
     return [
         Operation(
             "GET", EVENT_STREAM, "streamEvents", streams.listen, Scope.READ, "What takes effect, as it happens",
