@@ -14,13 +14,20 @@ _NOT_HERE = {"postgresql": "PostgreSQL"}
 
 
 def open_log(
-    url: str, clock: Clock, *, partitions: int | None = None, genesis: bool = True, write_only: bool = False
+    url: str,
+    clock: Clock,
+    *,
+    partitions: int | None = None,
+    genesis: bool = True,
+    write_only: bool = False,
+    read_only: bool = False,
 ) -> Log:
     """The log at `url`: `memory://`, `sqlite:///relative.db`, `sqlite:////absolute.db` or `kafka://host:9092/topic`.
 
     A file is made if need be, a topic is not (`lastseen topics create`). A file or memory without a record gets its
     genesis records, unless `genesis` is false: an import writes its own. With `write_only`, a log that lacks one is
-    refused without anything being opened for reading: an event must not take its place.
+    refused without anything being opened for reading: an event must not take its place. With `read_only`, a file is
+    opened without any right to write, and appends to it are refused; it must exist.
 
     `?partitions=N`, or `partitions`, is the number of partitions of a log that is made (1), and is checked against that
     of one that exists. Raises `InvalidSetting` for a URL that names no log, and the log's own errors.
@@ -44,7 +51,7 @@ def open_log(
         return KafkaLog(kafka_url, fact_publisher=KafkaFactPublisher, write_only=write_only)
     from lastseen.engine.genesis import check_begun
 
-    log = _open_here(url, clock, partitions, genesis)
+    log = _open_here(url, clock, partitions, genesis, read_only)
     try:
         if write_only:
             check_begun(log.end_offsets())
@@ -54,7 +61,7 @@ def open_log(
     return log
 
 
-def _open_here(url: str, clock: Clock, partitions: int | None, genesis: bool) -> Log:
+def _open_here(url: str, clock: Clock, partitions: int | None, genesis: bool, read_only: bool) -> Log:
     """The log of this machine at `url`."""
     if not isinstance(url, str) or "://" not in url:
         raise InvalidSetting(
@@ -75,12 +82,16 @@ def _open_here(url: str, clock: Clock, partitions: int | None, genesis: bool) ->
             raise InvalidSetting(f"log URL {shown(url)}: memory:// takes no path")
         return MemoryLog(clock, partitions=chosen or 1, genesis=genesis)
     if parts.scheme == "sqlite":
-        # Importing eventsourcing takes a moment and patches `dataclasses`: only those who use it pay.
-        from lastseen.engine.log.sqlite.log import SqliteLog
-
         path = unquote(parts.path[1:])
         if parts.netloc or not path:
             raise InvalidSetting(f"log URL {shown(url)}: give sqlite:///relative.db or sqlite:////absolute.db")
+        if read_only:
+            from lastseen.engine.log.sqlite.reader import SqliteLogReader
+
+            return SqliteLogReader(path)
+        # Importing eventsourcing takes a moment and patches `dataclasses`: only those who use it pay.
+        from lastseen.engine.log.sqlite.log import SqliteLog
+
         return SqliteLog(path, clock, partitions=chosen, genesis=genesis)
     if parts.scheme in _NOT_HERE:
         raise InvalidSetting(

@@ -83,7 +83,7 @@ def _run(
     wanted = Filter(or_any(owner), or_any(prefix), or_any(status))
     if not keys:
         wanted.check()
-    with progress_bar("reading", "records") as progress, reading(log, progress=progress) as engine:
+    with progress_bar("reading", "records") as progress, reading(log, progress=progress, appends=not dry_run) as engine:
         sessions: list[tuple[str, str | None]]
         if keys:
             sessions = [(key, None if (live := engine.get(key)) is None else live.session_id) for key in keys]

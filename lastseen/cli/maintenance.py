@@ -38,7 +38,7 @@ def prune(
     """End every session that is due: append its expiry to the log."""
     from lastseen.embedded.offline import reading
 
-    with progress_bar("reading", "records") as progress, reading(log, progress=progress) as engine:
+    with progress_bar("reading", "records") as progress, reading(log, progress=progress, appends=not dry_run) as engine:
         plan = engine.prune(dry_run=dry_run)
     due = [each._asdict() for each in plan.due]
     if output is OutputFormat.JSON:

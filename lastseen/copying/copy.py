@@ -99,7 +99,7 @@ def copy_between(
     clock = clock or SystemClock()
     if source_url.startswith("sqlite:"):
         existing_log_path(source_url)
-    source = open_log(source_url, clock, genesis=False)
+    source = open_log(source_url, clock, read_only=True)
     try:
         target = open_target(target_url, clock, source.partitions)
         try:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from lastseen.doctor.findings import Finding, ReadOnlyLog, error, note, ok, warning
-from lastseen.doctor.sqlite_log import connect_read_only
 from lastseen.engine.errors import LogError
+from lastseen.engine.log.read_only import ReadOnlyFile, is_locked
 from lastseen.projections.archive import archives_of, is_sound
 from lastseen.projections.partition import Partition
 from lastseen.projections.snapshot_rows import Damaged, PartitionRow, decode_partition, unsealed
@@ -53,7 +52,10 @@ def snapshot(log: ReadOnlyLog, files: SnapshotFiles, now_ms: int) -> Iterator[Fi
     try:
         meta, stored = _read(path)
     except (sqlite3.Error, Damaged, msgspec.MsgspecError, OSError) as failure:
-        yield warning("snapshot", f"{path} cannot be read: {failure}", _damaged_step(path))
+        step = _damaged_step(path)
+        if is_locked(failure):
+            step = "find out which process holds the lock, and run this again"
+        yield warning("snapshot", f"{path} cannot be read: {failure}", step)
         return
     if meta.get("identity") != log.identity or meta.get("partitions") != len(log.ends):
         yield error(
@@ -68,10 +70,13 @@ def snapshot(log: ReadOnlyLog, files: SnapshotFiles, now_ms: int) -> Iterator[Fi
 
 
 def _read(path: Path) -> tuple[dict[str, object], dict[int, PartitionRow]]:
-    with closing(connect_read_only(path)) as connection:
+    def read(connection: sqlite3.Connection) -> tuple[dict[str, object], list[tuple[int, bytes]], str]:
         meta = dict(connection.execute("SELECT name, value FROM meta"))
         rows = connection.execute("SELECT number, state FROM partitions").fetchall()
-        (says,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        return meta, rows, connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+
+    with ReadOnlyFile(path) as file:
+        meta, rows, says = file.read(read)
     if says != "ok":
         raise Damaged(" ".join(str(says).split()))
     return meta, {number: decode_partition(unsealed(state)) for number, state in rows}
@@ -150,8 +155,8 @@ def _fold(log: ReadOnlyLog, number: int, end: int) -> bytes:
 def _history(path: Path, stored: Mapping[int, PartitionRow]) -> Finding:
     step = "nothing is lost: the next start reads all of the log to rebuild it"
     try:
-        with closing(connect_read_only(path)) as connection:
-            meta = dict(connection.execute("SELECT name, value FROM meta"))
+        with ReadOnlyFile(path) as file:
+            meta = file.read(lambda connection: dict(connection.execute("SELECT name, value FROM meta")))
         reached = {number: int(meta.get(f"checkpoint-{number}", 0)) for number in stored}
     except (sqlite3.Error, ValueError, OSError) as failure:
         return warning("history", f"{path} cannot be read: {failure}", step)

@@ -12,24 +12,26 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from lastseen.embedded.engine import Engine
 from lastseen.embedded.maintenance import Progress
 from lastseen.embedded.offline import (
     HISTORY_COPY,
-    copy_database,
     copy_views,
     engine_in,
     existing_log_path,
     history_path,
+    locked,
     snapshot_path,
+    temporary_folder,
 )
-from lastseen.engine.errors import LastseenError, LogCorrupt, LogMismatch, shown
+from lastseen.engine.errors import LastseenError, LogError, shown
 from lastseen.engine.genesis import check_genesis
 from lastseen.engine.log.port import Record
-from lastseen.engine.log.sqlite.file import FAILURES, META, check_is_log, log_error
+from lastseen.engine.log.read_only import ReadOnlyFile, copy_database, is_locked
+from lastseen.engine.log.sqlite.file import FAILURES, TABLE
+from lastseen.engine.log.sqlite.reader import SqliteLogReader
 from lastseen.projections.archive import archives_of, is_sound
 from lastseen.projections.partition import Partition
 from lastseen.projections.snapshot import Snapshot
@@ -67,8 +69,8 @@ def rebuild(url: str, progress: Progress | None = None) -> Rebuilt:
     `progress` is called with how many records are folded. Raises the log's errors.
     """
     log = existing_log_path(url)
-    with TemporaryDirectory(prefix="lastseen-") as one, TemporaryDirectory(prefix="lastseen-") as other:
-        folders = Path(one), Path(other)
+    with temporary_folder() as one, temporary_folder() as other:
+        folders = one, other
         copy_views(log, folders[1])
         with engine_in(folders[0], url, progress) as refolded, engine_in(folders[1], url) as continued:
             # A service may have written between the two: let both end at the same record.
@@ -92,8 +94,8 @@ def _snapshot_records(log: Path) -> int:
     if not snapshot_path(log).is_file():
         return 0
     try:
-        with _Log(log) as file, TemporaryDirectory(prefix="lastseen-") as folder:
-            return sum(part.checkpoint for part in file.load_snapshot(snapshot_path(log), Path(folder) / "copy"))
+        with _Log(log) as file, temporary_folder() as folder:
+            return sum(part.checkpoint for part in file.load_snapshot(snapshot_path(log), folder / "copy"))
     except (LastseenError, Damaged, sqlite3.Error, OSError):
         return 0
 
@@ -195,16 +197,15 @@ def verify(url: str, progress: Progress | None = None) -> list[Check]:
     Raises `LogUnavailable` and `LogCorrupt` where the log cannot be read at all.
     """
     path = existing_log_path(url)
-    check_is_log(path)
     checks: list[Check] = []
-    with _Log(path) as log, TemporaryDirectory(prefix="lastseen-") as folder:
+    with _Log(path) as log, temporary_folder() as folder:
         checks.append(_checked("log file", log.quick_check))
         snapshots: dict[str, list[Partition]] = {}
         snapshot = snapshot_path(path)
         candidates = [("snapshot", snapshot)] if snapshot.is_file() else []
         candidates += [(f"archive {archive.name}", archive) for archive in archives_of(str(snapshot))]
         for number, (name, place) in enumerate(candidates):
-            loaded = _loaded(log, name, place, Path(folder) / str(number))
+            loaded = _loaded(log, name, place, folder / str(number))
             if isinstance(loaded, Check):
                 checks.append(loaded)
             else:
@@ -224,7 +225,11 @@ class _Fault(Exception):
 def _checked(what: str, look: Callable[[], str]) -> Check:
     try:
         return Check(what, True, look())
-    except (_Fault, LogMismatch, *FAILURES, OSError) as error:
+    except LogError as error:
+        if is_locked(error.__cause__):
+            raise  # it was not looked at, which is no fault of it
+        return Check(what, False, str(error))
+    except (_Fault, *FAILURES, OSError) as error:
         return Check(what, False, str(error))
 
 
@@ -233,6 +238,10 @@ def _loaded(log: _Log, name: str, place: Path, copy: Path) -> list[Partition] | 
         return Check(name, False, f"{place}: its bytes are not those whose SHA-256 lies beside it")
     try:
         return log.load_snapshot(place, copy)
+    except sqlite3.OperationalError as error:
+        if is_locked(error):
+            raise locked(place, error) from error
+        return Check(name, False, f"{place}: {error}")
     except (Damaged, LastseenError, *FAILURES, OSError) as error:
         return Check(name, False, f"{place}: {error}")
 
@@ -252,12 +261,23 @@ def _history(log: _Log, path: Path, snapshot: list[Partition]) -> str:
         if any(part.checkpoint for part in snapshot):
             raise _Fault(f"{path} is missing, and there is a snapshot: the next start folds all of the log")
         return "none"
-    with closing(_read_only(path)) as connection:
+
+    def read(connection: sqlite3.Connection) -> tuple[str, dict[str, Any], int]:
         (says,) = connection.execute("PRAGMA quick_check").fetchone()
         if says != "ok":
-            raise _Fault(f"{path}: {says}")
+            return says, {}, 0
         meta = dict(connection.execute("SELECT name, value FROM meta"))
-        (entries,) = connection.execute("SELECT COUNT(*) FROM entries").fetchone()
+        return says, meta, connection.execute("SELECT COUNT(*) FROM entries").fetchone()[0]
+
+    try:
+        with ReadOnlyFile(path) as file:
+            says, meta, entries = file.read(read)
+    except sqlite3.Error as error:
+        if is_locked(error):
+            raise locked(path, error) from error
+        raise
+    if says != "ok":
+        raise _Fault(f"{path}: {says}")
     if meta.get("identity") != log.identity:
         raise _Fault(f"{path} belongs to log {meta.get('identity')}, and this is {log.identity}")
     for part in snapshot:
@@ -275,37 +295,23 @@ class _Log:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._connection = _read_only(path)
-        try:
-            meta = dict(self._connection.execute(f"SELECT name, value FROM {META}"))
-        except FAILURES as error:
-            self._connection.close()
-            raise log_error(str(path), error) from error
-        self.identity, partitions = meta.get("identity"), meta.get("partitions")
-        if not isinstance(self.identity, str) or not isinstance(partitions, int):
-            self._connection.close()
-            raise LogCorrupt(f"log {path} says {shown(meta)} in its header, which is not valid: restore it from a copy")
-        self.partitions: int = partitions
+        self._log = SqliteLogReader(str(path))
+        self.identity, self.partitions = self._log.identity, self._log.partitions
+        self.end_offsets, self.read = self._log.end_offsets, self._log.read
+        """The offset after each partition's last record; the records of a partition from an offset on."""
 
     def __enter__(self) -> _Log:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._connection.close()
+        self._log.close()
 
     def quick_check(self) -> str:
         """What SQLite says of the file."""
-        (says,) = self._connection.execute("PRAGMA quick_check").fetchone()
+        says = self._log.read_file(lambda connection: connection.execute("PRAGMA quick_check").fetchone()[0])
         if says != "ok":
             raise _Fault(f"{self._path}: {says}")
         return f"identity {self.identity}, {self.partitions} partition{'s' * (self.partitions != 1)}"
-
-    def end_offsets(self) -> list[int]:
-        """The offset after each partition's last record."""
-        from lastseen.engine.log.sqlite.recorder import TABLE
-
-        query = f"SELECT MAX(originator_version) + 1 FROM {TABLE} WHERE originator_id = ?"
-        return [self._connection.execute(query, (str(number),)).fetchone()[0] or 0 for number in range(self.partitions)]
 
     def genesis(self) -> str:
         """What the first records say of the log. Raises `LogMismatch`, with which no engine opens it."""
@@ -313,22 +319,11 @@ class _Log:
             return "the log is empty: the first engine that opens it writes its genesis records"
         return f"each partition begins as a part of log {check_genesis(self)}"
 
-    def read(self, partition: int, from_offset: int, max_records: int) -> list[Record]:
-        """The records of a partition from an offset on (`genesis.BeginningOfLog`)."""
-        from lastseen.engine.log.sqlite.recorder import TABLE
-
-        rows = self._connection.execute(
-            f"SELECT originator_version, log_time_ms, topic, state FROM {TABLE}"
-            " WHERE originator_id = ? AND originator_version >= ? ORDER BY originator_version LIMIT ?",
-            (str(partition), from_offset, max_records),
-        )
-        return [Record(partition, offset, at_ms or 0, key, value) for offset, at_ms, key, value in rows]
-
     def load_snapshot(self, place: Path, copy: Path) -> list[Partition]:
         """The partitions that a snapshot holds; read from a copy, since opening a snapshot may write to it."""
         copy_database(place, copy)
         partitions = [Partition(number) for number in range(self.partitions)]
-        snapshot = Snapshot(SnapshotFile(str(copy), str(self.identity), len(partitions)), len(partitions))
+        snapshot = Snapshot(SnapshotFile(str(copy), self.identity, len(partitions)), len(partitions))
         try:
             snapshot.load(partitions, Statistics(len(partitions)), self.end_offsets)
         finally:
@@ -337,14 +332,18 @@ class _Log:
 
     def fold(self, digests: dict[tuple[int, int], bytes], progress: Progress | None) -> str:
         """Fold every record in the order in which it was written; fill in the digests that are asked for."""
-        from lastseen.engine.log.sqlite.recorder import TABLE
+        total = sum(self.end_offsets())
+        return self._log.read_file(lambda connection: self._fold(connection, total, digests, progress))
 
+    def _fold(
+        self, connection: sqlite3.Connection, total: int, digests: dict[tuple[int, int], bytes],
+        progress: Progress | None,
+    ) -> str:  # fmt: skip
         partitions = [Partition(number) for number in range(self.partitions)]
         for part in partitions:
             self._note(part, digests)
-        total = sum(self.end_offsets())
         latest_ms, count = 0, 0
-        rows = self._connection.execute(
+        rows = connection.execute(
             f"SELECT originator_id, originator_version, log_time_ms, topic, state FROM {TABLE} ORDER BY rowid"
         )
         for count, (number, offset, at_ms, key, value) in enumerate(rows, start=1):

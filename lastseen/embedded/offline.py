@@ -6,17 +6,19 @@ log; where there is none, or none that will do, they fold the log from its begin
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import unquote
 
 from lastseen.embedded.engine import Engine
 from lastseen.embedded.maintenance import Progress
-from lastseen.embedded.opening import open_engine
-from lastseen.engine.errors import InvalidSetting, LogUnavailable, shown
+from lastseen.embedded.settings import Settings
+from lastseen.engine.clock import SystemClock
+from lastseen.engine.errors import InvalidSetting, LogUnavailable, SnapshotError, shown
+from lastseen.engine.log import open_log
+from lastseen.engine.log.read_only import copy_database, is_locked
 from lastseen.engine.log.sqlite.file import FAILURES
 from lastseen.engine.log.urls import split_url
 from lastseen.projections.archive import archives_of
@@ -65,46 +67,54 @@ def files_of(log: Path) -> list[Path]:
     return [place for place in places if place.is_file()]
 
 
-def copy_database(source: Path, target: Path) -> None:
-    """Copy an SQLite file as it stands, its write-ahead log included, for a short while. Raises `sqlite3.Error`."""
-    with (
-        closing(sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as old,
-        closing(sqlite3.connect(target)) as new,
-    ):
-        # The copy need not survive a power loss.
-        new.execute("PRAGMA synchronous = OFF")
-        old.backup(new)
-
-
 @contextmanager
-def reading(url: str, *, progress: Progress | None = None) -> Iterator[Engine]:
+def reading(url: str, *, progress: Progress | None = None, appends: bool = False) -> Iterator[Engine]:
     """An engine on an existing log that runs nothing by itself and leaves the log's snapshot and history alone.
+
+    Unless it `appends`, it needs no right to write to the log's file or folder.
 
     A topic of Kafka has neither beside it, and is folded from its beginning. Raises the log's errors.
     """
     path = None if split_url(url).scheme == "kafka" else existing_log_path(url)
-    with TemporaryDirectory(prefix="lastseen-") as folder:
+    with temporary_folder() as folder:
         if path is not None:
-            copy_views(path, Path(folder))
-        with engine_in(Path(folder), url, progress) as engine:
+            copy_views(path, folder)
+        with engine_in(folder, url, progress, appends=appends) as engine:
             yield engine
 
 
-def engine_in(folder: Path, url: str, progress: Progress | None = None) -> Engine:
-    """An engine that runs nothing by itself, with snapshot and history in `folder`."""
-    return open_engine(
-        url,
-        snapshot=str(folder / COPY),
-        background=False,
-        prune=False,
-        facts=False,
-        archive_interval=None,
-        progress=progress,
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder that is removed at the end. Raises `SnapshotError` where none can be made, or written to."""
+    try:
+        folder = TemporaryDirectory(prefix="lastseen-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise SnapshotError(
+            f"no temporary folder can be made: {error}. Free some space, or name another folder in TMPDIR"
+        ) from error
+    with folder as name:
+        yield Path(name)
+
+
+def engine_in(folder: Path, url: str, progress: Progress | None = None, *, appends: bool = False) -> Engine:
+    """An engine that runs nothing by itself, with snapshot and history in `folder`; to read, unless it `appends`."""
+    settings = Settings.of(
+        snapshot=str(folder / COPY), background=False, prune=False, facts=False, archive_interval=None
     )
+    clock = SystemClock()
+    log = open_log(url, clock, read_only=not appends)
+    try:
+        return Engine(log, clock, settings, progress)
+    except BaseException:
+        log.close()
+        raise
 
 
 def copy_views(log: Path, folder: Path) -> None:
-    """Copy the snapshot and the history of a log for `engine_in`; neither, if one is missing or cannot be copied."""
+    """Copy the snapshot and the history of a log for `engine_in`; neither, if one is missing or cannot be copied.
+
+    Raises `SnapshotError` where one stays locked.
+    """
     # The snapshot first: a history may be ahead of its snapshot, and never the other way round.
     pairs = (snapshot_path(log), folder / COPY), (history_path(log), folder / HISTORY_COPY)
     if not all(source.is_file() for source, _ in pairs):
@@ -112,6 +122,15 @@ def copy_views(log: Path, folder: Path) -> None:
     try:
         for source, target in pairs:
             copy_database(source, target)
-    except FAILURES:
+    except (*FAILURES, OSError) as error:
         for _, target in pairs:
             target.unlink(missing_ok=True)
+        if is_locked(error):
+            raise locked(source, error) from error
+
+
+def locked(path: Path, error: Exception) -> SnapshotError:
+    """The error for a snapshot, a history or an archive that stays locked."""
+    return SnapshotError(
+        f"{path} is locked by another process: try again, or find out which process holds the lock ({error})"
+    )

@@ -54,7 +54,7 @@ def export_history(url: str, path: Path, progress: Progress = lambda done, total
     """
     if url.startswith("sqlite:"):
         existing_log_path(url)
-    log = open_log(url, SystemClock(), genesis=False)
+    log = open_log(url, SystemClock(), read_only=True)
     try:
         ends = log.end_offsets()
         with closing(writer(path, Header("history", log.identity, tuple(ends)))) as file:

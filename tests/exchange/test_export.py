@@ -14,7 +14,7 @@ import lastseen
 from lastseen.engine.errors import ExportError, InvalidSetting, LogMismatch, LogUnavailable
 from lastseen.engine.log import open_log
 from lastseen.engine.log.port import Mark, Message, Record
-from lastseen.engine.log.sqlite.log import SqliteLog
+from lastseen.engine.log.sqlite.reader import SqliteLogReader
 from lastseen.exchange import history, json_lines, parquet, sessions
 from lastseen.exchange.files import reader
 from tests.contracts.log_contract import everything
@@ -122,13 +122,13 @@ def test_history_comes_back_as_it_was(
 def test_a_record_of_a_transaction_has_its_verdict_and_no_effect_where_it_is_imported(
     url: str, file: Path, clock: lastseen.ManualClock, monkeypatch: pytest.MonkeyPatch, mark: Mark
 ) -> None:
-    everything = SqliteLog.read
+    everything = SqliteLogReader.read
 
-    def marked(log: SqliteLog, partition: int, *place: int) -> list[Record]:
+    def marked(log: SqliteLogReader, partition: int, *place: int) -> list[Record]:
         return [record._replace(mark=mark) for record in everything(log, partition, *place)]
 
     with monkeypatch.context() as patch:
-        patch.setattr(SqliteLog, "read", marked)
+        patch.setattr(SqliteLogReader, "read", marked)
         exported = history.export_history(url, file)
     assert {row["verdict"] for row in reader(file).rows()} == {mark.name.lower()}
     imported = history.import_history(file, "memory://", clock=clock)
@@ -297,7 +297,7 @@ def test_sessions_come_back_with_times_attributes_and_messages(
 def sessions_exported(url: str, file: Path, clock: lastseen.ManualClock) -> history.Exported:
     """Export by the test's clock, which the reading engine otherwise would not know."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lastseen.embedded.opening.SystemClock", lambda: clock)
+        patch.setattr("lastseen.embedded.offline.SystemClock", lambda: clock)
         return sessions.export_sessions(url, file)
 
 

@@ -38,7 +38,7 @@ def back(tmp_path: Path) -> str:
 def exported(url: str, tmp_path: Path, clock: lastseen.ManualClock) -> Path:
     file = tmp_path / "export.jsonl"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lastseen.embedded.opening.SystemClock", lambda: clock)
+        patch.setattr("lastseen.embedded.offline.SystemClock", lambda: clock)
         sessions.export_sessions(url, file)
     return file
 

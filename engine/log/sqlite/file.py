@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import uuid
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
 from lastseen.engine.errors import InvalidSetting, LogCorrupt, LogError, LogMismatch, LogTooNew, LogUnavailable, shown
 from lastseen.engine.log.port import MAX_PARTITIONS
+from lastseen.engine.log.read_only import ReadOnlyFile
 
 FORMAT = 1
 META = "lastseen_log"
@@ -37,7 +38,8 @@ def log_error(path: str, error: sqlite3.Error | UnicodeDecodeError | OSError) ->
         )
     if code == sqlite3.SQLITE_FULL:
         return LogUnavailable(f"log {path} cannot grow, the disk is full: free some space and try again ({error})")
-    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
+    is_read_only = code == sqlite3.SQLITE_CANTOPEN and not all(map(_may_write, (Path(path), Path(path).parent)))
+    if is_read_only or code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
         return LogUnavailable(f"log {path} cannot be written: correct its permissions and its folder's ({error})")
     # sqlite3 raises an `OperationalError` without a code for text that is not UTF-8.
     is_garbled = isinstance(error, UnicodeDecodeError) or "decode to UTF-8" in str(error)
@@ -46,8 +48,29 @@ def log_error(path: str, error: sqlite3.Error | UnicodeDecodeError | OSError) ->
     return LogUnavailable(f"log {path} cannot be used: {error}; check that the disk works and that the folder exists")
 
 
+def _may_write(path: Path) -> bool:
+    return not path.exists() or os.access(path, os.W_OK)
+
+
 def check_is_log(path: Path) -> None:
     """Refuse a file that is no log, without changing a byte of it. A file that is not there, or empty, will do.
+
+    Raises `InvalidSetting`, `LogUnavailable`, `LogCorrupt`.
+    """
+    if not check_path(path):
+        return
+    try:
+        with ReadOnlyFile(path) as file:
+            file.read(lambda connection: _check_tables(str(path), connection))
+    except (*FAILURES, OSError) as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_NOTADB:
+            _check_was_being_made(path)
+            return
+        raise log_error(str(path), error) from error
+
+
+def check_path(path: Path) -> bool:
+    """Refuse a path that can be no log's; whether there is a file with anything in it.
 
     Raises `InvalidSetting`, `LogUnavailable`, `LogCorrupt`.
     """
@@ -67,22 +90,10 @@ def check_is_log(path: Path) -> None:
         size = path.stat().st_size if path.exists() else 0
     except OSError as error:
         raise log_error(str(path), error) from error
-    if size == 0:
-        return
-    if size < len(_HEADER):  # SQLite takes one byte for an empty file
+    if 0 < size < len(_HEADER):  # SQLite takes one byte for an empty file
         _check_was_being_made(path)
-        return
-    # A connection that only reads leaves side files behind where the database is in WAL mode. While no process has it
-    # open there is no such file, and nothing that could change under an immutable one.
-    how = "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "mode=ro&immutable=1"
-    try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)) as connection:
-            _check_tables(str(path), connection)
-    except FAILURES as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_NOTADB:
-            _check_was_being_made(path)
-            return
-        raise log_error(str(path), error) from error
+        return False
+    return size > 0
 
 
 def _check_was_being_made(path: Path) -> None:
@@ -114,6 +125,13 @@ def _check_tables(path: str, connection: sqlite3.Connection) -> bool:
         # To make it again would be to forget all that was acknowledged.
         raise LogCorrupt(f"log {path} has lost its records: stop all writers and restore it from a copy")
     return True
+
+
+def read_header(path: str, connection: sqlite3.Connection) -> LogFile:
+    """What the log says of itself. Raises `LogCorrupt`, `LogTooNew`, `LogUnavailable` where it is empty."""
+    if not _check_tables(path, connection):
+        raise LogUnavailable(f"there is no log at {path}: the file is an empty database")
+    return _check(path, dict(connection.execute(f"SELECT name, value FROM {META}")), None)
 
 
 def prepare(

@@ -7,7 +7,7 @@ from contextlib import closing
 
 from lastseen.engine.log.port import Record
 from lastseen.engine.log.read_size import MAX_READ_BYTES, page_of, values_bytes
-from lastseen.engine.log.sqlite.recorder import TABLE
+from lastseen.engine.log.sqlite.file import TABLE
 
 STEP_ROWS = 64
 """Rows that are taken from the file before it is asked whether they are enough for one read."""
