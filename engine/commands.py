@@ -18,6 +18,7 @@ from lastseen.engine.errors import LastseenError, VersionConflict
 from lastseen.engine.fire_and_forget import FireAndForget
 from lastseen.engine.hold import Hold
 from lastseen.engine.identifiers import new_event_id, new_session_id
+from lastseen.engine.lease_renewer import LeaseRenewer
 from lastseen.engine.preconditions import check_merged, is_coalesced, live_session
 from lastseen.engine.session import Policy, Session, SessionView
 from lastseen.engine.session_engine import ATTEMPTS, Decided, SessionEngine, Wait
@@ -42,6 +43,7 @@ class Commands:
         self._loop = loop
         self._view = view
         self._clock = clock
+        self._renewer = LeaseRenewer(clock)
         self._fire_and_forget = fire_and_forget
         self._bulk = BulkCommands(loop, view, clock, source)
         self._source = source
@@ -248,7 +250,7 @@ class Commands:
         return Hold(
             lambda: self.take_lease(key, name, lease_ms, session_id),
             lambda: self.release(key, name, session_id),
-            self._clock,
+            self._renewer,
             name,
             lease_ms,
         )

@@ -35,6 +35,7 @@ from lastseen.engine.arguments import ANY, Anything
 from lastseen.engine.clock import SystemClock
 from lastseen.engine.errors import EngineClosed
 from lastseen.engine.hold import Hold
+from lastseen.engine.lease_renewer import LeaseRenewer
 from lastseen.engine.session import SessionView, Status
 from lastseen.projections.facts import Fact
 from lastseen.projections.listing import Sort
@@ -99,6 +100,7 @@ class Client(ServiceClient):
         self._connections = connections
         self._http = httpx.Client(transport=transport, **pool_options(connections, verify))
         self._slots = threading.BoundedSemaphore(connections)
+        self._renewer = LeaseRenewer(SystemClock())
 
     open = _method_for(calls.open)
     create = _method_for(calls.create)
@@ -130,7 +132,7 @@ class Client(ServiceClient):
             # A hold only shows its session, and a remote one shows the same.
             lambda: cast(SessionView, self.take_lease(key, name, lease_ms, session_id)),
             lambda: self.release(key, name, session_id),
-            SystemClock(),
+            self._renewer,
             name,
             lease_ms,
         )

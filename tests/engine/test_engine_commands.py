@@ -15,7 +15,7 @@ from lastseen import Engine, ManualClock, Settings, Status, errors, policy
 from lastseen.engine.commands import Commands
 from lastseen.engine.log.memory import MemoryLog
 from lastseen.engine.log.port import Position
-from tests.patience import PATIENCE_S
+from tests.patience import PATIENCE_S, eventually
 
 
 def ends(engine: Engine) -> list[int]:
@@ -281,8 +281,7 @@ def test_a_hold_that_loses_its_session_says_why(
         engine.close(KEY, reason="revoked")
         clock.advance(MIN)
         hears.wait(2)
-        assert hold._renewing is not None
-        hold._renewing.join(PATIENCE_S)
+        assert eventually(lambda: hold.lost is not None)
     assert isinstance(hold.lost, errors.SessionNotFound)
     assert [entry.name for entry in engine.history(KEY)] == ["created", "held", "closed"]
 
