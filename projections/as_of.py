@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 from lastseen.engine import events
@@ -19,6 +20,9 @@ from lastseen.projections.partition import Partition
 
 _PAGE = 1_000
 _CREATED = events.NAMES[events.Created]
+check_wanted: ContextVar[Callable[[], None]] = ContextVar("check_wanted", default=lambda: None)
+"""Called before each record that is folded again; what it raises ends the read. A read of the past takes as long as its
+key has records, and its caller may be gone by then."""
 
 
 class _EmptyStore:
@@ -64,10 +68,11 @@ class KeyRefold:
             until_ms, last_offset = at, MAX_LIMIT_MS
         else:
             raise InvalidSetting(f"as of {shown(at)}: give a log time in whole milliseconds, or a Position")
-        after, at_ms = -1, None
+        after, at_ms, check = -1, None, check_wanted.get()
         is_known = not floor  # from the first session on that began after the floor
         while page := history.entries(key, after_offset=after, limit=_PAGE):
             for entry in page:
+                check()
                 if entry.offset > last_offset:
                     return self._reached(history, key, is_known, at_ms if until_ms is None else until_ms)
                 if entry.verdict is not Verdict.APPLIED:

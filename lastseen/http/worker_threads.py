@@ -16,14 +16,22 @@ from lastseen.embedded.engine import Engine
 from lastseen.engine.errors import InvalidSetting
 from lastseen.engine.log.port import Position
 from lastseen.engine.session import SessionView
+from lastseen.http.guard.guarded_response import current_response
 from lastseen.http.guard.overload import current_limit
 from lastseen.http.idempotency import Idempotency
+from lastseen.projections.as_of import check_wanted
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 COMMAND_THREADS = 16
 """Commands and look-ups on disk in progress at a time; more wait for their turn."""
+PAST_THREADS = 2
+"""Reads of the past in progress at a time: they fold a key's records again, and commands are not to wait for them."""
+PAST_WAITERS = 64
+"""Reads of the past that may wait for their turn."""
+PAST_S = 10.0
+"""How long such a read may take, its wait for a turn included."""
 POSITION_WAIT_S = 2.0
 """How long a request with `min_position` waits for this instance to get there."""
 POSITION_WAITERS = 64
@@ -36,6 +44,7 @@ class WorkerThreads:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._limiter: anyio.CapacityLimiter | None = None
+        self._past_limiter: anyio.CapacityLimiter | None = None
         self._batch: TouchBatch | None = None
         self.idempotency = Idempotency(engine.log_identity)
         self._waiting = 0
@@ -58,6 +67,26 @@ class WorkerThreads:
         finally:
             if (limit := current_limit.get()) is not None:
                 limit.threads.record(began_s - queued_s)
+
+    async def read_past(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Read the past in a thread of those that are for this. Given up where its caller got a time-out, or after
+        `PAST_S`. Raises `Problem` 503.
+        """
+        limiter = self._past_limiter = self._past_limiter or anyio.CapacityLimiter(PAST_THREADS)
+        if limiter.statistics().tasks_waiting >= PAST_WAITERS:
+            raise _past_unread("too many requests read the past at the moment")
+        until_s, response = perf_counter() + PAST_S, current_response.get()
+
+        def check() -> None:
+            if perf_counter() > until_s or (response is not None and response.timed_out):
+                raise _past_unread(f"reading the records of this key takes longer than {PAST_S:g} s")
+
+        def begin() -> T:
+            check()
+            check_wanted.set(check)  # in the context of this call only
+            return work(*args, **kwargs)
+
+        return await anyio.to_thread.run_sync(begin, limiter=limiter)
 
     async def touch(self, key: str, session_id: str | None) -> SessionView:
         """A plain touch, together with all others of this turn of the loop."""
@@ -113,6 +142,15 @@ class WorkerThreads:
         batch, self._batch = self._batch, None
         if batch is not None:
             await batch.close()
+
+
+def _past_unread(why: str) -> Problem:
+    return Problem(
+        503,
+        "too-slow",
+        f"{why}: try again later, or read the key's history in pages",
+        headers={"Retry-After": "1"},
+    )
 
 
 def _position_not_reached(why: str) -> Problem:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from lastseen.api.problems import Problem, problem_of
@@ -85,6 +86,7 @@ class GuardedResponse:
     def start_timer(self, seconds: float) -> None:
         """From now on the answer may take this long."""
         self._task = asyncio.current_task()
+        current_response.set(self)
         self._timer = asyncio.get_running_loop().call_later(seconds, self._time_out, seconds)
 
     def end(self) -> None:
@@ -138,3 +140,7 @@ class GuardedResponse:
             )
 
         await refuse(send, problem, self.scope["method"] == "HEAD")
+
+
+current_response: ContextVar[GuardedResponse | None] = ContextVar("current_response", default=None)
+"""The response that the current request waits for: what only reads asks it whether its caller still does."""

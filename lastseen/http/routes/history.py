@@ -86,7 +86,9 @@ class KeyHistory:
     async def messages(self, request: Request) -> Response:
         """The newest messages, now or then."""
         key, query = await self._key_and_query(request, queries.ReadQuery)
-        found = await self._workers.call(self._messages, key, or_none(query.as_of))
+        as_of = or_none(query.as_of)
+        call = self._workers.call if as_of is None else self._workers.read_past
+        found = await call(self._messages, key, as_of)
         return responses.of_value(Messages(found))
 
     def _messages(self, key: str, as_of: str | None) -> list[Message]:

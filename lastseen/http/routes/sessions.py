@@ -149,7 +149,7 @@ class Sessions:
             query = query_of(request, queries.ReadQuery)
             await reach(self._workers, query.min_position, key)
             if query.as_of is not UNSET:
-                return await self._workers.call(self._as_of, key, query.as_of)
+                return await self._workers.read_past(self._as_of, key, query.as_of)
         session = self._engine.get(key)
         if session is None:
             raise no_live_session(key, await self._workers.call(self._engine.last_session_span, key))
