@@ -69,8 +69,17 @@ def validate(
     profile: ProfileName = None,
     assignments: Assignments = None,
 ) -> None:
-    """Check the settings, and name each fault. The exit code is 0 if there is none, else 2."""
-    from lastseen.configuration.configuration import configure
+    """Check the settings, and name each fault. The exit code is 0 if there is none, else 2.
 
-    configure({"profile": profile}, assignments or [], config=config)
+    Warns if `max_sessions` is below the number of sessions that live now, as far as a snapshot on this machine tells.
+    """
+    from lastseen.configuration.configuration import configure
+    from lastseen.doctor.capacity import STEP, excess, snapshot_of, stored_sessions
+
+    configuration = configure({"profile": profile}, assignments or [], config=config)
+    most = configuration.engine["max_sessions"]
+    snapshot = snapshot_of(configuration.service.log, configuration.engine["snapshot"])
+    live = None if snapshot is None else stored_sessions(snapshot)
+    if live is not None and most is not None and live > most:
+        say(f"lastseen: warning: {excess(live, most)}. {STEP[0].upper()}{STEP[1:]}")
     say("lastseen: all settings are valid")

@@ -34,9 +34,9 @@ def doctor(
     """Examine the log, its snapshot, this machine and the service.
 
     Settings are those that `lastseen serve` would use here. It reports the state of each part and what to do next:
-    whether the log exists and can be used, clocks, how far the snapshot is behind, its digest, free space, memory, and
-    the service, if it runs. It only reads, and may run beside a service. The exit code is 1 if there is a warning or an
-    error.
+    whether the log exists and can be used, clocks, how far the snapshot is behind, its digest, whether more sessions
+    live than `max_sessions`, free space, memory, and the service, if it runs. It only reads, and may run beside a
+    service. The exit code is 1 if there is a warning or an error.
     """
     from lastseen.configuration.configuration import configure
     from lastseen.doctor.examine import examine
@@ -47,7 +47,7 @@ def doctor(
     settings, engine = configuration.service, configuration.engine
     subject = Subject(
         settings.log, engine["snapshot"], engine["max_body_bytes"], engine["max_memory_bytes"], settings.token_file,
-        _address(settings),
+        _address(settings), engine["max_sessions"],
     )  # fmt: skip
     found = list(examine(subject, SystemClock().now_ms()))
     is_well = not any(each.severity in (Severity.WARNING, Severity.ERROR) for each in found)

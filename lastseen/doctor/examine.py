@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
+from lastseen.doctor.capacity import capacity
 from lastseen.doctor.clocks import clocks
 from lastseen.doctor.findings import Finding, LogFiles, ReadOnlyLog, Subject, error, note, warning
 from lastseen.doctor.genesis import genesis
@@ -36,6 +37,7 @@ def examine(subject: Subject, now_ms: int) -> Iterator[Finding]:
                 yield _no_snapshot(subject, log)
             else:
                 yield from _reading("snapshot", snapshot(log, SnapshotFiles(files.snapshot), now_ms))
+            yield from capacity(files.snapshot, subject.max_sessions)
     except LastseenError as failure:
         yield error("log", str(failure), "follow the message; until then no service can start on this log")
     yield from disk(files)

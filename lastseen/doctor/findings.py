@@ -64,6 +64,7 @@ class Subject(NamedTuple):
     token_file: str | None = None
     address: str | None = None
     """Where the service answers, if it runs: `http://127.0.0.1:8321`."""
+    max_sessions: int | None = None
 
 
 def ok(check: str, says: str) -> Finding:

@@ -51,7 +51,7 @@ IO_ALLOWED = {
     IDENTIFIERS: {"os", "threading"},
     "engine/session_engine.py": {"concurrent.futures"},
     "engine/turns.py": {"threading"},
-    "engine/hold.py": {"threading"},
+    "engine/lease_renewer.py": {"threading"},
     "engine/fire_and_forget.py": {"concurrent.futures", "threading"},
 }
 
