@@ -114,7 +114,6 @@ class Engine(Commands, Figures):
             self._duties.prepare()
             self._maintenance.catch_up(progress)
             self._state.snapshot.starting.clear()
-            self._warn_of_excess(settings.max_sessions if settings.prune else None)
             if settings.freeze:
                 freeze_after_start()
             self._duties.begin(self._background.wake_pruner)
@@ -124,15 +123,6 @@ class Engine(Commands, Figures):
             raise
         if settings.background:
             self._maintenance.start()
-
-    def _warn_of_excess(self, max_sessions: int | None) -> None:
-        excess = 0 if max_sessions is None else self._views.count() - max_sessions
-        if excess > 0:
-            _logger.warning(
-                "max_sessions is %s, and %s sessions live: the pruner ends the %s least recently used that are neither"
-                " suspended nor held; to keep them, stop this process and raise max_sessions",
-                max_sessions, self._views.count(), excess,
-            )  # fmt: skip
 
     # ── reads of the live view: none of them touches ──
 

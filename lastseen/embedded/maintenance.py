@@ -3,6 +3,7 @@ and frees memory. The background threads call these tasks; an engine without thr
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 
@@ -31,6 +32,8 @@ HEAVY_AT_START = 100_000
 history writes those of one flush side by side, so that a flush of as many costs half as much a record."""
 ROOMY = 0.5
 """The share of memory in use below which it is not short."""
+
+_logger = logging.getLogger("lastseen")
 
 
 class Maintenance:
@@ -108,6 +111,7 @@ class Maintenance:
             self._follower.check()
             left = {number: max(0, ends[number] - self._follower.folded(number)) for number in self._readable()}
             if not any(left.values()) or (before is not None and sum(left.values()) > before // 2):
+                self._warn_of_excess()
                 return
             before = sum(left.values())
             report = None if progress is None else self._reporting(progress, sum(ends))
@@ -116,6 +120,16 @@ class Maintenance:
                 after_read=partial(self._after_read, report),
             )  # fmt: skip
             raise_passing(failed)  # the follower has recorded permanent failures
+
+    def _warn_of_excess(self) -> None:
+        """Say how many sessions this start ends: `max_sessions` may have been lowered by mistake."""
+        most, live = self._settings.max_sessions, self._view.count()
+        if self._settings.prune and most is not None and live > most:
+            _logger.warning(
+                "max_sessions is %s, and %s sessions live: the pruner ends the %s least recently used that are neither"
+                " suspended nor held; to keep them, stop this process and raise max_sessions",
+                most, live, live - most,
+            )  # fmt: skip
 
     def _readable(self) -> frozenset[int]:
         return self._view.present - self._view.failures.keys()
