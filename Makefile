@@ -44,7 +44,7 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check kafka kafka-cluster kafka-jars browser curl test test-all test-busy replay-check crash kafka-crash faults simulate mutants fuzz torture soak fuzz-codec bench bench-quick bench-setup docs docs-setup docs-site lock locks-check quick test-pythons fresh clean no-python
+.PHONY: help setup demo check kafka kafka-cluster kafka-jars browser curl test test-all test-busy replay-check crash kafka-crash faults simulate mutants fuzz torture soak fuzz-codec bench bench-quick bench-setup real-gateway docs docs-setup docs-site lock locks-check quick test-pythons fresh clean no-python
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -104,7 +104,7 @@ curl: setup ## make ready curl, which the tests run what the documentation shows
 test: check kafka-jars browser curl docs-setup ## check, then what a change is tested with: real Kafka, browser and SQLite, in 6 minutes
 	$(PYTEST) -m "not thorough and not full"
 
-test-all: setup kafka-jars browser curl faults bench-setup docs-setup ## all other tests: clusters, networks, chaos, soak, full disks, the harness, a guard of speed
+test-all: setup kafka-jars browser curl faults bench-setup docs-setup real-gateway ## all other tests: clusters, networks, chaos, soak, full disks, the harness, a guard of speed
 	$(PYTEST) -m "thorough and not full"
 	$(BENCH_BIN)/python -m benchmarks --quick
 
@@ -155,6 +155,9 @@ $(BENCH_STAMP): requirements.lock requirements-bench.lock pyproject.toml $(if $(
 	$(BENCH_BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $(BENCH_STAMP)
 
+real-gateway: setup ## fetch hermes-agent and make its environment, for the tests of the drop-in in the real gateway
+	$(BIN)/python -m tests.real_gateway.environment
+
 fuzz-codec: setup ## the codec under libFuzzer, Linux on x86-64 only (RUNS=1000000 SEED=7)
 	$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: -r tests/fuzz/atheris.txt
 	$(BIN)/python -m tests.fuzz.codec_atheris --runs $(or $(RUNS),1000000) $(if $(SEED),--seed $(SEED))
@@ -195,6 +198,7 @@ lock: $(UV) ## pin requirements*.in again, for every Python and platform (newest
 	$(PIN) requirements-bench.in --output-file requirements-bench.lock
 	$(PIN) requirements-docs.in --output-file requirements-docs.lock
 	$(PIN) benchmarks/unpacked.in --output-file benchmarks/unpacked.lock
+	$(PIN) tests/real_gateway/environment.in --output-file tests/real_gateway/environment.lock
 	$(PIN) requirements-uv.in --output-file requirements-uv.lock
 	$(PIN) tests/http/generated/openapi-python-client.in --output-file tests/http/generated/openapi-python-client.lock
 

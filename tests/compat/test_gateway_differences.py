@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_stage import DAY, HOUR, KEY, MIN, GatewayStage, records, source
+from gateway_stage import DAY, HOUR, KEY, MIN, T0, GatewayStage, records, source
 
 import lastseen
-from lastseen.compat.gateway import ExpiryWatcher, GatewayConfig, SessionResetPolicy, SessionStore
+from lastseen.compat.gateway import ExpiryWatcher, GatewayConfig, SessionEntry, SessionResetPolicy, SessionStore
 from lastseen.compat.gateway.reset import last_daily_reset_ms, reset_reason
 from lastseen.engine.errors import InvalidEvent, InvalidKey, InvalidSetting, LogUnavailable
 
@@ -108,6 +108,19 @@ def test_times_are_utc(stage: GatewayStage) -> None:
     entry = store.get_or_create_session(source())
     assert entry.created_at.tzinfo is entry.updated_at.tzinfo is UTC
     assert entry.to_dict()["updated_at"].endswith("+00:00")
+
+    naive = datetime.fromtimestamp(T0 / 1000)  # noqa: DTZ006 - as gateways take the time
+    later = naive + timedelta(seconds=5)
+    for time in (entry.created_at, entry.updated_at, SessionEntry.from_dict(entry.to_dict()).updated_at):
+        assert later - time == later.astimezone() - time == timedelta(seconds=5)
+        assert (time - later, time - timedelta(0)) == (timedelta(seconds=-5), time)
+        assert time == naive
+        assert time != later
+        assert (time < later, time <= later, time > later, time >= later) == (True, True, False, False)
+        assert (later < time, later <= time, later > time, later >= time) == (False, False, True, True)
+        assert time < later.astimezone(UTC)
+        assert max(naive, time, later) is later
+        assert hash(time) == hash(datetime.fromtimestamp(T0 / 1000, UTC))
 
     def at(text: str) -> int:
         return round(datetime.fromisoformat(text).timestamp() * 1000)

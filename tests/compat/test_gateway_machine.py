@@ -15,7 +15,7 @@ from naive_gateway import NaiveEntry, NaivePolicy, NaiveStore
 
 import lastseen
 from lastseen.compat.gateway import GatewayConfig, SessionEntry, SessionResetPolicy, SessionStore
-from lastseen.compat.gateway.entry import ms_of
+from lastseen.compat.gateway.times import ms_of
 
 CHATS = st.sampled_from("abc")
 STEPS = st.sampled_from([1, MIN, 59 * MIN, 60 * MIN, 60 * MIN + 1, 8 * 60 * MIN, DAY, 3 * DAY, 10 * DAY])

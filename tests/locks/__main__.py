@@ -30,6 +30,7 @@ INPUTS = {
     "requirements-uv.lock": ("requirements-uv.in",),
     "benchmarks/unpacked.lock": ("benchmarks/unpacked.in",),
     "tests/http/generated/openapi-python-client.lock": ("tests/http/generated/openapi-python-client.in",),
+    "tests/real_gateway/environment.lock": ("tests/real_gateway/environment.in",),
 }
 """What `make lock` makes each lock of."""
 _UNIVERSAL = ("--quiet", "--universal", "--python-version", "3.11", "--only-binary", ":all:")

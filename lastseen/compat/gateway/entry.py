@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, tzinfo
+from datetime import datetime, tzinfo
 from typing import Any, Self
 
 from lastseen.compat.gateway.platform import Platform, platform_name
 from lastseen.compat.gateway.source import SessionSource, is_shared_multi_user_session, participant_of
+from lastseen.compat.gateway.times import ms_of, time_of, utc
 from lastseen.engine.clock import iso_from_ms
 from lastseen.engine.session import SessionView, Status
 
@@ -107,22 +108,6 @@ class SessionEntry:
             last_resume_marked_at=utc(marked_at, zone) if marked_at else None,
             **fields,
         )
-
-
-def utc(text: str, zone: tzinfo | None = None) -> datetime:
-    """A time as the old store wrote it, in UTC: without an offset it is of `zone`, or this machine's local time."""
-    at = datetime.fromisoformat(text)
-    return (at if at.tzinfo or zone is None else at.replace(tzinfo=zone)).astimezone(UTC)
-
-
-def time_of(at_ms: int) -> datetime:
-    """A log time as a time that says its zone."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC)
-
-
-def ms_of(at: datetime) -> int:
-    """A time in milliseconds."""
-    return round(at.timestamp() * 1000)
 
 
 def _known_platform(name: Any) -> Platform | None:

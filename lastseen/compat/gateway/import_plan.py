@@ -15,8 +15,9 @@ from datetime import tzinfo
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lastseen.compat.gateway.entry import DEFAULTS, SessionEntry, attributes_of, ms_of
+from lastseen.compat.gateway.entry import DEFAULTS, SessionEntry, attributes_of
 from lastseen.compat.gateway.platform import Platform
+from lastseen.compat.gateway.times import ms_of
 from lastseen.compat.gateway.transcripts import check_conversation
 from lastseen.engine import events
 from lastseen.engine.clock import iso_from_ms

@@ -17,11 +17,12 @@ from urllib.parse import quote
 from lastseen.compat.gateway import prune
 from lastseen.compat.gateway.config import DAY_MS, MINUTE_MS, policy_of
 from lastseen.compat.gateway.entries import Entries
-from lastseen.compat.gateway.entry import SessionEntry, attributes_of, entry_of, ms_of, saved_fields, updated_ms
+from lastseen.compat.gateway.entry import SessionEntry, attributes_of, entry_of, saved_fields, updated_ms
 from lastseen.compat.gateway.importing import import_sessions, is_empty
 from lastseen.compat.gateway.reset import reset_reason
 from lastseen.compat.gateway.sessions import GONE, Sessions
 from lastseen.compat.gateway.source import SessionSource, build_session_key
+from lastseen.compat.gateway.times import ms_of
 from lastseen.compat.gateway.transcripts import Transcripts, check_conversation
 from lastseen.embedded.engine import Engine
 from lastseen.embedded.opening import open_engine
