@@ -7,7 +7,7 @@ continued after a compression, or brought from the old store; then the attribute
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from typing import Any, Self
@@ -15,6 +15,7 @@ from typing import Any, Self
 from lastseen.compat.gateway.platform import Platform, platform_name
 from lastseen.compat.gateway.source import SessionSource, is_shared_multi_user_session, participant_of
 from lastseen.compat.gateway.times import ms_of, time_of, utc
+from lastseen.compat.gateway.transcripts import check_conversation
 from lastseen.engine.clock import iso_from_ms
 from lastseen.engine.session import SessionView, Status
 
@@ -76,6 +77,20 @@ class SessionEntry:
     as_read: tuple[Any, ...] = field(default=(), repr=False, compare=False)
     """`saved_fields` when it was read: what differs is what the caller has changed."""
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a field; the store learns of a change that can be saved, and saves it even if nobody keeps the entry."""
+        object.__setattr__(self, name, value)
+        if name in _CAN_CHANGE and (on_change := self.__dict__.get("on_change")) is not None:
+            on_change(self)
+
+    def report_changes_to(self, on_change: Callable[[SessionEntry], None]) -> None:
+        """From here on, call this with the entry whenever a field is set that can be saved."""
+        self.__dict__["on_change"] = on_change
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy has: it is its holder's own, and nothing that is changed in it is saved."""
+        return {name: value for name, value in self.__dict__.items() if name != "on_change"}
+
     def to_dict(self) -> dict[str, Any]:
         """The entry as sessions.json has it, with times in UTC."""
         plain: dict[str, Any] = {
@@ -122,7 +137,8 @@ def saved_fields(entry: SessionEntry) -> tuple[Any, ...]:
     return tuple(getattr(entry, name) for name in SAVED)
 
 
-SAVED = (*DEFAULTS, "session_id", "origin", "platform", "last_resume_marked_at", "suspended")
+SAVED = (*DEFAULTS, "session_id", "origin", "platform", "last_resume_marked_at", "updated_at", "suspended")
+_CAN_CHANGE = frozenset(SAVED)
 
 
 def attributes_of(
@@ -149,10 +165,10 @@ def attributes_of(
 
 
 def patch_of(entry: SessionEntry) -> dict[str, Any]:
-    """A merge patch of what the caller has changed since the entry was read, but for `suspended`."""
+    """A merge patch of what the caller has changed since the entry was read, but for `suspended` and `updated_at`."""
     patch: dict[str, Any] = {}
     for name, now, before in zip(SAVED, saved_fields(entry), entry.as_read, strict=True):
-        if now == before or name == "suspended":
+        if now == before or name in ("suspended", "updated_at"):
             continue
         if name == "session_id":
             patch["conversation"] = None if now == entry.life else now
@@ -167,9 +183,22 @@ def patch_of(entry: SessionEntry) -> dict[str, Any]:
     return patch
 
 
-def quiet(view: SessionView) -> dict[str, Any]:
-    """Attributes that keep the next record, if it comes at this very version, from counting as activity of the user."""
-    return {"quiet": [view.version + 1, updated_ms(view)]}
+def quiet(view: SessionView, at_ms: int | None = None) -> dict[str, Any]:
+    """Attributes that keep the next record, if it comes at this very version, from counting as activity of the user.
+
+    The session was last used at `at_ms` then, or when it was before.
+    """
+    return {"quiet": [view.version + 1, updated_ms(view) if at_ms is None else at_ms]}
+
+
+def attributes_at(entry: Any) -> dict[str, Any]:
+    """Attributes of a session that begins with an entry's conversation, and with its times."""
+    check_conversation(entry.session_id)
+    return {
+        "conversation": entry.session_id,
+        "created_at_ms": ms_of(entry.created_at),
+        "quiet": [1, ms_of(entry.updated_at)],
+    }
 
 
 def updated_ms(view: SessionView) -> int:
@@ -187,7 +216,7 @@ def entry_of(view: SessionView) -> SessionEntry:
     entry = SessionEntry(
         session_key=view.key,
         session_id=attributes.get("conversation", view.session_id),
-        created_at=time_of(view.created_at_ms),
+        created_at=time_of(attributes.get("created_at_ms", view.created_at_ms)),
         updated_at=time_of(updated_ms(view)),
         origin=_origin_in(attributes),
         platform=_known_platform(attributes.get("platform")),

@@ -7,8 +7,10 @@ Each closing names the version that was looked at: a session that is used meanwh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+from lastseen.compat.gateway.entry import updated_ms
+from lastseen.compat.gateway.sessions import Sessions
 from lastseen.compat.gateway.source import PREFIX
 from lastseen.embedded.engine import Engine
 from lastseen.engine.clock import iso_from_ms
@@ -16,6 +18,7 @@ from lastseen.engine.codec import envelope
 from lastseen.engine.events import Closed
 from lastseen.engine.identifiers import new_event_ids
 from lastseen.engine.log.port import Message
+from lastseen.engine.session import Status
 from lastseen.engine.session_engine import verdict_of
 from lastseen.engine.verdicts import Verdict
 from lastseen.projections.live_view import Unused
@@ -26,13 +29,25 @@ REASON = "pruned"
 _CLOSED = Closed.__dataclass_fields__["type"].default
 
 
-def prune(engine: Engine, before_ms: float, now_ms: int, source: str, is_busy: Callable[[str], bool]) -> int:
+def prune(sessions: Sessions, before_ms: float, now_ms: int, source: str, is_busy: Callable[[str], bool]) -> int:
     """Close the sessions that were last used before a time, but for the busy; returns how many that ended.
 
     Where none is old nothing is written. Raises `LogError`.
     """
-    old = [each for each in engine.unused_since(before_ms, f"{PREFIX}:") if not is_busy(each.key)]
+    engine = sessions.engine
+    found = [each for each in engine.unused_since(before_ms, f"{PREFIX}:") if each.key not in sessions.by_hand]
+    old = [each for each in [*found, *_old_by_hand(sessions, before_ms)] if not is_busy(each.key)]
     return sum(_close(engine, old[start : start + BATCH], now_ms, source) for start in range(0, len(old), BATCH))
+
+
+def _old_by_hand(sessions: Sessions, before_ms: float) -> Iterator[Unused]:
+    """Of the sessions whose time a caller has set, those whose time is before."""
+    for key in list(sessions.by_hand):
+        view = sessions.get(key)
+        if view is None:
+            sessions.by_hand.discard(key)
+        elif view.status is not Status.SUSPENDED and updated_ms(view) < before_ms:
+            yield Unused(sessions.engine.partition_of(key), key, view.session_id, view.version)
 
 
 def _close(engine: Engine, old: Sequence[Unused], now_ms: int, source: str) -> int:

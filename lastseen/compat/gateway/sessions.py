@@ -7,17 +7,20 @@ than it was read from.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
-from weakref import WeakValueDictionary
 
-from lastseen.compat.gateway.entry import SessionEntry, entry_of, patch_of, quiet, saved_fields
+from lastseen.compat.gateway.entry import SessionEntry, attributes_at, entry_of, patch_of, quiet, saved_fields
 from lastseen.compat.gateway.source import PREFIX
+from lastseen.compat.gateway.times import ms_of
 from lastseen.compat.gateway.transcripts import check_conversation
 from lastseen.embedded.engine import Engine
 from lastseen.engine.errors import (
     AlreadyDone,
     InvalidKey,
+    LastseenError,
+    LogError,
     Refused,
     SessionEnded,
     SessionExists,
@@ -30,6 +33,7 @@ from lastseen.engine.errors import (
 from lastseen.engine.session import Policy, SessionView, Status
 from lastseen.engine.session_engine import ATTEMPTS
 
+_logger = logging.getLogger("lastseen")
 GONE = (SessionNotFound, SessionEnded)
 PAGE = 10_000
 _OTHERS_WERE_FIRST = (*GONE, SessionExists, StaleSession, SessionSuspended, VersionConflict, AlreadyDone)
@@ -42,8 +46,12 @@ class Sessions:
     def __init__(self, engine: Engine, policy: Policy) -> None:
         self.engine = engine
         self._policy = policy
-        self._handed_out: WeakValueDictionary[int, SessionEntry] = WeakValueDictionary()
-        """The entries that callers have, and may change: by identity, since entries are compared by what they say."""
+        self._changed: dict[int, SessionEntry] = {}
+        """Entries that callers have changed, until that is saved: by identity, since entries are compared by what they
+        say. Kept here alone if need be: `entries.get(key).suspended = True` is a change that no caller keeps."""
+        self.by_hand: set[str] = set()
+        """Keys whose entries were put here, or were given another time, by a caller of this process: neither prefix nor
+        LRU order finds them."""
 
     def get(self, key: str) -> SessionView | None:
         """The session that lives under a key; none under what can be no key."""
@@ -54,6 +62,9 @@ class Sessions:
 
     def all(self) -> Iterator[SessionView]:
         """Every live session of a gateway, in the order of their beginnings. Costs a look at all."""
+        for key in list(self.by_hand):
+            if not key.startswith(f"{PREFIX}:") and (view := self.get(key)) is not None:
+                yield view
         cursor = None
         while True:
             # In this order no session changes its place between two pages.
@@ -66,8 +77,11 @@ class Sessions:
     def entry(self, view: SessionView) -> SessionEntry:
         """The entry of a session for a caller, who may change it and have it saved."""
         entry = entry_of(view)
-        self._handed_out[id(entry)] = entry
+        entry.report_changes_to(self._note_change)
         return entry
+
+    def _note_change(self, entry: SessionEntry) -> None:
+        self._changed[id(entry)] = entry
 
     def decide(self, key: str, attempt: Callable[[], T]) -> T:
         """Run a decision and its write, again if the session has changed in between. Raises `VersionConflict`."""
@@ -107,8 +121,48 @@ class Sessions:
 
         return self.decide(key, attempt)
 
-    def _write_quietly(self, view: SessionView, patch: dict[str, Any]) -> None:
-        self.engine.touch(view.key, attributes=patch | quiet(view), session_id=view.session_id, if_version=view.version)
+    def _write_quietly(self, view: SessionView, patch: dict[str, Any], at_ms: int | None = None) -> None:
+        self.engine.touch(
+            view.key, attributes=patch | quiet(view, at_ms), session_id=view.session_id, if_version=view.version
+        )
+
+    def put(self, key: str, entry: Any, attributes: Mapping[str, Any]) -> None:
+        """Begin a session with an entry that a caller has made, in the place of the one under its key.
+
+        An entry that was read from the session that lives there is saved. Raises `InvalidEvent` and `InvalidKey`.
+        """
+        mine = entry if isinstance(entry, SessionEntry) else None
+        attributes = {**attributes, **attributes_at(entry)}
+
+        def attempt() -> SessionView | None:
+            view = self.get(key)
+            if view is None:
+                view = self.engine.create(key, attributes=attributes, policy=self._policy)
+            elif mine is not None and mine.life == view.session_id:
+                self.save(mine)
+                return None
+            else:
+                view = self.engine.rotate(
+                    key, reason="replaced", attributes=attributes, policy=self._policy, session_id=view.session_id,
+                    if_version=view.version,
+                )  # fmt: skip
+            if entry.suspended:
+                self.engine.suspend(key, session_id=view.session_id, reason="saved")
+            return view
+
+        self.by_hand.add(key)
+        view = self.decide(key, attempt)
+        if view is not None and mine is not None:
+            mine.life, mine.as_read = view.session_id, saved_fields(mine)
+            mine.report_changes_to(self._note_change)
+
+    def remove(self, key: str) -> bool:
+        """End the session under a key. Whether there was one."""
+        try:
+            self.engine.close(key, reason="removed")
+        except (*GONE, InvalidKey):
+            return False
+        return True
 
     def save(self, entry: SessionEntry) -> bool:
         """Save what a caller has changed in an entry; whether the session it was read from lives, and could take it.
@@ -120,7 +174,8 @@ class Sessions:
         patch = patch_of(entry)
         if patch.get("conversation") is not None:
             check_conversation(patch["conversation"])
-        was_suspended = entry.as_read[-1]
+        *_, read_at, was_suspended = entry.as_read
+        at_ms = None if entry.updated_at == read_at else ms_of(entry.updated_at)
 
         def attempt() -> bool:
             view = self.get(entry.session_key)
@@ -128,21 +183,48 @@ class Sessions:
                 return False
             if view.status is Status.SUSPENDED:
                 if entry.suspended or not was_suspended:
-                    return not patch
+                    return not patch and at_ms is None
                 view = self.engine.resume(view.key, session_id=view.session_id)
-            if patch:
-                self._write_quietly(view, patch)
+            if patch or at_ms is not None:
+                self._write_quietly(view, patch, at_ms)
             if entry.suspended and not was_suspended:
                 self.engine.suspend(view.key, session_id=view.session_id, reason="saved")
             return True
 
+        if at_ms is not None:
+            self.by_hand.add(entry.session_key)
         is_saved = self.decide(entry.session_key, attempt)
         entry.as_read = saved_fields(entry)
         return is_saved
 
     def save_changed(self) -> None:
-        """Save every entry that was handed out and has been changed since."""
-        for reference in self._handed_out.valuerefs():  # a list, which other threads do not change
-            entry = reference()
-            if entry is not None and entry.as_read != saved_fields(entry):
+        """Save every entry that was changed since it was read. Raises what the first raised, when all were tried."""
+        errors: list[LastseenError] = []
+        for entry in self._take_changed():
+            try:
                 self.save(entry)
+            except LastseenError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+
+    def save_pending(self) -> None:
+        """The same, before a call that reads or decides, so that it finds what callers have changed and not saved.
+
+        A change that cannot be saved must not fail a call for something else: it is logged, or tried at the next one.
+        """
+        for entry in self._take_changed():
+            try:
+                self.save(entry)
+            except LogError as error:
+                self._note_change(entry)
+                _logger.debug("a change of session %s is not saved yet: %s", shown(entry.session_key), error)
+                return
+            except LastseenError as error:
+                _logger.warning("a change of session %s was not saved: %s", shown(entry.session_key), error)
+
+    def _take_changed(self) -> Iterator[SessionEntry]:
+        for identity in list(self._changed):
+            entry = self._changed.pop(identity, None)  # another thread may have been faster
+            if entry is not None and entry.as_read != saved_fields(entry):
+                yield entry

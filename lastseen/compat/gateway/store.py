@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -64,11 +64,13 @@ class SessionStore:
         self._owns_engine = engine is None
         self.engine = self._open(url) if engine is None else engine
         """The engine that has the sessions: for `history`, `explain`, and all else that the old store had not."""
+        self._sessions = Sessions(self.engine, policy_of(config))
         if self.engine.is_importing:
             self.close()
             raise LogMismatch("the log's import was interrupted: finish it first, with `lastseen import gateway`")
-        self._sessions = Sessions(self.engine, policy_of(config))
-        self._entries: Mapping[str, SessionEntry] = Entries(self._sessions)
+        self._inside = Entries(self._sessions, self._attributes)
+        self._loaded = True
+        """Gateways set it; there is nothing to load."""
         self._lock = threading.RLock()
         """Guards nothing: gateways take it around what they read and save by themselves."""
 
@@ -98,6 +100,7 @@ class SessionStore:
         with `force_new`. Raises `InvalidKey` for a source that gives no key, `InvalidEvent` for one that is too large,
         and the log's errors.
         """
+        self._sessions.save_pending()
         key = self._generate_session_key(source)
 
         def attempt() -> SessionEntry:
@@ -142,6 +145,7 @@ class SessionStore:
 
     def update_session(self, session_key: str, last_prompt_tokens: int | None = None) -> None:
         """Note that a session was used. Where none is live, or it is suspended, nothing happens."""
+        self._sessions.save_pending()
         patch = None if last_prompt_tokens is None else {"last_prompt_tokens": last_prompt_tokens}
         try:
             self.engine.touch(session_key, attributes=patch)
@@ -150,6 +154,7 @@ class SessionStore:
 
     def reset_session(self, session_key: str, display_name: str | None = None) -> SessionEntry | None:
         """Begin a fresh session because the user asks for it; `None` where there is none to reset."""
+        self._sessions.save_pending()
 
         def attempt() -> SessionEntry | None:
             view = self._sessions.get(session_key)
@@ -169,6 +174,7 @@ class SessionStore:
         Raises `InvalidEvent` for what can be no conversation's id.
         """
         check_conversation(target_session_id)
+        self._sessions.save_pending()
 
         def attempt() -> SessionEntry | None:
             view = self._sessions.get(session_key)
@@ -186,6 +192,7 @@ class SessionStore:
     def suspend_session(self, session_key: str) -> bool:
         """Suspend a session: it is not pruned, and the user's next message begins a fresh one. Whether there was
         one."""
+        self._sessions.save_pending()
         try:
             self.engine.suspend(session_key, reason="stopped")
         except AlreadyDone:
@@ -196,6 +203,7 @@ class SessionStore:
 
     def resume_session(self, session_key: str) -> bool:
         """Take a suspended session up again, as it was. Whether there was one. Not in the original."""
+        self._sessions.save_pending()
         try:
             self.engine.resume(session_key)
         except (*GONE, AlreadyDone, InvalidKey):
@@ -204,12 +212,14 @@ class SessionStore:
 
     def mark_resume_pending(self, session_key: str, reason: str = "restart_timeout") -> bool:
         """Let the user's next message go on with this session, whatever the reset policy says. Whether there is one."""
+        self._sessions.save_pending()
         marked_at = datetime.fromtimestamp(self.clock.now_ms() / 1000, UTC).isoformat()
         patch = {"resume_pending": True, "resume_reason": reason, "last_resume_marked_at": marked_at}
         return self._sessions.mark(session_key, lambda view: None if view.status is Status.SUSPENDED else patch)
 
     def clear_resume_pending(self, session_key: str) -> bool:
         """Take that mark back. Whether there was one."""
+        self._sessions.save_pending()
         patch = {"resume_pending": None, "resume_reason": None, "last_resume_marked_at": None}
         return self._sessions.mark(
             session_key,
@@ -230,6 +240,7 @@ class SessionStore:
 
     def list_sessions(self, active_minutes: float | None = None) -> list[SessionEntry]:
         """All sessions, or those used within so many minutes; the last used first."""
+        self._sessions.save_pending()
         entries = [self._sessions.entry(view) for view in self._sessions.all()]
         if active_minutes is not None:
             since_ms = self.clock.now_ms() - active_minutes * MINUTE_MS
@@ -250,7 +261,8 @@ class SessionStore:
         if max_age_days is None or not max_age_days > 0:
             return 0
         now_ms = self.clock.now_ms()
-        pruned = prune.prune(self.engine, now_ms - max_age_days * DAY_MS, now_ms, SOURCE, self._is_busy)
+        self._sessions.save_pending()
+        pruned = prune.prune(self._sessions, now_ms - max_age_days * DAY_MS, now_ms, SOURCE, self._is_busy)
         if pruned:
             _logger.info(_PRUNED, pruned, max_age_days)
         return pruned
@@ -264,6 +276,7 @@ class SessionStore:
 
     def close(self) -> None:
         """Close the log, unless the engine was given. May be called again. Not in the original."""
+        self._sessions.save_pending()
         if self._owns_engine:
             self.engine.shutdown()
 
@@ -295,6 +308,17 @@ class SessionStore:
 
     # ── what gateways reach for inside ──
 
+    @property
+    def _entries(self) -> MutableMapping[str, SessionEntry]:
+        """Live entries by key; what is put in, changed or removed there is so in the log."""
+        return self._inside
+
+    @_entries.setter
+    def _entries(self, entries: Mapping[str, SessionEntry]) -> None:
+        for key in [key for key in self._inside if key not in entries]:
+            self._inside.pop(key, None)
+        self._inside.update(entries)
+
     def _generate_session_key(self, source: SessionSource) -> str:
         return build_session_key(source, **self._sharing())
 
@@ -318,6 +342,12 @@ class SessionStore:
             )
             return True
 
+    def _should_reset(self, entry: SessionEntry, source: SessionSource) -> str | None:
+        """Why the reset policy gives the source a fresh session instead of this one: `idle` or `daily`; or not."""
+        policy = self.config.get_reset_policy(platform=source.platform, session_type=source.chat_type)
+        reason = reset_reason(policy, ms_of(entry.updated_at), self.clock.now_ms())
+        return None if reason is None or self._is_busy(self._generate_session_key(source)) else reason
+
     def _is_session_expired(self, entry: SessionEntry) -> bool:
         """Whether the user's next message would get a fresh session by the reset policy."""
         if entry.suspended:
@@ -327,7 +357,10 @@ class SessionStore:
         return is_over and not self._is_busy(entry.session_key)
 
     def _save(self) -> None:
-        """Save every entry that was handed out and has been changed since: gateways change entries, then call this."""
+        """Save every entry that was changed since it was read: gateways change entries, then call this.
+
+        A change is saved without it too, before the next call that reads or writes sessions.
+        """
         self._sessions.save_changed()
 
     def _ensure_loaded(self) -> None:
