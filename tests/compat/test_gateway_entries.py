@@ -38,7 +38,7 @@ def test_a_change_is_saved_though_the_caller_keeps_no_entry(stage: GatewayStage)
     assert [entry.suspended for entry in store.list_sessions()] == [True] * 3
 
 
-def test_a_change_that_nobody_saves_is_there_at_the_next_call_and_after_a_restart(stage: GatewayStage) -> None:
+def test_a_change_without_a_save_is_there_at_the_next_call_and_after_a_restart(stage: GatewayStage) -> None:
     store = stage.open(quick=False)
     store.get_or_create_session(source())
     store.update_session(KEY, last_prompt_tokens=5_000)
