@@ -42,6 +42,7 @@ Each message names the thing, the limit and the next step. The class is the cont
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Self
 
 __all__ = [
     "AlreadyDone",
@@ -89,6 +90,13 @@ def shown(text: object, limit: int = 80) -> str:
 
 class LastseenError(Exception):
     """Root of the tree: catch this to catch every error that lastseen raises on purpose."""
+
+    def again(self) -> Self:
+        """The same error, new: several callers that get one answer each raise an error of their own, with all of it."""
+        fresh = type(self)(*self.args)
+        fresh.__dict__.update(self.__dict__)
+        fresh.__cause__ = self
+        return fresh
 
 
 class InvalidInput(LastseenError, ValueError):

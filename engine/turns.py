@@ -55,7 +55,7 @@ class Turn:
             raise self.refusal
         if self.error is not None:
             # A new one for each caller: they raise it in threads of their own.
-            raise type(self.error)(*self.error.args) from self.error
+            raise self.error.again()
 
 
 class TurnQueue:

@@ -121,7 +121,7 @@ class LiveView:
         failure = self.failures.get(number)
         if failure is not None:
             # A new one each time: an exception that is raised again and again collects tracebacks without bound.
-            raise type(failure)(*failure.args)
+            raise failure.again()
 
     def working_partitions(self) -> Sequence[Partition]:
         """The partitions that have not failed, and are not held for other engines."""

@@ -7,12 +7,14 @@ Calls run in threads, so the loop never waits for the log, a lock or the disk. P
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial, update_wrapper
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from weakref import WeakKeyDictionary
 
 from lastseen.aio.hold import AsyncHold
 from lastseen.aio.subscription import AsyncSubscription
@@ -50,7 +52,8 @@ class AsyncEngine:
     """An `Engine` in an event loop: every method a coroutine, of the same name, arguments, results and errors.
 
     Sessions come back with their attributes, so that reading them never waits. Made by `open_async`, or around an
-    engine that is there; used in one loop. As a context manager, or with `shutdown`, it shuts the engine down.
+    engine that is there. As a context manager, or with `shutdown`, it shuts the engine down. It may be used in several
+    loops, one after another or in threads of their own, and shut down in any of them.
 
     A caller that is cancelled does not hear what became of its call: what had begun goes on to its end, and the rest is
     not done. More than 20,000 calls at a time are refused with `LogUnavailable`.
@@ -61,7 +64,9 @@ class AsyncEngine:
         self.engine = engine
         """The engine itself; its methods wait, so they are not for the event loop."""
         self._clock: Clock = SystemClock() if clock is None else clock
-        self._touches = TouchBatch(engine)
+        self._touches: WeakKeyDictionary[asyncio.AbstractEventLoop, TouchBatch] = WeakKeyDictionary()
+        """Touches are gathered in each loop for itself."""
+        self._counting = threading.Lock()
         self._threads = ThreadPoolExecutor(THREADS, "lastseen-async")
         self._waiting = 0
         self._ending: asyncio.Task[None] | None = None
@@ -95,7 +100,7 @@ class AsyncEngine:
         """Activity: the idle clock restarts. As `Engine.touch`; plain touches that come together are one append."""
         is_plain = attributes is None and message is None and policy is None and if_version is None and event_id is None
         if is_plain and wait == "applied":
-            return await self._touches.touch(key, session_id)
+            return await self._touches_here().touch(key, session_id)
         return await self._run(
             lambda: self.engine.touch(
                 key, attributes=attributes, message=message, policy=policy, session_id=session_id,
@@ -148,12 +153,22 @@ class AsyncEngine:
 
     async def shutdown(self) -> None:
         """Let the touches that are here end, and shut the engine down. May be called again."""
-        if self._ending is None:
-            self._ending = asyncio.create_task(self._shut_down())
-        await asyncio.shield(self._ending)
+        ending = self._ending
+        if ending is None or (
+            ending.get_loop() is not asyncio.get_running_loop() and not ending.get_loop().is_running()
+        ):
+            # A loop that has ended carries nothing to its end: what it has left of a shutdown is done here.
+            ending = self._ending = asyncio.create_task(self._shut_down())
+        await in_loop_of(ending)
 
     async def _shut_down(self) -> None:
-        await self._touches.close()
+        for loop, touches in list(self._touches.items()):
+            if loop is asyncio.get_running_loop():
+                await touches.close()
+            elif loop.is_running():
+                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(touches.close(), loop))
+            else:
+                await asyncio.to_thread(touches.close_without_loop)
         await asyncio.to_thread(self.engine.shutdown)
         await asyncio.to_thread(self._threads.shutdown)
 
@@ -165,18 +180,45 @@ class AsyncEngine:
     ) -> None:
         await self.shutdown()
 
-    async def _run(self, call: Callable[[], _R]) -> _R:
+    def _touches_here(self) -> TouchBatch:
+        loop = asyncio.get_running_loop()
+        touches = self._touches.get(loop)
+        if touches is None:
+            self._check_open()
+            touches = self._touches[loop] = TouchBatch(self.engine)
+        return touches
+
+    def _check_open(self) -> None:
         if self._ending is not None:
             raise EngineClosed("the engine has shut down: open another with `open_async`")
+
+    async def _run(self, call: Callable[[], _R]) -> _R:
+        self._check_open()
         if self._waiting >= MAX_WAITING:
             raise LogUnavailable(
                 f"{MAX_WAITING} calls wait for a thread, and that is the limit; nothing was done, try again in a moment"
             )
-        self._waiting += 1
+        self._count(1)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, _whole, call)
         finally:
-            self._waiting -= 1
+            self._count(-1)
+
+    def _count(self, by: int) -> None:
+        with self._counting:  # loops may run in several threads
+            self._waiting += by
+
+
+async def in_loop_of(task: asyncio.Task[_R]) -> _R:
+    """The result of a task, in whichever loop it runs. A caller that is cancelled does not cancel it."""
+    loop = task.get_loop()
+    if loop is asyncio.get_running_loop():
+        return await asyncio.shield(task)
+
+    async def shielded() -> _R:
+        return await asyncio.shield(task)
+
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(shielded(), loop))
 
 
 def _whole(call: Callable[[], _R]) -> _R:

@@ -93,6 +93,11 @@ class TouchBatch:
             await asyncio.shield(self._idle)
         self._worker.shutdown()
 
+    def close_without_loop(self) -> None:
+        """The same where the loop has ended: none of its coroutines waits for an answer any more. Waits for the worker."""
+        self._is_closed = True
+        self._worker.shutdown()
+
     # ── in the loop ──
 
     def _send(self) -> None:
@@ -148,7 +153,7 @@ class TouchBatch:
             answers = self._engine.touch_many(wanted)
         except LastseenError as error:
             # A new one for each caller: they raise it in coroutines of their own.
-            return [_again(error) for _ in wanted]
+            return [error.again() for _ in wanted]
         except BaseException as error:
             return [_unknown(error) for _ in wanted]
         return [self._whole(*each, answer) for each, answer in zip(wanted, answers, strict=True)]
@@ -179,13 +184,6 @@ def _fetch(session: SessionView) -> None:
     """Bring the attributes into memory here, so that reading them does not block the event loop."""
     with suppress(LastseenError):  # the touch stands; reading them raises why they cannot be read
         _ = session.attributes
-
-
-def _again(error: LastseenError) -> LastseenError:
-    fresh = type(error)(*error.args)
-    fresh.__dict__.update(error.__dict__)
-    fresh.__cause__ = error
-    return fresh
 
 
 def _unknown(error: BaseException) -> OutcomeUnknown:

@@ -52,6 +52,11 @@ class Buffer(ABC):
     def _wake(self) -> None:
         """See that the thread goes to work. With the lock held."""
 
+    @abstractmethod
+    def _settle_at_exit(self) -> None:
+        """The main thread has ended. If this is the end of the program, nothing waits for the thread that sends: wait
+        here until what was taken in is settled."""
+
     # ── taking in ──
 
     def add(self, events: Sequence[tuple[str, bytes]]) -> None:
@@ -77,6 +82,8 @@ class Buffer(ABC):
             self._counts["emitted"] += 1
             if self._is_idle or self._thread is None:
                 self._wake()
+        if not threading.main_thread().is_alive():
+            self._settle_at_exit()
 
     def _add(self, events: Sequence[tuple[str, bytes]], now_s: float, taken: int) -> None:
         sizes = [
@@ -97,6 +104,8 @@ class Buffer(ABC):
             self._counts["emitted"] += len(events)
             if self._is_idle or self._thread is None:
                 self._wake()
+        if not threading.main_thread().is_alive():
+            self._settle_at_exit()
 
     def _await_room(self, count: int, size: int, until_s: float, taken: int) -> None:
         """With the lock held."""

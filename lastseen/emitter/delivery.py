@@ -6,7 +6,8 @@ before was in flight. A batch that failed is tried again until its events are to
 
 The thread is no daemon, so that a program which ends without a word still sends what it has emitted: the thread sees
 that the main thread is gone, and ends when all is sent, or `EXIT_TIMEOUT_S` is over. (Handlers of `atexit` come too
-late for that: kafka-python's have run by then, and in a child of `multiprocessing` none are run.)
+late for that: kafka-python's have run by then, and in a child of `multiprocessing` none are run.) What such a handler
+itself emits comes when Python waits for no thread any more: the call that emits it waits until it is sent.
 """
 
 from __future__ import annotations
@@ -92,6 +93,20 @@ class Delivery(Buffer):
         elif self._thread is None:
             self._thread = _Thread(target=self._run, name="lastseen-emitter", daemon=False)
             self._thread.start()
+
+    def _settle_at_exit(self) -> None:
+        if not _has_program_ended() or threading.current_thread() is self._thread:
+            return
+        with self._lock:
+            self._waiting_callers += 1
+            is_settled = self._room.wait_for(lambda: not self._unsettled, EXIT_TIMEOUT_S)
+            self._waiting_callers -= 1
+            left = self._unsettled.total()
+        if not is_settled:
+            _logger.warning(
+                "an event was emitted as the program ended, and %s are not sent after %s s: they are lost, or of"
+                " unknown outcome", left, EXIT_TIMEOUT_S,
+            )  # fmt: skip
 
     # ── the thread ──
 

@@ -486,3 +486,97 @@ def test_a_touch_within_the_precision_is_not_written(stage: Stage) -> None:
             assert (await twin.touch(KEY) or pytest.fail("no session")).version == 2
 
     run(story)
+
+
+# ── several loops ──
+
+
+def test_it_may_be_used_and_shut_down_in_a_second_loop(on_disk: Stage) -> None:
+    engine: AsyncEngine | None = None
+
+    async def first() -> None:
+        nonlocal engine
+        engine = await open_async(on_disk.url, clock=on_disk.clock)
+        await engine.open(KEY)
+        await asyncio.gather(*(engine.touch(KEY) for _ in range(20)))
+
+    async def second() -> None:
+        assert engine is not None
+        await asyncio.gather(*(engine.touch(KEY) for _ in range(20)))
+        session = await engine.get(KEY)
+        assert session is not None
+        assert session.version == 41
+        await engine.shutdown()
+        await engine.shutdown()
+        with pytest.raises(EngineClosed):
+            await engine.touch(KEY)
+
+    async def third() -> None:
+        assert engine is not None
+        await engine.shutdown()
+        with pytest.raises(EngineClosed):
+            await engine.touch(KEY)
+
+    run(first)
+    run(second)
+    run(third)
+
+
+def test_a_loop_that_ended_amid_touches_keeps_no_other_from_shutting_down(on_disk: Stage) -> None:
+    engine = AsyncEngine(on_disk.open())
+    at_work, go_on = threading.Event(), threading.Event()
+    touch_many = engine.engine.touch_many
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        at_work.set()
+        assert go_on.wait(PATIENCE_S)
+        return touch_many(*arguments, **options)
+
+    engine.engine.touch_many = slow  # type: ignore[method-assign]
+
+    async def first() -> None:
+        await engine.open(KEY)
+        left = asyncio.ensure_future(engine.touch(KEY))
+        await until(at_work.is_set)
+        left.cancel()
+
+    async def second() -> None:
+        threading.Timer(0.05, go_on.set).start()
+        await engine.shutdown()
+
+    run(first)
+    run(second)
+
+
+def test_two_loops_at_a_time_share_an_engine(on_disk: Stage) -> None:
+    engine = AsyncEngine(on_disk.open())
+    failures: list[BaseException] = []
+    is_used = threading.Event()
+    is_over = threading.Event()
+
+    async def other() -> None:
+        await asyncio.gather(*(engine.touch(KEY) for _ in range(50)))
+        is_used.set()
+        await until(is_over.is_set)
+
+    def thread() -> None:
+        try:
+            asyncio.run(other())
+        except BaseException as error:
+            failures.append(error)
+
+    async def story() -> None:
+        session = await engine.open(KEY)
+        beside = threading.Thread(target=thread)
+        beside.start()
+        await asyncio.gather(*(engine.touch(KEY) for _ in range(50)))
+        await until(is_used.is_set)
+        found = await engine.get(KEY)
+        assert found is not None
+        assert (found.session_id, found.version) == (session.session_id, 101)
+        await engine.shutdown()
+        is_over.set()
+        await asyncio.to_thread(beside.join)
+
+    run(story)
+    assert failures == []

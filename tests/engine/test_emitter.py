@@ -623,6 +623,53 @@ def test_a_program_that_ends_without_a_word_sends_what_it_has(tmp_path: Path, en
     log.close()
 
 
+AT_EXIT = """
+import atexit, sys
+{first}
+from lastseen import Emitter
+emitter = Emitter(sys.argv[1], source="/program")
+def last():
+    for number in range(20):
+        emitter.touch(f"k{{number}}", "0123456789abcdefghijkl")
+    emitter.touch_many([("a", "0123456789abcdefghijkl")] * 30)
+    emitter.open("late")
+{then}
+emitter.touch("a", "0123456789abcdefghijkl")
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [("atexit.register(lambda: last())", ""), ("", "atexit.register(last)")],
+    ids=["a handler from before lastseen was imported", "a handler from after"],
+)
+def test_what_a_handler_of_atexit_emits_is_sent(tmp_path: Path, first: str, then: str) -> None:
+    url = f"sqlite:///{tmp_path}/log.db"
+    ended = run(AT_EXIT.format(first=first, then=then), url)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    log = open_log(url, SystemClock())
+    assert log.end_offsets() == [1 + 1 + 20 + 30 + 1]
+    log.close()
+
+
+def test_what_a_handler_of_atexit_cannot_send_is_said(tmp_path: Path) -> None:
+    away = """
+import lastseen.emitter.delivery
+lastseen.emitter.delivery.EXIT_TIMEOUT_S = 0.3
+def unavailable():
+    raise lastseen.errors.LogUnavailable("away")
+def break_it():
+    emitter._delivery._open_log = unavailable
+import lastseen
+import atexit
+atexit.register(lambda: emitter.touch("b", "0123456789abcdefghijkl"))
+atexit.register(break_it)
+"""
+    ended = run(AT_EXIT.format(first="", then=away), f"sqlite:///{tmp_path}/log.db")
+    assert ended.returncode == 0, ended.stderr
+    assert "1 are not sent after 0.3 s: they are lost" in ended.stderr
+
+
 def test_a_program_that_cannot_send_ends_and_says_so(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/log.db"
     hang = """

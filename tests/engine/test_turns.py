@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from stage import T0
 from lastseen.embedded.engine import Engine
 from lastseen.embedded.settings import Settings
 from lastseen.engine.clock import ManualClock
-from lastseen.engine.errors import LogUnavailable, OutcomeUnknown, SessionExists, SessionNotFound
+from lastseen.engine.errors import LogUnavailable, NotOwner, OutcomeUnknown, OwnerState, SessionExists, SessionNotFound
 from lastseen.engine.log.memory import MemoryLog
 from lastseen.engine.log.port import Message, Position, Record
 from tests.patience import PATIENCE_S, eventually
@@ -124,6 +125,23 @@ def test_what_cannot_be_appended_fails_for_all_who_waited(crowd: Crowd) -> None:
     assert silent.result(PATIENCE_S) is None, "a caller that has nothing to write does not learn of it"
     assert all(isinstance(each.exception(PATIENCE_S), LogUnavailable) for each in waiting)
     assert crowd.engine._follower._awaited == {}, "no caller waits for them any more"
+
+
+def test_an_error_reaches_all_who_waited_with_all_that_it_says(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = NotOwner("partition 0 has moved", "owner:1", OwnerState.KNOWN)
+
+    def append(messages: Sequence[Message]) -> list[Position]:
+        raise moved
+
+    waiting = [crowd.call(lambda key=key: crowd.engine.create(key)) for key in ("a", "b")]
+    monkeypatch.setattr(crowd.engine._loop, "_log", SimpleNamespace(append=append))
+    crowd.let_through()
+    found = [each.exception(PATIENCE_S) for each in waiting]
+    assert [(type(each), str(each)) for each in found] == [(NotOwner, str(moved))] * 2
+    assert [(each.address, each.owner) for each in found if isinstance(each, NotOwner)] == [
+        ("owner:1", OwnerState.KNOWN)
+    ] * 2
+    assert len({id(each) for each in found}) == 2, "each raises one of its own"
 
 
 def test_who_has_nothing_to_write_does_not_wait(crowd: Crowd) -> None:

@@ -257,6 +257,14 @@ def test_a_program_that_ends_without_a_word_sends_what_it_has(opened: Open, kafk
     assert sum(opened(url).end_offsets()) == 25_003
 
 
+def test_what_a_handler_of_atexit_emits_is_sent(opened: Open, kafka_broker: SharedBroker) -> None:
+    url = new_url(kafka_broker.address, 3)
+    last = 'import atexit\natexit.register(lambda: emitter.touch_many([("late", "0123456789abcdefghijkl")] * 40))\n'
+    ended = run(PROGRAM + last, url)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert sum(opened(url).end_offsets()) == 5_043
+
+
 @pytest.mark.thorough
 def test_a_program_ends_in_time_without_a_broker_and_says_what_is_lost(broker: Node) -> None:
     assert broker.pid is not None

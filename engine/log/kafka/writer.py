@@ -239,7 +239,7 @@ class Writer:
             append.written += 1
         elif append.error is None or isinstance(error, OutcomeUnknown):
             # One for each caller: they raise it in threads of their own.
-            append.error = type(error)(*error.args)
+            append.error = error.again()
         if not append.unfinished:
             self._waiting_bytes -= append.size
             finished.append(append)

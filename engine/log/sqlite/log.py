@@ -218,8 +218,7 @@ class SqliteLog:
             for request in batch:
                 if failure is not None:
                     # One for each caller: they raise it in threads of their own.
-                    request.error = type(failure)(*failure.args)
-                    request.error.__cause__ = failure
+                    request.error = failure.again()
                 request.finish()
 
     def _commit(self, batch: Sequence[Request]) -> None:
