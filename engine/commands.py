@@ -14,6 +14,7 @@ from lastseen.engine.arguments import attributes_of, check_wait
 from lastseen.engine.bulk_commands import BulkCommands, Wanted
 from lastseen.engine.clock import Clock, iso_from_ms
 from lastseen.engine.codec import check_key, checked
+from lastseen.engine.durations import UNCHANGED, Limit, with_limits
 from lastseen.engine.errors import LastseenError, VersionConflict
 from lastseen.engine.fire_and_forget import FireAndForget
 from lastseen.engine.hold import Hold
@@ -52,19 +53,43 @@ class Commands:
     # ── beginning ──
 
     def open(
-        self, key: str, *, attributes: Mapping[str, Any] | None = None, policy: Policy | None = None
+        self,
+        key: str,
+        *,
+        attributes: Mapping[str, Any] | None = None,
+        policy: Policy | None = None,
+        touch: bool = False,
+        session_id: str | None = None,
+        idle_ttl: Limit = UNCHANGED,
+        max_age: Limit = UNCHANGED,
+        suspend_ttl: Limit = UNCHANGED,
     ) -> SessionView:
-        """The session that lives under `key`; a new one if there is none. Opening a live one does not touch it."""
-        found: list[SessionView] = []
+        """The session that lives under `key`; a new one if there is none. Opening a live one does not touch it.
 
-        def make(now_ms: int, session: Session | None, partition: PartitionState) -> events.Created | None:
+        With `touch`, a live one is touched in the same step, unless it is suspended: it is the most recently used when
+        this returns, so that no eviction and no deadline comes between opening it and using it. `session_id` is for a
+        new session. `idle_ttl`, `max_age` and `suspend_ttl` are the limits of a new session where they differ from
+        `policy`: `"1h30m"`, a `timedelta`, or `None` for no limit.
+        """
+        found: list[SessionView] = []
+        limits = self._limits(policy, idle_ttl, max_age, suspend_ttl)
+
+        def is_left(session: Session, now_ms: int) -> bool:
+            """Whether a live session is returned as it is."""
+            return not touch or session.suspended_at_ms is not None or is_coalesced(session, now_ms)
+
+        def make(now_ms: int, session: Session | None, partition: PartitionState) -> events.Created | Decided | None:
             found.clear()
-            if session is not None and not session.is_due(self._view.reading_ms(partition.number, now_ms)):
+            if session is None or session.is_due(self._view.reading_ms(partition.number, now_ms)):
+                return self._created(key, now_ms, attributes, limits, session_id=session_id)
+            if is_left(session, now_ms):
                 found.append(self._view.show(partition.number, session))
                 return None
-            return self._created(key, now_ms, attributes, policy)
+            return self._plain_touch(key, now_ms, session)
 
-        opened = self._loop.run(key, make, may_skip=lambda session, now_ms: not session.is_due(now_ms))
+        opened = self._loop.run(
+            key, make, may_skip=lambda session, now_ms: not session.is_due(now_ms) and is_left(session, now_ms)
+        )
         return found[0] if opened is None else opened
 
     def create(
@@ -74,13 +99,24 @@ class Commands:
         attributes: Mapping[str, Any] | None = None,
         policy: Policy | None = None,
         session_id: str | None = None,
+        idle_ttl: Limit = UNCHANGED,
+        max_age: Limit = UNCHANGED,
+        suspend_ttl: Limit = UNCHANGED,
     ) -> SessionView:
-        """Begin a session. Raises `SessionExists` if one lives under the key, or the id was used before."""
+        """Begin a session. Raises `SessionExists` if one lives under the key, or the id was used before.
+
+        `idle_ttl`, `max_age` and `suspend_ttl` are as for `open`.
+        """
+        limits = self._limits(policy, idle_ttl, max_age, suspend_ttl)
         return _present(
             self._loop.run(
-                key, lambda now_ms, *_: self._created(key, now_ms, attributes, policy, session_id=session_id)
+                key, lambda now_ms, *_: self._created(key, now_ms, attributes, limits, session_id=session_id)
             )
         )
+
+    def _limits(self, policy: Policy | None, idle_ttl: Limit, max_age: Limit, suspend_ttl: Limit) -> Policy:
+        """The policy of a new session."""
+        return with_limits(self._policy if policy is None else policy, idle_ttl, max_age, suspend_ttl)
 
     def rotate(
         self,
@@ -164,9 +200,7 @@ class Commands:
                 if is_coalesced(session, now_ms):
                     unwritten[:] = [self._view.show(partition.number, session)]
                     return None
-                own_id = new_event_id(now_ms)
-                time = iso_from_ms(now_ms)
-                return Decided(own_id, own_events.touch(own_id, self._source, key, time, now_ms, session.session_id))
+                return self._plain_touch(key, now_ms, session)
             return self._event(
                 events.Touched, key, now_ms,
                 lambda: events.TouchedData(
@@ -303,6 +337,11 @@ class Commands:
         return self._bulk.resume(keys, reason)
 
     # ── making events ──
+
+    def _plain_touch(self, key: str, now_ms: int, session: Session) -> Decided:
+        event_id = new_event_id(now_ms)
+        time = iso_from_ms(now_ms)
+        return Decided(event_id, own_events.touch(event_id, self._source, key, time, now_ms, session.session_id))
 
     def _simple(
         self,

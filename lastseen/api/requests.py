@@ -16,6 +16,15 @@ MAX_TOUCHES = 10_000
 MAX_BULK = 10_000
 
 
+Duration = Annotated[
+    str,
+    Meta(
+        max_length=100, pattern="^[0-9. ]+(ms|s|m|h|d|w)([0-9. ]+(ms|s|m|h|d|w))*$",
+        description="A duration with its unit: 90s, 30m, 1h30m, 90d.", examples=["1h30m"],
+    ),
+]  # fmt: skip
+
+
 class Limits(Struct, forbid_unknown_fields=True, omit_defaults=True):
     """The limits of a session, in milliseconds; null disables one."""
 
@@ -34,6 +43,11 @@ class OpenRequest(Struct, forbid_unknown_fields=True, omit_defaults=True):
     attributes: Attributes | None = None
     policy: Limits | None = None
     if_exists: Literal["open", "refuse"] = "open"
+    touch: Annotated[bool, Meta(description="Touch a live session in the same step, unless it is suspended.")] = False
+    idle_ttl: Duration | UnsetType | None = UNSET
+    """This limit of a new session, where it differs from `policy`; null disables it. The same for the next two."""
+    max_age: Duration | UnsetType | None = UNSET
+    suspend_ttl: Duration | UnsetType | None = UNSET
 
 
 class TouchRequest(Struct, forbid_unknown_fields=True, omit_defaults=True):

@@ -31,6 +31,7 @@ from lastseen.client.call import Call, body
 from lastseen.client.responses import RemotePage, TouchedSession
 from lastseen.engine.arguments import ANY, Anything, wanted_status, wanted_text
 from lastseen.engine.codec import check_key
+from lastseen.engine.durations import UNCHANGED, Limit, limit_ms
 from lastseen.engine.errors import (
     AlreadyDone,
     InvalidEvent,
@@ -60,18 +61,40 @@ _ANY_SIZE = sys.maxsize
 
 
 def open(  # noqa: A001 - the engine's name for it
-    key: str, *, attributes: Mapping[str, Any] | None = None, policy: Policy | None = None
+    key: str,
+    *,
+    attributes: Mapping[str, Any] | None = None,
+    policy: Policy | None = None,
+    touch: bool = False,
+    idle_ttl: Limit = UNCHANGED,
+    max_age: Limit = UNCHANGED,
+    suspend_ttl: Limit = UNCHANGED,
 ) -> Call[Session]:
-    """The session that lives under `key`; a new one if there is none. Opening a live one does not touch it."""
+    """The session that lives under `key`; a new one if there is none. Opening a live one does not touch it.
+
+    With `touch`, a live one is touched in the same step, unless it is suspended. `idle_ttl`, `max_age` and
+    `suspend_ttl` are the limits of a new session where they differ from `policy`: `"1h30m"`, a `timedelta`, or `None`
+    for no limit.
+    """
     check_key(key)
-    content = body(OpenRequest(key, _object(attributes), _limits(policy)))
+    sent = _sent_limits(idle_ttl, max_age, suspend_ttl)
+    content = body(OpenRequest(key, _object(attributes), _limits(policy), touch=touch, **sent))
     return Call("POST", SESSIONS, responses.session_of(key), key=key, content=content, is_repeatable=True)
 
 
-def create(key: str, *, attributes: Mapping[str, Any] | None = None, policy: Policy | None = None) -> Call[Session]:
+def create(
+    key: str,
+    *,
+    attributes: Mapping[str, Any] | None = None,
+    policy: Policy | None = None,
+    idle_ttl: Limit = UNCHANGED,
+    max_age: Limit = UNCHANGED,
+    suspend_ttl: Limit = UNCHANGED,
+) -> Call[Session]:
     """Begin a session. Raises `SessionExists` if one lives under the key."""
     check_key(key)
-    content = body(OpenRequest(key, _object(attributes), _limits(policy), "refuse"))
+    sent = _sent_limits(idle_ttl, max_age, suspend_ttl)
+    content = body(OpenRequest(key, _object(attributes), _limits(policy), "refuse", **sent))
     return Call(
         "POST", SESSIONS, responses.session_of(key), key=key, content=content, is_repeatable=True,
         headers={"Idempotency-Key": secrets.token_urlsafe(24)}, unclear_errors=(SessionExists,),
@@ -359,6 +382,16 @@ def _json(name: str, value: Any) -> Any:
         return check_json(value, _ANY_SIZE)
     except (ValueError, TypeError, RecursionError) as error:
         raise InvalidEvent(f"{name} = {shown(value)}: {error}; give JSON values") from None
+
+
+def _sent_limits(idle_ttl: Limit, max_age: Limit, suspend_ttl: Limit) -> dict[str, Any]:
+    """The single limits of a request, as text. Raises `InvalidSetting`."""
+    given = {"idle_ttl": idle_ttl, "max_age": max_age, "suspend_ttl": suspend_ttl}
+    return {
+        name: None if value is None else f"{limit_ms(name, value)}ms"
+        for name, value in given.items()
+        if value is not UNCHANGED
+    }
 
 
 def _limits(policy: Policy | None) -> Limits | None:

@@ -10,9 +10,10 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from lastseen.embedded.setting_checks import Check, check_bool, check_settings, matching, one_of, optional, path, whole
+from lastseen.engine.durations import text_ms
 from lastseen.engine.errors import InvalidPolicy, InvalidSetting, shown
 from lastseen.engine.log.port import MAX_PARTITIONS
-from lastseen.engine.session import HOUR_MS, MAX_LIMIT_MS, Policy
+from lastseen.engine.session import MAX_LIMIT_MS, Policy
 from lastseen.projections.bodies import DEFAULT_MAX_BODY_BYTES
 from lastseen.projections.history_bound import DEFAULT_MAX_BYTES as DEFAULT_MAX_HISTORY_BYTES
 from lastseen.projections.snapshot_file import IN_MEMORY
@@ -20,27 +21,24 @@ from lastseen.projections.snapshot_file import IN_MEMORY
 IN_MEMORY_NAMES = ("memory", IN_MEMORY)
 """Values of `snapshot` that keep snapshot and history in memory."""
 
-_UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": HOUR_MS, "d": 24 * HOUR_MS, "w": 7 * 24 * HOUR_MS}
-_duration = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\s*")
-
 _name = re.compile(r"[A-Za-z0-9._:/\[\]-]{1,200}")
 _source = re.compile("[^\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]{1,256}")
 
 
 def duration_ms(name: str, value: object) -> int:
-    """Milliseconds of a duration: a whole number of milliseconds, or text such as `90s`, `30m`, `4h`, `90d`.
+    """Milliseconds of a duration: a whole number of milliseconds, a `timedelta`, or text such as `90s`, `1h30m`, `90d`.
 
     Raises `InvalidSetting` naming the setting.
     """
     if isinstance(value, int) and not isinstance(value, bool):
         milliseconds = value
     else:
-        match = _duration.fullmatch(value) if isinstance(value, str) else None
-        if match is None:
+        found = text_ms(value)
+        if found is None:
             raise InvalidSetting(
                 f"{name} = {shown(value)}: give milliseconds, or a duration such as 90s, 30m, 4h or 90d"
             )
-        milliseconds = round(min(float(match[1]), float(MAX_LIMIT_MS)) * _UNITS_MS[match[2]])
+        milliseconds = found
     if not 0 < milliseconds <= MAX_LIMIT_MS:
         raise InvalidSetting(f"{name} = {shown(value)}: give more than zero, or leave it out for no limit")
     return milliseconds

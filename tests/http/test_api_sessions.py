@@ -14,6 +14,28 @@ Problem = Callable[[httpx.Response], dict[str, Any]]
 KEY = "discord:guild1:chan2:ana"
 
 
+def test_opening_with_a_touch_and_limits(client: httpx.Client, problem: Any) -> None:
+    wanted = {"key": "chat:opened", "touch": True, "idle_ttl": "1h30m", "max_age": None}
+    created = client.post("/v1/sessions", json=wanted)
+    assert (created.status_code, created.json()["version"]) == (201, 1)
+    assert created.json()["policy"]["idle_ttl_ms"] == 5_400_000
+    again = client.post("/v1/sessions", json=wanted)
+    assert (again.status_code, again.json()["version"]) == (200, 2)
+    assert again.json()["session_id"] == created.json()["session_id"]
+    for wrong in (90, "90", "1h30", "0s", ""):
+        refused = problem(client.post("/v1/sessions", json={"key": "chat:wrong", "idle_ttl": wrong}))
+        assert refused["status"] == 422, wrong
+    assert client.get("/v1/sessions/chat:wrong").status_code == 404
+
+
+def test_a_retry_of_an_opening_with_a_touch_touches_nothing(client: httpx.Client) -> None:
+    headers = {"Idempotency-Key": "opened-once"}
+    wanted = {"key": "chat:retried", "touch": True, "idle_ttl": "5m"}
+    first, second = (client.post("/v1/sessions", json=wanted, headers=headers) for _ in range(2))
+    assert (first.status_code, second.status_code, second.headers["idempotency-replayed"]) == (201, 201, "true")
+    assert second.json()["version"] == client.get("/v1/sessions/chat:retried").json()["version"] == 1
+
+
 def test_a_session_is_created_opened_looked_at_and_ended(client: httpx.Client, problem: Problem) -> None:
     made = client.post("/v1/sessions", json={"key": KEY, "attributes": {"owner": "ana"}})
     assert (made.status_code, made.headers["etag"], made.headers["position"]) == (201, '"1"', "0:1")

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -253,6 +254,19 @@ def test_ending(there: Any, clock: ManualClock) -> None:
         there.touch(KEY)
     with pytest.raises(SessionEnded):
         there.close(KEY, session_id=second.session_id)
+
+
+def test_opening_may_touch_and_takes_limits(there: Any, clock: ManualClock) -> None:
+    first = there.open(KEY, touch=True, idle_ttl="1h30m", max_age=timedelta(days=1), suspend_ttl=None)
+    assert (first.version, first.policy.idle_ttl_ms, first.policy.max_age_ms) == (1, 90 * MIN, 24 * 60 * MIN)
+    clock.advance(MIN)
+    again = there.open(KEY, touch=True)
+    assert (again.session_id, again.version, again.last_active_at_ms) == (first.session_id, 2, T0 + MIN)
+    assert there.open(KEY).version == 2
+    assert there.create("other", idle_ttl="90s").policy.idle_ttl_ms == 90_000
+    for bare in (90, 90.0):
+        with pytest.raises(InvalidSetting, match="has no unit"):
+            there.open("third", idle_ttl=bare)
 
 
 # ── history ──

@@ -17,7 +17,9 @@ from lastseen.api.requests import CloseRequest, Limits, OpenRequest
 from lastseen.api.responses import Session, SessionPage
 from lastseen.auth.caller import Caller, Scope
 from lastseen.engine.arguments import ANY
+from lastseen.engine.durations import UNCHANGED, Limit, with_limits
 from lastseen.engine.errors import SessionExists
+from lastseen.engine.identifiers import new_session_id
 from lastseen.engine.log.port import Position
 from lastseen.engine.session import Policy, SessionView
 from lastseen.http import responses
@@ -40,6 +42,12 @@ def policy_of(limits: Limits | None) -> Policy | None:
     if limits is None:
         return None
     return Policy(**{name: getattr(limits, name) for name in limits.__struct_fields__})
+
+
+def limits_of(wanted: OpenRequest) -> dict[str, Limit]:
+    """The single limits that a caller sent."""
+    sent = {"idle_ttl": wanted.idle_ttl, "max_age": wanted.max_age, "suspend_ttl": wanted.suspend_ttl}
+    return {name: UNCHANGED if value is UNSET else value for name, value in sent.items()}
 
 
 async def reach(workers: WorkerThreads, min_position: queries.MinPosition, key: str | None = None) -> None:
@@ -96,7 +104,7 @@ class Sessions:
 
     def _open(self, wanted: OpenRequest, session_id: str | None) -> Response:
         """`session_id` is for the session that is created. If one has it, an earlier request with the key made that."""
-        policy = policy_of(wanted.policy)
+        policy, limits = policy_of(wanted.policy), limits_of(wanted)
         earlier_session = None if session_id is None else self._engine.get_by_id(session_id)
         if earlier_session is not None and earlier_session.key != wanted.key:
             raise different_body()
@@ -104,11 +112,20 @@ class Sessions:
             found = self._engine.get(wanted.key)
             if found is not None and found.session_id == session_id:
                 return self._created_before(found, wanted, policy)
-            if found is not None and wanted.if_exists == "open":
+            if found is not None and wanted.if_exists == "open" and not wanted.touch:
                 return self._response(found)
             try:
+                if wanted.touch and wanted.if_exists == "open":
+                    # The engine decides in one step whether it touches or creates.
+                    chosen = session_id or new_session_id()
+                    opened = self._engine.open(
+                        wanted.key, attributes=wanted.attributes, policy=policy, touch=True, session_id=chosen, **limits
+                    )
+                    if opened.session_id != chosen:
+                        return self._response(opened)
+                    return self._response(opened, 201, {"Location": path_of(wanted.key)})
                 created = self._engine.create(
-                    wanted.key, attributes=wanted.attributes, policy=policy, session_id=session_id
+                    wanted.key, attributes=wanted.attributes, policy=policy, session_id=session_id, **limits
                 )
             except SessionExists:
                 earlier = self._engine.get(wanted.key)
@@ -126,7 +143,8 @@ class Sessions:
     def _created_before(self, session: SessionView, wanted: OpenRequest, policy: Policy | None) -> Response:
         """The answer to a request that was carried out before, here or on another instance."""
         is_untouched = session.version == 1
-        differs = dict(session.attributes) != (wanted.attributes or {}) or policy not in (None, session.policy)
+        limits = with_limits(policy or session.policy, **limits_of(wanted))
+        differs = dict(session.attributes) != (wanted.attributes or {}) or limits != session.policy
         if is_untouched and differs:
             raise different_body()
         return self._response(session, 201, {"Location": path_of(wanted.key), "Idempotency-Replayed": "true"})
@@ -274,7 +292,8 @@ def operations(workers: WorkerThreads) -> list[Operation]:
                 200: Success("A live session existed.", Session, opened),
                 201: Success("It was created.", Session, (*opened, "Location")),
             },
-            "The session that lives under the key, or a new one. Opening a live one does not touch it.",
+            "The session that lives under the key, or a new one. Opening a live one does not touch it, unless `touch`"
+            " is true: then it is touched in the same step, and no eviction comes between opening it and using it.",
             body=OpenRequest, needs_body=True,
             body_example={"key": "discord:guild1:chan2:user3", "attributes": {"owner": "user3"}},
             headers=("Idempotency-Key",), problems=(409, 410, 415), links={200: to_session, 201: to_session},
