@@ -72,7 +72,7 @@ class Commands:
         `policy`: `"1h30m"`, a `timedelta`, or `None` for no limit.
         """
         found: list[SessionView] = []
-        limits = self._limits(policy, idle_ttl, max_age, suspend_ttl)
+        limits = with_limits(policy or self._policy, idle_ttl, max_age, suspend_ttl)
 
         def is_left(session: Session, now_ms: int) -> bool:
             """Whether a live session is returned as it is."""
@@ -103,20 +103,13 @@ class Commands:
         max_age: Limit = UNCHANGED,
         suspend_ttl: Limit = UNCHANGED,
     ) -> SessionView:
-        """Begin a session. Raises `SessionExists` if one lives under the key, or the id was used before.
-
-        `idle_ttl`, `max_age` and `suspend_ttl` are as for `open`.
-        """
-        limits = self._limits(policy, idle_ttl, max_age, suspend_ttl)
+        """Begin a session, with limits as for `open`. Raises `SessionExists` if one lives, or the id was used before."""
+        limits = with_limits(policy or self._policy, idle_ttl, max_age, suspend_ttl)
         return _present(
             self._loop.run(
                 key, lambda now_ms, *_: self._created(key, now_ms, attributes, limits, session_id=session_id)
             )
         )
-
-    def _limits(self, policy: Policy | None, idle_ttl: Limit, max_age: Limit, suspend_ttl: Limit) -> Policy:
-        """The policy of a new session."""
-        return with_limits(self._policy if policy is None else policy, idle_ttl, max_age, suspend_ttl)
 
     def rotate(
         self,
@@ -340,8 +333,8 @@ class Commands:
 
     def _plain_touch(self, key: str, now_ms: int, session: Session) -> Decided:
         event_id = new_event_id(now_ms)
-        time = iso_from_ms(now_ms)
-        return Decided(event_id, own_events.touch(event_id, self._source, key, time, now_ms, session.session_id))
+        text = own_events.touch(event_id, self._source, key, iso_from_ms(now_ms), now_ms, session.session_id)
+        return Decided(event_id, text)
 
     def _simple(
         self,

@@ -94,7 +94,7 @@ class TouchBatch:
         self._worker.shutdown()
 
     def close_without_loop(self) -> None:
-        """The same where the loop has ended: none of its coroutines waits for an answer any more. Waits for the worker."""
+        """The same where the loop has ended: none of its coroutines waits for an answer now. Waits for the worker."""
         self._is_closed = True
         self._worker.shutdown()
 

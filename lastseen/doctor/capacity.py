@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import msgspec
 
 from lastseen.doctor.findings import Finding, ok, warning
-from lastseen.doctor.sqlite_log import connect_read_only
 from lastseen.engine.errors import InvalidSetting
+from lastseen.engine.log.read_only import ReadOnlyFile
 from lastseen.projections.snapshot_rows import Damaged, decode_partition, unsealed
 
 STEP = "raise max_sessions before the next start, if they are to live on: whatever is ended stays ended"
@@ -41,8 +40,8 @@ def stored_sessions(snapshot: str) -> int | None:
     if not Path(snapshot).is_file():
         return None
     try:
-        with closing(connect_read_only(Path(snapshot))) as connection:
-            rows = connection.execute("SELECT state FROM partitions").fetchall()
+        with ReadOnlyFile(snapshot) as file:
+            rows = file.read(lambda connection: connection.execute("SELECT state FROM partitions").fetchall())
         return sum(decode_partition(unsealed(state)).sessions for (state,) in rows)
     except (sqlite3.Error, Damaged, msgspec.MsgspecError, OSError):
         return None  # the check of the snapshot says so

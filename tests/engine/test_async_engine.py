@@ -522,7 +522,7 @@ def test_it_may_be_used_and_shut_down_in_a_second_loop(on_disk: Stage) -> None:
     run(third)
 
 
-def test_a_loop_that_ended_amid_touches_keeps_no_other_from_shutting_down(on_disk: Stage) -> None:
+def test_a_loop_that_ended_during_touches_keeps_no_other_from_shutting_down(on_disk: Stage) -> None:
     engine = AsyncEngine(on_disk.open())
     at_work, go_on = threading.Event(), threading.Event()
     touch_many = engine.engine.touch_many
