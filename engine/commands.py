@@ -103,7 +103,7 @@ class Commands:
         max_age: Limit = UNCHANGED,
         suspend_ttl: Limit = UNCHANGED,
     ) -> SessionView:
-        """Begin a session, with limits as for `open`. Raises `SessionExists` if one lives, or the id was used before."""
+        """Begin a session, with limits as for `open`. Raises `SessionExists` if one lives, or the id was used."""
         limits = with_limits(policy or self._policy, idle_ttl, max_age, suspend_ttl)
         return _present(
             self._loop.run(
