@@ -78,7 +78,7 @@ class SessionEntry:
     """`saved_fields` when it was read: what differs is what the caller has changed."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set a field; the store learns of a change that can be saved, and saves it if the caller drops the entry."""
+        """Set a field; the store saves each change that can be saved, even if the caller drops the entry."""
         object.__setattr__(self, name, value)
         if name in _CAN_CHANGE and (on_change := self.__dict__.get("on_change")) is not None:
             on_change(self)
