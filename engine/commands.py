@@ -72,7 +72,7 @@ class Commands:
         `policy`: `"1h30m"`, a `timedelta`, or `None` for no limit.
         """
         found: list[SessionView] = []
-        limits = with_limits(policy or self._policy, idle_ttl, max_age, suspend_ttl)
+        limits = with_limits(self._policy if policy is None else policy, idle_ttl, max_age, suspend_ttl)
 
         def is_left(session: Session, now_ms: int) -> bool:
             """Whether a live session is returned as it is."""
@@ -104,7 +104,7 @@ class Commands:
         suspend_ttl: Limit = UNCHANGED,
     ) -> SessionView:
         """Begin a session, with limits as for `open`. Raises `SessionExists` if one lives, or the id was used."""
-        limits = with_limits(policy or self._policy, idle_ttl, max_age, suspend_ttl)
+        limits = with_limits(self._policy if policy is None else policy, idle_ttl, max_age, suspend_ttl)
         return _present(
             self._loop.run(
                 key, lambda now_ms, *_: self._created(key, now_ms, attributes, limits, session_id=session_id)

@@ -34,7 +34,7 @@ class Counts:
     longest_ms: int = 0
     """The longest life of a session that has ended."""
     expiry_lag_ms_total: int = 0
-    """Log time at which limits were enforced, less the deadlines, summed; without those of imported records."""
+    """Log time at which limits were enforced, less the deadlines, summed."""
     expiry_lag_ms_max: int = 0
     expiries: int = 0
     expiry_lags: list[int] = field(default_factory=lambda: [0] * (len(EXPIRY_LAG_BOUNDS_MS) + 1))
@@ -49,12 +49,12 @@ class Counts:
         return cls(**restored)
 
 
-def _count_end(counts: Counts, ending: Ending, at_ms: int, created_at_ms: int, is_lateness: bool) -> None:
+def _count_end(counts: Counts, ending: Ending, at_ms: int, created_at_ms: int) -> None:
     reason, ended_at_ms, _, _ = ending
     counts.ended[reason] += 1
     if ended_at_ms - created_at_ms > counts.longest_ms:
         counts.longest_ms = ended_at_ms - created_at_ms
-    if is_lateness and reason in events.TIMED_REASONS:
+    if reason in events.TIMED_REASONS:
         lag_ms = at_ms - ended_at_ms if at_ms > ended_at_ms else 0
         counts.expiries += 1
         counts.expiry_lag_ms_total += lag_ms
@@ -89,8 +89,7 @@ class Statistics:
                 counts.void[verdict.label] += 1
                 written.void[verdict.label] += 1
             if ending is not None and ended is not None:
-                # Imported records bear their own times: how far apart they are says nothing of a pruner.
-                _count_end(counts, ending, at_ms, ended.created_at_ms, at_ms == record.timestamp_ms)
+                _count_end(counts, ending, at_ms, ended.created_at_ms)
         self.sources.end_batch(len(outcomes))
 
     def expiry_lags(self) -> list[int]:

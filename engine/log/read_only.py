@@ -3,7 +3,8 @@
 A plain read-only connection needs the side files of write-ahead mode (`-wal`, `-shm`), and makes them where they are
 missing. While there are none, no process has the file open, and SQLite may take it for immutable. That the file was not
 opened meanwhile is checked after each read; if it was, what was read may be torn, and is read again. A file that was
-copied with its `-wal`, but without its `-shm`, to where none can be made is read from a copy in a temporary folder.
+copied with its `-wal`, but without its `-shm`, to where none can be made is read from a copy in a temporary folder, as
+is one with the journal of a transaction that a loss of power cut off.
 """
 
 from __future__ import annotations
@@ -34,7 +35,11 @@ class ReadOnlyFile:
         self._folder: TemporaryDirectory[str] | None = None
         self._stamp: _Stamp | None = None
         """Of a file that is taken for immutable, as it was before it was opened."""
-        self._connection = self._open()
+        try:
+            self._connection = self._open()
+        except BaseException:
+            self._remove_copy()
+            raise
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """What `work` reads, which is called again where the file changed meanwhile. Raises `sqlite3.Error`."""
@@ -54,8 +59,7 @@ class ReadOnlyFile:
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
-        if self._folder is not None:
-            self._folder.cleanup()
+        self._remove_copy()
 
     def __enter__(self) -> Self:
         return self
@@ -87,13 +91,22 @@ class ReadOnlyFile:
         )
 
     def _copied(self) -> Path:
-        """A copy with the write-ahead file. No process has the file open: each would have made a `-shm`."""
+        """A copy with what belongs to it: the write-ahead file, or a journal of what is to be taken back.
+
+        No process has the file open: each would have made a `-shm`.
+        """
         if self._folder is None:
             self._folder = TemporaryDirectory(prefix="lastseen-")
         copy = Path(self._folder.name) / "copy.db"
-        for side in ("", "-wal"):
-            shutil.copyfile(_side(self._path, side), _side(copy, side))
+        for side in ("", "-wal", "-journal"):
+            _side(copy, side).unlink(missing_ok=True)
+            if not side or _side(self._path, side).exists():
+                shutil.copyfile(_side(self._path, side), _side(copy, side))
         return copy
+
+    def _remove_copy(self) -> None:
+        if self._folder is not None:
+            self._folder.cleanup()
 
     def _is_unchanged(self) -> bool:
         return self._stamp is None or self._stamp == _stamp(self._path)

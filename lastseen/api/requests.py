@@ -16,10 +16,19 @@ MAX_TOUCHES = 10_000
 MAX_BULK = 10_000
 
 
+_UNITS = ("w", "d", "h", "m", "s")
+_FIRST = r"([1-9][0-9]{0,6}(\.[0-9]{1,3})?|0\.[0-9]{0,2}[1-9])"
+_NEXT = r"[0-9]{1,7}(\.[0-9]{1,3})?"
+_SUMS = [
+    f"{_FIRST}{unit}{''.join(f'({_NEXT}{smaller})?' for smaller in _UNITS[number + 1 :])}([0-9]{{1,15}}ms)?"
+    for number, unit in enumerate(_UNITS)
+]
+"""By its largest unit, what a duration may be: more than zero, and no more than a limit may be."""
+
 Duration = Annotated[
     str,
     Meta(
-        max_length=100, pattern="^[0-9. ]+(ms|s|m|h|d|w)([0-9. ]+(ms|s|m|h|d|w))*$",
+        max_length=100, pattern=f"^({'|'.join(_SUMS)}|[1-9][0-9]{{0,14}}ms)$",
         description="A duration with its unit: 90s, 30m, 1h30m, 90d.", examples=["1h30m"],
     ),
 ]  # fmt: skip

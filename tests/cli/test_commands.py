@@ -123,13 +123,6 @@ def test_replay_prints_its_figures(chat: Path) -> None:
     assert lines_of("replay", str(chat))[0]["digest"] == figures["digest"]
 
 
-def test_the_time_that_an_import_spans_is_no_lateness(chat: Path) -> None:
-    data_of("replay", str(chat), "--log", "sqlite:///chat.db")
-    report = data_of("stats", "--log", "sqlite:///chat.db")
-    assert report["ended"] == {"idle": 2, "logout": 1}
-    assert (report["expiries"], report["expiry_lag_ms_mean"], report["expiry_lag_ms_max"]) == (0, 0, 0)
-
-
 def test_replay_shows_people_a_table(chat: Path) -> None:
     result = run("replay", str(chat))
     assert result.exit_code == 0

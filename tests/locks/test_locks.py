@@ -74,7 +74,7 @@ def test_what_a_marker_leaves_out_needs_no_wheel() -> None:
 
 
 def test_every_lock_is_checked_and_made() -> None:
-    globs = ("*.lock", "benchmarks/*.lock", "tests/*/*.lock")
+    globs = ("*.lock", "benchmarks/*.lock", "tests/*/*.lock", "tests/*/*/*.lock")
     locks = {str(path.relative_to(ROOT)) for glob in globs for path in ROOT.glob(glob)}
     assert locks == set(INPUTS)
     makefile = (ROOT / "Makefile").read_text("utf-8")
