@@ -11,6 +11,7 @@ records are made when they are read.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, overload
@@ -48,8 +49,16 @@ def records_of_batch(partition: int, batch: Any) -> Sequence[Record]:
         return VoidRecords(partition, start, count, batch.max_timestamp, mark or Mark.UNREADABLE)
 
 
-@lru_cache(maxsize=1_024)  # a batch that is read again is not reported again
+_warning = threading.Lock()  # the cache alone lets two threads in that ask for the same at once
+
+
 def _warn(partition: int, first: int, last: int, reason: str) -> None:
+    with _warning:
+        _warn_once(partition, first, last, reason)
+
+
+@lru_cache(maxsize=1_024)  # a batch that is read again is not reported again
+def _warn_once(partition: int, first: int, last: int, reason: str) -> None:
     _logger.warning(
         "partition %d: the batch at the offsets %d to %d cannot be read (%s): its records are void",
         partition, first, last, reason,
