@@ -39,7 +39,9 @@ class GatewayStage:
             raise RuntimeError("the process registry is down")
         return session_key in self.busy
 
-    def open(self, policy: SessionResetPolicy = NEVER, *, quick: bool = True, **config: Any) -> SessionStore:
+    def open(
+        self, policy: SessionResetPolicy = NEVER, *, quick: bool = True, sessions_json: bool = False, **config: Any
+    ) -> SessionStore:
         """A store; on its own file in the folder if not `quick`, else in memory."""
         engine = lastseen.open_engine("memory://", clock=self.clock, background=False) if quick else None
         store = SessionStore(
@@ -48,6 +50,7 @@ class GatewayStage:
             self.is_busy,
             engine=engine,
             clock=self.clock,
+            sessions_json=sessions_json,
         )
         self.opened.append(store)
         return store

@@ -24,8 +24,8 @@ from lastseen.compat.gateway import (
     SessionStore,
     import_sessions,
     importing,
+    moving_in,
 )
-from lastseen.compat.gateway import store as gateway_store
 from lastseen.engine.errors import InvalidEvent, InvalidSetting, LogMismatch, LogUnavailable
 from lastseen.engine.log import open_log
 from lastseen.engine.log.port import Message, Position
@@ -189,7 +189,7 @@ def test_repeated_after_the_sessions_have_lived_on_it_changes_nothing(
         store.reset_session(KEYS[3])
         store.engine.close(KEYS[2])
         before = store.list_sessions()
-    again = run(path, clock)
+    again = run(tmp_path / "sessions.json.old", clock)  # the store writes its own file in its place
     assert (again.appended, again.later) == (0, 2)
     with SessionStore(tmp_path, GatewayConfig(), url=url, clock=clock) as store:
         assert store.list_sessions() == before
@@ -367,13 +367,13 @@ def test_two_gateways_that_start_at_once_bring_an_old_store_over_once(
         monkeypatch.setattr(importing, "_says_of", lambda log, wanted, now_ms: {**wanted, "until_ms": now_ms})
         return import_sessions(path, url, **options)
 
-    monkeypatch.setattr(gateway_store, "import_sessions", other_first)
-    with SessionStore(tmp_path, GatewayConfig(), clock=clock) as store:
+    monkeypatch.setattr(moving_in, "import_sessions", other_first)
+    with SessionStore(tmp_path, GatewayConfig(), clock=clock, sessions_json=False) as store:
         assert len(store.list_sessions()) == len(STORE)
         assert sum(store.engine._log.end_offsets()) == 11
-    monkeypatch.setattr(gateway_store, "is_empty", lambda url: True)
+    monkeypatch.setattr(moving_in, "is_empty", lambda url: True)
     with pytest.raises(LogMismatch):
-        SessionStore(tmp_path, GatewayConfig(), clock=clock)
+        SessionStore(tmp_path, GatewayConfig(), clock=clock, sessions_json=False)
 
 
 def test_transcripts_are_counted_and_stay_readable(tmp_path: Path, clock: lastseen.ManualClock) -> None:

@@ -43,7 +43,9 @@ class Gateway(RuleBasedStateMachine):
         self.kept: list[tuple[SessionEntry, NaiveEntry]] = []
 
     def open(self) -> None:
-        self.store = SessionStore(self.folder, self.config, self.is_busy, engine=self.engine, clock=self.clock)
+        self.store = SessionStore(
+            self.folder, self.config, self.is_busy, engine=self.engine, clock=self.clock, sessions_json=False
+        )
 
     def is_busy(self, key: str) -> bool:
         if key in self.naive.unsure:

@@ -71,6 +71,7 @@ class Gateway:
         """While it is there and not set, a turn does not end."""
         self.runner._create_adapter = lambda platform, config: self.chat
         self.runner._run_agent = self._echo
+        self.runner._format_session_info = str  # it asks a server for the model's figures
         self.runner._restart_drain_timeout = 0.2  # a stop waits no longer for a turn
 
     @property
@@ -104,11 +105,12 @@ class Gateway:
         self.store.close()
 
     async def says(self, text: str, chat_id: str = "42", **other: Any) -> str:
-        """A user's message; returns what he is answered."""
+        """A user's message; returns what he is answered, once he has confirmed what the gateway asks him to."""
         before = len(self.chat.sent)
         await self.begins(text, chat_id, **other)
-        await until(lambda: any(self.answers(before)))
-        return self.answers(before)[-1]
+        await until(lambda: any(self.answers(before)) and not self.chat._active_sessions)
+        answer = self.answers(before)[-1]
+        return await self.says("/approve", chat_id, **other) if "**Confirm /" in answer else answer
 
     async def begins(self, text: str, chat_id: str = "42", **other: Any) -> None:
         """A user's message, without waiting for its answer."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import Any, Self
 
 from lastseen.compat.gateway.platform import Platform, platform_name
@@ -234,3 +234,24 @@ def _origin_in(attributes: Mapping[str, Any]) -> SessionSource | None:
         return SessionSource.from_dict(attributes["origin"])
     except (KeyError, ValueError, TypeError):
         return None  # of a platform whose plugin is not here, say
+
+
+_NEVER = datetime.fromtimestamp(0, UTC)
+"""When an entry was made is said by the log."""
+
+
+def fresh_entry(key: str, source: Any) -> SessionEntry:
+    """The entry of a session that begins with a message from this source."""
+    return SessionEntry(
+        key, "", _NEVER, _NEVER, origin=source, display_name=source.chat_name, platform=source.platform,
+        chat_type=source.chat_type,
+    )  # fmt: skip
+
+
+def successor_of(view: SessionView) -> SessionEntry:
+    """The entry that follows on a session's own wish: from the same place, with nothing counted yet."""
+    before = entry_of(view)
+    return SessionEntry(
+        view.key, "", _NEVER, _NEVER, origin=before.origin, display_name=before.display_name,
+        platform=before.platform, chat_type=before.chat_type,
+    )  # fmt: skip

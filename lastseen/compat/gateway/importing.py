@@ -21,7 +21,7 @@ from lastseen.compat.gateway.config import GatewayConfig, policy_of, zone_of
 from lastseen.compat.gateway.import_plan import SOURCE, ImportPlan, Skipped, plan_import, read_store
 from lastseen.compat.gateway.transcripts import Transcripts
 from lastseen.engine.clock import Clock, SystemClock
-from lastseen.engine.errors import LogMismatch
+from lastseen.engine.errors import InvalidEvent, InvalidSetting, LogMismatch
 from lastseen.engine.log import open_log
 from lastseen.engine.log.port import Log, Message, Position
 from lastseen.engine.log.shared_log import SharedLog
@@ -64,6 +64,20 @@ def is_empty(url: str) -> bool:
         return not any(log.end_offsets())
     finally:
         log.close()
+
+
+def holds_import_of(path: Path, url: str) -> bool:
+    """Whether a log begins with the import of this very file, or the file is gone."""
+    try:
+        sha256 = read_store(path)[1]
+    except (InvalidSetting, InvalidEvent):
+        return True
+    log = open_log(url, SystemClock(), genesis=False)
+    try:
+        says = _said_by(log)
+    finally:
+        log.close()
+    return says is not None and says.get("sha256") == sha256
 
 
 def import_sessions(
@@ -130,18 +144,23 @@ def _says_of(log: Log, wanted: Mapping[str, Any], now_ms: int) -> dict[str, Any]
     """What the first record of the import says. What was in the future when it began is still left out later."""
     if not any(log.end_offsets()):
         return {**wanted, "until_ms": now_ms}
-    first = log.read(0, 0, 1)
+    says = _said_by(log)
+    if says is None:
+        raise _foreign("it holds records, and none of an import")
+    for name, value in wanted.items():
+        if says.get(name) != value:
+            raise _foreign(f"it holds an import with {name} {says.get(name)}, and this one has {value}")
+    return says
+
+
+def _said_by(log: Log) -> dict[str, Any] | None:
+    """What the first record of a log says of the import that it opens; `None` where it opens none, or is not there."""
     try:
-        opening = msgspec.json.decode(first[0].value or b"", type=_Opening)
+        opening = msgspec.json.decode(log.read(0, 0, 1)[0].value or b"", type=_Opening)
         says = opening.data.gateway
-        if opening.source == SOURCE and isinstance(says["until_ms"], int):
-            for name, value in wanted.items():
-                if says.get(name) != value:
-                    raise _foreign(f"it holds an import with {name} {says.get(name)}, and this one has {value}")
-            return says
-    except (msgspec.DecodeError, KeyError, IndexError):
-        pass
-    raise _foreign("it holds records, and none of an import")
+        return says if opening.source == SOURCE and isinstance(says["until_ms"], int) else None
+    except (msgspec.DecodeError, KeyError, IndexError, LogMismatch):  # or the log was trimmed
+        return None
 
 
 def _bring(log: Log, messages: Sequence[Message]) -> tuple[int, int]:

@@ -7,6 +7,7 @@ Each closing names the version that was looked at: a session that is used meanwh
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 
 from lastseen.compat.gateway.entry import updated_ms
@@ -15,6 +16,7 @@ from lastseen.compat.gateway.source import PREFIX
 from lastseen.embedded.engine import Engine
 from lastseen.engine.clock import iso_from_ms
 from lastseen.engine.codec import envelope
+from lastseen.engine.errors import shown
 from lastseen.engine.events import Closed
 from lastseen.engine.identifiers import new_event_ids
 from lastseen.engine.log.port import Message
@@ -23,6 +25,7 @@ from lastseen.engine.session_engine import verdict_of
 from lastseen.engine.verdicts import Verdict
 from lastseen.projections.live_view import Unused
 
+_logger = logging.getLogger("lastseen")
 BATCH = 1_000
 """Sessions closed in one append."""
 REASON = "pruned"
@@ -60,3 +63,14 @@ def _close(engine: Engine, old: Sequence[Unused], now_ms: int, source: str) -> i
     ]  # fmt: skip
     answers = engine.append_and_answer(messages, event_ids)
     return sum(verdict_of(answer) is Verdict.APPLIED for answer in answers)
+
+
+def is_busy(has_active_processes: Callable[[str], bool] | None, session_key: str) -> bool:
+    """Whether a background process works for a session, by the gateway's own answer; one that fails keeps it."""
+    if has_active_processes is None:
+        return False
+    try:
+        return bool(has_active_processes(session_key))
+    except Exception as error:  # it is the gateway's own, and may raise anything
+        _logger.warning("whether a process works for session %s is unknown (%r): it is kept", shown(session_key), error)
+        return True

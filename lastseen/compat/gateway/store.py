@@ -7,32 +7,38 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
-from urllib.parse import quote
+from typing import Any, Literal, Self
 
 from lastseen.compat.gateway import prune
 from lastseen.compat.gateway.config import DAY_MS, MINUTE_MS, policy_of
+from lastseen.compat.gateway.conversations import Conversations, SessionDb, gateways_own_db
 from lastseen.compat.gateway.entries import Entries
-from lastseen.compat.gateway.entry import SessionEntry, attributes_of, entry_of, saved_fields, updated_ms
-from lastseen.compat.gateway.importing import import_sessions, is_empty
+from lastseen.compat.gateway.entry import (
+    SessionEntry,
+    attributes_of,
+    entry_of,
+    fresh_entry,
+    saved_fields,
+    successor_of,
+    updated_ms,
+)
+from lastseen.compat.gateway.moving_in import SOURCE, open_moved_in
 from lastseen.compat.gateway.reset import reset_reason
 from lastseen.compat.gateway.sessions import GONE, Sessions
-from lastseen.compat.gateway.source import SessionSource, build_session_key
+from lastseen.compat.gateway.sessions_json import FILE_NAME, SessionsJson
+from lastseen.compat.gateway.source import PREFIX, SessionSource, build_session_key
 from lastseen.compat.gateway.times import ms_of
 from lastseen.compat.gateway.transcripts import Transcripts, check_conversation
 from lastseen.embedded.engine import Engine
-from lastseen.embedded.opening import open_engine
 from lastseen.engine.clock import Clock, SystemClock
-from lastseen.engine.errors import AlreadyDone, InvalidKey, LogMismatch, SessionSuspended, shown
+from lastseen.engine.errors import AlreadyDone, InvalidKey, LogMismatch, SessionSuspended
 from lastseen.engine.session import SessionView, Status
 
 _logger = logging.getLogger("lastseen")
-SOURCE = "/gateway"
-LOG_NAME, OLD_NAME = "sessions.lastseen.db", "sessions.json"
 _PRUNED = "pruned %d sessions that were not used for longer than %g days"
 
 
@@ -41,7 +47,9 @@ class SessionStore:
 
     `sessions_dir` holds the transcripts and, unless `engine` or `url` names another, the log. Where that folder has the
     old store's `sessions.json` and no log yet, the sessions in it are brought over first.
-    `has_active_processes_fn(session_key)` says whether a background process works for a session.
+    `has_active_processes_fn(session_key)` says whether a background process works for a session. `session_db` is the
+    gateway's `state.db`, which has transcripts too: by default that of the gateway in this process, and none if False.
+    `sessions_json` says whether the sessions are written to that file, for the parts of the gateway that read it.
     """
 
     def __init__(
@@ -53,16 +61,21 @@ class SessionStore:
         engine: Engine | None = None,
         url: str | None = None,
         clock: Clock | None = None,
+        session_db: SessionDb | Literal[False] | None = None,
+        sessions_json: bool = True,
     ) -> None:
-        self.sessions_dir = Path(sessions_dir)
+        self.sessions_dir = Path(sessions_dir).absolute()  # a later chdir moves nothing
         self.config = config
         self._has_active_processes_fn = has_active_processes_fn
         self.clock = clock or SystemClock()
         """What tells when a session was idle for too long. With an `engine` of one's own, give the same to both."""
         self.sessions_dir.mkdir(parents=True, exist_ok=True)
-        self._transcripts = Transcripts(self.sessions_dir)
+        self._conversations = Conversations(
+            Transcripts(self.sessions_dir), gateways_own_db() if session_db is None else session_db or None
+        )
+        self._file: SessionsJson | None = None
         self._owns_engine = engine is None
-        self.engine = self._open(url) if engine is None else engine
+        self.engine = open_moved_in(self.sessions_dir, url, config, self.clock) if engine is None else engine
         """The engine that has the sessions: for `history`, `explain`, and all else that the old store had not."""
         self._sessions = Sessions(self.engine, policy_of(config))
         if self.engine.is_importing:
@@ -73,23 +86,8 @@ class SessionStore:
         """Gateways set it; there is nothing to load."""
         self._lock = threading.RLock()
         """Guards nothing: gateways take it around what they read and save by themselves."""
-
-    def _open(self, url: str | None) -> Engine:
-        place = url or f"sqlite:///{quote(str((self.sessions_dir / LOG_NAME).absolute()))}"
-        old = self.sessions_dir / OLD_NAME
-        if url is None and old.is_file() and is_empty(place):
-            self._move_in(old, place)
-        return open_engine(place, clock=self.clock, source=SOURCE, idle_ttl=None)
-
-    def _move_in(self, old: Path, place: str) -> None:
-        try:
-            imported = import_sessions(old, place, policy=policy_of(self.config), clock=self.clock)
-        except LogMismatch:
-            if is_empty(place):
-                raise
-            return  # another process was first, and has brought them over
-        for key, why in imported.skipped:
-            _logger.warning("%s: session %s was not imported: %s", old, shown(key), why)
+        if sessions_json:
+            self._file = SessionsJson(self.sessions_dir / FILE_NAME, self._saved, self._version)
 
     # ── a user writes ──
 
@@ -106,7 +104,7 @@ class SessionStore:
         def attempt() -> SessionEntry:
             view = self.engine.get(key)
             if view is None:
-                return self._sessions.create(key, self._attributes(_fresh(key, source)))
+                return self._begun(self._sessions.create(key, self._attributes(fresh_entry(key, source))))
             reason = None if force_new else self._reset_reason(view, source)
             if force_new or reason is not None:
                 return self._renew(view, source, reason)
@@ -124,15 +122,36 @@ class SessionStore:
         return None if reason is None or self._is_busy(view.key) else reason
 
     def _renew(self, view: SessionView, source: SessionSource, reason: str | None) -> SessionEntry:
-        before, attributes = entry_of(view), self._attributes(_fresh(view.key, source))
+        before, attributes = entry_of(view), self._attributes(fresh_entry(view.key, source))
         if reason is None:
-            return self._sessions.rotate(view, attributes, "new")
-        entry = self._sessions.rotate(view, attributes, f"{reason}_reset")
+            # The old store leaves the conversation open in state.db then; it has as little to come as any other.
+            return self._begun(self._sessions.rotate(view, attributes, "new"), before)
+        entry = self._begun(self._sessions.rotate(view, attributes, f"{reason}_reset"), before)
         entry.was_auto_reset, entry.auto_reset_reason = True, reason
         entry.reset_had_activity = bool(
-            before.total_tokens or before.last_prompt_tokens or self._transcripts.has_any(before.session_id)
+            before.total_tokens or before.last_prompt_tokens or self._conversations.has_any(before.session_id)
         )
         return entry
+
+    def _begun(self, entry: SessionEntry, before: SessionEntry | None = None) -> SessionEntry:
+        """Say in `state.db` that a conversation has begun, in the place of one that has ended."""
+        if before is not None:
+            self._conversations.ended(before.session_id, "session_reset")
+        self._conversations.begun(entry)
+        self._request_write()
+        return entry
+
+    def _request_write(self) -> None:
+        if self._file is not None:
+            self._file.request_write()
+
+    def _saved(self) -> Iterable[SessionEntry]:
+        return map(entry_of, self._sessions.all())
+
+    def _version(self) -> object:
+        """Differs after each record of the log. Raises `EngineClosed`."""
+        self.engine.get(PREFIX)
+        return [self.engine.reached(number) for number in range(self.engine.partition_count)]
 
     def _use(self, view: SessionView) -> SessionEntry:
         is_fresh_reset = view.attributes.get("is_fresh_reset", False)
@@ -160,10 +179,10 @@ class SessionStore:
             view = self._sessions.get(session_key)
             if view is None:
                 return None
-            entry = _successor(view)
+            entry = successor_of(view)
             entry.is_fresh_reset = True
             entry.display_name = entry.display_name if display_name is None else display_name
-            return self._sessions.rotate(view, self._attributes(entry), "reset")
+            return self._begun(self._sessions.rotate(view, self._attributes(entry), "reset"), entry_of(view))
 
         return self._sessions.decide(session_key, attempt)
 
@@ -180,10 +199,15 @@ class SessionStore:
             view = self._sessions.get(session_key)
             if view is None:
                 return None
-            if entry_of(view).session_id == target_session_id:
+            before = entry_of(view)
+            if before.session_id == target_session_id:
                 return self._sessions.entry(view)
-            attributes = self._attributes(_successor(view)) | {"conversation": target_session_id}
-            return self._sessions.rotate(view, attributes, "switch")
+            attributes = self._attributes(successor_of(view)) | {"conversation": target_session_id}
+            entry = self._sessions.rotate(view, attributes, "switch")
+            self._conversations.ended(before.session_id, "session_switch")
+            self._conversations.reopened(target_session_id)
+            self._request_write()
+            return entry
 
         return self._sessions.decide(session_key, attempt)
 
@@ -277,6 +301,8 @@ class SessionStore:
     def close(self) -> None:
         """Close the log, unless the engine was given. May be called again. Not in the original."""
         self._sessions.save_pending()
+        if self._file is not None:
+            self._file.close()
         if self._owns_engine:
             self.engine.shutdown()
 
@@ -292,21 +318,30 @@ class SessionStore:
 
     def get_transcript_path(self, session_id: str) -> Path:
         """Where a conversation's transcript is. Raises `InvalidEvent` for what can be no conversation's id."""
-        return self._transcripts.path(session_id)
+        return self._conversations.path(session_id)
 
-    def append_to_transcript(self, session_id: str, message: dict[str, Any], skip_db: bool = False) -> None:  # noqa: ARG002
-        """Add a message to a transcript. `skip_db` means nothing here: there is one place."""
-        self._transcripts.append(session_id, message)
+    def append_to_transcript(self, session_id: str, message: dict[str, Any], skip_db: bool = False) -> None:
+        """Add a message to a transcript. `skip_db` says that the agent has written it to `state.db` by itself."""
+        self._conversations.append(session_id, message, skip_db=skip_db)
 
     def rewrite_transcript(self, session_id: str, messages: Sequence[dict[str, Any]]) -> None:
         """Put these messages in the place of a transcript's, wholly or not at all. Raises `OSError`."""
-        self._transcripts.rewrite(session_id, messages)
+        self._conversations.rewrite(session_id, messages)
 
     def load_transcript(self, session_id: str) -> list[dict[str, Any]]:
         """The messages of a conversation, oldest first, whether its session lives or has ended."""
-        return self._transcripts.load(session_id)
+        return self._conversations.load(session_id)
 
     # ── what gateways reach for inside ──
+
+    @property
+    def _db(self) -> SessionDb | None:
+        """The gateway's `state.db`; gateways close it when they stop, and their tests do without."""
+        return self._conversations.db
+
+    @_db.setter
+    def _db(self, db: SessionDb | None) -> None:
+        self._conversations.db = db
 
     @property
     def _entries(self) -> MutableMapping[str, SessionEntry]:
@@ -332,15 +367,7 @@ class SessionStore:
         return attributes_of(entry, **self._sharing())
 
     def _is_busy(self, session_key: str) -> bool:
-        if self._has_active_processes_fn is None:
-            return False
-        try:
-            return bool(self._has_active_processes_fn(session_key))
-        except Exception as error:  # it is the gateway's own, and may raise anything
-            _logger.warning(
-                "whether a process works for session %s is unknown (%r): it is kept", shown(session_key), error
-            )
-            return True
+        return prune.is_busy(self._has_active_processes_fn, session_key)
 
     def _should_reset(self, entry: SessionEntry, source: SessionSource) -> str | None:
         """Why the reset policy gives the source a fresh session instead of this one: `idle` or `daily`; or not."""
@@ -362,28 +389,9 @@ class SessionStore:
         A change is saved without it too, before the next call that reads or writes sessions.
         """
         self._sessions.save_changed()
+        self._request_write()
 
     def _ensure_loaded(self) -> None:
         """There is nothing to load."""
 
     _ensure_loaded_locked = _ensure_loaded
-
-
-_NEVER = datetime.fromtimestamp(0, UTC)
-"""When an entry was made is said by the log."""
-
-
-def _fresh(key: str, source: SessionSource) -> SessionEntry:
-    return SessionEntry(
-        key, "", _NEVER, _NEVER, origin=source, display_name=source.chat_name, platform=source.platform,
-        chat_type=source.chat_type,
-    )  # fmt: skip
-
-
-def _successor(view: SessionView) -> SessionEntry:
-    """The entry that follows on a session's own wish: from the same place, with nothing counted yet."""
-    before = entry_of(view)
-    return SessionEntry(
-        view.key, "", _NEVER, _NEVER, origin=before.origin, display_name=before.display_name,
-        platform=before.platform, chat_type=before.chat_type,
-    )  # fmt: skip
