@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lastseen.compat.gateway.importing import Imported
 
 MAX_SHOWN_SKIPPED = 20
-"""Skipped entries that are listed; JSON has all."""
+"""Skipped entries that are listed, and corrected fields; JSON has all."""
 app = typer.Typer(help="Import sessions from another system.", no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -44,8 +44,8 @@ def gateway(
     """Import a gateway's session store into an empty log.
 
     Sessions keep their own times. Entries that are malformed, of unknown platforms, or from the future are skipped and
-    listed; the others are imported completely. Run it again to append what is missing: nothing is appended twice.
-    Transcripts are not moved.
+    listed; the others are imported. A malformed optional field is dropped or corrected, and listed. Run it again to
+    append what is missing: nothing is appended twice. Transcripts are not moved.
     """
     from lastseen.compat.gateway.importing import import_sessions
     from lastseen.compat.gateway.platform import Platform
@@ -54,11 +54,16 @@ def gateway(
         Platform.register(name)
     with progress_bar("reading", "entries") as progress:
         imported = import_sessions(sessions, log, timezone=timezone, progress=progress)
-    for key, why in imported.skipped[:MAX_SHOWN_SKIPPED]:
-        say(f"skipped {key.translate(ESCAPED_CONTROLS)}: {why.translate(ESCAPED_CONTROLS)}")
-    if len(imported.skipped) > MAX_SHOWN_SKIPPED:
-        say(f"and {len(imported.skipped) - MAX_SHOWN_SKIPPED:,} more were skipped; -o json names all")
+    _say_some([f"skipped {key}: {why}" for key, why in imported.skipped], "were skipped")
+    _say_some([f"corrected {key}: {name}: {why}" for key, name, why in imported.corrections], "fields were corrected")
     put_values(imported.as_dict(), output, _for_people(imported), f"Import of {sessions.name}")
+
+
+def _say_some(lines: list[str], what: str) -> None:
+    for line in lines[:MAX_SHOWN_SKIPPED]:
+        say(line.translate(ESCAPED_CONTROLS))
+    if len(lines) > MAX_SHOWN_SKIPPED:
+        say(f"and {len(lines) - MAX_SHOWN_SKIPPED:,} more {what}; -o json names all")
 
 
 def _for_people(imported: Imported) -> dict[str, Any]:
@@ -66,6 +71,7 @@ def _for_people(imported: Imported) -> dict[str, Any]:
         "entries": f"{imported.entries:,}",
         "sessions imported": f"{imported.imported:,}",
         "entries skipped": f"{len(imported.skipped):,}",
+        "fields corrected": f"{len(imported.corrections):,}",
         "transcripts beside the file": f"{imported.transcripts:,}",
         "records of the import": f"{imported.records:,}",
         "records appended now": f"{imported.appended:,}",

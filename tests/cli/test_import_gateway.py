@@ -60,6 +60,15 @@ def test_a_platform_of_a_plugin_is_brought_over_where_it_is_named() -> None:
     assert "skipped agent" not in result.stderr
 
 
+def test_a_field_that_was_corrected_is_named() -> None:
+    key = "agent:main:telegram:dm:9"
+    Path("sessions.json").write_text(json.dumps({key: entry(key, total_tokens="5\x1b[2J")}), "utf-8")
+    result = run()
+    assert result.exit_code == 0, result.output
+    assert f"corrected {key}: total_tokens: it is '5" in result.stderr
+    assert "\x1b" not in result.stderr
+
+
 def test_only_twenty_of_the_skipped_are_named() -> None:
     Path("sessions.json").write_text(json.dumps({f"bad-{number}": None for number in range(25)}), "utf-8")
     result = run()

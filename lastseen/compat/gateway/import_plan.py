@@ -1,6 +1,7 @@
 """What an old store's `sessions.json` becomes: the records of a log, with the times that the old store wrote down.
 
-An entry is brought over whole or not at all: it is read, checked as the engine checks events, and only then written.
+An entry is brought over or not: it is read, checked as the engine checks events, and only then written. An optional
+field that makes no sense costs the field and not the session, as with the old store, and is reported.
 Nothing but the file and the options enters, ids included, so the same file gives the same records.
 """
 
@@ -9,7 +10,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import Any, NamedTuple
 
 from lastseen.compat.gateway.entry import DEFAULTS, SessionEntry, attributes_of
 from lastseen.compat.gateway.platform import Platform
-from lastseen.compat.gateway.times import ms_of
+from lastseen.compat.gateway.times import ms_of, utc
 from lastseen.compat.gateway.transcripts import check_conversation
 from lastseen.engine import events
 from lastseen.engine.clock import iso_from_ms
@@ -32,6 +34,8 @@ from lastseen.projections.partition import Partition
 
 SOURCE = "/import/gateway"
 _FAR_MS = 2**62
+_MAX_TEXT = 4_096
+"""Characters of an optional field that are imported."""
 _FINISHED = events.ImportFinished.__dataclass_fields__["type"].default
 
 
@@ -39,6 +43,14 @@ class Skipped(NamedTuple):
     """An entry that is not imported."""
 
     key: str
+    why: str
+
+
+class Correction(NamedTuple):
+    """A field of an imported entry that makes no sense: the session has it otherwise, or not at all."""
+
+    key: str
+    field: str
     why: str
 
 
@@ -59,6 +71,7 @@ class ImportPlan:
     conversations: list[str] = field(default_factory=list)
     """The ids of the imported conversations, as the old store had them."""
     skipped: list[Skipped] = field(default_factory=list)
+    corrections: list[Correction] = field(default_factory=list)
 
 
 def read_store(path: Path) -> tuple[dict[str, Any], str]:
@@ -96,12 +109,13 @@ def plan_import(
     plan, events_in_order = ImportPlan(), []
     for done, (key, raw) in enumerate(entries.items(), start=1):
         try:
-            entry = _read_entry(key, raw, zone, until_ms)
+            entry, corrections = _read_entry(key, raw, zone, until_ms)
             events_in_order += _timed_events(entry, policy)
         except InvalidInput as error:
             plan.skipped.append(Skipped(key, str(error)))
         else:
             plan.conversations.append(entry.session_id)
+            plan.corrections += corrections
         if done % 1_000 == 0 or done == len(entries):
             progress(done, len(entries))
     events_in_order.sort(key=lambda timed: timed[:3])
@@ -141,8 +155,8 @@ def _finished(event_id: str, at_ms: int, says: Mapping[str, Any]) -> bytes:
 # ── one entry ──
 
 
-def _read_entry(key: str, raw: Any, zone: tzinfo | None, until_ms: int) -> SessionEntry:
-    """An entry of the old store. Raises `InvalidEvent` that says what is wrong with it."""
+def _read_entry(key: str, raw: Any, zone: tzinfo | None, until_ms: int) -> tuple[SessionEntry, list[Correction]]:
+    """An entry of the old store, and what was corrected in it. Raises `InvalidEvent` that says what is wrong."""
     if not isinstance(raw, dict):
         raise InvalidEvent("it is not a JSON object")
     missing = [name for name in ("session_key", "session_id", "created_at", "updated_at") if not raw.get(name)]
@@ -152,9 +166,7 @@ def _read_entry(key: str, raw: Any, zone: tzinfo | None, until_ms: int) -> Sessi
         raise InvalidEvent(f"its session_key differs: {shown(raw['session_key'])}")
     check_conversation(raw["session_id"])
     raw = {name: value for name, value in raw.items() if value is not None}
-    for name, default in {**DEFAULTS, "suspended": False, "memory_flushed": False}.items():
-        if name in raw and not _is_like(raw[name], default):
-            raise InvalidEvent(f"its {name} is {shown(raw[name])}")
+    corrections = [Correction(key, name, why) for name, why in _correct(raw, zone)]
     _check_platforms(raw)
     try:
         entry = SessionEntry.from_dict(raw, zone)
@@ -165,7 +177,38 @@ def _read_entry(key: str, raw: Any, zone: tzinfo | None, until_ms: int) -> Sessi
     for name, at_ms in (("created_at", created_ms), ("updated_at", updated_ms)):
         if at_ms > until_ms:
             raise InvalidEvent(f"its {name} {raw[name]} is in the future: check --timezone")
-    return entry
+    return entry, corrections
+
+
+def _correct(raw: dict[str, Any], zone: tzinfo | None) -> Iterator[tuple[str, str]]:
+    """Correct the optional fields of an entry; yields which, and how.
+
+    Marks count by their truth, as in the old store: a suspended session stays suspended, however that was written.
+    """
+    for name, default in {**DEFAULTS, "suspended": False, "memory_flushed": False}.items():
+        value = raw.get(name)
+        if value is None or (_is_like(value, default) and _fits(value)):
+            continue
+        if isinstance(default, bool):
+            raw[name] = bool(value)
+            yield name, f"it is {shown(value)}, which is read as {str(raw[name]).lower()}"
+        else:
+            del raw[name]
+            yield name, f"it is {shown(value)}, which is dropped"
+    marked_at = raw.get("last_resume_marked_at")
+    try:
+        iso_from_ms(ms_of(utc(marked_at, zone))) if marked_at else None
+    except (ValueError, TypeError, OverflowError, OSError):
+        del raw["last_resume_marked_at"]
+        yield "last_resume_marked_at", f"it is {shown(marked_at)}, which is dropped"
+
+
+def _fits(value: Any) -> bool:
+    """Whether an attribute can hold this text or number."""
+    if isinstance(value, str):
+        is_half_a_pair = any("\ud800" <= each <= "\udfff" for each in value)
+        return len(value) <= _MAX_TEXT and not is_half_a_pair
+    return abs(value) < 2**63 if isinstance(value, int) else math.isfinite(value)
 
 
 def _is_like(value: Any, default: Any) -> bool:

@@ -18,7 +18,7 @@ import msgspec
 
 from lastseen.bulk.ordered_pages import records
 from lastseen.compat.gateway.config import GatewayConfig, policy_of, zone_of
-from lastseen.compat.gateway.import_plan import SOURCE, ImportPlan, Skipped, plan_import, read_store
+from lastseen.compat.gateway.import_plan import SOURCE, Correction, ImportPlan, Skipped, plan_import, read_store
 from lastseen.compat.gateway.transcripts import Transcripts
 from lastseen.engine.clock import Clock, SystemClock
 from lastseen.engine.errors import InvalidEvent, InvalidSetting, LogMismatch
@@ -41,6 +41,8 @@ class Imported:
     imported: int
     """Sessions that the log has of it."""
     skipped: list[Skipped]
+    corrections: list[Correction]
+    """Optional fields of imported sessions that were dropped, or read otherwise, since they make no sense."""
     transcripts: int
     """Of the sessions imported, those with a transcript beside the file. It stays there."""
     records: int
@@ -54,7 +56,8 @@ class Imported:
     def as_dict(self) -> dict[str, Any]:
         """All of it as plain JSON values."""
         plain: dict[str, Any] = msgspec.to_builtins(self)
-        return plain | {"skipped": [each._asdict() for each in self.skipped], "seconds": round(self.seconds, 3)}
+        named = {name: [each._asdict() for each in getattr(self, name)] for name in ("skipped", "corrections")}
+        return plain | named | {"seconds": round(self.seconds, 3)}
 
 
 def is_empty(url: str) -> bool:
@@ -118,6 +121,7 @@ def import_sessions(
         entries=len(entries),
         imported=len(plan.conversations),
         skipped=plan.skipped,
+        corrections=plan.corrections,
         transcripts=_transcripts(path.parent, plan),
         records=len(plan.messages),
         appended=appended,

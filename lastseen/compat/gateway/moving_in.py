@@ -48,3 +48,5 @@ def _move_in(old: Path, place: str, config: Any, clock: Clock) -> None:
         return  # another process was first, has brought them over, and may have put its own file there
     for key, why in imported.skipped:
         _logger.warning("%s: session %s was not imported: %s", old, shown(key), why)
+    for key, name, why in imported.corrections:
+        _logger.warning("%s: session %s was imported without its %s: %s", old, shown(key), name, why)
