@@ -15,19 +15,25 @@ from lastseen.cli.progress import progress_bar
 MAX_SHOWN_SKIPPED = 20
 """Skipped rows that are listed; JSON has all."""
 File = Annotated[
+    Path,
+    typer.Argument(metavar="FILE", help="Ends in .jsonl (JSON Lines), .csv, or .parquet (a folder of Parquet files)."),
+]
+ImportFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="Ends in .jsonl (JSON Lines), or .parquet (a folder of Parquet files).")
 ]
-app = typer.Typer(help="Write sessions or history to files.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Write sessions, past and live, or the whole history to files.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @app.callback()
 def export() -> None:
-    """Write sessions or history to files."""
+    """Write sessions, past and live, or the whole history to files."""
 
 
 @app.command("history")
 def export_history(file: File, log: LogUrl = DEFAULT_LOG, output: Output = OutputFormat.TABLE) -> None:
-    """Write every record of a log with its verdict.
+    """Write every record of a log with its verdict, and the session that it ended.
 
     The log may be in use. Run it again after an interruption to continue.
     """
@@ -54,7 +60,20 @@ def export_sessions(file: File, log: LogUrl = DEFAULT_LOG, output: Output = Outp
     put_values(figures, output, {name.replace("_", " "): f"{count:,}" for name, count in figures.items()}, "Export")
 
 
-def import_history(file: File, log: LogUrl = DEFAULT_LOG, output: Output = OutputFormat.TABLE) -> None:
+@app.command("lives")
+def export_lives(file: File, log: LogUrl = DEFAULT_LOG, output: Output = OutputFormat.TABLE) -> None:
+    """Write a row for every session that ever began: owner, beginning, end, reason, duration, counts.
+
+    For analysis: it cannot be imported. The log may be in use. Run it again after an interruption to continue.
+    """
+    from lastseen.exchange import lives
+
+    with progress_bar("exporting", "records") as progress:
+        figures = lives.export_lives(log, file, progress).as_dict()
+    put_values(figures, output, {name.replace("_", " "): f"{count:,}" for name, count in figures.items()}, "Export")
+
+
+def import_history(file: ImportFile, log: LogUrl = DEFAULT_LOG, output: Output = OutputFormat.TABLE) -> None:
     """Import an exported history into an empty log, and verify it.
 
     Records keep their times. The result equals that of `lastseen log copy`, in any number of partitions. Run it again
@@ -81,7 +100,7 @@ def import_history(file: File, log: LogUrl = DEFAULT_LOG, output: Output = Outpu
         raise typer.Exit(FINDINGS)
 
 
-def import_sessions(file: File, log: LogUrl = DEFAULT_LOG, output: Output = OutputFormat.TABLE) -> None:
+def import_sessions(file: ImportFile, log: LogUrl = DEFAULT_LOG, output: Output = OutputFormat.TABLE) -> None:
     """Import exported sessions into an empty log, with their times.
 
     Rows that are not valid sessions are skipped and listed. Run it again to append what is missing: nothing is

@@ -1,10 +1,12 @@
-"""The format of an export, chosen by its file name: JSON Lines or Parquet."""
+"""The format of an export, chosen by its file name: JSON Lines, CSV or Parquet."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
-from lastseen.engine.errors import InvalidSetting
+from lastseen.engine.errors import ExportError, InvalidSetting
+from lastseen.exchange.sidecar import sidecar_of
 from lastseen.exchange.table import Header, Reader, Writer
 
 
@@ -14,11 +16,27 @@ def writer(path: Path, header: Header) -> Writer:
         from lastseen.exchange.json_lines import JsonLinesWriter
 
         return JsonLinesWriter(path, header)
+    if path.suffix == ".csv":
+        from lastseen.exchange.comma_separated import CsvWriter
+
+        return CsvWriter(path, header)
     if path.suffix == ".parquet":
         from lastseen.exchange.parquet import ParquetWriter
 
         return ParquetWriter(path, header)
-    raise _unknown(path)
+    raise InvalidSetting(f"{path}: give a name that ends in .jsonl, .csv or .parquet, which chooses the format")
+
+
+def remove(path: Path) -> None:
+    """Delete an export with what belongs to it. Raises `ExportError`."""
+    try:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+            sidecar_of(path).unlink(missing_ok=True)
+    except OSError as error:
+        raise ExportError(f"{path} cannot be replaced: {error.strerror}; give another name") from None
 
 
 def reader(path: Path) -> Reader:
@@ -33,8 +51,4 @@ def reader(path: Path) -> Reader:
         from lastseen.exchange.parquet import ParquetReader
 
         return ParquetReader(path)
-    raise _unknown(path)
-
-
-def _unknown(path: Path) -> InvalidSetting:
-    return InvalidSetting(f"{path}: give a name that ends in .jsonl or .parquet, which chooses the format")
+    raise InvalidSetting(f"{path}: give a name that ends in .jsonl or .parquet; CSV cannot be imported")

@@ -8,7 +8,6 @@ any number of partitions, verified at the end.
 from __future__ import annotations
 
 import sqlite3
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from lastseen.engine.log.port import Mark, Record
 from lastseen.engine.log.sqlite.reading import page_from
 from lastseen.exchange.files import reader, writer
 from lastseen.exchange.table import Header, Reader, Row
+from lastseen.exchange.temporary_database import temporary_database
 from lastseen.projections.partition import Outcome, Partition
 
 PROGRESS_EVERY = 4_096
@@ -50,7 +50,7 @@ class Exported:
 def export_history(url: str, path: Path, progress: Progress = lambda done, total: None) -> Exported:
     """Write the history of the log at `url` to `path`, or continue an interrupted run.
 
-    Raises `ExportError`, `InvalidSetting` for another ending than .jsonl or .parquet, and the log's errors.
+    Raises `ExportError`, `InvalidSetting` for another ending than .jsonl, .csv or .parquet, and the log's errors.
     """
     if url.startswith("sqlite:"):
         existing_log_path(url)
@@ -78,13 +78,17 @@ def export_history(url: str, path: Path, progress: Progress = lambda done, total
 
 
 def _row(outcome: Outcome) -> Row:
-    record, event, verdict, at_ms = outcome[:4]
+    record, event, verdict, at_ms, _, ended, ending = outcome
     return {
         "partition": record.partition, "offset": record.offset, "timestamp_ms": record.timestamp_ms, "at_ms": at_ms,
         "key": record.key, "verdict": verdict.label, "type": None if event is None else event.type,
         "session_id": event.data.session_id if isinstance(event, events.SessionEvent) else None,
         "event_id": None if event is None else event.id, "source": None if event is None else event.source,
         "value": record.value,
+        "ended_session_id": None if ended is None else ended.session_id,
+        "ended_at_ms": None if ending is None else ending.at_ms,
+        "ended_reason": None if ending is None else ending.reason,
+        "ended_owner": None if ended is None else ended.owner,
     }  # fmt: skip
 
 
@@ -98,13 +102,21 @@ def import_history(
     clock = clock or SystemClock()
     file = reader(path)
     if file.header.kind != "history":
-        raise ExportError(f"{path} is an export of {file.header.kind}: import it with lastseen import sessions")
+        raise ExportError(f"{path} is an export of {file.header.kind}: {how_else(file.header.kind)}")
     with _as_log(path, file) as source:
         target = open_target(url, clock, source.partitions)
         try:
             return copy_log(source, target, clock=clock, progress=progress)
         finally:
             target.close()
+
+
+def how_else(kind: str) -> str:
+    return (
+        "it is for analysis, import a history or sessions"
+        if kind == "lives"
+        else f"import it with lastseen import {kind}"
+    )
 
 
 _MARKS = {"control": Mark.CONTROL, "transactional": Mark.TRANSACTIONAL}
@@ -137,11 +149,7 @@ class RecordedLog:
 @contextmanager
 def _as_log(path: Path, file: Reader) -> Iterator[RecordedLog]:
     """The export on a disk in a form that can be read from any offset."""
-    with (
-        tempfile.TemporaryDirectory(prefix="lastseen-") as folder,
-        closing(sqlite3.connect(Path(folder) / "records.db", isolation_level=None)) as connection,
-    ):
-        connection.execute("PRAGMA synchronous = OFF")
+    with temporary_database() as connection:
         connection.execute(
             'CREATE TABLE records (partition INTEGER, "offset" INTEGER, timestamp_ms INTEGER, key TEXT, value BLOB,'
             ' mark INTEGER, PRIMARY KEY (partition, "offset")) WITHOUT ROWID'

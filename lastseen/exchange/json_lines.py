@@ -1,6 +1,7 @@
-"""Exports as JSON Lines: a header, a row a line, and a last line with the number of rows.
+"""Exports as JSON Lines: a row a line and nothing else; what it is stands in the sidecar.
 
-A value that is UTF-8 text is written as text, any other as `{"base64": …}`.
+A value that is UTF-8 text is written as text, any other as `{"base64": …}`. Exports in the old format, which have a
+header as their first line and the number of rows as their last, can be read.
 """
 
 from __future__ import annotations
@@ -16,11 +17,10 @@ import msgspec
 
 from lastseen.engine.errors import ExportError
 from lastseen.engine.log.private_file import make_private
-from lastseen.exchange.table import COLUMNS, Header, Row, continued, header_of
+from lastseen.exchange.sidecar import begin, not_ours, old_header, read_sidecar, write_sidecar
+from lastseen.exchange.table import Header, Row, continued, no_room
 
 BUFFER_BYTES = 1024 * 1024
-LAST_LINE_BYTES = 64
-"""More than the size of the last line."""
 _NO_JSON = (msgspec.DecodeError, ValueError, RecursionError)
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
@@ -31,64 +31,62 @@ class JsonLinesWriter:
 
     def __init__(self, path: Path, header: Header) -> None:
         self._path = path
-        self.header, self.rows, self.is_finished = header, 0, False
+        begun = begin(path, header)
+        self.header = continued(path, begun.header, header)
+        self.rows, self.is_finished = 0, False
         try:
             make_private(path)
             self._file = path.open("r+b", buffering=BUFFER_BYTES)
         except OSError as error:
             raise ExportError(f"{path} cannot be written: {error.strerror}; give another path") from None
         try:
-            self._continue(header)
+            self._continue(begun.rows)
         except BaseException:
             self._file.close()
             raise
-        self._binary = [name for name, kind in COLUMNS[header.kind].items() if kind == "bytes"]
+        self._binary = header.names_of("bytes")
 
-    def _continue(self, header: Header) -> None:
-        """Read what is there, and cut off an incomplete line."""
+    def _continue(self, finished_rows: int | None) -> None:
+        """Count what is there, and cut off an incomplete line."""
         whole = 0
-        for number, line in enumerate(self._file):
+        for line in self._file:
             if not line.endswith(b"\n"):
                 break
-            if number == 0:
-                self.header = continued(self._path, _header(self._path, line), header)
-            elif _count_of(line) is not None:
-                self.is_finished = True
-            else:
-                self.rows += 1
+            self.rows += 1
             whole += len(line)
+        self.is_finished = self.rows == finished_rows
         if not self.is_finished:
             self._file.seek(whole)
             self._file.truncate()
-        if not whole:
-            self._write(header.as_dict())
-
-    def _write(self, value: Any) -> None:
-        try:
-            self._file.write(_encode(value) + b"\n")
-        except OSError as error:
-            raise ExportError(
-                f"{self._path} cannot be written: {error.strerror}; free some space, and start again"
-            ) from None
 
     def put(self, row: Row) -> None:
         """Write the next row (`table.Writer`)."""
         if self._binary:
-            row = {**row, **{name: _text(row[name]) for name in self._binary}}
-        self._write(row)
+            row = {**row, **{name: text_of(row[name]) for name in self._binary}}
+        try:
+            self._file.write(_encode(row) + b"\n")
+        except OSError as error:
+            raise no_room(self._path, error) from None
         self.rows += 1
 
     def finish(self) -> None:
         """Mark the export as complete (`table.Writer`)."""
-        if not self.is_finished:
-            self._write({"rows": self.rows})
-            self.is_finished = True
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        if self.is_finished:
+            return
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise no_room(self._path, error) from None
+        write_sidecar(self._path, self.header, self.rows)
+        self.is_finished = True
 
     def close(self) -> None:
         """Close the file (`table.Writer`)."""
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as error:
+            raise no_room(self._path, error) from None
 
 
 class JsonLinesReader:
@@ -96,23 +94,42 @@ class JsonLinesReader:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with path.open("rb") as file:
-            self.header = _header(path, file.readline())
-            file.seek(max(path.stat().st_size - LAST_LINE_BYTES, 0))
-            end = file.read()
-        count = _count_of(end.rstrip(b"\n").rpartition(b"\n")[2]) if end.endswith(b"\n") else None
+        self._first = 0
+        """How many lines stand before the rows."""
+        found = read_sidecar(path)
+        if found is not None:
+            self.header, count = found
+            self._lines = _whole_lines(path)
+            if count is None or self._lines < count:
+                count = None
+        else:
+            self.header, count = self._old()
         if count is None:
             raise ExportError(f"{path} is incomplete: start the export again, it continues where it was interrupted")
         self.count = count
+        if found is not None and self._lines > count:
+            raise ExportError(f"{path} has {self._lines} rows, and {count} were written: export again")
+
+    def _old(self) -> tuple[Header, int | None]:
+        with self._path.open("rb") as file:
+            first = file.readline()
+            last = first
+            for line in file:
+                last = line
+        header = old_header(self._path, first)
+        if header is None:
+            raise not_ours(self._path, first)
+        self._first = 1
+        return header, _count_of(last)
 
     def rows(self) -> Iterator[Row]:
         """The rows in order (`table.Reader`)."""
-        columns = COLUMNS[self.header.kind]
-        binary = [name for name, kind in columns.items() if kind == "bytes"]
+        columns, binary = self.header.columns, self.header.names_of("bytes")
         done = 0
         with self._path.open("rb") as file:
-            next(file)
-            for number, line in enumerate(file, start=2):
+            for number, line in enumerate(file, start=1):
+                if number <= self._first:
+                    continue
                 if done == self.count:
                     break
                 try:
@@ -129,15 +146,18 @@ class JsonLinesReader:
             raise ExportError(f"{self._path} has {done} rows of {self.count}: export again")
 
 
-def _header(path: Path, line: bytes) -> Header:
-    try:
-        return header_of(path, _decode(line))
-    except _NO_JSON:
-        raise ExportError(f"{path} is not an export of lastseen: give a file that `lastseen export` has made") from None
+def _whole_lines(path: Path) -> int:
+    count = 0
+    with path.open("rb") as file:
+        while block := file.read(BUFFER_BYTES):
+            count += block.count(b"\n")
+    return count
 
 
 def _count_of(line: bytes) -> int | None:
-    """The number of rows in the last line; `None` for any other line."""
+    """The number of rows in the last line of the old format; `None` for any other line."""
+    if not line.endswith(b"\n"):
+        return None
     try:
         found = _decode(line)
     except _NO_JSON:
@@ -146,7 +166,8 @@ def _count_of(line: bytes) -> int | None:
     return int(found["rows"]) if is_last else None
 
 
-def _text(value: bytes | None) -> Any:
+def text_of(value: bytes | None) -> Any:
+    """A value as JSON: text where it is UTF-8."""
     if value is None:
         return None
     try:

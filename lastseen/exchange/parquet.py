@@ -1,13 +1,15 @@
 """Exports as Parquet: a folder of parts, each a complete file, which pandas, DuckDB and Spark read as one table.
 
 A part is written under another name and renamed, so a crash leaves complete parts only. The last part, which may be
-empty, is marked as the last. JSON values are written as text.
+empty, is marked as the last. What the export is stands in the metadata of each part. JSON values are written as text,
+times as timestamps in UTC: `at_ms` is the column `at`.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import msgspec
 
 from lastseen.engine.errors import ExportError, InvalidSetting
 from lastseen.engine.log.private_file import make_private
-from lastseen.exchange.table import COLUMNS, Header, Kind, Row, continued, header_of
+from lastseen.exchange.table import Header, Row, continued, header_of, no_room
 
 try:
     import pyarrow
@@ -27,7 +29,10 @@ PART_ROWS = 50_000
 READ_ROWS = 5_000
 _HEADER, _LAST = b"lastseen", b"lastseen.rows"
 _encode = msgspec.json.Encoder().encode
-_types = {"int": pyarrow.int64(), "text": pyarrow.string(), "bytes": pyarrow.binary(), "json": pyarrow.string()}
+_types = {
+    "int": pyarrow.int64(), "time": pyarrow.timestamp("ms", tz="UTC"), "text": pyarrow.string(),
+    "name": pyarrow.dictionary(pyarrow.int32(), pyarrow.string()), "bytes": pyarrow.binary(), "json": pyarrow.string(),
+}  # fmt: skip
 
 
 class ParquetWriter:
@@ -47,28 +52,33 @@ class ParquetWriter:
             self.rows += rows
             self._parts += 1
         self._buffered: list[Row] = []
-        self._json = [name for name, kind in COLUMNS[header.kind].items() if kind == "json"]
+        self._json = header.names_of("json")
+        self._times = header.names_of("time")
 
     def put(self, row: Row) -> None:
         """Write the next row (`table.Writer`); it reaches a file with the rest of its part."""
-        self._buffered.append({**row, **{name: _encode(row[name]).decode() for name in self._json}})
+        changed = {name: _encode(row[name]).decode() for name in self._json}
+        changed |= {_column(name): row[name] for name in self._times}
+        self._buffered.append({**row, **changed})
         self.rows += 1
         if len(self._buffered) == PART_ROWS:
             self._write(is_last=False)
 
     def _write(self, *, is_last: bool) -> None:
         metadata = {_HEADER: _encode(self.header.as_dict())} | ({_LAST: b"%d" % self.rows} if is_last else {})
-        table = pyarrow.Table.from_pylist(self._buffered, schema=_schema(self.header.kind).with_metadata(metadata))
+        table = pyarrow.Table.from_pylist(self._buffered, schema=_schema(self.header).with_metadata(metadata))
         file_path = self._path / f"part-{self._parts:06}.parquet"
         written = file_path.with_suffix(".writing")
-        make_private(written)
         try:
+            make_private(written)
             parquet.write_table(table, written, compression="zstd")
             with written.open("rb") as file:
                 os.fsync(file.fileno())
             written.replace(file_path)
         except OSError as error:
-            raise ExportError(f"{file_path} cannot be written: {error}; free some space, and start again") from None
+            with suppress(OSError):
+                written.unlink(missing_ok=True)
+            raise no_room(file_path, error) from None
         self._parts += 1
         self._buffered = []
 
@@ -102,12 +112,12 @@ class ParquetReader:
 
     def rows(self) -> Iterator[Row]:
         """The rows in order (`table.Reader`)."""
-        json = [name for name, kind in COLUMNS[self.header.kind].items() if kind == "json"]
+        json, times = self.header.names_of("json"), self.header.names_of("time")
         for part in _parts(self._path):
             try:
                 with parquet.ParquetFile(part) as file:
                     for batch in file.iter_batches(READ_ROWS):
-                        for row in batch.to_pylist():
+                        for row in _as_integers(batch, times).to_pylist():
                             yield {**row, **{name: msgspec.json.decode(row[name]) for name in json}}
             except (pyarrow.ArrowException, OSError, msgspec.DecodeError, ValueError, RecursionError) as error:
                 raise ExportError(f"{part} is damaged: {error}; export again") from None
@@ -124,10 +134,24 @@ def _part(part: Path) -> tuple[Header, bool, int]:
         header = header_of(part, msgspec.json.decode(metadata.metadata[_HEADER]))
     except (pyarrow.ArrowException, OSError, KeyError, TypeError, msgspec.DecodeError, ValueError) as error:
         raise ExportError(f"{part} is not an export of lastseen, or is damaged: {error}; export again") from None
-    if not parquet.read_schema(part).equals(_schema(header.kind)):
+    if not parquet.read_schema(part).equals(_schema(header)):
         raise ExportError(f"{part} does not have the columns of an export of {header.kind}: export again")
     return header, _LAST in metadata.metadata, metadata.num_rows
 
 
-def _schema(kind: Kind) -> Any:
-    return pyarrow.schema([(name, _types[each]) for name, each in COLUMNS[kind].items()])
+def _as_integers(batch: Any, times: list[str]) -> Any:
+    """The batch with times as in all other formats: a timestamp may be outside of what Python can show."""
+    for name in times:
+        at = batch.schema.get_field_index(_column(name))
+        batch = batch.set_column(at, name, batch.column(at).cast(pyarrow.int64()))
+    return batch
+
+
+def _column(name: str) -> str:
+    return name.removesuffix("_ms")
+
+
+def _schema(header: Header) -> Any:
+    return pyarrow.schema(
+        [(_column(name) if kind == "time" else name, _types[kind]) for name, kind in header.columns.items()]
+    )

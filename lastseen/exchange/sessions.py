@@ -8,9 +8,7 @@ come back as it is, is found before anything is written, and what is in the log 
 from __future__ import annotations
 
 import hashlib
-import shutil
 import sqlite3
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -34,10 +32,11 @@ from lastseen.engine.log.port import Log, Message
 from lastseen.engine.partitioner import partition_of
 from lastseen.engine.session import SessionView
 from lastseen.engine.verdicts import Verdict
-from lastseen.exchange.files import reader, writer
-from lastseen.exchange.history import Exported
+from lastseen.exchange.files import reader, remove, writer
+from lastseen.exchange.history import Exported, how_else
 from lastseen.exchange.session_rows import SOURCE, SessionRows
 from lastseen.exchange.table import Header, Row
+from lastseen.exchange.temporary_database import temporary_database
 from lastseen.projections.partition import Partition
 
 PAGE = 1_000
@@ -49,7 +48,7 @@ def export_sessions(url: str, path: Path, progress: Progress = lambda done, tota
     """Write the sessions that are live now on the log at `url` to `path`.
 
     After an interruption it continues after its last row if the log has not changed; else the file is rewritten. Raises
-    `ExportError`, `InvalidSetting` for another ending than .jsonl or .parquet, and the log's errors.
+    `ExportError`, `InvalidSetting` for another ending than .jsonl, .csv or .parquet, and the log's errors.
     """
     with reading(url) as engine:
         reached = engine.checkpoints()
@@ -57,7 +56,7 @@ def export_sessions(url: str, path: Path, progress: Progress = lambda done, tota
         file = writer(path, header)
         if file.header != header or file.is_finished:
             file.close()
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            remove(path)
             file = writer(path, header)
         with closing(file):
             found, total = file.rows, engine.count()
@@ -131,13 +130,9 @@ def import_sessions(
     clock = clock or SystemClock()
     file = reader(path)
     if file.header.kind != "sessions":
-        raise ExportError(f"{path} is an export of {file.header.kind}: import it with lastseen import history")
+        raise ExportError(f"{path} is an export of {file.header.kind}: {how_else(file.header.kind)}")
     skipped: list[tuple[str, str]] = []
-    with (
-        tempfile.TemporaryDirectory(prefix="lastseen-") as folder,
-        closing(sqlite3.connect(Path(folder) / "events.db", isolation_level=None)) as database,
-    ):
-        database.execute("PRAGMA synchronous = OFF")
+    with temporary_database() as database:
         database.execute(_SCHEMA)
         database.execute("BEGIN")
         digest, rows = hashlib.sha256(), SessionRows(clock.now_ms())

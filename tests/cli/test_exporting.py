@@ -51,8 +51,8 @@ def test_out_and_in_again(url: str, tmp_path: Path, kind: str, ending: str) -> N
 
 
 def test_what_cannot_be_done_is_said(url: str, tmp_path: Path) -> None:
-    done = run("export", "history", str(tmp_path / "export.csv"), "--log", url)
-    assert (done.exit_code, ".jsonl or .parquet" in done.stderr) == (2, True)
+    done = run("export", "history", str(tmp_path / "export.tsv"), "--log", url)
+    assert (done.exit_code, ".jsonl, .csv or .parquet" in done.stderr) == (2, True)
     (tmp_path / "notes.jsonl").write_text("my notes\n")
     done = run("import", "sessions", str(tmp_path / "notes.jsonl"), "--log", url)
     assert (done.exit_code, "not an export of lastseen" in done.stderr) == (4, True)

@@ -69,8 +69,8 @@ def test_a_file_keeps_the_mode_that_its_owner_gave_it(tmp_path: Path) -> None:
     assert set(modes(tmp_path).values()) == {"0o640"}
 
 
-@pytest.mark.parametrize("kind", ["history", "sessions"])
-@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+@pytest.mark.parametrize("kind", ["history", "sessions", "lives"])
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
 def test_exports(tmp_path: Path, kind: str, form: str) -> None:
     url = used(tmp_path / "log.db")
     (tmp_path / "out").mkdir()

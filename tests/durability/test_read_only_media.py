@@ -106,6 +106,7 @@ def test_commands_that_write_nothing_work_on_read_only_media(tmp_path: Path, sta
     before = contents(path.parent)
     exports = (
         ("export", "history", str(out / "history.jsonl")), ("export", "sessions", str(out / "sessions.jsonl")),
+        ("export", "lives", str(out / "lives.csv")),
     )  # fmt: skip
     commands = [[*command, "--log", url, "-o", "json"] for command in (*COMMANDS, *exports)]
     commands.append(["log", "copy", url, f"sqlite:///{out / 'copy.db'}", "-o", "json"])

@@ -31,6 +31,7 @@ from lastseen.engine.log.kafka.url import parse_kafka_url
 from lastseen.engine.log.port import Message, Record
 from lastseen.engine.verdicts import Verdict
 from lastseen.exchange import history, sessions
+from lastseen.exchange.sidecar import sidecar_of
 from lastseen.http.application import build
 from lastseen.projections.partition import Partition
 from tests.fuzz.mutation import spoil, text_of
@@ -302,11 +303,16 @@ def import_files(folder: Path) -> Iterator[Try]:
     sound["gateway"].write_text(json.dumps({"agent:main:telegram:dm:1": entry}))
     bring = {"history": history.import_history, "sessions": sessions.import_sessions, "gateway": import_gateway}
     contents = {kind: file.read_bytes() for kind, file in sound.items()}
+    sidecars = {kind: sidecar_of(file).read_bytes() for kind, file in sound.items() if kind != "gateway"}
     file = folder / "spoilt.jsonl"
 
     def take(chance: Random) -> None:
         kind = chance.choice(sorted(bring))
-        file.write_bytes(spoil(chance, contents[kind]))
+        is_of_sidecar = kind in sidecars and chance.random() < 0.3
+        file.write_bytes(contents[kind] if is_of_sidecar else spoil(chance, contents[kind]))
+        if kind in sidecars:
+            sidecar = sidecars[kind]
+            sidecar_of(file).write_bytes(spoil(chance, sidecar) if is_of_sidecar else sidecar)
         with suppress(LastseenError):
             bring[kind](file, "memory://", clock=clock)  # type: ignore[operator]
 

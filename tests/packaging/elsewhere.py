@@ -190,6 +190,7 @@ def command_line(folder: Path) -> Iterator[str]:
         ["doctor", "--log", log],
         ["log", "copy", log, f"sqlite:///{copy}"],
         ["export", "history", str(table), "--log", log],
+        ["export", "lives", str(folder / "lives.csv"), "--log", log],
         ["token", "create", "gateway", "--scope", "read", "--token-file", str(tokens)],
         ["token", "list", "--token-file", str(tokens)],
         ["token", "revoke", "gateway", "--token-file", str(tokens)],
