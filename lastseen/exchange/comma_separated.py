@@ -1,7 +1,7 @@
 """Exports as CSV, for databases and spreadsheets: a line with the names, then the rows.
 
 JSON values and values that are no UTF-8 text are written as JSON. A missing value is an empty field, as is empty text,
-so such a file cannot be imported. An export that was interrupted begins anew, since a field may hold line breaks.
+so such a file cannot be imported. An export that was interrupted starts again, since a field may hold line breaks.
 """
 
 from __future__ import annotations
