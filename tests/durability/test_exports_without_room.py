@@ -22,8 +22,8 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
 def run(*arguments):
     done = CliRunner().invoke(app, list(arguments))
-    is_told = done.exception is None or isinstance(done.exception, SystemExit)
-    return [done.exit_code, done.stderr if is_told else repr(done.exception)]
+    has_message = done.exception is None or isinstance(done.exception, SystemExit)
+    return [done.exit_code, done.stderr if has_message else repr(done.exception)]
 
 def room(size):
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
