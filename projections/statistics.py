@@ -16,8 +16,8 @@ from lastseen.projections.sources import Sources, source_of
 
 EXPIRY_LAG_BOUNDS_MS = (10, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 600_000)
 """The classes of lateness into which expiries are sorted; what is later than the last has a class too."""
-_APPLIED = Verdict.APPLIED
-"""Found faster than through its class."""
+_APPLIED, _TOUCHED = Verdict.APPLIED, events.Touched
+"""Found faster than through their class and module."""
 
 
 @dataclass(slots=True)
@@ -34,11 +34,18 @@ class Counts:
     longest_ms: int = 0
     """The longest life of a session that has ended."""
     expiry_lag_ms_total: int = 0
-    """Log time at which limits were enforced, less the deadlines, summed."""
+    """Log time at which limits were enforced, less the deadlines, summed.
+
+    An import has no part in it: its times are those of its history, and how far its records are apart says nothing of a
+    pruner. What was due when it finished is late from the first record after it."""
     expiry_lag_ms_max: int = 0
     expiries: int = 0
     expiry_lags: list[int] = field(default_factory=lambda: [0] * (len(EXPIRY_LAG_BOUNDS_MS) + 1))
     """Expiries by class of lateness; an older snapshot does not know the class of those before it."""
+    importing: bool = False
+    """Whether the records counted so far end within an import."""
+    in_use_from_ms: int | None = 0
+    """The log time of the first record after an import; `None` until there is one."""
 
     @classmethod
     def restored(cls, fields: dict[str, Any]) -> Counts:
@@ -54,8 +61,8 @@ def _count_end(counts: Counts, ending: Ending, at_ms: int, created_at_ms: int) -
     counts.ended[reason] += 1
     if ended_at_ms - created_at_ms > counts.longest_ms:
         counts.longest_ms = ended_at_ms - created_at_ms
-    if reason in events.TIMED_REASONS:
-        lag_ms = at_ms - ended_at_ms if at_ms > ended_at_ms else 0
+    if not counts.importing and reason in events.TIMED_REASONS:
+        lag_ms = max(at_ms - max(ended_at_ms, counts.in_use_from_ms or 0), 0)
         counts.expiries += 1
         counts.expiry_lag_ms_total += lag_ms
         counts.expiry_lags[bisect_left(EXPIRY_LAG_BOUNDS_MS, lag_ms)] += 1
@@ -74,17 +81,26 @@ class Statistics:
         """Count outcomes."""
         counts = self.counts[partition.number]
         applied, sources = counts.applied, self.sources.counts
+        is_first_in_use = counts.in_use_from_ms is None
         for record, event, verdict, at_ms, _, ended, ending in outcomes:
             source = source_of(record.value) if event is None else event.source
             written = sources.get(source)
             if written is None:
                 written = self.sources.counts_of(source)
             written.records += 1
+            if is_first_in_use and at_ms:
+                counts.in_use_from_ms, is_first_in_use = at_ms, False
             if verdict is _APPLIED:
                 kind = type(event)
                 applied[events.NAMES[kind]] += 1
-                if kind is events.Created:
+                if kind is _TOUCHED:
+                    pass  # most records: no further comparison
+                elif kind is events.Created:
                     counts.created += 1
+                elif isinstance(event, events.Opened):
+                    counts.importing = event.data.imports
+                elif kind is events.ImportFinished:
+                    counts.importing, counts.in_use_from_ms, is_first_in_use = False, None, True
             else:
                 counts.void[verdict.label] += 1
                 written.void[verdict.label] += 1

@@ -33,7 +33,7 @@ def export() -> None:
 
 @app.command("history")
 def export_history(file: File, log: LogUrl = DEFAULT_LOG, output: Output = OutputFormat.TABLE) -> None:
-    """Write every record of a log with its verdict, and the session that it ended.
+    """Write every record of a log, its verdict and what it ended.
 
     The log may be in use. Run it again after an interruption to continue.
     """
@@ -62,9 +62,10 @@ def export_sessions(file: File, log: LogUrl = DEFAULT_LOG, output: Output = Outp
 
 @app.command("lives")
 def export_lives(file: File, log: LogUrl = DEFAULT_LOG, output: Output = OutputFormat.TABLE) -> None:
-    """Write a row for every session that ever began: owner, beginning, end, reason, duration, counts.
+    """Write a row for every session that ever began.
 
-    For analysis: it cannot be imported. The log may be in use. Run it again after an interruption to continue.
+    It has owner, beginning, end, reason, duration, and numbers of events and messages. For analysis: it cannot be
+    imported. The log may be in use. Run it again after an interruption to continue.
     """
     from lastseen.exchange import lives
 

@@ -29,9 +29,7 @@ BUCKETS = 4_096
 MOST_BUCKETS = 3
 """How many differing buckets are examined: together they cost one more fold of both logs."""
 _encode = msgspec.json.Encoder().encode
-_COUNTED = (
-    "live", "live_by_status", "created", "applied", "ended", "longest_ms", "expiry_lag_ms_mean", "expiry_lag_ms_max",
-)  # fmt: skip
+_COUNTED = ("live", "live_by_status", "created", "applied", "ended", "longest_ms")
 _LOG_EVENTS = tuple(events.NAMES[kind] for kind in events.LOG_EVENTS)
 EndingLines = defaultdict[str, list[str]]
 """Key → its endings, a line each."""

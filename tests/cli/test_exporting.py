@@ -50,6 +50,15 @@ def test_out_and_in_again(url: str, tmp_path: Path, kind: str, ending: str) -> N
         assert {view.key for view in engine.list().sessions} == {f"key-{number}" for number in range(5)}
 
 
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "parquet"])
+def test_lives_as_a_table(url: str, tmp_path: Path, ending: str) -> None:
+    file = str(tmp_path / f"lives.{ending}")
+    assert figures("export", "lives", file, "--log", url) == {"rows": 5, "rows_found": 0, "records_later": 0}
+    assert "5" in run("export", "lives", file, "--log", url).stdout
+    refused = run("import", "history", file, "--log", "memory://")
+    assert refused.exit_code == (2 if ending == "csv" else 4)
+
+
 def test_what_cannot_be_done_is_said(url: str, tmp_path: Path) -> None:
     done = run("export", "history", str(tmp_path / "export.tsv"), "--log", url)
     assert (done.exit_code, ".jsonl, .csv or .parquet" in done.stderr) == (2, True)

@@ -107,7 +107,7 @@ def _shown(engine: Engine, keys: Collection[str]) -> dict[str, Any]:
                     for life in engine.session_spans(key))
         for key in keys
     }  # fmt: skip
-    names = ("live", "live_by_status", "created", "ended", "longest_ms", "expiry_lag_ms_mean", "expiry_lag_ms_max")
+    names = ("live", "live_by_status", "created", "ended", "longest_ms")
     shown = {
         "sessions": live,
         "lives": {key: each for key, each in lives.items() if each},
