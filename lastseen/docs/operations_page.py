@@ -85,9 +85,9 @@ Prometheus, or OpenMetrics if the request accepts it. Figures are read at each s
 a session, a key or an owner. `source` is what producers call themselves: {MAX_NAMED} sources have series of their own,
 `other` has the rest, and `unknown` the records that name none. Counts of created, ended, applied and void records, and
 the lateness of expiries, come from the log, so all instances that fold the whole log report the same: take `max` over
-instances, not `sum`. Expiries within an import or a replay have no lateness; what is due when it finishes is late from the
-first record after it. The other counters begin with the process; those by `source` count what this instance has folded
-since, so take `max` of them, too. Python's usual `process_` and `python_gc_` metrics are included.
+instances, not `sum`. Expiries within an import or a replay have no lateness; what is due when it finishes is late from
+the first record after it. The other counters begin with the process; those by `source` count what this instance has
+folded since, so take `max` of them, too. Python's usual `process_` and `python_gc_` metrics are included.
 
 | metric | type | labels | meaning |
 |---|---|---|---|
