@@ -397,7 +397,7 @@ def swallowing(patch: pytest.MonkeyPatch) -> None:
 
 
 BROKEN: dict[str, tuple[Patch, set[str]]] = {
-    "times": (broken_time, {"session", "ending", "statistic"}),
+    "times": (broken_time, {"session", "ending", "record"}),
     "an attribute": (altered(lambda e: e["data"]["attributes"].update(mood=1), "created"), {"session"}),
     "an owner": (altered(lambda e: e["data"]["attributes"].update(owner="eve"), "created"), {"session"}),
     "a limit": (altered(lambda e: e["data"]["policy"].update(idle_ttl_ms=10**7), "created"), {"session"}),

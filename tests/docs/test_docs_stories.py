@@ -13,6 +13,7 @@ from tests.docs.story import Story
 
 EXECUTED = {"python", "console", "toml"}
 ELSEWHERE = {
+    "how-to/analyse.md": "tests/docs/test_docs_analysis.py",
     "how-to/compat-gateway.md": "tests/docs/test_code_blocks.py",
     "how-to/compat-lru.md": "tests/compat/test_lru.py",
     "how-to/producers.md": "tests/kafka/test_producer_clients.py",
