@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from lastseen.api.problems import Problem
+from lastseen.auth.caller import ANONYMOUS, Caller
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive
@@ -53,8 +55,12 @@ class BodyReader:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self.held_bytes = 0
+        self._held_by_token: Counter[str] = Counter()
+        """Name of a token → the bytes of its bodies, while it has any."""
+        self._share_bytes = max(limits.max_waiting_body_bytes // 2, limits.max_body_bytes)
+        """What one token may hold of all: two cannot be kept out by a third."""
 
-    async def read(self, receive: Receive, declared_bytes: int | None) -> bytes:
+    async def read(self, receive: Receive, declared_bytes: int | None, caller: Caller) -> bytes:
         """The whole body of a request. Raises `Problem` 408, 413, 422 or 503, and `ClientGone`.
 
         The body counts as held until it is passed to `release`.
@@ -62,8 +68,8 @@ class BodyReader:
         limits = self._limits
         if declared_bytes is not None and declared_bytes > limits.max_body_bytes:
             raise self._too_large()
-        if declared_bytes is not None and self.held_bytes + declared_bytes > limits.max_waiting_body_bytes:
-            raise self._too_much_held()
+        if declared_bytes is not None:
+            self._check_room(caller, declared_bytes)
         chunks: list[bytes] = []
         held_bytes = 0
         try:
@@ -75,11 +81,10 @@ class BodyReader:
                     chunk: bytes = message.get("body", b"")
                     chunks.append(chunk)
                     held_bytes += len(chunk)
-                    self.held_bytes += len(chunk)
+                    self._hold(caller, len(chunk))
                     if held_bytes > limits.max_body_bytes:
                         raise self._too_large()
-                    if self.held_bytes > limits.max_waiting_body_bytes:
-                        raise self._too_much_held()
+                    self._check_room(caller, 0)
                     if not message.get("more_body", False):
                         break
             body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -91,7 +96,7 @@ class BodyReader:
                 )
             return body
         except TimeoutError:
-            self.held_bytes -= held_bytes
+            self._hold(caller, -held_bytes)
             raise Problem(
                 408,
                 "upload-too-slow",
@@ -99,12 +104,25 @@ class BodyReader:
                 headers=CLOSE,
             ) from None
         except BaseException:
-            self.held_bytes -= held_bytes
+            self._hold(caller, -held_bytes)
             raise
 
-    def release(self, body: bytes) -> None:
+    def release(self, body: bytes, caller: Caller) -> None:
         """The request is over: its body counts as held no longer."""
-        self.held_bytes -= len(body)
+        self._hold(caller, -len(body))
+
+    def _hold(self, caller: Caller, more_bytes: int) -> None:
+        self.held_bytes += more_bytes
+        self._held_by_token[caller.name] += more_bytes
+        if not self._held_by_token[caller.name]:
+            del self._held_by_token[caller.name]
+
+    def _check_room(self, caller: Caller, more_bytes: int) -> None:
+        of_token = self._held_by_token[caller.name] + more_bytes
+        if self.held_bytes + more_bytes > self._limits.max_waiting_body_bytes or (
+            caller is not ANONYMOUS and of_token > self._share_bytes
+        ):
+            raise self._too_much_held()
 
     def _too_large(self) -> Problem:
         return Problem(

@@ -9,6 +9,9 @@ from lastseen.api.problems import Problem
 from lastseen.auth.caller import ANONYMOUS, Caller
 from lastseen.http.guard.overload import AdaptiveLimit, LoopMonitor, current_limit
 
+SHARE_OF_FREE = 8
+"""A token may have this many times the places that are free, and no more: some are always left for others."""
+
 
 class ConcurrencyLimit:
     """So many places, of which all tokens of one prefix together may take half. For the thread of one event loop."""
@@ -28,9 +31,8 @@ class ConcurrencyLimit:
         self._used_by_token: dict[str, int] = {}
         """Name of a token → its places, while it has any."""
 
-    @contextmanager
-    def slot(self, caller: Caller) -> Iterator[None]:
-        """Take a place for as long as the context lasts. Raises `Problem` 503 at once where there is none."""
+    def check(self, caller: Caller) -> None:
+        """Raise `Problem` 503 where there is no place for a caller."""
         prefix, name, adaptive = caller.prefix, caller.name, self._adaptive
         with_token, of_tenant = self._used_by_token.get(name, 0), self._used_by_prefix.get(prefix, 0)
         # Without tokens all callers share one name, and none is the first.
@@ -41,6 +43,15 @@ class ConcurrencyLimit:
             raise _full(f"{share} of this tenant's {self._what}")
         if self.in_use >= slots:
             raise _full(f"{slots} {self._what}")
+        if caller is not ANONYMOUS and with_token >= SHARE_OF_FREE * (self._slots - self.in_use):
+            raise _full(f"{with_token} of this token's {self._what}")
+
+    @contextmanager
+    def slot(self, caller: Caller) -> Iterator[None]:
+        """Take a place for as long as the context lasts. Raises `Problem` 503 at once where there is none."""
+        self.check(caller)
+        prefix, name, adaptive = caller.prefix, caller.name, self._adaptive
+        with_token, of_tenant = self._used_by_token.get(name, 0), self._used_by_prefix.get(prefix, 0)
         self.in_use += 1
         self._used_by_token[name] = with_token + 1
         if prefix:

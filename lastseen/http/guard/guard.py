@@ -121,13 +121,13 @@ class Guard:
             if is_open:
                 await self._serve(scope, receive, response, size)
             else:
+                cors = response.extra_headers
                 if self._rate_limiter is not None:
-                    response.extra_headers += self._rate_limiter.take(caller.name, size or 0, began_s)
+                    response.extra_headers = cors + self._rate_limiter.take(caller.name, size or 0, began_s)
                 if scope["path"] in self._stream_paths:
                     await self._serve_stream(scope, receive, response, self._token_check(head, caller))
                 else:
-                    with self._requests.slot(caller):  # until the work is done, even if the caller is gone
-                        await self._serve(scope, receive, response, size)
+                    await self._serve_request(scope, receive, response, size, cors)
         except Problem as problem:
             if size is None or size > SMALL_BODY_BYTES:
                 problem.headers.update(CLOSE)  # the rest of it is not read
@@ -186,15 +186,42 @@ class Guard:
                 if not response.lost_its_token:
                     raise
 
+    async def _serve_request(
+        self,
+        scope: Scope,
+        receive: Receive,
+        response: GuardedResponse,
+        size: int | None,
+        cors: list[tuple[bytes, bytes]],
+    ) -> None:
+        """Serve a request that takes a place: once its body has arrived, until the work is done, even if the caller is
+        gone. Bodies that do not arrive keep no others out."""
+        caller: Caller = scope["state"]["caller"]
+        if size == 0:
+            with self._requests.slot(caller):
+                await self._run_app(scope, receive, response)
+            return
+        self._requests.check(caller)  # what is refused is refused before its body is read
+        body = await self._bodies.read(receive, size, caller)
+        try:
+            if size is None and self._rate_limiter is not None:
+                remainder = self._rate_limiter.charge(caller.name, len(body), time.monotonic())
+                response.extra_headers = cors + remainder
+            with self._requests.slot(caller):
+                await self._run_app(scope, ReplayedBody(body, receive), response)
+        finally:
+            self._bodies.release(body, caller)
+
     async def _serve(self, scope: Scope, receive: Receive, response: GuardedResponse, size: int | None) -> None:
         if size == 0:
             await self._run_app(scope, receive, response)
             return
-        body = await self._bodies.read(receive, size)
+        caller: Caller = scope["state"]["caller"]
+        body = await self._bodies.read(receive, size, caller)
         try:
             await self._run_app(scope, ReplayedBody(body, receive), response)
         finally:
-            self._bodies.release(body)
+            self._bodies.release(body, caller)
 
     async def _run_app(self, scope: Scope, receive: Receive, response: GuardedResponse) -> None:
         response.start_timer(self._limits.request_s)

@@ -1,12 +1,13 @@
-"""A head of a request that never ends: the parser under uvicorn would collect it without limit, in memory and in time.
+"""What a connection may do before the guard sees a request: heads that never end, and chunks of a byte.
 
-The guard's own check comes too late for that, since the application is asked when the head is complete.
+The parser under uvicorn would collect a head without limit, in memory and in time, and calls back for each chunk. The
+guard's own check comes too late for that, since the application is asked when the head is complete.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, NoReturn
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -26,6 +27,8 @@ def bounded_protocol(limits: Limits) -> type[BoundedProtocol]:
     return Bounded
 
 
+FREE_CHUNKS, MIN_CHUNK_BYTES = 128, 128
+"""So many chunks of a body may be of any size; those beyond must have so many bytes on average."""
 LAST_REQUEST_S = 0.2
 """How long a connection without a request stays open when the service stops."""
 _ONE_READ_S = 0.001
@@ -35,7 +38,7 @@ _SLACK_BYTES = 8_192
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, with limits on heads of requests, and with an end that resets no request."""
+    """uvicorn's protocol, with limits on heads and chunks, and with an end that resets no request."""
 
     max_head_bytes: int
     head_s: float
@@ -48,6 +51,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unfinished_bytes = 0
         """Received since the parser last completed a head, a message, or a piece of a body."""
         self._head_timer: asyncio.TimerHandle | None = None
+        self._chunks = self._chunk_bytes = 0
+        """Of the body that is being received."""
+        self._refusal: Problem | None = None
+        """Why the parser was stopped; `None` where it found no HTTP."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -65,13 +72,24 @@ class BoundedProtocol(HttpToolsProtocol):
             return  # the parser got somewhere
         if self._unfinished_bytes > self.max_head_bytes:
             self._close_with_problem(
-                431, "head-too-large", f"the head of a request may take {self.max_head_bytes} bytes"
+                Problem(431, "head-too-large", f"the head of a request may take {self.max_head_bytes} bytes")
             )
         elif self._is_in_head and self._head_timer is None:
             self._start_head_timer()
 
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn calls it so
+        """Answer what is no HTTP, or what a limit here refuses, with a problem, where an answer has a place."""
+        problem = self._refusal or Problem(400, "bad-request", "the request is not valid HTTP")
+        self._close_with_problem(problem, is_of_current=True)
+
+    def _stop_parser(self, problem: Problem) -> NoReturn:
+        """Have the parser stop in the middle of what it was given."""
+        self._refusal = problem
+        raise ValueError(problem.detail)
+
     def on_message_begin(self) -> None:
         self._is_in_head = True
+        self._chunks = self._chunk_bytes = 0
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -82,8 +100,22 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.is_stopping and self.cycle is not None:
             self.cycle.keep_alive = False
 
+    def on_chunk_header(self) -> None:
+        """A chunk of a body begins."""
+        self._chunks += 1
+        if (self._chunks - FREE_CHUNKS) * MIN_CHUNK_BYTES > self._chunk_bytes:
+            self._stop_parser(
+                Problem(
+                    400,
+                    "chunks-too-small",
+                    f"a body may have {FREE_CHUNKS} chunks of any size, and more of {MIN_CHUNK_BYTES} bytes on average:"
+                    " send larger chunks, or Content-Length",
+                )
+            )
+
     def on_body(self, body: bytes) -> None:
         self._unfinished_bytes = 0
+        self._chunk_bytes += len(body)
         super().on_body(body)
 
     def shutdown(self) -> None:
@@ -118,17 +150,24 @@ class BoundedProtocol(HttpToolsProtocol):
             self._head_timer = None
 
     def _head_timed_out(self) -> None:
-        self._close_with_problem(408, "head-too-slow", f"the head of a request must arrive within {self.head_s:g} s")
+        self._close_with_problem(
+            Problem(408, "head-too-slow", f"the head of a request must arrive within {self.head_s:g} s")
+        )
 
-    def _close_with_problem(self, status: int, slug: str, detail: str) -> None:
+    def _close_with_problem(self, problem: Problem, *, is_of_current: bool = False) -> None:
+        """Answer and close. Where a response is in progress, the bytes of another would end up in it: then only close,
+        unless the problem is of the request whose body is being received, and its response has not begun."""
         if self.transport.is_closing():
             return
-        is_between_responses = self.cycle is None or self.cycle.response_complete
-        if is_between_responses:  # else these bytes would end up in the middle of another answer
-            problem = Problem(status, slug, detail)
-            body = document(problem)
+        cycle = self.cycle
+        has_place = cycle is None or cycle.response_complete
+        if is_of_current and cycle is not None:
+            has_place |= cycle.more_body and not cycle.response_started and not self.pipeline
+        if has_place:
+            body, fields = document(problem), {**problem.headers, "content-type": MEDIA_TYPE}
+            head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
             self.transport.write(
-                b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
-                % (status, phrase_of(status).encode(), MEDIA_TYPE.encode(), len(body), body)
+                b"HTTP/1.1 %d %b\r\n%bcontent-length: %d\r\nconnection: close\r\n\r\n%b"
+                % (problem.status, phrase_of(problem.status).encode(), head.encode("latin-1"), len(body), body)
             )
         self.transport.close()

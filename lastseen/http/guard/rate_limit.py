@@ -23,10 +23,23 @@ class RateLimiter:
 
         `now_s` is of any clock that runs steadily. A request larger than the whole bucket waits until it is full.
         """
+        return self._spend(caller, min(1.0 + body_bytes // BYTES_PER_REQUEST, self._burst), now_s)
+
+    def charge(self, caller: str, body_bytes: int, now_s: float) -> list[tuple[bytes, bytes]]:
+        """Count a body whose size was not known when its request was counted, as `take` would have.
+
+        Raises `Problem` 429, and empties the bucket: the body has been received all the same.
+        """
+        cost = min(float(body_bytes // BYTES_PER_REQUEST), self._burst - 1)
+        return self._spend(caller, cost, now_s, level_if_refused=0.0)
+
+    def _spend(
+        self, caller: str, cost: float, now_s: float, level_if_refused: float | None = None
+    ) -> list[tuple[bytes, bytes]]:
         level, at_s = self._buckets.get(caller, (self._burst, now_s))
         level = min(level + (now_s - at_s) * self._per_s, self._burst)
-        cost = min(1.0 + body_bytes // BYTES_PER_REQUEST, self._burst)
         if level < cost:
+            level = level if level_if_refused is None else level_if_refused
             self._buckets[caller] = (level, now_s)
             wait_s = max(math.ceil((cost - level) / self._per_s), 1)
             raise Problem(

@@ -19,6 +19,7 @@ OF_HTTP: Mapping[str, str] = {
     "bad-length": "Content-Length is not a whole number of bytes.",
     "bad-request": "The request is not valid HTTP.",
     "body-too-large": "The body is larger than the service accepts: send less at a time.",
+    "chunks-too-small": "The body comes in too many small chunks: send larger ones, or Content-Length.",
     "forbidden": "The token does not allow this: it lacks the scope, or is for other keys.",
     "foreign-origin": "Web pages of other origins may not use the service.",
     "head-too-large": "The request has more fields, or longer ones, than the service accepts.",
