@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -30,6 +31,8 @@ _logger = logging.getLogger("lastseen.service")
 _access = logging.getLogger("lastseen.access")
 IDLE_CONNECTION_S = 75
 """How long a connection may stay open between two requests: longer than a load balancer keeps it."""
+OWN_FILES, MOST_CONNECTIONS = 128, 65_536
+"""Open files that are left for the log, the snapshot and the like; and the most connections whatever is allowed."""
 POLL_INTERVAL_S = 0.05
 LAST_ANSWERS_S = 0.5
 """For how long after the signal requests are still accepted, each on a connection that its response closes. A
@@ -101,12 +104,24 @@ def limits_of(settings: ServiceSettings) -> Limits:
     return Limits(
         max_body_bytes=settings.max_request_bytes,
         max_waiting_body_bytes=max(settings.max_request_bytes, Limits().max_waiting_body_bytes),
+        max_connections=connections_allowed(),
         request_s=duration_ms("request_timeout", settings.request_timeout) / 1000,
         max_requests=settings.max_requests,
         max_streams=settings.max_streams,
         requests_per_s=settings.requests_per_s,
         burst=settings.burst,
     )
+
+
+def connections_allowed() -> int:
+    """How many connections the files that this process may open allow, with some left for the engine's own."""
+    if sys.platform == "win32":
+        return Limits().max_connections
+    import resource
+
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_CONNECTIONS if soft == resource.RLIM_INFINITY else soft - OWN_FILES
+    return min(max(most, OWN_FILES // 2), MOST_CONNECTIONS)
 
 
 def _log_request(line: Mapping[str, Any]) -> None:

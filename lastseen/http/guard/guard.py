@@ -26,6 +26,7 @@ from lastseen.http.guard.limits import Limits
 from lastseen.http.guard.live_tokens import LiveTokens
 from lastseen.http.guard.origins import Origins, allowed_hosts, check_exposure, is_address
 from lastseen.http.guard.overload import AdaptiveLimit
+from lastseen.http.guard.probes import PROBES
 from lastseen.http.guard.rate_limit import RateLimiter
 from lastseen.http.guard.request_head import bearer_token, body_bytes, read_head, token_refused
 
@@ -36,9 +37,6 @@ __all__ = ["OPEN_PATHS", "UNAUTHENTICATED", "Guard", "allowed_hosts", "check_exp
 
 UNAUTHENTICATED = Caller("unauthenticated", frozenset())
 """The caller of a path that needs no token. It has no scope."""
-PROBES = frozenset(["/livez", "/readyz"])
-"""The paths of probes, which have no token. They are answered under load too, and for any `Host`: orchestrators and
-load balancers send the address of a pod, a name of their own, or none."""
 OPEN_PATHS = PROBES
 METRICS = "/metrics"
 IS_UNKNOWN_HOST = "is_unknown_host"

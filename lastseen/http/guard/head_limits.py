@@ -1,4 +1,4 @@
-"""What a connection may do before the guard sees a request: heads that never end, and chunks of a byte.
+"""What a connection may do before the guard sees a request: heads that never end, chunks of a byte, sockets that idle.
 
 The parser under uvicorn would collect a head without limit, in memory and in time, and calls back for each chunk. The
 guard's own check comes too late for that, since the application is asked when the head is complete.
@@ -13,7 +13,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from lastseen.api.problems import MEDIA_TYPE, Problem, document
 from lastseen.api.status_phrases import phrase_of
+from lastseen.http.guard.connections import Admission, Connections
 from lastseen.http.guard.limits import Limits
+from lastseen.http.guard.probes import PROBES
 
 
 def bounded_protocol(limits: Limits) -> type[BoundedProtocol]:
@@ -23,12 +25,14 @@ def bounded_protocol(limits: Limits) -> type[BoundedProtocol]:
     class Bounded(BoundedProtocol):
         max_head_bytes = limits.max_head_bytes + _SLACK_BYTES
         head_s = limits.head_s
+        open_connections = Connections(limits.max_connections)
 
     return Bounded
 
 
 FREE_CHUNKS, MIN_CHUNK_BYTES = 128, 128
 """So many chunks of a body may be of any size; those beyond must have so many bytes on average."""
+PROBE_URLS = frozenset(path.encode("ascii") for path in PROBES)
 LAST_REQUEST_S = 0.2
 """How long a connection without a request stays open when the service stops."""
 _ONE_READ_S = 0.001
@@ -38,10 +42,11 @@ _SLACK_BYTES = 8_192
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, with limits on heads and chunks, and with an end that resets no request."""
+    """uvicorn's protocol, with limits on connections, heads and chunks, and with an end that resets no request."""
 
     max_head_bytes: int
     head_s: float
+    open_connections: Connections
     is_stopping = False
     """Whether each response is its connection's last: the caller sees that, and sends no request that is never read."""
 
@@ -51,6 +56,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unfinished_bytes = 0
         """Received since the parser last completed a head, a message, or a piece of a body."""
         self._head_timer: asyncio.TimerHandle | None = None
+        self._admission = Admission.ANY
         self._chunks = self._chunk_bytes = 0
         """Of the body that is being received."""
         self._refusal: Problem | None = None
@@ -58,9 +64,14 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._start_head_timer()
+        self._admission = self.open_connections.admit(self, self.client[0] if self.client else None)
+        if self._admission is Admission.NONE:
+            self._close_with_problem(_too_many_connections())
+        else:
+            self._start_head_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.open_connections.leave(self)
         self._stop_head_timer()
         super().connection_lost(exc)
 
@@ -76,6 +87,15 @@ class BoundedProtocol(HttpToolsProtocol):
             )
         elif self._is_in_head and self._head_timer is None:
             self._start_head_timer()
+
+    def is_waiting(self) -> bool:
+        """Whether no request is in progress that has arrived whole (`connections.Connection`)."""
+        cycle = self.cycle
+        return cycle is None or cycle.response_complete or (cycle.more_body and not cycle.response_started)
+
+    def give_way(self) -> None:
+        """Close the connection: another takes its place (`connections.Connection`)."""
+        self.transport.close()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn calls it so
         """Answer what is no HTTP, or what a limit here refuses, with a problem, where an answer has a place."""
@@ -96,8 +116,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_in_head = False
         self._unfinished_bytes = 0
         self._stop_head_timer()
+        is_reserved = self._admission is Admission.PROBES
+        if is_reserved and self.url.partition(b"?")[0] not in PROBE_URLS:
+            self._stop_parser(_too_many_connections())
         super().on_headers_complete()
-        if self.is_stopping and self.cycle is not None:
+        if (self.is_stopping or is_reserved) and self.cycle is not None:
             self.cycle.keep_alive = False
 
     def on_chunk_header(self) -> None:
@@ -171,3 +194,12 @@ class BoundedProtocol(HttpToolsProtocol):
                 % (problem.status, phrase_of(problem.status).encode(), head.encode("latin-1"), len(body), body)
             )
         self.transport.close()
+
+
+def _too_many_connections() -> Problem:
+    return Problem(
+        503,
+        "too-many-connections",
+        "too many connections are open: nothing was done, try again in a second, or use fewer",
+        headers={"Retry-After": "1"},
+    )

@@ -32,6 +32,9 @@ class Limits:
     """How long its body may take to arrive."""
     request_s: float = 30.0
     """How long an answer may take, to begin and to be taken by the caller. Event streams last as long as they like."""
+    max_connections: int = 896
+    """The most connections open at once, and three quarters of them for one address; a new one takes the place of one
+    whose request has not arrived."""
     max_requests: int = 256
     """The most requests in progress at once; others are refused, since queueing would only slow down all of them."""
     max_streams: int = MAX_STREAMS

@@ -43,6 +43,7 @@ OF_HTTP: Mapping[str, str] = {
     "tokens-unreadable": "The service cannot read its file of tokens, and refuses every request until it can.",
     "too-deep": "The JSON is nested more deeply than the service accepts.",
     "too-large": "The request is larger than the service accepts.",
+    "too-many-connections": "Too many connections are open: try again after Retry-After, or use fewer.",
     "too-many-operations": "The limit on running operations is reached: try again after Retry-After.",
     "too-many-requests": "The rate limit of this token is exceeded: try again after Retry-After.",
     "too-many-streams": "The limit on open streams is reached: try again after Retry-After, or use another instance.",
