@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, unquote
 from lastseen.engine.clock import Clock
 from lastseen.engine.errors import InvalidSetting, UnsupportedLibrary, shown
 from lastseen.engine.log.port import MAX_PARTITIONS, Log
-from lastseen.engine.log.urls import split_url
+from lastseen.engine.log.urls import split_url, unknown_scheme
 
 _NOT_HERE = {"postgresql": "PostgreSQL"}
 
@@ -97,10 +97,7 @@ def _open_here(url: str, clock: Clock, partitions: int | None, genesis: bool, re
         raise InvalidSetting(
             f"log URL {shown(url)}: logs on {_NOT_HERE[parts.scheme]} are not supported by this version"
         )
-    raise InvalidSetting(
-        f"log URL {shown(url)}: unknown scheme {shown(parts.scheme)}; give memory://, sqlite:///path/to/file.db or"
-        " kafka://host:9092/topic"
-    )
+    raise InvalidSetting(f"log URL: {unknown_scheme(parts)}")
 
 
 def _options(url: str, query: str) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from urllib.parse import SplitResult, urlsplit
 
-from lastseen.engine.errors import InvalidSetting
+from lastseen.engine.errors import InvalidSetting, shown
 
+SCHEMES = ("memory", "sqlite", "kafka")
 _kafka = re.compile(r"kafka://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 
 
@@ -27,3 +28,9 @@ def split_url(url: str) -> SplitResult:
             "log URL: its host is invalid; give memory://, sqlite:///path/to/file.db or"
             " kafka://host:9092/topic, and an IPv6 address in brackets"
         ) from None
+
+
+def unknown_scheme(parts: SplitResult) -> str:
+    """What is wrong with a URL of another kind, and what to give. Nothing else of it: there may be a password."""
+    found = f"unknown scheme {shown(parts.scheme)}; " if parts.scheme else ""
+    return f"{found}give memory://, sqlite:///path/to/file.db or kafka://host:9092/topic"

@@ -21,7 +21,7 @@ from lastseen.embedded.setting_checks import (
 )
 from lastseen.embedded.settings import duration_ms
 from lastseen.engine.errors import InvalidSetting, shown
-from lastseen.engine.log.urls import split_url
+from lastseen.engine.log.urls import SCHEMES, split_url, unknown_scheme
 
 ROLES = ("api", "view", "snapshot", "pruner", "facts")
 """The duties that a process may have: serve HTTP, hold live sessions, keep them on disk, announce due sessions of the
@@ -30,7 +30,6 @@ LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("json", "lines")
 TOKEN_PREFIX = "ls_"
 """The beginning of every token: a token that is passed instead of a file is not shown."""
-_SCHEMES = ("sqlite", "kafka", "memory")
 _host_name = re.compile(r"[A-Za-z0-9._:\[\]%-]{1,253}")
 _origin = re.compile(r"https?://[A-Za-z0-9.\[\]:-]{1,253}/?")
 
@@ -105,10 +104,10 @@ def _check_log(name: str, value: object) -> None:
         parse_kafka_url(value)
         return
     parts = split_url(value) if isinstance(value, str) else None
-    if parts is None or parts.scheme not in _SCHEMES or (parts.scheme == "sqlite" and len(parts.path) < 2):
-        # Not shown: there may be a password in what was meant for another kind of log.
-        scheme = "" if parts is None else f" {shown(parts.scheme)} is none of theirs."
-        raise InvalidSetting(f"{name}: give memory://, sqlite:///path/to/file.db or kafka://host:9092/topic.{scheme}")
+    if parts is None or parts.scheme not in SCHEMES or (parts.scheme == "sqlite" and len(parts.path) < 2):
+        if parts is not None and parts.scheme and parts.scheme not in SCHEMES:
+            raise InvalidSetting(f"{name}: {unknown_scheme(parts)}")
+        raise InvalidSetting(f"{name}: give memory://, sqlite:///path/to/file.db or kafka://host:9092/topic")
 
 
 def _check_roles(name: str, value: Any) -> None:

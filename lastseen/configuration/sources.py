@@ -56,9 +56,12 @@ def flag_source(
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         name = name.strip().replace("-", "_")
-        if not equals or name not in kinds:
-            # What stands behind the equals sign is not shown: it may be a secret.
-            faults.append(f"--set {shown(name)}: give NAME=VALUE of a setting{nearest(name, list(kinds))}")
+        # What stands behind the equals sign is not shown: it may be a secret.
+        if name not in kinds:
+            hint = nearest(name, list(kinds)) or "; `lastseen config show` lists all"
+            faults.append(f"--set: there is no setting {shown(name)}{hint}")
+        elif not equals:
+            faults.append(f"--set {name}: give a value: --set {name}=VALUE")
         else:
             found[name] = SourcedValue(value_from_text(kinds[name], text.strip()), f"--set {name}")
     return found

@@ -20,7 +20,7 @@ from lastseen.engine.errors import InvalidSetting, LogUnavailable, SnapshotError
 from lastseen.engine.log import open_log
 from lastseen.engine.log.read_only import copy_database, is_locked
 from lastseen.engine.log.sqlite.file import FAILURES
-from lastseen.engine.log.urls import split_url
+from lastseen.engine.log.urls import SCHEMES, split_url, unknown_scheme
 from lastseen.projections.archive import archives_of
 
 COPY, HISTORY_COPY = "copy.snapshot", "copy.history"
@@ -31,6 +31,8 @@ def log_path(url: str) -> Path:
     """The file of the log at an `sqlite:///` URL. Raises `InvalidSetting` where the URL names no file."""
     parts = split_url(url)
     path = unquote(parts.path[1:])
+    if parts.scheme and parts.scheme not in SCHEMES:
+        raise InvalidSetting(f"log URL: {unknown_scheme(parts)}")
     if parts.scheme != "sqlite" or parts.netloc or not path:
         raise InvalidSetting(f"log URL {shown(url)}: give the file of a log, such as sqlite:///path/to/file.db")
     return Path(path).absolute()

@@ -449,6 +449,26 @@ def test_reading_works_beside_the_service_that_writes(log: str) -> None:
         assert data_of("show", "ed", "--log", log)["version"] == 2
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        *READING, ("prune",), ("close", "a"), ("replay", str(SLICE)), ("export", "history", "a.jsonl"), ("serve",),
+        ("doctor",), ("producers", "check"), ("topics", "check"),
+    ],
+)  # fmt: skip
+def test_a_url_of_another_kind_is_named_without_its_password(command: tuple[str, ...], tmp_path: Path) -> None:
+    says = "kafka://host" if command[0] == "topics" else "unknown scheme 'redis'; give .*sqlite:///path/to/file.db"
+    failed(*command, "--log", "redis://default:hunter2@localhost:6379/0", exit_code=2, says=says)
+    assert "hunter2" not in run(*command, "--log", "redis://default:hunter2@localhost:6379/0").stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_setting_that_does_not_exist_is_said_to_be_none() -> None:
+    failed("serve", "--set", "foo=1", exit_code=2, says="--set: there is no setting 'foo'; `lastseen config show`")
+    failed("dev", "--set", "idle_tll=1", exit_code=2, says="no setting 'idle_tll'; did you mean idle_ttl")
+    failed("config", "show", "--set", "port", exit_code=2, says="--set port: give a value: --set port=VALUE")
+
+
 # ── the executable ──
 
 
