@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lastseen.cli.options import OutputFormat, or_any
-from lastseen.cli.printing import put_json, put_rows, say, time_text
+from lastseen.cli.printing import put_listing, time_text
 from lastseen.cli.progress import progress_bar
 from lastseen.cli.times import time_option
 
@@ -41,15 +41,8 @@ def list_ended(
             limit=limit,
             cursor=cursor,
         )
-    if output is OutputFormat.JSON:
-        put_json({"sessions": [span.as_dict() for span in page.spans], "cursor": page.cursor})
-        return
-    if output is OutputFormat.JSONL:
-        put_rows((span.as_dict() for span in page.spans), output, _COLUMNS)
-    else:
-        put_rows((_shown(span, local) for span in page.spans), output, _COLUMNS)
-    if page.cursor is not None:
-        say(f"more sessions follow: --cursor {page.cursor}")
+    rows = [_shown(span, local) if output is OutputFormat.TABLE else span.as_dict() for span in page.spans]
+    put_listing("sessions", rows, output, _COLUMNS, page.cursor)
 
 
 def _shown(span: Any, local: bool) -> dict[str, Any]:

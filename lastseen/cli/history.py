@@ -8,7 +8,7 @@ import typer
 
 from lastseen.cli.ended import ended_by
 from lastseen.cli.options import DEFAULT_LOG, Key, LogUrl, Output, OutputFormat
-from lastseen.cli.printing import ESCAPED_CONTROLS, put_json, put_rows, say, time_text
+from lastseen.cli.printing import ESCAPED_CONTROLS, put_json, put_listing, time_text
 from lastseen.cli.progress import progress_bar
 from lastseen.cli.times import Local, point_option, zone
 
@@ -28,7 +28,10 @@ def history(
     lives: Annotated[
         bool, typer.Option("--lives", help="How each session began and ended, instead of every record.")
     ] = False,
-    after: Annotated[int, typer.Option(metavar="OFFSET", help="Continue after this offset.")] = -1,
+    after: Annotated[
+        int,
+        typer.Option("--after", "--cursor", metavar="OFFSET", help="Continue after this offset; `cursor` of -o json."),
+    ] = -1,
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=10_000, help="The largest number to list.")] = 1_000,
     local: Local = False,
     output: Output = OutputFormat.TABLE,
@@ -41,7 +44,7 @@ def history(
         if engine.explain(key).offset is None:
             raise SessionNotFound(engine.explain(key).sentence)
         if lives:
-            spans = engine.session_spans(key, after_offset=after, limit=limit)
+            spans = engine.session_spans(key, after_offset=after, limit=limit + 1)
             rows = [
                 span.as_dict() | ({"ended_by": ended_by(span)} if output is OutputFormat.TABLE else {})
                 for span in spans
@@ -49,8 +52,11 @@ def history(
         else:
             rows = [
                 entry._asdict() | {"verdict": entry.verdict.label}
-                for entry in engine.history(key, after_offset=after, limit=limit)
+                for entry in engine.history(key, after_offset=after, limit=limit + 1)
             ]
+    # One more than asked for tells whether there is another page.
+    cursor = rows[limit - 1]["began_offset" if lives else "offset"] if len(rows) > limit else None
+    del rows[limit:]
     if output is OutputFormat.TABLE:
         for row in rows:
             row |= {
@@ -58,9 +64,7 @@ def history(
                 for short, name in (("at", "at_ms"), ("began", "began_at_ms"), ("ended", "ended_at_ms"))
                 if name in row
             }
-    put_rows(rows, output, _LIVES if lives else _ENTRIES)
-    if len(rows) == limit:
-        say(f"more may follow: --after {rows[-1]['began_offset' if lives else 'offset']}")
+    put_listing("lives" if lives else "records", rows, output, _LIVES if lives else _ENTRIES, cursor)
 
 
 def explain(

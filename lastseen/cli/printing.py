@@ -48,6 +48,25 @@ def put_rows(
         put_table(list(columns.values()), [[row.get(name) for name in columns] for row in rows], title)
 
 
+def put_listing(
+    name: str,
+    rows: Iterable[Mapping[str, Any]],
+    form: OutputFormat,
+    columns: Mapping[str, str],
+    cursor: str | int | None = None,
+) -> None:
+    """A page of a listing. As JSON, one object: the rows under the name of what is listed, and `cursor`.
+
+    `cursor` fetches the next page; `None` on the last, and for what has no pages.
+    """
+    if form is OutputFormat.JSON:
+        put_json({name: list(rows), "cursor": cursor})
+        return
+    put_rows(rows, form, columns)
+    if cursor is not None:
+        say(f"more {name} follow: --cursor {cursor}")
+
+
 def put_values(
     value: Mapping[str, Any], form: OutputFormat, shown: Mapping[str, Any] | None = None, title: str = ""
 ) -> None:

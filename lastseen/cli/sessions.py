@@ -8,7 +8,7 @@ import typer
 
 from lastseen.cli.ended import list_ended
 from lastseen.cli.options import DEFAULT_LOG, Key, LogUrl, Output, OutputFormat, or_any
-from lastseen.cli.printing import put_json, put_rows, put_values, say, time_text
+from lastseen.cli.printing import put_json, put_listing, put_rows, put_values, time_text
 from lastseen.cli.progress import progress_bar
 from lastseen.cli.times import Local, Since, Until
 
@@ -61,16 +61,8 @@ def ls(
             cursor=cursor,
         )
         sessions = [session.as_dict() for session in page.sessions]
-    if output is OutputFormat.JSON:
-        put_json({"sessions": sessions, "cursor": page.cursor})
-        return
-    put_rows(
-        (_with_times(each, local) for each in sessions) if output is OutputFormat.TABLE else sessions,
-        output,
-        _COLUMNS,
-    )
-    if page.cursor is not None:
-        say(f"more sessions follow: --cursor {page.cursor}")
+    rows = [_with_times(each, local) for each in sessions] if output is OutputFormat.TABLE else sessions
+    put_listing("sessions", rows, output, _COLUMNS, page.cursor)
 
 
 def _with_times(session: dict[str, Any], local: bool = False) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from lastseen.cli.options import Output, OutputFormat, or_any
-from lastseen.cli.printing import put_json, put_rows, say, time_text
+from lastseen.cli.printing import put_json, put_listing, say, time_text
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -92,7 +92,7 @@ def list_tokens(file: File = DEFAULT_FILE, output: Output = OutputFormat.TABLE) 
             }
             for each in tokens
         ]
-    put_rows(rows, output, _COLUMNS)
+    put_listing("tokens", rows, output, _COLUMNS)
 
 
 @app.command("revoke")

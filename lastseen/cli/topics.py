@@ -8,7 +8,7 @@ import typer
 
 from lastseen.cli.exit_codes import FINDINGS
 from lastseen.cli.options import Output, OutputFormat
-from lastseen.cli.printing import put_json, put_rows, say
+from lastseen.cli.printing import put_json, put_listing, put_rows, say
 
 if TYPE_CHECKING:
     from lastseen.engine.log.kafka.url import KafkaUrl
@@ -110,7 +110,7 @@ def describe(log: _KafkaUrl, output: Output = OutputFormat.TABLE) -> None:
 
 def _put(topics: list[dict[str, Any]], output: OutputFormat, more: dict[str, str]) -> None:
     if output is not OutputFormat.TABLE:
-        put_rows(topics, output, {})
+        put_listing("topics", topics, output, {})
         return
     put_rows([topic | topic["settings"] for topic in topics], output, _COLUMNS | more)
 

@@ -285,19 +285,39 @@ def test_show_says_why_there_is_no_session(log: str) -> None:
 
 
 def test_history_has_every_record_with_its_verdict(log: str) -> None:
-    entries = data_of("history", "bo", "--log", log)
+    page = data_of("history", "bo", "--log", log)
+    entries = page["records"]
+    assert page["cursor"] is None
     assert [(entry["name"], entry["verdict"], entry["reason"]) for entry in entries] == [
         ("created", "applied", None), ("closed", "applied", "logout"),
     ]  # fmt: skip
     assert lines_of("history", "bo", "--log", log) == entries
-    assert data_of("history", "bo", "--log", log, "--after", str(entries[0]["offset"])) == entries[1:]
+    assert data_of("history", "bo", "--log", log, "--after", str(entries[0]["offset"]))["records"] == entries[1:]
     result = run("history", KEY, "--log", log, "--limit", "3")
     assert result.stdout.count("applied") == 3
-    assert "--after 4" in result.stderr
+    assert "more records follow: --cursor 4" in result.stderr
+    exact = run("history", "bo", "--log", log, "--limit", "2")
+    assert "follow" not in exact.stderr
+
+
+@pytest.mark.parametrize("of", [(), ("--lives",)])
+def test_history_as_json_has_the_cursor_of_its_next_page(log: str, of: tuple[str, ...]) -> None:
+    with lastseen.open_engine(log, background=False, idle_ttl="9000d") as engine:
+        engine.open("bo")
+    name = "lives" if of else "records"
+    every = data_of("history", "bo", "--log", log, *of)[name]
+    assert len(every) == (2 if of else 3)
+    rows, cursor = [], "-1"
+    while cursor is not None:
+        page = data_of("history", "bo", "--log", log, *of, "--limit", "1", "--cursor", str(cursor))
+        assert set(page) == {name, "cursor"}
+        rows += page[name]
+        cursor = page["cursor"]
+    assert rows == every
 
 
 def test_history_has_lives(log: str) -> None:
-    (life,) = data_of("history", "bo", "--log", log, "--lives")
+    (life,) = data_of("history", "bo", "--log", log, "--lives")["lives"]
     assert (life["reason"], life["began_by"], life["ended_by"]) == ("logout", "/gateway", "/gateway")
     assert re.search(r"2023-11-14T22:13:21.000Z +logout", run("history", "bo", "--lives", "--log", log).stdout)
 
@@ -311,7 +331,7 @@ def test_lives_name_the_limit_that_ended_a_session_and_not_who_settled_it(tmp_pa
         engine.open("chat")
     shown = run("history", "chat", "--lives", "--log", url).stdout
     assert re.search(r"22:18:20.000Z +idle +/gateway/telegram +the idle limit \(5 min\)", shown), shown
-    first, _ = data_of("history", "chat", "--lives", "--log", url)
+    first, _ = data_of("history", "chat", "--lives", "--log", url)["lives"]
     assert (first["reason"], first["limit_ms"], first["ended_by"]) == ("idle", 300_000, "/gateway/telegram")
 
 
@@ -467,6 +487,34 @@ def test_a_setting_that_does_not_exist_is_said_to_be_none() -> None:
     failed("serve", "--set", "foo=1", exit_code=2, says="--set: there is no setting 'foo'; `lastseen config show`")
     failed("dev", "--set", "idle_tll=1", exit_code=2, says="no setting 'idle_tll'; did you mean idle_ttl")
     failed("config", "show", "--set", "port", exit_code=2, says="--set port: give a value: --set port=VALUE")
+
+
+@pytest.mark.parametrize(
+    ("command", "type_", "exit_code", "says"),
+    [
+        (("explain", "stranger"), "SessionNotFound", 3, "No record names stranger"),
+        (("show", "bo"), "SessionNotFound", 3, "bo ended"),
+        (("history", "stranger"), "SessionNotFound", 3, "No record names stranger"),
+        (("ls", "--sort", "size"), "InvalidSetting", 2, "sort = 'size'"),
+        (("ls", "--colour"), "UsageError", 2, "--colour"),
+        (("show",), "UsageError", 2, "KEY"),
+        (("history", "bo", "--limit", "0"), "UsageError", 2, "limit"),
+        (("lsd",), "UsageError", 2, "No such command"),
+        (("verify", "--log", "sqlite:///none.db"), "LogUnavailable", 4, "there is no log at"),
+        (("topics", "check", "--log", "sqlite:///none.db"), "InvalidSetting", 2, "Kafka"),
+    ],
+)
+def test_what_fails_with_json_is_json(
+    log: str, command: tuple[str, ...], type_: str, exit_code: int, says: str
+) -> None:
+    for form in (("-o", "json"), ("-ojsonl",), ("--output=JSON",)):
+        result = run(*command, *form, env={"LASTSEEN_LOG": log})
+        assert result.exit_code == exit_code, result.output
+        error = json.loads(result.stdout)["error"]
+        assert (error["type"], error["exit_code"]) == (type_, exit_code)
+        assert says in error["message"]
+        assert says in result.stderr
+    assert run(*command, env={"LASTSEEN_LOG": log}).stdout == ""
 
 
 # ── the executable ──

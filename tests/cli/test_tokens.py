@@ -55,7 +55,9 @@ def test_the_list_shows_everything_but_the_tokens(path: Path) -> None:
     secret = json.loads(made.stdout)["token"]
     run("create", "reader", "--scope", "read", "--expires", "1ms", path=path)
     listed = run("list", "-o", "json", path=path)
-    first, second = json.loads(listed.stdout)
+    page = json.loads(listed.stdout)
+    assert page["cursor"] is None
+    first, second = page["tokens"]
     assert (first["name"], first["scopes"], first["expired"]) == ("operator", ["admin"], False)
     assert (second["name"], second["expired"]) == ("reader", True)
     table = run("list", path=path).stdout
