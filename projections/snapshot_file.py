@@ -220,7 +220,8 @@ class SnapshotFile:
         step = min(free - max(SPARE_PAGES, pages // SPARE_PART), SHRINK_PAGES)
         if step <= 0:
             return 0
-        self._connection.execute(f"PRAGMA incremental_vacuum({step})").fetchall()
+        # A script runs to its end; `execute` would stop after the first page, for want of a column.
+        self._connection.executescript(f"PRAGMA incremental_vacuum({step})")
         if step < SHRINK_PAGES:
             self._connection.execute("PRAGMA wal_checkpoint").fetchall()
         return step
