@@ -220,7 +220,7 @@ class SnapshotFile:
         step = min(free - max(SPARE_PAGES, pages // SPARE_PART), SHRINK_PAGES)
         if step <= 0:
             return 0
-        # A script runs to its end; `execute` would stop after the first page, for want of a column.
+        # A script runs to its end; `execute` would stop after the first page, since the statement has no columns.
         self._connection.executescript(f"PRAGMA incremental_vacuum({step})")
         if step < SHRINK_PAGES:
             self._connection.execute("PRAGMA wal_checkpoint").fetchall()

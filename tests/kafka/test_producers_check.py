@@ -94,6 +94,7 @@ def test_sound_records_of_a_foreign_producer_are_no_finding(kafka_broker: Shared
         assert result.exit_code == 0, result.output
 
 
+@pytest.mark.thorough
 def test_a_flood_on_one_partition_is_kept_up_with_and_its_source_is_named(kafka_broker: SharedBroker) -> None:
     url = new_url(kafka_broker.address, PARTITIONS)
     flooded = partition_of("hot", PARTITIONS)

@@ -182,6 +182,7 @@ def faults_of(callers: list[Caller]) -> list[str]:
     return [fault for caller in callers for fault in caller.faults]
 
 
+@pytest.mark.thorough
 def test_calls_resume_on_the_services_that_live_and_no_answer_is_wrong(
     services: dict[str, Running], callers: list[Caller]
 ) -> None:
