@@ -9,6 +9,7 @@ import threading
 import uuid
 from typing import Any
 
+import pytest
 from confluent_kafka import Producer
 from kafka_fixtures import SharedBroker
 from kafka_topics import eventually, new_url
