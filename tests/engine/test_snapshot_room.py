@@ -1,4 +1,4 @@
-"""A snapshot's file gives back to the disk what it no longer needs, in steps that keep nobody waiting."""
+"""A snapshot's file gives back to the disk what it no longer needs, in steps that callers do not notice."""
 
 from __future__ import annotations
 
