@@ -30,6 +30,11 @@ def wanted_text(name: str, wanted: object) -> str | None:
         return None
     if not isinstance(wanted, str) or not wanted:
         raise InvalidSetting(f"{name} = {shown(wanted)}: give text that is not empty, or leave {name} out for any")
+    if not wanted.isascii():
+        try:
+            wanted.encode("utf-8")
+        except UnicodeEncodeError:
+            raise InvalidSetting(f"{name} = {shown(wanted)}: it is not Unicode: remove unpaired surrogates") from None
     return wanted
 
 

@@ -25,8 +25,14 @@ def say(message: str) -> None:
 
 
 def put_json(value: Any) -> None:
-    """One JSON value on a line of stdout; with all but ASCII escaped where that is not UTF-8, so that it stays JSON."""
-    text = msgspec.json.encode(value).decode("utf-8")
+    """One JSON value on a line of stdout; with all but ASCII escaped where that is not UTF-8, so that it stays JSON.
+
+    Names of files, and what another program has written, may have unpaired surrogates: those are escaped, too.
+    """
+    try:
+        text = msgspec.json.encode(value).decode("utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(msgspec.to_builtins(value), separators=(",", ":"))
     is_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
     sys.stdout.write((text if is_unicode else _NOT_ASCII.sub(_json_escape, text)) + "\n")
 

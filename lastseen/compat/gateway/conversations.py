@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from lastseen.compat.gateway.entry import SessionEntry
 from lastseen.compat.gateway.platform import platform_name
+from lastseen.compat.gateway.surrogates import storable
 from lastseen.compat.gateway.transcripts import Transcripts
 from lastseen.engine.errors import shown
 
@@ -104,7 +105,7 @@ class Conversations:
     def begun(self, entry: SessionEntry) -> None:
         """A fresh conversation has begun with this entry."""
         platform = "unknown" if entry.platform is None else platform_name(entry.platform)
-        user_id = None if entry.origin is None else entry.origin.user_id
+        user_id = None if entry.origin is None else storable(entry.origin.user_id)
         self._call(lambda db: db.create_session(entry.session_id, platform, user_id=user_id))
 
     def ended(self, session_id: str, reason: str) -> None:

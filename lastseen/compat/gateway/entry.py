@@ -14,6 +14,7 @@ from typing import Any, Self
 
 from lastseen.compat.gateway.platform import Platform, platform_name
 from lastseen.compat.gateway.source import SessionSource, is_shared_multi_user_session, participant_of
+from lastseen.compat.gateway.surrogates import restored, storable
 from lastseen.compat.gateway.times import ms_of, time_of, utc
 from lastseen.compat.gateway.transcripts import check_conversation
 from lastseen.engine.clock import iso_from_ms
@@ -161,7 +162,8 @@ def attributes_of(
         participant = None if is_shared else participant_of(origin)
         if participant is not None:
             attributes["owner"] = f"{platform_name(origin.platform)}:{participant}"
-    return attributes
+    stored: dict[str, Any] = storable(attributes)
+    return stored
 
 
 def patch_of(entry: SessionEntry) -> dict[str, Any]:
@@ -180,7 +182,8 @@ def patch_of(entry: SessionEntry) -> dict[str, Any]:
             patch[name] = None if now is None else iso_from_ms(ms_of(now))
         else:
             patch[name] = None if now == DEFAULTS[name] else now
-    return patch
+    stored: dict[str, Any] = storable(patch)
+    return stored
 
 
 def quiet(view: SessionView, at_ms: int | None = None) -> dict[str, Any]:
@@ -211,7 +214,7 @@ def updated_ms(view: SessionView) -> int:
 
 def entry_of(view: SessionView) -> SessionEntry:
     """The entry of a session. Attributes that others have written, and that make no sense here, are passed over."""
-    attributes = view.attributes
+    attributes = restored(dict(view.attributes))
     marked_at = attributes.get("last_resume_marked_at")
     entry = SessionEntry(
         session_key=view.key,

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from lastseen.compat.gateway.entry import DEFAULTS, SessionEntry, attributes_of
 from lastseen.compat.gateway.platform import Platform
+from lastseen.compat.gateway.surrogates import storable
 from lastseen.compat.gateway.times import ms_of, utc
 from lastseen.compat.gateway.transcripts import check_conversation
 from lastseen.engine import events
@@ -234,7 +235,7 @@ def _check_platforms(raw: Mapping[str, Any]) -> None:
 
 def _timed_events(entry: SessionEntry, policy: Policy) -> list[_TimedEvent]:
     """The events of one entry. Raises `InvalidInput` where one is out of bounds."""
-    key, updated_ms = entry.session_key, ms_of(entry.updated_at)
+    key, updated_ms = storable(entry.session_key), ms_of(entry.updated_at)
     created_ms = min(ms_of(entry.created_at), updated_ms)
     name = hashlib.sha256(f"{key}\n{entry.session_id}".encode("utf-8", "surrogatepass")).digest()
     life = base64.urlsafe_b64encode(name)[:22].decode("ascii")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from lastseen.compat.gateway.platform import Platform, platform_name
+from lastseen.compat.gateway.surrogates import storable
 from lastseen.compat.gateway.whatsapp import canonical_identifier
 
 PREFIX = "agent:main"
@@ -103,4 +104,5 @@ def build_session_key(source: Any, group_sessions_per_user: bool = True, thread_
     else:
         per_user = thread_sessions_per_user and group_sessions_per_user if source.thread_id else group_sessions_per_user
         parts = [chat, source.thread_id, participant_of(source) if per_user else None]
-    return ":".join([PREFIX, platform, source.chat_type, *(str(part) for part in parts if part)])
+    key: str = storable(":".join([PREFIX, platform, source.chat_type, *(str(part) for part in parts if part)]))
+    return key
