@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lastseen.cli.options import Output, OutputFormat
+from lastseen.cli.options import Output, OutputFormat, completed
 from lastseen.cli.printing import put_json, put_rows, say
 
 app = typer.Typer(help="The settings of the service.", no_args_is_help=True, rich_markup_mode=None)
@@ -24,6 +24,7 @@ ProfileName = Annotated[
         "--profile",
         metavar="NAME",
         help="Settings that go together: development, production, high_traffic, long_running.",
+        autocompletion=completed("development", "production", "high_traffic", "long_running"),
     ),
 ]
 Assignments = Annotated[

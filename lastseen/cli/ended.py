@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from lastseen.cli.compact import Column, is_compact, put_compact, when_text
 from lastseen.cli.options import OutputFormat, or_any
-from lastseen.cli.printing import put_listing, time_text
+from lastseen.cli.printing import put_listing, say_more, time_text
 from lastseen.cli.progress import progress_bar
 from lastseen.cli.times import time_option
 
 _COLUMNS = {
     "key": "key", "owner": "owner", "began": "began", "last_active": "last active", "ended": "ended",
     "reason": "reason", "ended_by": "ended by",
+}  # fmt: skip
+_COMPACT = {
+    "key": Column("key", is_cut=True), "owner": Column("owner", is_cut=True, rank=2), "ended": Column("ended"),
+    "reason": Column("reason", is_cut=True), "ended_by": Column("ended by", is_cut=True, rank=1),
 }  # fmt: skip
 
 
@@ -25,7 +30,7 @@ def ended_by(span: Any) -> str | None:
 
 def list_ended(
     log: str, *, owner: str | None, prefix: str | None, since: str | None, until: str | None, reason: str | None,
-    limit: int, cursor: str | None, local: bool, output: OutputFormat,
+    limit: int, cursor: str | None, local: bool, wide: bool, output: OutputFormat,
 ) -> None:  # fmt: skip
     """List ended sessions, the latest end first."""
     from lastseen.embedded.offline import reading
@@ -41,8 +46,14 @@ def list_ended(
             limit=limit,
             cursor=cursor,
         )
+        now_ms = None if engine.is_importing else engine.now_ms()
+    if output is OutputFormat.TABLE and is_compact(wide):
+        ended = [{"ended": when_text(span.ended_at_ms, now_ms, local)} for span in page.spans]
+        put_compact([_shown(span, local) | each for span, each in zip(page.spans, ended, strict=True)], _COMPACT)
+        say_more("sessions", page.cursor)
+        return
     rows = [_shown(span, local) if output is OutputFormat.TABLE else span.as_dict() for span in page.spans]
-    put_listing("sessions", rows, output, _COLUMNS, page.cursor)
+    put_listing("sessions", rows, output, _COLUMNS, page.cursor, is_wide=wide)
 
 
 def _shown(span: Any, local: bool) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +18,11 @@ class OutputFormat(enum.StrEnum):
     TABLE = "table"
     JSON = "json"
     JSONL = "jsonl"
+
+
+def completed(*values: str) -> Callable[[str], list[str]]:
+    """The values of an option that a shell completes."""
+    return lambda incomplete: [value for value in values if value.startswith(incomplete)]
 
 
 LogUrl = Annotated[

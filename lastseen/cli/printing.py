@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -42,7 +43,12 @@ def _json_escape(found: re.Match[str]) -> str:
 
 
 def put_rows(
-    rows: Iterable[Mapping[str, Any]], form: OutputFormat, columns: Mapping[str, str], title: str = ""
+    rows: Iterable[Mapping[str, Any]],
+    form: OutputFormat,
+    columns: Mapping[str, str],
+    title: str = "",
+    *,
+    is_wide: bool = False,
 ) -> None:
     """Rows: one JSON array, one JSON object a line, or a table with `columns` (name in the row → heading)."""
     if form is OutputFormat.JSONL:
@@ -51,7 +57,7 @@ def put_rows(
     elif form is OutputFormat.JSON:
         put_json(list(rows))
     else:
-        put_table(list(columns.values()), [[row.get(name) for name in columns] for row in rows], title)
+        put_table(list(columns.values()), [[row.get(name) for name in columns] for row in rows], title, is_wide=is_wide)
 
 
 def put_listing(
@@ -60,6 +66,8 @@ def put_listing(
     form: OutputFormat,
     columns: Mapping[str, str],
     cursor: str | int | None = None,
+    *,
+    is_wide: bool = False,
 ) -> None:
     """A page of a listing. As JSON, one object: the rows under the name of what is listed, and `cursor`.
 
@@ -68,7 +76,12 @@ def put_listing(
     if form is OutputFormat.JSON:
         put_json({name: list(rows), "cursor": cursor})
         return
-    put_rows(rows, form, columns)
+    put_rows(rows, form, columns, is_wide=is_wide)
+    say_more(name, cursor)
+
+
+def say_more(name: str, cursor: str | int | None) -> None:
+    """Say how the next page of a listing is fetched, if there is one."""
     if cursor is not None:
         say(f"more {name} follow: --cursor {cursor}")
 
@@ -92,8 +105,10 @@ def flat(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]
             yield f"{prefix}{name}", each
 
 
-def put_table(headings: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
-    """A table on stdout, as wide as its content: it is read on a terminal and cut up by other programs."""
+def put_table(
+    headings: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "", *, is_wide: bool = False
+) -> None:
+    """A table on stdout. Off a terminal, or if `is_wide`, it is as wide as its content: other programs cut it up."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -105,15 +120,16 @@ def put_table(headings: Sequence[str], rows: Sequence[Sequence[Any]], title: str
         table.add_column(heading, overflow="fold")
     for row in rows:
         # `Text`, because rich would read `[…]` in a plain string as markup.
-        table.add_row(*(Text(_cell(each)) for each in row))
+        table.add_row(*(Text(cell_text(each)) for each in row))
     console = Console(file=sys.stdout)
-    if not console.is_terminal:
+    if is_wide or not (console.is_terminal or "COLUMNS" in os.environ):
         console = Console(file=sys.stdout, width=WIDEST, no_color=True)
         console.width = max(console.measure(table).maximum, 1)
     console.print(table)
 
 
-def _cell(value: Any) -> str:
+def cell_text(value: Any) -> str:
+    """A value in a table, with nothing in it that controls a terminal."""
     if value is None:
         return "-"
     if isinstance(value, bool):

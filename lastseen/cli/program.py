@@ -22,6 +22,7 @@ from lastseen.cli import (
     tokens,
     topics,
     verification,
+    versions,
 )
 from lastseen.cli.exit_codes import EPILOG, ErrorReportingGroup
 from lastseen.version import __version__
@@ -33,7 +34,6 @@ app = typer.Typer(
     epilog=EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -52,6 +52,7 @@ app.command("prune")(maintenance.prune)
 app.command("rebuild")(verification.rebuild)
 app.command("verify")(verification.verify)
 app.command("doctor")(doctor.doctor)
+app.command("version")(versions.show_version)
 imports.app.command("history")(exports.import_history)
 imports.app.command("sessions")(exports.import_sessions)
 app.add_typer(exports.app, name="export")

@@ -6,9 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
+from lastseen.cli.compact import Column, Wide, is_compact, put_compact, when_text
 from lastseen.cli.ended import list_ended
-from lastseen.cli.options import DEFAULT_LOG, Key, LogUrl, Output, OutputFormat, or_any
-from lastseen.cli.printing import put_json, put_listing, put_rows, put_values, time_text
+from lastseen.cli.options import DEFAULT_LOG, Key, LogUrl, Output, OutputFormat, completed, or_any
+from lastseen.cli.printing import put_json, put_listing, put_rows, put_values, say_more, time_text
 from lastseen.cli.progress import progress_bar
 from lastseen.cli.times import Local, Since, Until
 
@@ -16,15 +17,30 @@ _COLUMNS = {
     "key": "key", "status": "status", "owner": "owner", "version": "version", "created": "created",
     "last_active": "last active", "deadline": "deadline", "deadline_reason": "limit",
 }  # fmt: skip
+_COMPACT = {
+    "key": Column("key", is_cut=True), "status": Column("status"), "owner": Column("owner", is_cut=True, rank=2),
+    "last_active": Column("last active"), "deadline": Column("deadline", rank=1),
+    "deadline_reason": Column("limit", rank=3),
+}  # fmt: skip
 
 
 def ls(
     log: LogUrl = DEFAULT_LOG,
     sort: Annotated[
-        str, typer.Option(metavar="ORDER", help="lru (least recently used first), deadline (soonest) or created.")
+        str,
+        typer.Option(
+            metavar="ORDER",
+            help="lru (least recently used first), deadline (soonest) or created.",
+            autocompletion=completed("lru", "deadline", "created"),
+        ),
     ] = "lru",
     status: Annotated[
-        str | None, typer.Option(metavar="STATUS", help="Only active, only suspended, or ended sessions.")
+        str | None,
+        typer.Option(
+            metavar="STATUS",
+            help="Only active, only suspended, or ended sessions.",
+            autocompletion=completed("active", "suspended", "ended"),
+        ),
     ] = None,
     prefix: Annotated[str | None, typer.Option(metavar="TEXT", help="Only keys with this prefix.")] = None,
     owner: Annotated[str | None, typer.Option(metavar="NAME", help="Only sessions of this owner.")] = None,
@@ -36,6 +52,7 @@ def ls(
     limit: Annotated[int, typer.Option(metavar="N", help="The largest number to list, up to 10,000.")] = 100,
     cursor: Annotated[str | None, typer.Option(metavar="CURSOR", help="Continue from an earlier page.")] = None,
     local: Local = False,
+    wide: Wide = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """List live sessions, or with --status ended those that have ended."""
@@ -45,7 +62,7 @@ def ls(
     if status == "ended":
         list_ended(
             log, owner=owner, prefix=prefix, since=since, until=until, reason=reason, limit=limit, cursor=cursor,
-            local=local, output=output,
+            local=local, wide=wide, output=output,
         )  # fmt: skip
         return
     if (since, until, reason) != (None, None, None):
@@ -61,8 +78,21 @@ def ls(
             cursor=cursor,
         )
         sessions = [session.as_dict() for session in page.sessions]
+        # The sessions of a history that is being imported are long past: their times are shown as they are.
+        now_ms = None if engine.is_importing else engine.now_ms()
+    if output is OutputFormat.TABLE and is_compact(wide):
+        put_compact([each | _relative_times(each, now_ms, local) for each in sessions], _COMPACT)
+        say_more("sessions", page.cursor)
+        return
     rows = [_with_times(each, local) for each in sessions] if output is OutputFormat.TABLE else sessions
-    put_listing("sessions", rows, output, _COLUMNS, page.cursor)
+    put_listing("sessions", rows, output, _COLUMNS, page.cursor, is_wide=wide)
+
+
+def _relative_times(session: dict[str, Any], now_ms: int | None, local: bool) -> dict[str, str | None]:
+    return {
+        "last_active": when_text(session["last_active_at_ms"], now_ms, local),
+        "deadline": when_text(session["deadline_ms"], now_ms, local),
+    }
 
 
 def _with_times(session: dict[str, Any], local: bool = False) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lastseen.cli.options import Output, OutputFormat, or_any
+from lastseen.cli.options import Output, OutputFormat, completed, or_any
 from lastseen.cli.printing import put_json, put_listing, say, time_text
 
 app = typer.Typer(
@@ -30,7 +30,12 @@ def create(
     name: Name,
     scope: Annotated[
         list[str],
-        typer.Option("--scope", metavar="SCOPE", help="read, touch, manage or admin; give it once for each."),
+        typer.Option(
+            "--scope",
+            metavar="SCOPE",
+            help="read, touch, manage or admin; give it once for each.",
+            autocompletion=completed("read", "touch", "manage", "admin"),
+        ),
     ],
     prefix: Annotated[
         str | None,

@@ -29,6 +29,12 @@ with exit code 3. Types are those of [the errors](errors.md), `UsageError` and `
 beside one that writes the log: they look at a copy of its snapshot and continue that from the log. They write nothing,
 except that `prune` appends to the log. While a log is open for import, they look at it as at the end of the history
 that was imported so far.
+
+On a terminal, `ls` prints one line a session: times are distances from now, and long keys are cut in the middle.
+`--wide` prints everything; so does a pipe, unless `COLUMNS` is set.
+
+`lastseen --install-completion` makes the shell (bash, zsh, fish or PowerShell) complete commands, options and their
+values; `lastseen --show-completion` prints the script instead. `python -m lastseen` is the same program.
 """
 
 

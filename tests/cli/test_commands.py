@@ -29,6 +29,7 @@ KEY = "discord:guild:ana"
 def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LASTSEEN_LOG", raising=False)
+    monkeypatch.delenv("COLUMNS", raising=False)
 
 
 def run(*arguments: str, env: dict[str, str] | None = None) -> Result:
