@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -122,7 +121,7 @@ def put_table(
         # `Text`, because rich would read `[…]` in a plain string as markup.
         table.add_row(*(Text(cell_text(each)) for each in row))
     console = Console(file=sys.stdout)
-    if is_wide or not (console.is_terminal or "COLUMNS" in os.environ):
+    if is_wide or not console.is_terminal:
         console = Console(file=sys.stdout, width=WIDEST, no_color=True)
         console.width = max(console.measure(table).maximum, 1)
     console.print(table)
