@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from lastseen.emitter.lanes import EVENT_OVERHEAD_BYTES, Entry
-from lastseen.engine.errors import EmitterFull, EngineClosed, LogError, NotDelivered
+from lastseen.engine.errors import EmitterFull, EngineClosed, LogError, LogUnavailable, NotDelivered
 
 MAX_ADDED_AT_ONCE = 1_000
 _FAILURES = ("failed", "unknown")
@@ -81,7 +81,7 @@ class Buffer(ABC):
             self._unsettled[epoch] += 1
             self._counts["emitted"] += 1
             if self._is_idle or self._thread is None:
-                self._wake()
+                self._start_work(1, size, epoch)
         if not threading.main_thread().is_alive():
             self._settle_at_exit()
 
@@ -103,9 +103,24 @@ class Buffer(ABC):
             self._unsettled[epoch] += len(events)
             self._counts["emitted"] += len(events)
             if self._is_idle or self._thread is None:
-                self._wake()
+                self._start_work(len(events), size, epoch)
         if not threading.main_thread().is_alive():
             self._settle_at_exit()
+
+    def _start_work(self, count: int, size: int, epoch: int) -> None:
+        """See that what was just added is sent. Where no thread can be started for it, it is taken out again, as if it
+        had never been added: the lock is held all the while."""
+        try:
+            self._wake()
+        except RuntimeError as error:
+            del self._incoming[-count:]
+            self._waiting_bytes -= size
+            self._unsettled -= Counter({epoch: count})
+            self._counts["emitted"] -= count
+            raise LogUnavailable(
+                f"the thread that sends events cannot be started ({error}), and the event was not accepted. Emit before"
+                " the program ends: Python 3.12.0 and 3.12.1 start no thread in a handler of atexit"
+            ) from error
 
     def _await_room(self, count: int, size: int, until_s: float, taken: int) -> None:
         """With the lock held."""

@@ -91,8 +91,9 @@ class Delivery(Buffer):
             self._is_idle = False
             self._work.notify()
         elif self._thread is None:
-            self._thread = _Thread(target=self._run, name="lastseen-emitter", daemon=False)
-            self._thread.start()
+            thread = _Thread(target=self._run, name="lastseen-emitter", daemon=False)
+            thread.start()  # which may fail
+            self._thread = thread
 
     def _settle_at_exit(self) -> None:
         if not _has_program_ended() or threading.current_thread() is self._thread:

@@ -1,4 +1,4 @@
-"""Text that the log cannot hold: half an emoji, an unpaired surrogate, which Python's text can have and UTF-8 cannot.
+r"""Text that the log cannot hold: half an emoji, an unpaired surrogate, which Python's text can have and UTF-8 cannot.
 
 Platforms cut names in the middle of an emoji, and file systems and IRC give bytes that are no UTF-8. Each surrogate is
 written as the six characters `\ud83d`. Backslashes before such characters, or before a surrogate, are doubled: so no
