@@ -20,12 +20,13 @@ from lastseen.embedded.engine import Engine
 from lastseen.embedded.settings import duration_ms
 from lastseen.http.application import Guard, build, worker_threads_of
 from lastseen.http.guard.guard import OPEN_PATHS, guard
-from lastseen.http.guard.head_limits import bounded_protocol
+from lastseen.http.guard.head_limits import BoundedProtocol, bounded_protocol
 from lastseen.http.guard.limits import MAX_STREAMS, Limits
 from lastseen.http.routes import health, metrics
 from lastseen.http.routes.metrics import RequestMetrics
 from lastseen.monitoring import tracing
 from lastseen.service.signals import StopSignals
+from lastseen.service.tls import LOOK_INTERVAL_S, RenewableCertificate
 
 _logger = logging.getLogger("lastseen.service")
 _access = logging.getLogger("lastseen.access")
@@ -37,6 +38,12 @@ POLL_INTERVAL_S = 0.05
 LAST_ANSWERS_S = 0.5
 """For how long after the signal requests are still accepted, each on a connection that its response closes. A
 connection that is closed while its next request is coming is reset, and the caller cannot know what became of it."""
+UNREAD_STREAM_S = 2.0
+"""How long after the last request a stream may take to end. Beyond that its caller does not read: it is cut off, and
+goes on at another service from the last event that it has received."""
+TLS_END_S = 2.0
+"""How long the end of a TLS connection waits for the caller's own; more would keep the sockets of silent callers."""
+STARTUP_FAILED = 3
 LIFESPAN_SHUTDOWN_S = 2.0
 """How long the application may take to end after the last request."""
 
@@ -151,7 +158,11 @@ class _Server(uvicorn.Server):
         signalled: Callable[[], None],
         stopping: Callable[[], None],
     ) -> None:
-        self._protocol = bounded_protocol(limits_of(settings))
+        limits = limits_of(settings)
+        self._protocol = bounded_protocol(limits)
+        self._settings, self._handshake_s = settings, limits.head_s
+        self._certificate: RenewableCertificate | None = None
+        self._looked_s = time.monotonic()
         super().__init__(
             uvicorn.Config(
                 app, http=self._protocol, ws="none", lifespan="on", log_config=None, access_log=False,
@@ -181,6 +192,9 @@ class _Server(uvicorn.Server):
             self._signalled()
         if self._signals and (self.force_exit or time.monotonic() >= self._signalled_s + self._drain_s):
             self.should_exit = True
+        if self._certificate is not None and time.monotonic() >= self._looked_s + LOOK_INTERVAL_S:
+            self._looked_s = time.monotonic()
+            self._certificate.look()
         return await super().on_tick(counter)
 
     @contextmanager
@@ -189,9 +203,26 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to answer, and say so."""
-        await super().startup(sockets)
+        """Begin to answer, and say so: as uvicorn does, but with bounds on how long TLS takes to begin and to end."""
+        await self.lifespan.startup()
+        if self.lifespan.should_exit:
+            sys.exit(STARTUP_FAILED)
+        loop = asyncio.get_running_loop()
+        self.servers = [
+            await loop.create_server(self._make_protocol, sock=each, backlog=self.config.backlog, **self._tls())
+            for each in sockets or ()
+        ]
+        if self.config.ssl is not None:
+            self._certificate = RenewableCertificate(self._settings, self.config.ssl)
+        self.started = True
         self._ready()
+
+    def _tls(self) -> dict[str, Any]:
+        if self.config.ssl is None:
+            return {}
+        return {
+            "ssl": self.config.ssl, "ssl_handshake_timeout": self._handshake_s, "ssl_shutdown_timeout": TLS_END_S,
+        }  # fmt: skip
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept no more requests, end the streams, and wait for requests in flight, up to the deadline."""
@@ -216,17 +247,22 @@ class _Server(uvicorn.Server):
                 connection, _ = listening.accept()
                 connection.setblocking(False)
                 self._last_connections.append(
-                    loop.create_task(loop.connect_accepted_socket(self._make_protocol, connection, ssl=self.config.ssl))
+                    loop.create_task(loop.connect_accepted_socket(self._make_protocol, connection, **self._tls()))
                 )
 
     def _make_protocol(self) -> asyncio.Protocol:
         return self._protocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
     async def _abort_connections(self) -> None:
-        """Abort the remaining connections at the deadline, or after the second signal."""
-        deadline_s = time.monotonic() + self._timeout_s
-        while not self.force_exit and time.monotonic() < deadline_s:
+        """Abort the remaining connections at the deadline, or after the second signal; before, streams left unread."""
+        began_s = time.monotonic()
+        while not self.force_exit and time.monotonic() < began_s + self._timeout_s:
             await asyncio.sleep(POLL_INTERVAL_S)
+            if time.monotonic() >= began_s + UNREAD_STREAM_S:
+                for each in list(self.server_state.connections):
+                    if isinstance(each, BoundedProtocol) and each.is_unread_stream():
+                        _logger.warning("closed a stream whose caller does not read")
+                        each.transport.abort()
         self.force_exit = True
         connections = list(self.server_state.connections)
         if connections:

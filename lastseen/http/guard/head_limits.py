@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from lastseen.api.paths import EVENT_STREAM
 from lastseen.api.problems import MEDIA_TYPE, Problem, document
 from lastseen.api.status_phrases import phrase_of
 from lastseen.http.guard.connections import Admission, Connections
@@ -92,6 +93,11 @@ class BoundedProtocol(HttpToolsProtocol):
         """Whether no request is in progress that has arrived whole (`connections.Connection`)."""
         cycle = self.cycle
         return cycle is None or cycle.response_complete or (cycle.more_body and not cycle.response_started)
+
+    def is_unread_stream(self) -> bool:
+        """Whether its answer is a stream of events of which something still waits to be sent."""
+        is_stream = self.cycle is not None and self.cycle.scope["path"] == EVENT_STREAM
+        return is_stream and self.transport.get_write_buffer_size() > 0
 
     def give_way(self) -> None:
         """Close the connection: another takes its place (`connections.Connection`)."""
