@@ -128,7 +128,7 @@ def test_the_first_example_of_readme_runs_beside_the_users_own(installed: Instal
 def test_the_command_line_works_beside_the_users_own(installed: Installed, app: Path) -> None:
     run(installed.python, "-c", first_example(), cwd=app)
     log = ("--log", "sqlite:///sessions.db")
-    for command in (["ls"], ["explain", "discord:guild1:chan2:user3"]):
+    for command in (["ls", "--wide"], ["explain", "discord:guild1:chan2:user3"]):
         reported = run(installed.program, *command, *log, cwd=app, PYTHONPATH=str(app))
         assert "discord:guild1:chan2:user3" in reported
 
