@@ -7,7 +7,6 @@ so such a file cannot be imported. An export that was interrupted starts again, 
 from __future__ import annotations
 
 import csv
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import msgspec
 from lastseen.engine.errors import ExportError
 from lastseen.engine.log.private_file import make_private
 from lastseen.exchange.json_lines import BUFFER_BYTES, text_of
-from lastseen.exchange.sidecar import begin, write_sidecar
+from lastseen.exchange.sidecar import begin, seal, write_sidecar
 from lastseen.exchange.table import Header, Row, continued, no_room
 
 _encode = msgspec.json.Encoder().encode
@@ -64,12 +63,7 @@ class CsvWriter:
         """Mark the export as complete (`table.Writer`)."""
         if self.is_finished:
             return
-        try:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise no_room(self._path, error) from None
-        write_sidecar(self._path, self.header, self.rows)
+        seal(self._path, self._file, self.header, self.rows)
         self.is_finished = True
 
     def close(self) -> None:

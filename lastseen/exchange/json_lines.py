@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import msgspec
 
 from lastseen.engine.errors import ExportError
 from lastseen.engine.log.private_file import make_private
-from lastseen.exchange.sidecar import begin, not_ours, old_header, read_sidecar, write_sidecar
+from lastseen.exchange.sidecar import begin, not_ours, old_header, read_sidecar, seal
 from lastseen.exchange.table import Header, Row, continued, no_room
 
 BUFFER_BYTES = 1024 * 1024
@@ -73,12 +72,7 @@ class JsonLinesWriter:
         """Mark the export as complete (`table.Writer`)."""
         if self.is_finished:
             return
-        try:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise no_room(self._path, error) from None
-        write_sidecar(self._path, self.header, self.rows)
+        seal(self._path, self._file, self.header, self.rows)
         self.is_finished = True
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import msgspec
 
@@ -67,6 +67,16 @@ def write_sidecar(path: Path, header: Header, rows: int | None) -> None:
         with suppress(OSError):
             written.unlink(missing_ok=True)
         raise no_room(place, error) from None
+
+
+def seal(path: Path, file: IO[Any], header: Header, rows: int) -> None:
+    """Mark the export in an open file as complete, once all of it is on the disk. Raises `ExportError`."""
+    try:
+        file.flush()
+        os.fsync(file.fileno())
+    except OSError as error:
+        raise no_room(path, error) from None
+    write_sidecar(path, header, rows)
 
 
 def begin(path: Path, header: Header) -> Sidecar:

@@ -259,10 +259,7 @@ class _Server(uvicorn.Server):
         while not self.force_exit and time.monotonic() < began_s + self._timeout_s:
             await asyncio.sleep(POLL_INTERVAL_S)
             if time.monotonic() >= began_s + UNREAD_STREAM_S:
-                for each in list(self.server_state.connections):
-                    if isinstance(each, BoundedProtocol) and each.is_unread_stream():
-                        _logger.warning("closed a stream whose caller does not read")
-                        each.transport.abort()
+                self._abort_unread_streams()
         self.force_exit = True
         connections = list(self.server_state.connections)
         if connections:
@@ -271,3 +268,9 @@ class _Server(uvicorn.Server):
             logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
         for connection in connections:
             connection.transport.abort()
+
+    def _abort_unread_streams(self) -> None:
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, BoundedProtocol) and connection.is_unread_stream():
+                _logger.warning("closed a stream whose caller does not read")
+                connection.transport.abort()

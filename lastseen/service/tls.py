@@ -22,14 +22,14 @@ class RenewableCertificate:
         self._settings, self._context = settings, context
         self._seen = self._stamps()
 
-    def look(self) -> bool:
-        """Take the certificate from its files if they have changed and are a pair; whether that was so.
+    def look(self) -> None:
+        """Take the certificate from its files if they have changed and are a pair.
 
         Files that cannot be used leave the service with the certificate that it has, and a warning in its log.
         """
         stamps = self._stamps()
         if stamps == self._seen:
-            return False
+            return
         self._seen = stamps
         settings = self._settings
         assert settings.tls_cert_file is not None
@@ -39,9 +39,8 @@ class RenewableCertificate:
         except (InvalidSetting, OSError, ValueError) as error:
             # Often only one of two files is written yet; the next look sees the other.
             _logger.warning("the renewed certificate is not used", extra={"reason": str(error)})
-            return False
+            return
         _logger.info("certificate renewed", extra={"file": settings.tls_cert_file})
-        return True
 
     def _stamps(self) -> list[tuple[int, int, int] | None]:
         """What tells whether the files are others: where they are, how long, and when they were written."""

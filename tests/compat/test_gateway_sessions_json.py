@@ -99,7 +99,7 @@ def test_a_file_that_cannot_be_written_is_warned_of_and_retried(
     def full(*_: object) -> None:
         raise OSError("the disk is full")
 
-    failures = ((sessions_json, "_put", full), (store._file, "_entries", down), (store._file, "_version", down))
+    failures = ((sessions_json, "replace_file", full), (store._file, "_entries", down), (store._file, "_version", down))
     for owner, name, failing in failures:
         store._file.write()
         (tmp_path / "sessions.json").unlink()

@@ -150,13 +150,12 @@ def test_a_machine_with_many_addresses_of_ipv6_counts_once() -> None:
 def test_idle_sockets_without_a_token_keep_no_caller_out(tmp_path: Path) -> None:
     secret, _ = TokenFile(tmp_path / "tokens.json").create("operator", ["read"], ANY, 0)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < 1_024:
-        pytest.skip("this process may open too few files for so many callers")
+    roomy = soft if soft == resource.RLIM_INFINITY else max(soft, 1_024)  # the callers are in this process
     resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
     try:
         service = Running(tmp_path, "--log", "sqlite:///log.db", "--port", "0", "--token-file", "tokens.json")
     finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (roomy, hard))
     with service:
         port = urlsplit(service.address()).port
         assert port is not None

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import tempfile
 import threading
 import time
 import weakref
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lastseen.compat.gateway.entry import SessionEntry
+from lastseen.compat.gateway.replace_file import replace_file
 from lastseen.engine.errors import EngineClosed, LastseenError
 
 _logger = logging.getLogger("lastseen")
@@ -73,7 +72,7 @@ class SessionsJson:
                     return
                 content = json.dumps({entry.session_key: _plain(entry) for entry in self._entries()}, indent=2)
                 keep_foreign(self.path)
-                _put(self.path, content.encode("utf-8", "surrogatepass"))
+                replace_file(self.path, content.encode("utf-8", "surrogatepass"))
             except EngineClosed:
                 raise
             except (OSError, LastseenError) as error:
@@ -160,16 +159,3 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         return b""
-
-
-def _put(path: Path, content: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".sessions-", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

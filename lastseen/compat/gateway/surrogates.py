@@ -2,7 +2,7 @@ r"""Text that the log cannot hold: half an emoji, an unpaired surrogate, which P
 
 Platforms cut names in the middle of an emoji, and file systems and IRC give bytes that are no UTF-8. Each surrogate is
 written as the six characters `\ud83d`. Backslashes before such characters, or before a surrogate, are doubled: so no
-two texts are written as one, and no one gets another's session by a name that looks like an escape.
+two texts are written as one, and a name that looks like an escape does not lead to another user's session.
 """
 
 from __future__ import annotations

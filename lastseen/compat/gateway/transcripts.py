@@ -10,12 +10,12 @@ import json
 import logging
 import os
 import re
-import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lastseen.compat.gateway.replace_file import replace_file
 from lastseen.engine.errors import InvalidEvent, shown
 from lastseen.engine.log.private_file import make_private
 
@@ -62,16 +62,7 @@ class Transcripts:
         lines = b"".join(map(_line, messages))
         path = self.path(session_id)
         with self._lock:
-            handle, name = tempfile.mkstemp(dir=self.folder, prefix=".transcript-", suffix=".tmp")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.write(lines)
-                    file.flush()
-                    os.fsync(file.fileno())
-                Path(name).replace(path)
-            except BaseException:
-                Path(name).unlink(missing_ok=True)
-                raise
+            replace_file(path, lines)
 
     def load(self, session_id: str) -> list[dict[str, Any]]:
         """All messages, oldest first; none where there is no transcript. A line that is no JSON is passed over."""
