@@ -96,7 +96,15 @@ def test_search_works_from_the_disk_without_a_network(site: Site, words: str, pa
     assert any(each.endswith(page) for each in found), found
 
 
-@pytest.mark.parametrize(("words", "page"), [("backup", "how-to/back-up.html"), ("kafka", "quick-start/kafka.html")])
+@pytest.mark.parametrize(
+    ("words", "page"),
+    [
+        ("backup", "how-to/back-up.html"),
+        ("kafka", "quick-start/kafka.html"),
+        ("django", "questions.html"),
+        ("license", "questions.html"),
+    ],
+)
 def test_search_puts_first_what_users_do(site: Site, words: str, page: str, tmp_path: Path) -> None:
     found = results(site, words, tmp_path)
     assert found[0].endswith(page), found
