@@ -71,16 +71,18 @@ def test_all_use_one_and_the_starter_waits_for_the_others(user: Callable[[], Con
 
 def test_it_runs_on_while_another_uses_it(tmp_path: Path, user: Callable[[], Connection]) -> None:
     another: list[Connection] = []
-    ended = threading.Event()
+    is_shared, ended = threading.Event(), threading.Event()
 
     def use_it_first() -> None:
         with shared_by_run(tmp_path, started) as address:
             another.append(user())
             assert another[0].recv() == address
+            is_shared.set()
         ended.set()
 
     thread = threading.Thread(target=use_it_first)
     thread.start()
+    assert is_shared.wait(PATIENCE_S), "the other's process starts in its own time"
     assert not ended.wait(1.0), "it waits for the other"
     another[0].send("stop")
     assert another[0].recv() is True
