@@ -19,6 +19,7 @@ from lastseen.engine.session import SessionView
 from lastseen.http.guard.guarded_response import current_response
 from lastseen.http.guard.overload import current_limit
 from lastseen.http.idempotency import Idempotency
+from lastseen.http.position_waits import PositionWaits
 from lastseen.projections.as_of import check_wanted
 
 P = ParamSpec("P")
@@ -33,9 +34,8 @@ PAST_WAITERS = 64
 PAST_S = 10.0
 """How long such a read may take, its wait for a turn included."""
 POSITION_WAIT_S = 2.0
-"""How long a request with `min_position` waits for this instance to get there."""
-POSITION_WAITERS = 64
-"""Requests that may wait so at a time."""
+"""How long a request with `min_position` waits for this instance to get there. It takes no thread while it waits, and
+holds its place among the requests in progress, which are shared among tokens."""
 
 
 class WorkerThreads:
@@ -47,7 +47,7 @@ class WorkerThreads:
         self._past_limiter: anyio.CapacityLimiter | None = None
         self._batch: TouchBatch | None = None
         self.idempotency = Idempotency(engine.log_identity)
-        self._waiting = 0
+        self._positions = PositionWaits(engine)
         self._stoppers: list[Callable[[], None]] = []
         self._closers: list[Callable[[], Awaitable[None] | None]] = []
 
@@ -105,15 +105,16 @@ class WorkerThreads:
             raise Problem(409, "another-log", f"min_position is of another log than this service's: {error}") from None
         if not missing:
             return
-        if self._waiting >= POSITION_WAITERS:
-            raise _position_not_reached("too many requests wait for it")
-        self._waiting += 1
-        try:
-            for position in missing:
-                if not await anyio.to_thread.run_sync(self.engine.wait_for, position, POSITION_WAIT_S):
-                    raise _position_not_reached(f"it was not folded after {POSITION_WAIT_S:g} s")
-        finally:
-            self._waiting -= 1
+        give_up_s = perf_counter() + POSITION_WAIT_S
+        for position in missing:
+            if not await self._positions.reached(position, give_up_s - perf_counter()):
+                raise Problem(
+                    503,
+                    "position-not-reached",
+                    f"this instance has not folded min_position after {POSITION_WAIT_S:g} s; try again, or use the"
+                    " instance that wrote it",
+                    headers={"Retry-After": "1"},
+                )
 
     def stop_streams(self) -> None:
         """End every stream. May be called from any thread, and before the server stops.
@@ -139,6 +140,7 @@ class WorkerThreads:
             ended = closer()
             if inspect.isawaitable(ended):
                 await ended
+        await self._positions.close()
         batch, self._batch = self._batch, None
         if batch is not None:
             await batch.close()
@@ -149,14 +151,5 @@ def _past_unread(why: str) -> Problem:
         503,
         "too-slow",
         f"{why}: try again later, or read the key's history in pages",
-        headers={"Retry-After": "1"},
-    )
-
-
-def _position_not_reached(why: str) -> Problem:
-    return Problem(
-        503,
-        "position-not-reached",
-        f"this instance has not folded min_position: {why}; try again, or use the instance that wrote it",
         headers={"Retry-After": "1"},
     )
