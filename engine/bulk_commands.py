@@ -14,11 +14,11 @@ from lastseen.engine import events, lifecycle, own_events
 from lastseen.engine.arguments import check_wait, key_and_id
 from lastseen.engine.clock import Clock, iso_from_ms
 from lastseen.engine.codec import check_key, checked, encode
-from lastseen.engine.errors import LastseenError
+from lastseen.engine.errors import LastseenError, SessionEnded, SessionNotFound
 from lastseen.engine.identifiers import new_event_id, new_event_ids
 from lastseen.engine.log.port import Message
 from lastseen.engine.preconditions import is_coalesced, live_session
-from lastseen.engine.refusals import refusal
+from lastseen.engine.refusals import refusal, with_end
 from lastseen.engine.session import Session, SessionView
 from lastseen.engine.session_engine import ATTEMPTS, SessionEngine, Wait, verdict_of
 from lastseen.engine.verdicts import Verdict
@@ -32,6 +32,7 @@ Wanted = str | tuple[str, str | None]
 """A session's key, or its key and its id."""
 Result = SessionView | LastseenError | None
 E = TypeVar("E", bound=events.SessionEvent)
+R = TypeVar("R")
 _tuple = tuple.__new__
 """Makes a named tuple in half the time that its class takes."""
 
@@ -86,12 +87,12 @@ class BulkCommands:
                 results.append(None)
         if wait != "applied":
             self._loop.send(messages, wait)
-            return results
+            return self._with_ends(results)
         answers = self._loop.append_and_answer(messages, event_ids)
         for place, message, answer in zip(places, messages, answers, strict=True):
             verdict = verdict_of(answer)
             results[place] = answer.session if verdict is Verdict.APPLIED else refusal(verdict, message.key)
-        return results
+        return self._with_ends(results)
 
     def close(self, keys: Iterable[Wanted], reason: str) -> list[LastseenError | None]:
         """End sessions. Raises `InvalidEvent` for the reason, and `LogError`."""
@@ -110,6 +111,16 @@ class BulkCommands:
         return self._write(
             events.Resumed, keys, lambda session_id: events.ReasonedData(session_id=session_id, reason=reason)
         )
+
+    def to_touch(self, key: str, session_id: str | None) -> tuple[int, Session] | None:
+        """The partition and the session of a key, for a plain touch; `None` where it is too soon to be written."""
+        now_ms = self._clock.now_ms()
+        try:
+            with self._view.lock:
+                partition, session = self.touchable(key, session_id, now_ms)
+        except (SessionNotFound, SessionEnded) as error:
+            raise with_end(error, self._loop.known_end) from None
+        return None if is_coalesced(session, now_ms) else (partition, session)
 
     def touchable(self, key: str, session_id: str | None, now_ms: int) -> tuple[int, Session]:
         """The partition and the session of a key that can be touched. The caller holds the view's lock."""
@@ -133,6 +144,13 @@ class BulkCommands:
         results: list[LastseenError | None] = []
         for start in range(0, len(wanted), AT_ONCE):
             results += self._write_at_once(kind, wanted[start : start + AT_ONCE], data)
+        return self._with_ends(results)
+
+    def _with_ends(self, results: list[R]) -> list[R]:
+        """The results; where an error says that no session lives, and one is known to have ended, when and why."""
+        for place, result in enumerate(results):
+            if isinstance(result, LastseenError):
+                results[place] = with_end(result, self._loop.known_end)  # type: ignore[assignment]
         return results
 
     def _write_at_once(

@@ -233,12 +233,9 @@ class Commands:
 
     def _touch_without_waiting(self, key: str, session_id: str | None) -> None:
         self._loop.check_open()
-        now_ms = self._clock.now_ms()
-        with self._view.lock:
-            partition, session = self._bulk.touchable(key, session_id, now_ms)
-            if is_coalesced(session, now_ms):
-                return
-        self._fire_and_forget.add(partition, key, session.session_id)
+        found = self._bulk.to_touch(key, session_id)
+        if found is not None:
+            self._fire_and_forget.add(found[0], key, found[1].session_id)
 
     def _live(
         self, key: str, session: Session | None, session_id: str | None, now_ms: int, partition: PartitionState

@@ -9,8 +9,8 @@
     │   ├── InvalidPolicy
     │   └── InvalidSetting           configuration, URL or option
     ├── Refused                      well-formed, but the session's state forbids it
-    │   ├── SessionNotFound          no session lives under the key, or the id is unknown
-    │   ├── SessionEnded             the session has ended
+    │   ├── SessionNotFound          no session lives under the key, and no ended one is known
+    │   ├── SessionEnded             the session has ended; `end` says when and why
     │   ├── SessionExists
     │   ├── StaleSession             another session lives under the key now
     │   ├── SessionSuspended
@@ -42,7 +42,7 @@ Each message names the thing, the limit and the next step. The class is the cont
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Self
+from typing import NamedTuple, Self
 
 __all__ = [
     "AlreadyDone",
@@ -123,12 +123,33 @@ class Refused(LastseenError):
     """The request is well-formed, but the state of the session forbids it. Nothing has changed."""
 
 
+class SessionEnd(NamedTuple):
+    """How a session ended."""
+
+    session_id: str
+    began_at_ms: int
+    ended_at_ms: int
+    reason: str
+    position: tuple[int, int] | None = None
+    """Partition and offset of the record that ended it, or that found it due; `None` while no record has."""
+    ended_by: str | None = None
+    """The source of that record."""
+
+
 class SessionNotFound(Refused, LookupError):
-    """No session lives under the key, and the engine remembers no ended one."""
+    """No session lives under the key, and no ended one is known."""
+
+    key: str | None = None
+    session_id: str | None = None
+    """The id that the call named."""
 
 
 class SessionEnded(Refused, LookupError):
-    """The session has ended and never comes back."""
+    """The session has ended and never comes back; `end` says when and why, as far as that is known."""
+
+    key: str | None = None
+    session_id: str | None = None
+    end: SessionEnd | None = None
 
 
 class SessionExists(Refused):

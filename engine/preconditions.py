@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from lastseen.engine import events
-from lastseen.engine.errors import InvalidEvent, shown
+from lastseen.engine.errors import InvalidEvent, SessionEnd, shown
 from lastseen.engine.merge_patch import merge_patch
-from lastseen.engine.refusals import refusal
+from lastseen.engine.refusals import ended, refusal
 from lastseen.engine.session import Session, SessionView
 from lastseen.engine.verdicts import Verdict
 from lastseen.engine.view import PartitionState
@@ -24,12 +24,16 @@ def live_session(
     Raises `SessionNotFound`, `SessionEnded` or `StaleSession`.
     """
     if session is None:
-        ended = session_id is not None and partition.has_ended(session_id)
-        raise refusal(Verdict.ENDED if ended else Verdict.NO_SESSION, key)
-    if session.is_due(now_ms):
-        raise refusal(Verdict.ENDED, key)
+        has_ended = session_id is not None and partition.has_ended(session_id)
+        raise refusal(Verdict.ENDED if has_ended else Verdict.NO_SESSION, key, session_id=session_id)
+    due_ms = session.deadline_ms()
+    if due_ms is not None and now_ms >= due_ms:
+        if session_id is not None and session.session_id != session_id:
+            raise refusal(Verdict.ENDED, key, session_id=session_id)
+        raise ended(key, SessionEnd(session.session_id, session.created_at_ms, due_ms, session.reason_at(due_ms)))
     if session_id is not None and session.session_id != session_id:
-        raise refusal(Verdict.ENDED if partition.has_ended(session_id) else Verdict.STALE_SESSION, key)
+        has_ended = partition.has_ended(session_id)
+        raise refusal(Verdict.ENDED if has_ended else Verdict.STALE_SESSION, key, session_id=session_id)
     return session
 
 

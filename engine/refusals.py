@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from lastseen.engine import errors
+from lastseen.engine.clock import iso_from_ms
 from lastseen.engine.errors import shown
 from lastseen.engine.session import MAX_HOLDERS, Session
 from lastseen.engine.verdicts import Verdict
@@ -40,11 +43,42 @@ _ERRORS: dict[Verdict, tuple[type[errors.LastseenError], str]] = {
 }
 
 
-def refusal(verdict: Verdict, key: str, session: Session | None = None) -> errors.LastseenError:
-    """The typed error for a void verdict on a record of `key`."""
+KnownEnd = Callable[[str, str | None], errors.SessionEnd | None]
+"""How the latest session of a key ended, or the one with an id, if that is known. Its cost is bounded."""
+
+
+def refusal(
+    verdict: Verdict, key: str, session: Session | None = None, session_id: str | None = None
+) -> errors.LastseenError:
+    """The typed error for a void verdict on a record of `key`, whose call named `session_id`."""
     kind, says = _ERRORS[verdict]
     version = f" (version {session.version})" if session is not None and verdict is Verdict.VERSION_CONFLICT else ""
-    return kind(f"session key {shown(key)}{version}: {says}")
+    error = kind(f"session key {shown(key)}{version}: {says}")
+    if isinstance(error, errors.SessionNotFound | errors.SessionEnded):
+        error.key = key
+        error.session_id = session.session_id if session is not None else session_id
+    return error
+
+
+def ended(key: str, end: errors.SessionEnd) -> errors.SessionEnded:
+    """The error for a session of which it is known how it ended."""
+    says = _ERRORS[Verdict.ENDED][1].replace("has ended", f"ended {iso_from_ms(end.ended_at_ms)} ({end.reason})")
+    error = errors.SessionEnded(f"session key {shown(key)}: {says}")
+    error.key, error.session_id, error.end = key, end.session_id, end
+    return error
+
+
+def with_end(error: errors.LastseenError, known_end: KnownEnd) -> errors.LastseenError:
+    """`error`, or, if it says that no session lives and one is known to have ended, what says when and why.
+
+    The caller holds no lock: `known_end` may read a file.
+    """
+    if not isinstance(error, errors.SessionNotFound | errors.SessionEnded) or error.key is None:
+        return error
+    if isinstance(error, errors.SessionEnded) and error.end is not None:
+        return error
+    end = known_end(error.key, error.session_id)
+    return error if end is None else ended(error.key, end)
 
 
 def unread_outcome(failure: errors.LastseenError) -> errors.OutcomeUnknown:

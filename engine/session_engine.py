@@ -15,10 +15,10 @@ from typing import Literal, NamedTuple
 from lastseen.engine import events, lifecycle
 from lastseen.engine.clock import Clock
 from lastseen.engine.codec import check_key, encode
-from lastseen.engine.errors import LastseenError, VersionConflict, shown
+from lastseen.engine.errors import LastseenError, SessionEnded, SessionNotFound, VersionConflict, shown
 from lastseen.engine.fire_and_forget import FireAndForget
 from lastseen.engine.log.port import Log, Message, Position
-from lastseen.engine.refusals import refusal, unread_outcome
+from lastseen.engine.refusals import KnownEnd, refusal, unread_outcome, with_end
 from lastseen.engine.session import Session, SessionView
 from lastseen.engine.turns import Turn, TurnQueue
 from lastseen.engine.verdicts import Verdict
@@ -54,9 +54,11 @@ class SessionEngine:
         clock: Clock,
         fire_and_forget: FireAndForget,
         check_open: Callable[[], None],
+        known_end: KnownEnd,
     ) -> None:
         """`check_open` raises `EngineClosed` once the engine is closed: a command that writes nothing would not learn
         of it from the log. Whatever is appended here goes after the touches in `fire_and_forget`."""
+        self.known_end = known_end
         self._log = log
         self._view = view
         self._fold = fold
@@ -78,6 +80,12 @@ class SessionEngine:
 
         Raises the refusal, `VersionConflict` where the session keeps changing, and `LogError`.
         """
+        try:
+            return self._run(key, make, pinned, wait, may_skip)
+        except (SessionNotFound, SessionEnded) as error:
+            raise with_end(error, self.known_end) from None
+
+    def _run(self, key: str, make: Make, pinned: bool, wait: Wait, may_skip: MaySkip | None) -> SessionView | None:
         self.check_open()
         check_key(key)
         partition = self._view.partition_of(key)

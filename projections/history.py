@@ -15,12 +15,12 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from lastseen.engine import events
-from lastseen.engine.errors import InvalidSetting, SnapshotError, shown
+from lastseen.engine.errors import InvalidSetting, SessionEnd, SnapshotError, shown
 from lastseen.engine.log.private_file import make_private
 from lastseen.engine.log.sqlite_files import insert_rows, transaction, write_ahead
 from lastseen.engine.verdicts import Verdict
 from lastseen.projections.history_bound import DEFAULT_MAX_BYTES, HistoryBound
+from lastseen.projections.history_notes import Notes
 from lastseen.projections.partition import Outcome, Partition
 from lastseen.projections.session_spans import (
     COLUMNS,
@@ -30,14 +30,15 @@ from lastseen.projections.session_spans import (
     ended_condition,
     page_of,
     span_of,
-    stored_policy,
 )
 
 FORMAT = 4
 """2 has other numbers for verdicts. 3 keeps records of one key at one offset of two partitions apart. 4 keeps what a
 session was when it ended: its owner, its limits, its last use."""
 MAX_PAGE = 10_000
-_LONGEST_KEY = events.MAX_KEY_CHARACTERS
+_IN_MEMORY = ":memory:"
+_LATEST = 64
+_READ_TIMEOUT_S = 0.2
 _DAMAGE = (sqlite3.Error, ValueError, msgspec.ValidationError)
 """The errors of a file that has changed since it was written: SQLite reports it, or text is no text, or a row is no
 row."""
@@ -76,65 +77,8 @@ class Entry(NamedTuple):
     reason: str | None
 
 
-Row = tuple[Any, ...]
 Checkpoints = Sequence[tuple[str, int]]
 """By partition, named as in the file, up to where the history reaches."""
-
-
-class Notes:
-    """Rows to be written. Nothing but text and numbers: what stays behind for a while must not cost the collector."""
-
-    __slots__ = ("begun", "ended", "entries")
-
-    def __init__(self) -> None:
-        self.entries: list[Row] = []
-        self.begun: list[Row] = []
-        self.ended: list[Row] = []
-
-    def add(self, outcome: Outcome) -> None:
-        """Note what a record did."""
-        record, event, verdict, at_ms, _, ended, ending = outcome
-        partition, offset, timestamp_ms, key = record[:4]
-        if key is None:
-            return
-        if event is None:
-            void = (key[:_LONGEST_KEY], offset, partition, timestamp_ms, int(verdict), None, None, None, None, None)
-            self.entries.append(void)
-            return
-        data, kind = event.data, type(event)
-        session_id, reason = getattr(data, "session_id", None), getattr(data, "reason", None)
-        self.entries.append(
-            (
-                key,
-                offset,
-                partition,
-                at_ms,
-                int(verdict),
-                events.NAMES[kind],
-                session_id,
-                event.id,
-                event.source,
-                reason,
-            )
-        )
-        if kind is events.Created and verdict is Verdict.APPLIED:
-            self.begun.append((key, offset, session_id, partition, at_ms, event.source))
-        if ended is not None and ending is not None:
-            self.ended.append(
-                (
-                    ending.at_ms,
-                    ending.offset,
-                    event.source,
-                    ending.reason,
-                    ended.owner,
-                    ended.last_active_at_ms,
-                    ended.deadline_ms(),
-                    ended.version,
-                    stored_policy(ended.policy),
-                    ended.key,
-                    ended.born_offset,
-                )
-            )
 
 
 class History:
@@ -144,6 +88,9 @@ class History:
         self.path = path
         self.lock = threading.RLock()
         """Held from when notes are taken until they are written, so that they are written in their order."""
+        self._reading = threading.Lock()
+        """Held while the second connection reads. Innermost: no other lock is taken under it."""
+        self._read_connection: sqlite3.Connection | None = None
         self._notes = Notes()
         self._unwritten: list[Notes] = []
         """What flushes took and have not written yet, in the order of the log. Writing it twice does no harm."""
@@ -161,7 +108,7 @@ class History:
                 "INSERT OR IGNORE INTO meta VALUES ('format', ?), ('identity', ?)", (FORMAT, identity)
             )
             meta = dict(self._connection.execute("SELECT name, value FROM meta"))
-            self._bound = HistoryBound(self._connection, max_bytes) if path == ":memory:" else None
+            self._bound = HistoryBound(self._connection, max_bytes) if path == _IN_MEMORY else None
         except _DAMAGE as error:
             self._connection.close()
             raise self._unusable("opened", error) from error
@@ -295,6 +242,45 @@ class History:
         spans = self._spans("key = ? AND session_id = ? LIMIT 1", (key, session_id))
         return spans[0] if spans else None
 
+    def known_end(self, key: str, session_id: str | None = None) -> SessionEnd | None:
+        """How the latest ended session of a key ended, or the one with an id, if it is among the latest 64.
+
+        Waits for no flush of a file, and writes nothing. Raises `SnapshotError`.
+        """
+        # In the order in which rows move on: what has left one place is in the next.
+        for notes in (self._notes, *reversed(self._unwritten)):
+            row = notes.latest_ends.get(key)
+            if row is not None and session_id in (None, row[0]):
+                return SessionEnd(*row)
+        for span in self._latest_ended(key, 1 if session_id is None else _LATEST):
+            if session_id in (None, span.session_id) and span.ended_at_ms is not None:
+                place = None if span.ended_offset is None else (span.partition, span.ended_offset)
+                return SessionEnd(
+                    span.session_id, span.began_at_ms, span.ended_at_ms, span.reason or "", place, span.ended_by
+                )
+        return None
+
+    def _latest_ended(self, key: str, limit: int) -> list[SessionSpan]:
+        query = f"SELECT {COLUMNS} FROM lives WHERE key = ? AND ended_at_ms IS NOT NULL ORDER BY began_offset DESC"
+        try:
+            if self.path == _IN_MEMORY:
+                with self.lock:
+                    rows = self._connection.execute(f"{query} LIMIT ?", (key, limit)).fetchall()
+            else:
+                with self._reading:
+                    rows = self._reader().execute(f"{query} LIMIT ?", (key, limit)).fetchall()
+            return [span_of(row) for row in msgspec.convert(rows, list[StoredSpan])]
+        except (*_DAMAGE, TypeError) as error:
+            raise self._unusable("read", error) from error
+
+    def _reader(self) -> sqlite3.Connection:
+        """The connection that reads beside the one that writes."""
+        if self._read_connection is None:
+            self._read_connection = sqlite3.connect(
+                self.path, isolation_level=None, check_same_thread=False, timeout=_READ_TIMEOUT_S
+            )
+        return self._read_connection
+
     def ended_sessions(
         self,
         *,
@@ -351,7 +337,9 @@ class History:
 
     def close(self) -> None:
         """Close the file."""
-        with self.lock:
+        with self.lock, self._reading:
+            if self._read_connection is not None:
+                self._read_connection.close()
             self._connection.close()
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from lastseen.api.problem_document import TYPES, ProblemDocument
+from lastseen.api.problem_document import TYPES, EndedSession, ProblemDocument
 from lastseen.api.status_phrases import phrase_of
 from lastseen.engine import errors
 
@@ -85,7 +85,15 @@ def problem_of(error: errors.LastseenError) -> Problem:
             headers["Retry-After"] = str(OWNER_RETRY_S)
         else:
             members["address"] = error.address
+    if isinstance(error, errors.SessionEnded) and error.end is not None:
+        members["ended"] = ended_session(error.end)
     return Problem(kind.status, kind.slug, str(error), headers=headers, members=members)
+
+
+def ended_session(end: errors.SessionEnd) -> EndedSession:
+    """How a session ended, for the document."""
+    place = None if end.position is None else "{}:{}".format(*end.position)
+    return EndedSession(end.session_id, end.began_at_ms, end.ended_at_ms, end.reason, place, end.ended_by)
 
 
 def document_of(problem: Problem) -> ProblemDocument:

@@ -7,10 +7,11 @@ from typing import Any
 
 import msgspec
 
+from lastseen.api.positions import position_or_none
 from lastseen.api.problem_document import ProblemDocument
 from lastseen.api.problems import KINDS, MEDIA_TYPE
 from lastseen.engine import errors
-from lastseen.engine.errors import LastseenError, NotOwner, OwnerState, shown
+from lastseen.engine.errors import LastseenError, NotOwner, OwnerState, SessionEnd, SessionEnded, shown
 
 MAX_DETAIL_CHARACTERS = 2_000
 _BY_NAME: dict[str, type[LastseenError]] = {
@@ -65,7 +66,15 @@ def error_for(status: int, problem: ProblemDocument | None) -> LastseenError:
         return ServiceError(f"{detail} (status {status}, {shown(problem.slug)})", status, problem.slug)
     if issubclass(kind, NotOwner):
         return kind(detail, problem.address or None, OwnerState(problem.owner) if problem.owner else None)
-    return kind(detail)
+    error = kind(detail)
+    if isinstance(error, SessionEnded) and problem.ended:
+        ended = problem.ended
+        place = None if ended.position is None else position_or_none(ended.position)
+        error.session_id = ended.session_id
+        error.end = SessionEnd(
+            ended.session_id, ended.began_at_ms, ended.ended_at_ms, ended.reason, place, ended.ended_by
+        )
+    return error
 
 
 def unreadable_response(status: int, why: Any) -> ServiceError:

@@ -27,8 +27,9 @@ ADVICE = {
         " expected a session, `lastseen history KEY` shows every record under that key."
     ),
     "SessionEnded": (
-        "The session has ended and does not come back. `explain` says which record ended it and why; `open` begins a"
-        " new session under the same key. If it ended too early, see [Tune limits](how-to/limits.md)."
+        "The session has ended and does not come back. The message says when and why as long as the history knows"
+        " (`error.end`; over HTTP `ended`), and `explain` says which record ended it; `open` begins a new session under"
+        " the same key. If it ended too early, see [Tune limits](how-to/limits.md)."
     ),
     "SessionExists": (
         "Use `open` to get the live session, or `rotate` to replace it in one step. If you passed a `session_id`, leave"

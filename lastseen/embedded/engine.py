@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import tzinfo
+from collections.abc import Iterable, Sequence
 from typing import Self
 
 from lastseen.embedded.background import BackgroundThreads
@@ -34,21 +33,17 @@ from lastseen.engine.session_engine import SessionEngine
 from lastseen.engine.view import Answer
 from lastseen.projections.bodies import Message
 from lastseen.projections.body_reads import BodyReads
-from lastseen.projections.explain import Explanation
-from lastseen.projections.facts import Fact
 from lastseen.projections.follower import Follower, Projection
-from lastseen.projections.history import Entry
 from lastseen.projections.listing import Sort
 from lastseen.projections.live_view import LiveView, Page, Unused
 from lastseen.projections.pruner import Plan, Pruner
-from lastseen.projections.session_spans import SessionSpan, SpanPage
 from lastseen.projections.spared import Guarded, guarded
 from lastseen.projections.subscriptions import Subscription, Subscriptions
 
 _logger = logging.getLogger("lastseen")
 
 
-class Engine(Commands, Figures):
+class Engine(Commands, PastReads, Figures):
     """A session lifecycle engine on one log: the commands, the reads, and the tasks behind them.
 
     Safe to call from many threads. Use it as a context manager, or call `shutdown` when you are done.
@@ -82,9 +77,10 @@ class Engine(Commands, Figures):
             metered, LogWatch(log, view.served_partitions, lambda: self._follower.last_skew), clock.now_ms()
         )
         fire_and_forget = FireAndForget(metered, settings.source, clock)
+        PastReads.__init__(self, metered, state.history, view, self._now_ms, self._check_open)
         Commands.__init__(
             self,
-            SessionEngine(metered, view, self._follower, clock, fire_and_forget, self._check_open),
+            SessionEngine(metered, view, self._follower, clock, fire_and_forget, self._check_open, self._known_end),
             view,
             clock,
             fire_and_forget,
@@ -106,7 +102,6 @@ class Engine(Commands, Figures):
             self, metered, clock, state=state, view=view, duties=duties, pruner=pruner, maintenance=maintenance,
             health=health, meters=meters, check_open=self._check_open,
         )  # fmt: skip
-        self._past = PastReads(metered, state.history, view, self._now_ms, self._check_open)
         self._start(settings, progress)
 
     def _start(self, settings: Settings, progress: Progress | None) -> None:
@@ -215,95 +210,6 @@ class Engine(Commands, Figures):
         """The address of the engine that owns the partition of `key`, if it gave one. Raises `LogUnavailable`."""
         check_key(key)
         return self._duties.owner_of(self._views.number_of(key))
-
-    # ── the past: reads of the history and of the log ──
-
-    def history(self, key: str, *, after_offset: int = -1, limit: int = 1_000) -> Sequence[Entry]:
-        """Every record of a key with its verdict, in the order of the log; a page of `limit` after `after_offset`."""
-        return self._past.history(key, after_offset=after_offset, limit=limit)
-
-    def session_spans(self, key: str, *, after_offset: int = -1, limit: int = 1_000) -> Sequence[SessionSpan]:
-        """How each session of a key began and ended."""
-        return self._past.session_spans(key, after_offset=after_offset, limit=limit)
-
-    def last_session_span(self, key: str) -> SessionSpan | None:
-        """How the latest session of a key began, and how it ended if it has; `None` if there never was one.
-
-        A session that is due has ended at its deadline, for the reason of its limit, though no record says so yet.
-        """
-        return self._past.last_session_span(key)
-
-    def ended_sessions(
-        self,
-        *,
-        owner: str | Anything = ANY,
-        prefix: str | Anything = ANY,
-        since_ms: int | None = None,
-        until_ms: int | None = None,
-        reason: str | Anything = ANY,
-        limit: int = 100,
-        cursor: str | None = None,
-    ) -> SpanPage:
-        """A page of the sessions that have ended, the latest end first: of an owner, under a prefix, within a time.
-
-        `since_ms` is included, `until_ms` is not. Raises `InvalidSetting` and `SnapshotError`.
-        """
-        return self._past.ended_sessions(
-            owner=wanted_text("owner", owner),
-            prefix=wanted_text("prefix", prefix) or "",
-            since_ms=since_ms,
-            until_ms=until_ms,
-            reason=wanted_text("reason", reason),
-            limit=limit,
-            cursor=cursor,
-        )
-
-    def explain(
-        self,
-        key: str,
-        *,
-        at: int | Position | None = None,
-        session_id: str | None = None,
-        within: str = "",
-        tz: tzinfo | None = None,
-    ) -> Explanation:
-        """Why the session under `key` lives, and until when; or why it ended, and by which record.
-
-        With `at`, a log time in milliseconds or a position, it is about the session of that time, as it was then, and
-        says what became of it since; with `session_id`, about that very session. Names no other key outside the prefix
-        `within`. Times in the sentence are in UTC, or in `tz`.
-
-        Raises `InvalidSetting` for a time that has not come, and `LogMismatch` where the log does not hold the records.
-        """
-        return self._past.explain(key, at=at, session_id=session_id, within=within, tz=tz)
-
-    def as_of(self, key: str, at: int | Position) -> SessionView | None:
-        """The session that lived under `key` at a log time in milliseconds, or right after the record at a position.
-
-        Costs a read of the key's records up to there. Raises `LogMismatch` if the log does not hold them, or has no
-        such position, and `InvalidSetting` for what is neither a time nor a position.
-        """
-        return self._past.as_of(key, at)
-
-    def messages_as_of(self, key: str, at: int | Position) -> Sequence[Message]:
-        """The newest messages of the session that lived under `key` then: the transcript of an ended session too."""
-        return self._past.messages_as_of(key, at)
-
-    def facts_between(self, partition: int, from_offset: int, to_offset: int) -> Iterator[Fact]:
-        """The facts of a partition's records from one offset up to, not including, another, in their order.
-
-        They are made again from log and history, and are those that subscribers received. Raises `LogMismatch` where
-        the log does not go back so far, and `SnapshotError`.
-        """
-        return self._past.facts_between(partition, from_offset, to_offset)
-
-    def refold(self, progress: Callable[[int, int], None] | None = None) -> Sequence[str]:
-        """Fold the log again, and compare with what this engine folded; returns sentences on what differs.
-
-        Reads the whole log, and takes the memory of another live view meanwhile. `progress` is called with how many
-        records are folded and how many there are. Raises `LogError`.
-        """
-        return self._past.refold(progress)
 
     # ── background tasks, for callers that run them themselves ──
 

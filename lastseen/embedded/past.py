@@ -7,9 +7,10 @@ from dataclasses import replace
 from datetime import tzinfo
 
 from lastseen.engine import events
+from lastseen.engine.arguments import ANY, Anything, wanted_text
 from lastseen.engine.clock import iso_from_ms, local_text
 from lastseen.engine.codec import check_key, decode
-from lastseen.engine.errors import InvalidEvent, InvalidSetting, LogMismatch, shown
+from lastseen.engine.errors import InvalidEvent, InvalidSetting, LogMismatch, SessionEnd, SnapshotError, shown
 from lastseen.engine.log.port import Log, Position, Record
 from lastseen.engine.session import Session, SessionView
 from lastseen.engine.verdicts import Verdict
@@ -36,7 +37,7 @@ _LOOKED_BACK, _LOOKED_BACK_PAGE = 4_096, 512
 
 
 class PastReads:
-    """The reads of an engine that go beyond the live view: they look into the history file, and into the log."""
+    """The part of an engine that answers for the past: it looks into the history file, and into the log."""
 
     def __init__(
         self,
@@ -49,14 +50,21 @@ class PastReads:
         """`now_ms` is the time by which reads judge deadlines; `check_open` raises `EngineClosed`."""
         self._log = log
         self._history = history
-        self._view = view
-        self._now_ms = now_ms
-        self._check_open = check_open
+        self._views = view
+        self._present_ms = now_ms
+        self._raise_if_closed = check_open
 
     def history(self, key: str, *, after_offset: int = -1, limit: int = 1_000) -> Sequence[Entry]:
         """Every record of a key with its verdict, in the order of the log; a page of `limit` after `after_offset`."""
         self._written_history(key)
         return self._history.entries(key, after_offset=after_offset, limit=limit)
+
+    def _known_end(self, key: str, session_id: str | None) -> SessionEnd | None:
+        """How the latest session of a key ended, or the one with an id, as far as memory and history know. O(1)."""
+        try:
+            return self._history.known_end(key, session_id)
+        except SnapshotError:
+            return None  # the call is refused all the same
 
     def session_spans(self, key: str, *, after_offset: int = -1, limit: int = 1_000) -> Sequence[SessionSpan]:
         """How each session of a key began and ended."""
@@ -76,9 +84,9 @@ class PastReads:
         """A session as it is now, where no record has ended it: with its owner and limits, and its end if it is due."""
         if span.ended_at_ms is not None:
             return span
-        partition = self._view.partition_of(span.key)
-        now_ms = self._view.reading_ms(partition.number, self._now_ms())
-        with self._view.lock:
+        partition = self._views.partition_of(span.key)
+        now_ms = self._views.reading_ms(partition.number, self._present_ms())
+        with self._views.lock:
             session = partition.find(span.key)
             if session is None or session.session_id != span.session_id:
                 return span
@@ -92,24 +100,52 @@ class PastReads:
             return span._replace(ended_at_ms=due_ms, reason=session.reason_at(due_ms))
 
     def ended_sessions(
-        self, *, owner: str | None, prefix: str, since_ms: int | None, until_ms: int | None, reason: str | None,
-        limit: int, cursor: str | None,
-    ) -> SpanPage:  # fmt: skip
-        """A page of the sessions that a record has ended."""
-        self._check_open()
-        self._history.flush(self._view.present_partitions(), self._view.lock)
+        self,
+        *,
+        owner: str | Anything = ANY,
+        prefix: str | Anything = ANY,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+        reason: str | Anything = ANY,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> SpanPage:
+        """A page of the sessions that have ended, the latest end first: of an owner, under a prefix, within a time.
+
+        `since_ms` is included, `until_ms` is not. Raises `InvalidSetting` and `SnapshotError`.
+        """
+        self._raise_if_closed()
+        self._history.flush(self._views.present_partitions(), self._views.lock)
         return self._history.ended_sessions(
-            owner=owner, prefix=prefix, since_ms=since_ms, until_ms=until_ms, reason=reason, limit=limit, cursor=cursor
+            owner=wanted_text("owner", owner),
+            prefix=wanted_text("prefix", prefix) or "",
+            since_ms=since_ms,
+            until_ms=until_ms,
+            reason=wanted_text("reason", reason),
+            limit=limit,
+            cursor=cursor,
         )
 
     def explain(
-        self, key: str, *, at: int | Position | None = None, session_id: str | None = None, within: str = "",
+        self,
+        key: str,
+        *,
+        at: int | Position | None = None,
+        session_id: str | None = None,
+        within: str = "",
         tz: tzinfo | None = None,
-    ) -> Explanation:  # fmt: skip
-        """Why the session under `key` lives, and until when; or why it ended, and by which record."""
+    ) -> Explanation:
+        """Why the session under `key` lives, and until when; or why it ended, and by which record.
+
+        With `at`, a log time in milliseconds or a position, it is about the session of that time, as it was then, and
+        says what became of it since; with `session_id`, about that very session. Names no other key outside the prefix
+        `within`. Times in the sentence are in UTC, or in `tz`.
+
+        Raises `InvalidSetting` for a time that has not come, and `LogMismatch` where the log does not hold the records.
+        """
         self._written_history(key)
-        number = self._view.number_of(key)
-        now_ms = self._view.reading_ms(number, self._now_ms())
+        number = self._views.number_of(key)
+        now_ms = self._views.reading_ms(number, self._present_ms())
         when: WhenText = iso_from_ms if tz is None else lambda at_ms: local_text(at_ms, tz)
         at_ms, then = (None, None) if at is None else self._session_at(key, at, now_ms)
         span = self._span_at(key, session_id, at)
@@ -118,7 +154,7 @@ class PastReads:
                 key, self._history.last_entry(key), session_id=session_id, at_ms=at_ms, when=when,
                 floor=self._history.floor(number),
             )  # fmt: skip
-        session = self._view.get(key, now_ms) if at is None else then
+        session = self._views.get(key, now_ms) if at is None else then
         if session is not None and session.session_id == span.session_id:
             last = self._history.entry_at(key, *session.position)
             explanation = explain_live(now_ms if at_ms is None else at_ms, session, last, at_ms=at_ms, when=when)
@@ -139,7 +175,7 @@ class PastReads:
             span = self._history.session_span_at(key, at)
             if span is None or (span.ended_at_ms is not None and span.ended_at_ms <= at):
                 return at, None  # found without its records
-        past = KeyRefold(self._view.partition_of(key).number)
+        past = KeyRefold(self._views.partition_of(key).number)
         at_ms = past.fold_until(self._log, self._history, key, at)
         if at_ms is None:  # the record has no time of its own, or the key had none before it
             at_ms = self._time_before(key, at)
@@ -170,8 +206,8 @@ class PastReads:
 
     def _with_last_record(self, explanation: Explanation) -> Explanation:
         """The explanation of a session that no record has ended: its last activity is the record that decided."""
-        partition = self._view.partition_of(explanation.key)
-        with self._view.lock:
+        partition = self._views.partition_of(explanation.key)
+        with self._views.lock:
             session = partition.find(explanation.key)
             if session is None or session.session_id != explanation.session_id:
                 return explanation
@@ -222,12 +258,12 @@ class PastReads:
         Costs a read of the key's records up to there. Raises `LogMismatch` if the log does not hold them, or has no
         such position, and `InvalidSetting` for a time in the future and for what is neither a time nor a position.
         """
-        _, found = self._past(key, at)
+        _, found = self._refolded(key, at)
         return None if found is None else found[1]
 
     def messages_as_of(self, key: str, at: int | Position) -> Sequence[Message]:
         """The newest messages of the session that lived under `key` then: the transcript of an ended session too."""
-        past, found = self._past(key, at)
+        past, found = self._refolded(key, at)
         return [] if found is None else list(past.body(found[0]).messages.values())
 
     def facts_between(self, partition: int, from_offset: int, to_offset: int) -> Iterator[Fact]:
@@ -236,8 +272,8 @@ class PastReads:
         They are made again from log and history, and are those that subscribers received. Raises `LogMismatch` where
         the log does not go back so far, and `SnapshotError`.
         """
-        self._check_open()
-        self._history.flush(self._view.present_partitions(), self._view.lock)
+        self._raise_if_closed()
+        self._history.flush(self._views.present_partitions(), self._views.lock)
         return FactsReplay(partition, self._log, self._history).between(from_offset, to_offset)
 
     def refold(self, progress: Callable[[int, int], None] | None = None) -> Sequence[str]:
@@ -246,24 +282,24 @@ class PastReads:
         Reads the whole log, and takes the memory of another live view meanwhile. `progress` is called with how many
         records are folded and how many there are. Raises `LogError`.
         """
-        self._check_open()
-        with self._view.lock:
-            wanted = {part.number: (part.checkpoint, part.digest) for part in self._view.present_partitions()}
+        self._raise_if_closed()
+        with self._views.lock:
+            wanted = {part.number: (part.checkpoint, part.digest) for part in self._views.present_partitions()}
         return differences(self._log, wanted, progress)
 
-    def _past(self, key: str, at: int | Position) -> tuple[KeyRefold, tuple[Session, SessionView] | None]:
+    def _refolded(self, key: str, at: int | Position) -> tuple[KeyRefold, tuple[Session, SessionView] | None]:
         self._written_history(key)
-        if isinstance(at, int) and at > (now_ms := max(self._now_ms(), self._view.log_time_ms())):
+        if isinstance(at, int) and at > (now_ms := max(self._present_ms(), self._views.log_time_ms())):
             raise InvalidSetting(
                 f"as_of = {at} is in the future, which is not known: it is {now_ms} now, in milliseconds;"
                 " give an earlier time"
             )
-        past = KeyRefold(self._view.partition_of(key).number)
+        past = KeyRefold(self._views.partition_of(key).number)
         at_ms = past.fold_until(self._log, self._history, key, at)
         return past, None if at_ms is None else past.find(key, at_ms)
 
     def _written_history(self, key: str) -> None:
         check_key(key)
-        self._check_open()
-        self._view.partition_of(key)  # what another engine holds, this one knows at best in part
-        self._history.flush(self._view.present_partitions(), self._view.lock)
+        self._raise_if_closed()
+        self._views.partition_of(key)  # what another engine holds, this one knows at best in part
+        self._history.flush(self._views.present_partitions(), self._views.lock)

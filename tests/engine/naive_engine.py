@@ -134,7 +134,7 @@ class NaiveEngine:
         """Why a command is refused: nothing lives there, or it is not `active` or `suspended` as the command wants."""
         life = self.find(key)
         if life is None:
-            return "SessionNotFound"
+            return "SessionEnded" if any(ended.key == key for ended in self.lives) else "SessionNotFound"
         if life.is_due(self.now_ms):
             return "SessionEnded"
         if wants == "active" and life.suspended_ms is not None:

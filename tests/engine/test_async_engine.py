@@ -24,7 +24,6 @@ from lastseen.engine.errors import (
     LastseenError,
     LogUnavailable,
     SessionEnded,
-    SessionNotFound,
     TooManyHolders,
 )
 from tests.patience import PATIENCE_S, eventually_async
@@ -130,7 +129,7 @@ def test_a_service_opens_uses_and_closes_it(on_disk: Stage) -> None:
             assert (await engine.prune(dry_run=True)).due == []
             await engine.close(KEY, reason="logout")
             assert await engine.get(KEY) is None
-            with pytest.raises(SessionNotFound):
+            with pytest.raises(SessionEnded):
                 await engine.touch(KEY)
             assert "closed it (logout" in (await engine.explain(KEY)).sentence
         with pytest.raises(EngineClosed):
@@ -290,7 +289,7 @@ def test_a_hold_that_cannot_be_renewed_says_so_and_the_block_goes_on(stage: Stag
             await twin.close(KEY)
             stage.clock.advance(10)
             await until(lambda: held.lost)
-        assert isinstance(held.lost, SessionNotFound)
+        assert isinstance(held.lost, SessionEnded)
         await twin.shutdown()
 
     run(story)

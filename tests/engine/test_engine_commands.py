@@ -282,7 +282,7 @@ def test_a_hold_that_loses_its_session_says_why(
         clock.advance(MIN)
         hears.wait(2)
         assert eventually(lambda: hold.lost is not None)
-    assert isinstance(hold.lost, errors.SessionNotFound)
+    assert isinstance(hold.lost, errors.SessionEnded)
     assert [entry.name for entry in engine.history(KEY)] == ["created", "held", "closed"]
 
 
@@ -365,7 +365,7 @@ def test_what_it_decides_again_is_judged_by_the_new_state(rivals: Rivals) -> Non
     ours.open(KEY)
     other.refresh()
     between.before_append = [lambda: other.close(KEY)]
-    with pytest.raises(errors.SessionNotFound):
+    with pytest.raises(errors.SessionEnded):
         ours.touch(KEY)
     ours.open(KEY)
     other.refresh()

@@ -202,7 +202,8 @@ def test_an_ended_session_is_distinguished_from_one_that_never_was(engine: Engin
     engine.close("brief")
     assert_refused(engine, lambda: engine.touch("brief", session_id="x" * 22), errors.SessionEnded)
     assert_refused(engine, lambda: engine.touch("brief", session_id="y" * 22), errors.SessionNotFound)
-    assert_refused(engine, lambda: engine.touch("brief"), errors.SessionNotFound)
+    assert_refused(engine, lambda: engine.touch("brief"), errors.SessionEnded)
+    assert_refused(engine, lambda: engine.touch("unheard-of"), errors.SessionNotFound)
     assert_refused(engine, lambda: engine.create("brief", session_id="x" * 22), errors.SessionExists)
 
 

@@ -208,7 +208,7 @@ def test_a_session_that_ends_while_it_is_explained_is_explained_with_its_end(
 ) -> None:
     engine = stage.open()
     first = engine.create(KEY)
-    past = engine._past
+    past = engine
     read = past._span_at
 
     def ends_then(*asked: object) -> object:

@@ -56,6 +56,19 @@ def test_touches_are_refused_as_the_engine_refuses_them(
     assert problem(client.post(f"{PLACE}/touch"))["error"] == "SessionSuspended"
 
 
+@pytest.mark.parametrize("verb", ["touch", "suspend", "resume", "hold", "release", "rotate", "close"])
+def test_what_has_ended_is_gone_with_when_and_why(
+    client: httpx.Client, engine: Engine, opened: str, problem: Problem, verb: str
+) -> None:
+    engine.close(KEY, reason="logout")
+    body = {"hold": {"holder": "job", "lease_ms": 1_000}, "release": {"holder": "job"}}.get(verb, {})
+    said = problem(client.post(f"{PLACE}/{verb}", json=body))
+    assert (said["status"], said["error"], said["ended"]) == (
+        410, "SessionEnded", problem(client.get(PLACE))["ended"],
+    )  # fmt: skip
+    assert (said["ended"]["session_id"], said["ended"]["reason"]) == (opened, "logout")
+
+
 def test_touches_at_once_are_all_counted(client: httpx.Client, engine: Engine, opened: str) -> None:
     start = threading.Barrier(8)
 

@@ -243,8 +243,11 @@ def test_ending(there: Any, clock: ManualClock) -> None:
     assert there.get(KEY) is None
     with pytest.raises(SessionEnded):
         there.touch(KEY, session_id=first.session_id)
-    with pytest.raises(SessionNotFound):
+    with pytest.raises(SessionEnded, match="logout") as refused:
         there.close(KEY)
+    end = refused.value.end
+    assert (end.session_id, end.ended_at_ms, end.reason) == (first.session_id, T0, "logout")
+    assert [type(each) for each in there.touch_many([KEY, "unknown"])] == [SessionEnded, SessionNotFound]
     second = there.open(KEY)
     with pytest.raises(SessionEnded):
         there.close(KEY, session_id=first.session_id)

@@ -162,7 +162,7 @@ class OwnersComeAndGo(RuleBasedStateMachine):
         view = LiveView([Partition(n) for n in range(PARTITIONS)], NoAttributes(), threading.Lock())  # type: ignore[arg-type]
         fold = Follower(self.log, view, [])
         touches = FireAndForget(self.log, "/test", self.clock)
-        loop = SessionEngine(self.log, view, fold, self.clock, touches, check_open=lambda: None)
+        loop = SessionEngine(self.log, view, fold, self.clock, touches, lambda: None, lambda *_: None)
         self.commands = Commands(
             loop, view, self.clock, touches, source="/test", policy=Policy(idle_ttl_ms=60_000)
         )  # fmt: skip
