@@ -44,7 +44,7 @@ _encoder = msgspec.json.Encoder()
 _known_types = frozenset(kind.__dataclass_fields__["type"].default for kind in STORED_EVENTS)
 
 
-_remembered: dict[bytes, tuple[StoredEvent, int]] = {}
+_remembered: dict[bytes, plain_touch.OwnTouch | tuple[StoredEvent, int]] = {}
 MAX_REMEMBERED = 16_384
 """Events that were written and did not come back: another process folds them, or the log never took them."""
 
@@ -56,6 +56,18 @@ def remember(value: bytes, event: StoredEvent, sent_at_ms: int) -> None:
     _remembered[value] = event, sent_at_ms
 
 
+def remember_touch(value: bytes, touch: plain_touch.OwnTouch) -> None:
+    """The same for a plain touch, whose event is made only if it is needed."""
+    if len(_remembered) >= MAX_REMEMBERED:
+        _remembered.clear()
+    _remembered[value] = touch
+
+
+def remembered() -> dict[bytes, plain_touch.OwnTouch | tuple[StoredEvent, int]]:
+    """What is remembered, by its bytes: the fold takes touches from here that it need not decode."""
+    return _remembered
+
+
 def decode(
     key: str | None, value: bytes | None, upcasters: Mapping[str, Upcaster] = UPCASTERS
 ) -> tuple[StoredEvent, int] | Verdict:
@@ -63,9 +75,12 @@ def decode(
     if value is None or len(value) > MAX_RECORD_BYTES:
         return Verdict.MALFORMED
     # To look for bytes they must be hashed, which is not worth it where nothing is remembered, as in a refold.
-    plain = _remembered.pop(value, None) if _remembered else None
-    if plain is None:
+    plain: tuple[StoredEvent, int] | None
+    own = _remembered.pop(value, None) if _remembered else None
+    if own is None:
         plain = plain_touch.read(value)
+    else:
+        plain = (own.event(), own.sent_at_ms) if isinstance(own, plain_touch.OwnTouch) else own
     if plain is not None:
         return plain if plain[0].subject == key else Verdict.MALFORMED
     return decode_by_model(key, value, upcasters)

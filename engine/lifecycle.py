@@ -275,20 +275,30 @@ def touch_plainly(session: Session, event: events.Touched, at_ms: int, offset: i
     data = event.data
     if data.if_version is not None or data.attributes is not None or data.policy is not None:
         return False
-    if session.suspended_at_ms is not None or session.session_id != data.session_id:
+    return note_activity(session, data.session_id, at_ms, offset)
+
+
+def note_activity(session: Session, session_id: str, at_ms: int, offset: int) -> bool:
+    """Settle, judge and apply a touch that says no more than which session: `touch_plainly` without the event."""
+    if session.session_id != session_id or not is_far_from_due(session, at_ms):
         return False
-    policy = session.policy
     last_active_at_ms = session.last_active_at_ms
-    # Both are bounds on the deadline from below: precision, leases and time spent suspended only add to it.
-    if policy.idle_ttl_ms is not None and at_ms >= last_active_at_ms + policy.idle_ttl_ms:
-        return False
-    if policy.max_age_ms is not None and at_ms >= session.created_at_ms + policy.max_age_ms:
-        return False
     if at_ms > last_active_at_ms:
         session.last_active_at_ms = at_ms
     session.last_active_offset = offset
     session.version += 1
     return True
+
+
+def is_far_from_due(session: Session, at_ms: int) -> bool:
+    """Whether a session is active, and certainly not due at `at_ms`; where `False`, the full rules decide."""
+    policy = session.policy
+    # Both are bounds on the deadline from below: precision, leases and time spent suspended only add to it.
+    return (
+        session.suspended_at_ms is None
+        and (policy.idle_ttl_ms is None or at_ms < session.last_active_at_ms + policy.idle_ttl_ms)
+        and (policy.max_age_ms is None or at_ms < session.created_at_ms + policy.max_age_ms)
+    )
 
 
 def begin(event: events.Created, at_ms: int, offset: int) -> Session:

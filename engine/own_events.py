@@ -12,18 +12,21 @@ from typing import Any
 
 from lastseen.engine import events, plain_touch
 from lastseen.engine.clock import LATEST_MS
-from lastseen.engine.codec import envelope, remember
+from lastseen.engine.codec import envelope, remember, remember_touch
+from lastseen.engine.plain_touch import OwnTouch
 from lastseen.engine.session import MAX_LIMIT_MS
 
 _EXPIRED = events.Expired.__dataclass_fields__["type"].default
 _new = object.__new__
+_tuple = tuple.__new__
+"""Makes a named tuple in half the time that its class takes."""
 
 
 def touch(event_id: str, source: str, key: str, time: str, sent_at_ms: int, session_id: str) -> bytes:
     """The bytes of a touch that says no more than which session. `time` is `sent_at_ms` as text."""
     value = plain_touch.written(event_id, source, key, time, session_id)
     if sent_at_ms <= LATEST_MS:  # what lies beyond cannot be written, and is no time when it is read
-        remember(value, plain_touch.made(event_id, source, key, time, session_id), sent_at_ms)
+        remember_touch(value, _tuple(OwnTouch, (key, session_id, event_id, source, time, sent_at_ms)))
     return value
 
 

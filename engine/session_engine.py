@@ -204,6 +204,6 @@ def _report_failure(appended: Future[list[Position]]) -> None:
 
 def verdict_of(answer: Answer) -> Verdict:
     """The verdict on an event that has been folded."""
-    if answer.outcome is None:
+    if answer.verdict is None:
         answer.fail_as_lost()
-    return answer.outcome.verdict
+    return answer.verdict

@@ -41,18 +41,11 @@ class View(Protocol):
         ...
 
 
-class RecordOutcome(Protocol):
-    """An outcome, as far as its author is concerned."""
-
-    @property
-    def verdict(self) -> Verdict: ...
-
-
 class Answer(Protocol):
-    """The outcome of an awaited event; `outcome` is there once it has been folded."""
+    """The outcome of an awaited event; the verdict is there once it has been folded."""
 
     @property
-    def outcome(self) -> RecordOutcome | None: ...
+    def verdict(self) -> Verdict | None: ...
 
     @property
     def session(self) -> SessionView | None: ...

@@ -18,6 +18,7 @@ import msgspec
 from lastseen.engine import events
 from lastseen.engine.merge_patch import merge_patch
 from lastseen.engine.verdicts import Verdict
+from lastseen.projections.facts import Effect
 from lastseen.projections.partition import Outcome, Partition
 
 DEFAULT_MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -183,6 +184,12 @@ class Bodies:
         if self._grown_bytes >= self._step_bytes:
             self._grown_bytes = 0
             self._on_growth()
+
+    hears_touches = False
+    """A plain touch changes no body (`follower.Listener`)."""
+
+    def on_touch(self, number: int, effect: Effect) -> None:
+        """Nothing to note."""
 
     def on_record(self, partition: Partition, outcome: Outcome) -> None:
         """Note what a record did to bodies. To be called right after it was folded: how many messages are kept is a

@@ -20,6 +20,7 @@ from lastseen.projections.partition import Outcome
 
 FACT_TYPE = "lastseen.fact.{kind}.v1"
 STATE_TYPE = "lastseen.state.v1"
+_TOUCHED = events.NAMES[events.Touched]
 
 
 class FactId(NamedTuple):
@@ -70,6 +71,11 @@ class Effect(NamedTuple):
     ending: Ending | None
     session: Session | None
     """The session as it was right after the record; a copy, since it goes on changing."""
+
+
+def touch_effect(offset: int, at_ms: int, session: Session) -> Effect:
+    """The effect of a plain touch of `session`. Call it at once, before the next record is folded on it."""
+    return Effect(offset, at_ms, _TOUCHED, None, None, session.__copy__())  # type: ignore[attr-defined]
 
 
 def effect_of(outcome: Outcome) -> Effect | None:

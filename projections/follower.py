@@ -16,13 +16,15 @@ from contextlib import suppress
 from threading import Lock
 from typing import NoReturn, Protocol
 
+from lastseen.engine.codec import remembered
 from lastseen.engine.errors import EngineClosed, LogCorrupt, LogError, LogMismatch, OutcomeUnknown
 from lastseen.engine.log.port import Log, Position, Record
 from lastseen.engine.refusals import unread_outcome
-from lastseen.engine.session import SessionView
+from lastseen.engine.session import Session, SessionView
 from lastseen.engine.verdicts import Verdict
+from lastseen.projections.facts import Effect, touch_effect
 from lastseen.projections.live_view import LiveView
-from lastseen.projections.partition import Outcome, Partition
+from lastseen.projections.partition import EVENT_ID, Hear, Outcome, Partition, TouchRun
 
 BATCH_RECORDS = 512
 """Records folded at a time: how long a reader of the view may have to wait for the lock (about 5 ms)."""
@@ -40,24 +42,43 @@ class Projection(Protocol):
         """Take the next outcomes of a partition, in order. Called under the view's lock: be quick; no I/O."""
         ...
 
+    def follow_touches(self, partition: Partition, run: TouchRun) -> None:
+        """Take the next records of a partition, all of them plain touches: what `follow` would take of each."""
+        ...
+
+
+class Listener(Protocol):
+    """Something that has to see each record right after it was folded: later records change the same sessions."""
+
+    @property
+    def hears_touches(self) -> bool:
+        """Whether plain touches mean anything to it at the moment."""
+        ...
+
+    def on_record(self, partition: Partition, outcome: Outcome) -> None:
+        """Take what a record did. Called under the view's lock, like the other."""
+        ...
+
+    def on_touch(self, number: int, effect: Effect) -> None:
+        """Take the effect of a plain touch that was folded without an `Outcome`, if it hears of touches."""
+        ...
+
 
 BeforeFold = Callable[[Partition, Sequence[Record]], None]
 """Called before a batch of records is folded, under the view's lock: no session has changed yet."""
-OnRecord = Callable[[Partition, Outcome], None]
-"""Called for each record right after it was folded: later records of a batch change the same session objects."""
 
 
 class Awaited:
     """The outcome of one event that a caller is waiting for, with the session as it was right after."""
 
-    __slots__ = ("_stop", "outcome", "partition", "session", "was_dropped")
+    __slots__ = ("_stop", "partition", "session", "verdict", "was_dropped")
 
     def __init__(self, stop: Callable[[int, str], NoReturn], partition: int) -> None:
         self._stop = stop
         self.partition = partition
         self.was_dropped = False
         """Whether the partition was dropped, or loaded again, since."""
-        self.outcome: Outcome | None = None
+        self.verdict: Verdict | None = None
         self.session: SessionView | None = None
 
     def fail_as_lost(self) -> NoReturn:
@@ -86,12 +107,12 @@ class Follower:
         log: Log,
         view: LiveView,
         projections: Sequence[Projection],
-        on_record: Sequence[OnRecord] = (),
+        listeners: Sequence[Listener] = (),
         before_fold: BeforeFold | None = None,
     ) -> None:
         self._log = log
         self._before_fold = before_fold
-        self._on_record = tuple(on_record)
+        self._listeners = tuple(listeners)
         self._view = view
         self._projections = tuple(projections)
         self._awaited: dict[str, Awaited] = {}
@@ -228,33 +249,81 @@ class Follower:
     def _fold_some(self, partition: Partition, records: Sequence[Record]) -> int:
         self._check(partition.number)
         try:
-            outcomes = []
+            first = partition.checkpoint
             if self._before_fold is not None:
                 self._before_fold(partition, records)
-            for record in records:
-                if record.offset != partition.checkpoint:
-                    break
-                outcome = partition.fold(record)
-                outcomes.append(outcome)
-                for on_record in self._on_record:
-                    on_record(partition, outcome)
+            parts = self._folded(partition, records)
             # Even if an error follows: what is folded is handed out, or the snapshot would pass over it.
             for projection in self._projections:
-                projection.follow(partition, outcomes)
+                for part in parts:
+                    if isinstance(part, TouchRun):
+                        projection.follow_touches(partition, part)
+                    else:
+                        projection.follow(partition, part)
             if self._awaited:
-                self._answer(partition, outcomes)
+                for part in parts:
+                    if isinstance(part, TouchRun):
+                        self._answer_touches(partition, part)
+                    else:
+                        self._answer(partition, part)
+            folded = partition.checkpoint - first
             self._delivered[partition.number] = partition.checkpoint
         except BaseException:
             self.is_torn = True
             raise
-        if len(outcomes) < len(records):
+        if folded < len(records):
             self._stop(
                 partition.number,
                 f"partition {partition.number}: expected the record at offset {partition.checkpoint} and found"
-                f" {records[len(outcomes)].offset}: records are missing from the log, so its state can no longer be"
+                f" {records[folded].offset}: records are missing from the log, so its state can no longer be"
                 " known. Restore the log, or start from a snapshot that was taken after the gap.",
             )
-        return len(outcomes)
+        return folded
+
+    def _folded(self, partition: Partition, records: Sequence[Record]) -> Sequence[list[Outcome] | TouchRun]:
+        """Fold records up to a gap; what they did, in their order: plain touches of this process by the run."""
+        outcomes: list[Outcome] = []
+        parts: list[list[Outcome] | TouchRun] = [outcomes]
+        own, hear, place = remembered(), self._hear_of(partition.number), 0
+        while place < len(records):
+            record = records[place]
+            if record.offset != partition.checkpoint:
+                break
+            if own and record.value in own:
+                run = partition.fold_touches(records, place, hear)
+                if run is not None:
+                    outcomes = []
+                    parts += (run, outcomes)
+                    place += len(run.sessions)
+                    continue
+            outcome = partition.fold(record)
+            outcomes.append(outcome)
+            for listener in self._listeners:
+                listener.on_record(partition, outcome)
+            place += 1
+        return [part for part in parts if part] or parts
+
+    def _hear_of(self, number: int) -> Hear | None:
+        """What tells listeners of each plain touch; `None` where none of them hears of touches."""
+        listeners = [listener for listener in self._listeners if listener.hears_touches]
+        if not listeners:
+            return None
+
+        def hear(offset: int, at_ms: int, session: Session) -> None:
+            effect = touch_effect(offset, at_ms, session)
+            for listener in listeners:
+                listener.on_touch(number, effect)
+
+        return hear
+
+    def _answer_touches(self, partition: Partition, run: TouchRun) -> None:
+        answered, show, number = self._awaited.pop, self._view.show, partition.number
+        for entry, session in zip(run.entries, run.sessions, strict=True):
+            awaited = answered(entry[EVENT_ID], None)
+            if awaited is not None:
+                self.last_skew = None
+                awaited.session = show(number, session)
+                awaited.verdict = Verdict.APPLIED
 
     def _answer(self, partition: Partition, outcomes: Sequence[Outcome]) -> None:
         for outcome in outcomes:
@@ -265,4 +334,4 @@ class Follower:
                 # If a later record of this batch changed the session again, that is what the caller sees.
                 if outcome.session is not None:
                     awaited.session = self._view.show(partition.number, outcome.session)
-                awaited.outcome = outcome
+                awaited.verdict = outcome.verdict

@@ -21,7 +21,7 @@ from lastseen.engine.log.sqlite_files import insert_rows, transaction, write_ahe
 from lastseen.engine.verdicts import Verdict
 from lastseen.projections.history_bound import DEFAULT_MAX_BYTES, HistoryBound
 from lastseen.projections.history_notes import Notes
-from lastseen.projections.partition import Outcome, Partition
+from lastseen.projections.partition import Outcome, Partition, TouchRun
 from lastseen.projections.session_spans import (
     COLUMNS,
     SessionSpan,
@@ -143,6 +143,10 @@ class History:
         add = self._notes.add
         for outcome in outcomes:
             add(outcome)
+
+    def follow_touches(self, _: Partition, run: TouchRun) -> None:
+        """Take note of touches."""
+        self._notes.entries += run.entries
 
     def unsaved(self) -> int:
         """How many records are not written yet."""

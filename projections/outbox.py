@@ -137,24 +137,37 @@ class Outbox:
 
     def on_record(self, partition: Partition, outcome: Outcome) -> None:
         """Keep what a record did. Call it right after it was folded."""
-        skipping = self._skipping[partition.number]
-        if skipping is not None and self._skips(partition.number, *skipping, outcome):
-            return
-        effect = effect_of(outcome)
-        if effect is None:
-            return
-        kept = self._kept[partition.number]
+        number, offset = partition.number, outcome.record.offset
+        if not self._skips(number, offset, lambda: effect_of(outcome)):
+            effect = effect_of(outcome)
+            if effect is not None:
+                self._keep(number, effect)
+
+    hears_touches = True
+    """`follower.Listener`."""
+
+    def on_touch(self, number: int, effect: Effect) -> None:
+        """Keep what a plain touch did. Call it right after it was folded."""
+        if not self._skips(number, effect.offset, lambda: effect):
+            self._keep(number, effect)
+
+    def _keep(self, number: int, effect: Effect) -> None:
+        kept = self._kept[number]
         kept.append(effect)
         if len(kept) > self._max_kept:
             # What was skipped after the entries of a snapshot may lie beyond the one that is dropped now.
-            self.floors[partition.number] = max(self.floors[partition.number], (kept.first_offset() or 0) + 1)
+            self.floors[number] = max(self.floors[number], (kept.first_offset() or 0) + 1)
             kept.drop_first()
 
-    def _skips(self, number: int, last: int, claims: Mapping[int, Check], outcome: Outcome) -> bool:
-        offset = outcome.record.offset
+    def _skips(self, number: int, offset: int, made: Callable[[], Effect | None]) -> bool:
+        """Whether the effect of a record is published, as a later fact claims. `made` makes it."""
+        skipping = self._skipping[number]
+        if skipping is None:
+            return False
+        last, claims = skipping
         check = claims.get(offset)
         if check is not None:
-            effect = effect_of(outcome)
+            effect = made()
             if effect is not None and check(entry_of(number, effect, self.source)):
                 self.mark_published(number, offset)
         if offset >= last:

@@ -9,16 +9,17 @@ import hashlib
 import heapq
 import struct
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from lastseen.engine import events, lifecycle
-from lastseen.engine.codec import decode
+from lastseen.engine.codec import decode, remembered
 from lastseen.engine.genesis import SUBJECT
 from lastseen.engine.log.port import Mark, Record
 from lastseen.engine.partitioner import partition_of
+from lastseen.engine.plain_touch import OwnTouch
 from lastseen.engine.session import Ending, Policy, Session, Status
 from lastseen.engine.verdicts import Verdict
 from lastseen.projections.deadlines import Deadlines
@@ -33,6 +34,9 @@ _VERDICTS_BY_MARK = {
     Mark.CONTROL: Verdict.CONTROL, Mark.TRANSACTIONAL: Verdict.TRANSACTIONAL, Mark.UNREADABLE: Verdict.MALFORMED,
 }  # fmt: skip
 _last_active_offset = attrgetter("last_active_offset")
+_sha256, _pack_place = hashlib.sha256, _place.pack
+_APPLIED, _TOUCHED = int(Verdict.APPLIED), events.NAMES[events.Touched]
+"""Found faster than through their modules."""
 _tuple = tuple.__new__
 """Makes a named tuple in half the time that its class takes."""
 
@@ -50,6 +54,28 @@ class Outcome(NamedTuple):
     ended: Session | None
     """The session that ended: settled at its deadline by this record, or ended by it."""
     ending: Ending | None
+
+
+class TouchRun(NamedTuple):
+    """Consecutive records, each a plain touch that this process wrote and that was activity and nothing else.
+
+    What `Outcome` says of other records, for all of them together: each was applied, and none ended a session.
+    """
+
+    source: str
+    entries: list[tuple[str, int, int, int, int, str, str, str, str, None]]
+    """What the history says of each (`history.Entry`)."""
+    sessions: list[Session]
+    """The session that each touched."""
+
+
+AT_MS: Final = 3
+EVENT_ID: Final = 7
+"""Where an entry of a run has its log time, and the id of its event."""
+
+
+Hear = Callable[[int, int, Session], None]
+"""Called with offset, log time and session of a touch right after it was folded: later ones change the same objects."""
 
 
 class Endings:
@@ -179,6 +205,50 @@ class Partition:
         self.checkpoint = offset + 1
         self.digest = hashlib.sha256(_place.pack(self.digest, offset, at_ms, verdict) + (value or b"")).digest()
         return _tuple(Outcome, (record, event, verdict, at_ms, session, ended, ending))
+
+    def fold_touches(self, records: Sequence[Record], start: int, hear: Hear | None) -> TouchRun | None:
+        """Take the records from `start` on that are plain touches of this process, as far as they are nothing else.
+
+        A shortcut with no rules of its own. `None`, and nothing has changed, where the first of them is another record,
+        or more than activity may come of it: then `fold` takes it. A differential test holds this to what `fold` does:
+        `tests/properties/test_own_touches.py`.
+        """
+        own, active, number = remembered(), self.active, self.number
+        first = own.get(records[start].value)  # type: ignore[arg-type]  # no value is not among them
+        if type(first) is not OwnTouch or self.importing:
+            return None
+        source = first.source
+        run = TouchRun(source, [], [])
+        note, keep = run.entries.append, run.sessions.append
+        digest, offset, log_time_ms = self.digest, self.checkpoint, self.log_time_ms
+        for place in range(start, len(records)):
+            _, found, at_ms, key, value, mark = records[place]
+            touch = own.get(value)  # type: ignore[arg-type]
+            if type(touch) is not OwnTouch or value is None or key is None:
+                break
+            _, session_id, event_id, by, _, sent_at_ms = touch
+            session = active.get(key)  # under a wrong key stands another session, and `fold` says what that is
+            if (
+                session is None
+                or found != offset
+                or mark is not None
+                or by != source
+                or not lifecycle.is_fresh(sent_at_ms, at_ms)
+                or not lifecycle.note_activity(session, session_id, at_ms, offset)
+            ):
+                break
+            active.move_to_end(key)
+            own.pop(value, None)
+            digest = _sha256(_pack_place(digest, offset, at_ms, _APPLIED) + value).digest()
+            note((key, offset, number, at_ms, _APPLIED, _TOUCHED, session_id, event_id, source, None))
+            keep(session)
+            if at_ms > log_time_ms:
+                log_time_ms = at_ms
+            if hear is not None:
+                hear(offset, at_ms, session)
+            offset += 1
+        self.digest, self.checkpoint, self.log_time_ms = digest, offset, log_time_ms
+        return run if run.sessions else None
 
     def _belongs_elsewhere(self, key: str) -> bool:
         """Whether a key belongs to another partition; never in a log without a genesis record."""

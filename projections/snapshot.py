@@ -25,7 +25,7 @@ from lastseen.projections.bodies import Bodies, Body, BodyId
 from lastseen.projections.facts import Effect
 from lastseen.projections.history import History
 from lastseen.projections.outbox import Outbox, OutboxEntry
-from lastseen.projections.partition import Endings, Outcome, Partition
+from lastseen.projections.partition import Endings, Outcome, Partition, TouchRun
 from lastseen.projections.snapshot_cut import STEP, Cut, Taken, copied_in_steps
 from lastseen.projections.snapshot_file import IN_MEMORY, Batch, SnapshotFile
 from lastseen.projections.snapshot_rows import (
@@ -88,6 +88,12 @@ class Snapshot:
                 gone.add(born_offset)
             if session is not None:
                 changed[session.born_offset] = session
+
+    def follow_touches(self, partition: Partition, run: TouchRun) -> None:
+        """Note which sessions were touched."""
+        changed = self._changed[partition.number]
+        for session in run.sessions:
+            changed[session.born_offset] = session
 
     def unsaved(self) -> int:
         """How many sessions have changed, and are not written yet."""

@@ -11,7 +11,7 @@ from typing import Any
 from lastseen.engine import events
 from lastseen.engine.session import Ending, Status
 from lastseen.engine.verdicts import Verdict
-from lastseen.projections.partition import Outcome, Partition
+from lastseen.projections.partition import AT_MS, Outcome, Partition, TouchRun
 from lastseen.projections.sources import Sources, source_of
 
 EXPIRY_LAG_BOUNDS_MS = (10, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 600_000)
@@ -107,6 +107,20 @@ class Statistics:
             if ending is not None and ended is not None:
                 _count_end(counts, ending, at_ms, ended.created_at_ms)
         self.sources.end_batch(len(outcomes))
+
+    def follow_touches(self, partition: Partition, run: TouchRun) -> None:
+        """Count touches."""
+        counts, sources, count = self.counts[partition.number], self.sources, len(run.sessions)
+        counts.applied[events.NAMES[_TOUCHED]] += count
+        if counts.in_use_from_ms is None:
+            counts.in_use_from_ms = next((entry[AT_MS] for entry in run.entries if entry[AT_MS]), None)
+        named = sources.counts.get(run.source)
+        if named is not None:
+            named.records += count
+        else:
+            for _ in range(count):  # each counts towards a counter of the source's own
+                sources.counts_of(run.source).records += 1
+        sources.end_batch(count)
 
     def expiry_lags(self) -> list[int]:
         """Expiries by class of lateness, all partitions together. The caller holds the view's lock."""

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from lastseen.engine.errors import EngineClosed, LastseenError
-from lastseen.projections.facts import Fact, effect_of, facts_of
+from lastseen.projections.facts import Effect, Fact, effect_of, facts_of
 from lastseen.projections.partition import Outcome, Partition
 
 QUEUED_FACTS = 10_000
@@ -99,10 +99,18 @@ class Subscriptions:
 
     def on_record(self, partition: Partition, outcome: Outcome) -> None:
         """Hand on the facts of a record that was just folded."""
-        if not self._all:
-            return
-        effect = effect_of(outcome)
-        for fact in () if effect is None else facts_of(partition.number, effect):
+        effect = effect_of(outcome) if self._all else None
+        if effect is not None:
+            self.on_touch(partition.number, effect)
+
+    @property
+    def hears_touches(self) -> bool:
+        """Whether there is any subscription (`follower.Listener`)."""
+        return bool(self._all)
+
+    def on_touch(self, number: int, effect: Effect) -> None:
+        """Hand on the facts of an effect."""
+        for fact in facts_of(number, effect):
             for subscription in self._all:
                 subscription.offer(fact)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Container, Sequence
 from lastseen.engine.clock import Clock
 from lastseen.engine.log.duty_health import DutyHealth
 from lastseen.projections.live_view import LiveView
-from lastseen.projections.partition import Outcome, Partition
+from lastseen.projections.partition import Outcome, Partition, TouchRun
 
 FOLLOW_EVERY_S = 0.025
 """How often the log is asked for records that other processes wrote."""
@@ -52,6 +52,10 @@ class BackgroundThreads:
         self.health = health or DutyHealth()
         """How each duty stands."""
         self.failures = self.health.failures
+
+    def follow_touches(self, partition: Partition, _: TouchRun) -> None:
+        """The same as `follow`: time has passed."""
+        self.follow(partition, ())
 
     def follow(self, partition: Partition, _: Sequence[Outcome]) -> None:
         """Wake the pruner if there is work before it means to wake up (`follower.Projection`)."""

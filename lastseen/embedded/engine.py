@@ -33,7 +33,7 @@ from lastseen.engine.session_engine import SessionEngine
 from lastseen.engine.view import Answer
 from lastseen.projections.bodies import Message
 from lastseen.projections.body_reads import BodyReads
-from lastseen.projections.follower import Follower, Projection
+from lastseen.projections.follower import Follower, Listener, Projection
 from lastseen.projections.listing import Sort
 from lastseen.projections.live_view import LiveView, Page, Unused
 from lastseen.projections.pruner import Plan, Pruner
@@ -67,11 +67,11 @@ class Engine(Commands, PastReads, Figures):
         view.known_owner = duties.known_owner
         view.has_one_clock = not isinstance(log, SharedLog)
         self._background = BackgroundThreads(view, clock, settings.max_sessions, duties.performed, health)
-        on_record = [state.bodies.on_record, self._subscriptions.on_record]
+        listeners: list[Listener] = [state.bodies, self._subscriptions]
         if state.outbox is not None:
-            on_record.append(state.outbox.on_record)
+            listeners.append(state.outbox)
         projections: list[Projection] = [state.snapshot, state.history, state.statistics, self._background]
-        self._follower = Follower(log, view, projections, on_record, state.snapshot.before_fold)
+        self._follower = Follower(log, view, projections, listeners, state.snapshot.before_fold)
         metered = MeteredLog(log, view.check_writable)
         meters = Meters(
             metered, LogWatch(log, view.served_partitions, lambda: self._follower.last_skew), clock.now_ms()

@@ -17,7 +17,7 @@ from lastseen.engine.log.memory import MemoryLog
 from lastseen.engine.log.port import Message, Position, Record
 from lastseen.projections.follower import BATCH_RECORDS, Follower
 from lastseen.projections.live_view import LiveView
-from lastseen.projections.partition import Outcome, Partition
+from lastseen.projections.partition import Outcome, Partition, TouchRun
 from tests.patience import PATIENCE_S
 
 
@@ -34,6 +34,9 @@ class Listener:
         self.has_begun.set()
         assert self.may_go_on.wait(PATIENCE_S)
         self.received += [(partition.number, outcome.record.offset) for outcome in outcomes]
+
+    def follow_touches(self, partition: Partition, run: TouchRun) -> None:
+        self.received += [(partition.number, offset) for _, offset, *_ in run.entries]
 
 
 class Bench:
@@ -144,7 +147,7 @@ def test_what_an_interrupt_left_behind_is_never_written(tmp_path: Path, monkeypa
     with lastseen.open_engine(url, clock=clock, background=False) as engine:
         engine.open("a")
         engine.flush()
-        monkeypatch.setattr(engine._state.snapshot, "follow", interrupted)
+        monkeypatch.setattr(engine._state.snapshot, "follow_touches", interrupted)
         with pytest.raises(KeyboardInterrupt):
             engine.touch("a")
         monkeypatch.undo()

@@ -131,7 +131,7 @@ class Member:
     def __init__(self, log: MemoryLog, topics: Topics, max_kept: int) -> None:
         self.view = LiveView([Partition(n) for n in range(PARTITIONS)], None, threading.Lock())  # type: ignore[arg-type]
         self.outbox = Outbox(PARTITIONS, SOURCE, max_kept)
-        self.follower = Follower(log, self.view, [], [self.outbox.on_record])
+        self.follower = Follower(log, self.view, [], [self.outbox])
         self.fact_publisher = FakeFactPublisher(topics)
         self.owned: frozenset[int] = frozenset()
         self.now_s = 0.0

@@ -30,6 +30,7 @@ FOLLOWER, DEADLINES, LOOP = (
 TAIL = "lastseen.projections.facts_tail"
 FOLD_TESTS = "tests/properties/test_fold.py"
 TAIL_TESTS, PUBLISHER_TESTS = "tests/properties/test_facts_tail.py", "tests/properties/test_publisher.py"
+OWN_TOUCH_TESTS = "tests/properties/test_own_touches.py"
 TOUCH_TESTS, OWN_TESTS = "tests/properties/test_plain_touch.py", "tests/properties/test_own_events.py"
 
 # fmt: off
@@ -96,11 +97,11 @@ MUTANTS = (
     Mutant("a plain touch does not move its session in the LRU order", PARTITION,
            "self.active.move_to_end(key)", "pass", 9),
     Mutant("a plain touch revives a session that is due", LIFECYCLE,
-           "if policy.idle_ttl_ms is not None and at_ms >= last_active_at_ms + policy.idle_ttl_ms:",
-           "if policy.idle_ttl_ms is not None and at_ms > last_active_at_ms + policy.idle_ttl_ms:", 6),
+           "at_ms < session.last_active_at_ms + policy.idle_ttl_ms)",
+           "at_ms <= session.last_active_at_ms + policy.idle_ttl_ms)", 6),
     Mutant("a plain touch of another session is taken for one of this", LIFECYCLE,
-           "if session.suspended_at_ms is not None or session.session_id != data.session_id:",
-           "if session.suspended_at_ms is not None:", 7),
+           "if session.session_id != session_id or not is_far_from_due(session, at_ms):",
+           "if not is_far_from_due(session, at_ms):", 7),
     Mutant("a shortened deadline is not filed", DEADLINES,
            "elif session.wake_ms is None or due_ms < session.wake_ms:", "elif session.wake_ms is None:", 17),
     Mutant("new limits are not filed", PARTITION,
@@ -174,8 +175,8 @@ MUTANTS = (
     Mutant("decided again and again although only the clocks disagree", LOOP,
            "if pinned or is_same or verdict is Verdict.CLOCK_SKEW:", "if pinned or verdict is Verdict.CLOCK_SKEW:", 19),
     Mutant("a record in the place of a lost one goes unnoticed", LOOP,
-           "    if answer.outcome is None:\n        answer.fail_as_lost()",
-           "    if answer.outcome is None:\n        return Verdict.ALREADY", 18),
+           "    if answer.verdict is None:\n        answer.fail_as_lost()",
+           "    if answer.verdict is None:\n        return Verdict.ALREADY", 18),
     Mutant("suspended sessions are not shown", "lastseen.projections.live_view",
            "if session is None or session.is_due(self.reading_ms(partition.number, now_ms)):",
            "if session is None or session.suspended_at_ms or session.is_due(now_ms):",
@@ -190,6 +191,21 @@ MUTANTS = (
            "if not (raw.id + raw.source + raw.subject).isprintable() or", "if", TOUCH_TESTS),
     Mutant("an own expiry is remembered with another reason", "lastseen.engine.own_events",
            "data.reason = reason", "data.reason = 'idle'", OWN_TESTS),
+    Mutant("an own touch does not move its session in the LRU order", PARTITION,
+           "            active.move_to_end(key)\n            own.pop", "            own.pop", 9),
+    Mutant("a jumping clock is believed in an own touch", PARTITION,
+           "                or not lifecycle.is_fresh(sent_at_ms, at_ms)\n", "", OWN_TOUCH_TESTS),
+    Mutant("an own touch takes effect in a stranger's transaction", PARTITION,
+           "                or mark is not None\n", "", OWN_TOUCH_TESTS),
+    Mutant("an own touch in an import counts at the log's time", PARTITION,
+           "if type(first) is not OwnTouch or self.importing:", "if type(first) is not OwnTouch:", OWN_TOUCH_TESTS),
+    Mutant("an own touch of another source is counted as the first one's", PARTITION,
+           "                or by != source\n", "", OWN_TOUCH_TESTS),
+    Mutant("an own touch is not written to the snapshot", SNAPSHOT,
+           "        for session in run.sessions:\n            changed[session.born_offset] = session\n", "", 4),
+    Mutant("subscribers see an own touch as it is later", "lastseen.projections.facts",
+           "return Effect(offset, at_ms, _TOUCHED, None, None, session.__copy__())",
+           "return Effect(offset, at_ms, _TOUCHED, None, None, session)", 14),
     Mutant("settling forgets which session it was", LIFECYCLE,
            "was_settled = settled is not None and settled.session_id == named",
            "was_settled = False and named", FOLD_TESTS),

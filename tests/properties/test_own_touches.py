@@ -1,0 +1,176 @@
+"""Plain touches that this process wrote take a shorter way through the fold: with the same result, down to the bytes.
+
+Two engines fold the same records in the same batches. One knows the plain touches among them as its own, the other
+reads them as any stranger's. Everything that follows from records must be the same: state, digest, history, snapshot,
+statistics, facts, and the answers to callers that wait.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lastseen.embedded.engine import Engine
+from lastseen.embedded.settings import Settings
+from lastseen.engine import codec, plain_touch
+from lastseen.engine.clock import ManualClock
+from lastseen.engine.genesis import genesis_records
+from lastseen.engine.log.memory import MemoryLog
+from lastseen.engine.log.port import Mark, Record
+from lastseen.engine.plain_touch import OwnTouch
+from lastseen.projections.outbox import MAX_OFFSET, Outbox
+from lastseen.projections.partition import Partition
+from tests.properties.histories import EPOCH_MS, KEYS, WrittenRecord, history
+
+GENESIS = genesis_records("of both", 1, EPOCH_MS)
+LIVE_MS = EPOCH_MS + 86_400_000
+
+
+class Folding:
+    """An engine without threads, on a log that a test writes record by record."""
+
+    def __init__(self, *, is_heard: bool) -> None:
+        """`is_heard`: there are a subscriber and an outbox, as in an engine on a shared log."""
+        self.log = MemoryLog(ManualClock(EPOCH_MS))
+        self.log.identity = "of both"
+        self.log._keep(GENESIS)
+        settings = Settings.of(background=False, snapshot=":memory:", archive_interval=None)
+        self.engine = Engine(self.log, ManualClock(LIVE_MS), settings)
+        # The histories have beginnings of their own, imports among them.
+        self.log._records[0].clear()
+        self.engine._views.partitions[0] = Partition(0)
+        self.engine._follower.reset(0)
+        self.outbox = Outbox(1, "/log")
+        self.subscription = self.engine.subscribe() if is_heard else None
+        if is_heard:
+            self.engine._follower._listeners += (self.outbox,)
+
+    def fold(self, records: list[Record], own: list[tuple[bytes, OwnTouch]], awaited: list[str]) -> dict[str, Any]:
+        """Fold one batch; all that can be told of what came of it."""
+        follower = self.engine._follower
+        codec._remembered.clear()
+        for value, touch in own:
+            codec.remember_touch(value, touch)
+        self.log._records[0] += records
+        answers = [follower.expect(event_id, 0) for event_id in awaited]
+        assert self.engine.refresh() == len(records)
+        partition, counts = self.engine._views.partitions[0], self.engine._state.statistics
+        told = {
+            "answers": [(each.verdict, each.session and each.session.as_dict()) for each in answers],
+            "skew": follower.last_skew,
+            "digest": partition.digest,
+            "reached": (partition.checkpoint, partition.log_time_ms, partition.importing, follower.folded(0)),
+            "lru": [session.__copy__() for session in partition.in_lru_order()],  # type: ignore[attr-defined]
+            "suspended": {key: repr(session) for key, session in partition.suspended.items()},
+            "endings": partition.endings.newest(1_000),
+            "counts": repr(counts.counts),
+            "sources": counts.sources.report(),
+            "unsaved": (self.engine._state.snapshot.unsaved(), self.engine._state.history.unsaved()),
+            "outbox": self.outbox.entries(0, self.outbox.between(0, 0, MAX_OFFSET, 10_000)),
+            "facts": [],
+        }
+        while self.subscription is not None and not self.subscription._queue.empty():
+            told["facts"].append(self.subscription.get())
+        for event_id in awaited:
+            follower.forget(event_id)
+        return told
+
+    def files(self) -> tuple[list[str], list[str]]:
+        """The snapshot and the history, as they stand on the disk after a flush."""
+        self.engine.flush()
+        state = self.engine._state
+        return list(state.snapshot._file._connection.iterdump()), list(state.history._connection.iterdump())
+
+
+def touch_in(value: bytes | None) -> OwnTouch | None:
+    """The plain touch that bytes hold, as the process would remember it that wrote them."""
+    found = plain_touch.read(value or b"")
+    if found is None:
+        return None
+    event, sent_at_ms = found
+    return OwnTouch(event.subject, event.data.session_id, event.id, event.source, event.time, sent_at_ms)
+
+
+def batches(written: list[WrittenRecord], draw: random.Random) -> Iterator[list[Record]]:
+    """The records, some at a time; some twice, as strangers copy them, and after some of the touches more of them.
+
+    Some touches stand in a stranger's transaction, or under another record key.
+    """
+    batch: list[Record] = []
+    offset = 0
+    for each in written:
+        values = [each.value] * (1 if draw.random() < 0.9 else 2)
+        touch = touch_in(each.value)
+        for number in range(draw.choice([0, 1, 5]) if touch else 0):
+            assert touch is not None
+            source = draw.choice(["/one", "/one", "/one", "/other"])
+            event_id = f"{touch.event_id}-{number}"
+            values.append(plain_touch.written(event_id, source, touch.key, touch.time, touch.session_id))
+        for value in values:
+            is_stolen = touch is not None and draw.random() < 0.1
+            key, mark = draw.choice([(each.key, Mark.TRANSACTIONAL), (draw.choice(KEYS), None)])
+            key, mark = (key, mark) if is_stolen else (each.key, each.mark)
+            batch.append(Record(0, offset, each.timestamp_ms, key, value, mark))
+            offset += 1
+        if draw.random() < 0.15:
+            yield batch
+            batch = []
+    yield batch
+
+
+def compare(seed: int, length: int, went: Counter[str]) -> None:
+    draw = random.Random(seed)
+    is_heard = draw.random() < 0.5
+    short, long = Folding(is_heard=is_heard), Folding(is_heard=is_heard)
+    for batch in batches(history(seed, length), draw):
+        own, awaited = [], []
+        for record in batch:
+            touch = touch_in(record.value)
+            if touch is not None and record.value is not None and draw.random() < 0.8:
+                own.append((record.value, touch))
+                awaited += [touch.event_id] if draw.random() < 0.8 else []
+        before = went["short"]
+        told = short.fold(batch, own, awaited)
+        went["mixed"] += 0 < went["short"] - before < len(batch)
+        assert told == long.fold(batch, [], awaited)
+    assert short.files() == long.files()
+    short.engine.shutdown()
+    long.engine.shutdown()
+
+
+@pytest.fixture
+def went(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
+    """How many records took the shorter way, and how many were tried and did not."""
+    counted, fold = Counter[str](), Partition.fold_touches
+
+    def fold_touches(partition: Partition, *rest: Any) -> Any:
+        run = fold(partition, *rest)
+        counted["short"] += 0 if run is None else len(run.sessions)
+        counted["refused"] += run is None
+        counted["runs of several"] += run is not None and len(run.sessions) > 1
+        return run
+
+    monkeypatch.setattr(Partition, "fold_touches", fold_touches)
+    yield counted
+    codec._remembered.clear()
+
+
+@given(st.integers(0, 2**48), st.integers(1, 60))
+@settings(max_examples=30)
+def test_own_touches_do_what_the_same_bytes_of_a_stranger_do(seed: int, length: int) -> None:
+    compare(seed, length, Counter())
+
+
+def test_both_ways_are_taken_often(went: Counter[str]) -> None:
+    for seed in range(30):
+        compare(seed, 60, went)
+    assert went["short"] > 100, went
+    assert went["refused"] > 50, went
+    assert went["runs of several"] > 10, went
+    assert went["mixed"] > 25, went
