@@ -45,7 +45,7 @@ class OwnTouch(NamedTuple):
     sent_at_ms: int
 
     def event(self) -> events.Touched:
-        """The event, for whoever does not take the short way."""
+        """The event, where the touch is folded like any other."""
         return made(self.event_id, self.source, self.key, self.time, self.session_id)
 
 

@@ -210,7 +210,7 @@ class Partition:
         """Take the records from `start` on that are plain touches of this process, as far as they are nothing else.
 
         A shortcut with no rules of its own. `None`, and nothing has changed, where the first of them is another record,
-        or more than activity may come of it: then `fold` takes it. A differential test holds this to what `fold` does:
+        or its result may be more than activity: then `fold` takes it. A differential test compares the two ways:
         `tests/properties/test_own_touches.py`.
         """
         own, active, number = remembered(), self.active, self.number

@@ -52,7 +52,7 @@ class Folding:
             self.engine._follower._listeners += (self.outbox,)
 
     def fold(self, records: list[Record], own: list[tuple[bytes, OwnTouch]], awaited: list[str]) -> dict[str, Any]:
-        """Fold one batch; all that can be told of what came of it."""
+        """Fold one batch; everything that shows its result."""
         follower = self.engine._follower
         codec._remembered.clear()
         for value, touch in own:
@@ -61,7 +61,7 @@ class Folding:
         answers = [follower.expect(event_id, 0) for event_id in awaited]
         assert self.engine.refresh() == len(records)
         partition, counts = self.engine._views.partitions[0], self.engine._state.statistics
-        told = {
+        seen = {
             "answers": [(each.verdict, each.session and each.session.as_dict()) for each in answers],
             "skew": follower.last_skew,
             "digest": partition.digest,
@@ -76,10 +76,10 @@ class Folding:
             "facts": [],
         }
         while self.subscription is not None and not self.subscription._queue.empty():
-            told["facts"].append(self.subscription.get())
+            seen["facts"].append(self.subscription.get())
         for event_id in awaited:
             follower.forget(event_id)
-        return told
+        return seen
 
     def files(self) -> tuple[list[str], list[str]]:
         """The snapshot and the history, as they stand on the disk after a flush."""
@@ -136,9 +136,9 @@ def compare(seed: int, length: int, went: Counter[str]) -> None:
                 own.append((record.value, touch))
                 awaited += [touch.event_id] if draw.random() < 0.8 else []
         before = went["short"]
-        told = short.fold(batch, own, awaited)
+        seen = short.fold(batch, own, awaited)
         went["mixed"] += 0 < went["short"] - before < len(batch)
-        assert told == long.fold(batch, [], awaited)
+        assert seen == long.fold(batch, [], awaited)
     assert short.files() == long.files()
     short.engine.shutdown()
     long.engine.shutdown()
