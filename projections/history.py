@@ -30,6 +30,7 @@ from lastseen.projections.session_spans import (
     ended_condition,
     page_of,
     span_of,
+    under_prefix,
 )
 
 FORMAT = 4
@@ -311,6 +312,18 @@ class History:
             return [span_of(row) for row in rows]
         except (ValueError, TypeError) as error:
             raise self._unusable("read", error) from error
+
+    def places_under(self, prefix: str, after: tuple[str, int, int], limit: int) -> list[tuple[str, int, int]]:
+        """Where the records of the keys under a prefix are: key, offset and partition, by key; those after `after`.
+
+        Raises `SnapshotError`.
+        """
+        condition, values = under_prefix("key", prefix)
+        query = (
+            f'SELECT key, "offset", partition FROM entries WHERE (key, "offset", partition) > (?, ?, ?) AND {condition}'
+            ' ORDER BY key, "offset", partition LIMIT ?'
+        )
+        return self._read(query, (*after, *values, limit), tuple[str, int, int])
 
     def last_entry(self, key: str) -> Entry | None:
         """The latest record of a key in its own partition. Raises `SnapshotError`."""

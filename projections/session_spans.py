@@ -121,12 +121,9 @@ def ended_condition(
             values.append(value)
     if prefix:
         column = "key" if owner is None else "+key"
-        terms.append(f"{column} >= ? AND substr(key, 1, ?) = ?")
-        values += [prefix, len(prefix), prefix]
-        end = _after_prefix(prefix)
-        if end is not None:
-            terms.append(f"{column} < ?")
-            values.append(end)
+        condition, prefix_values = under_prefix(column, prefix)
+        terms.append(condition)
+        values += prefix_values
     if after is not None:
         terms.append(f"({ended}, ended_offset, partition) < (?, ?, ?)")
         values += [after.place.at, after.place.tie, after.place.partition]
@@ -151,6 +148,13 @@ def _terms(owner: str | None, prefix: str, reason: str | None) -> str:
 def span_of(row: StoredSpan) -> SessionSpan:
     """A session from its row. Raises `ValueError` and `TypeError` for a row that is damaged."""
     return SessionSpan(*row[:-1], policy=None if row.policy is None else _policy_of(row.policy))
+
+
+def under_prefix(column: str, prefix: str) -> tuple[str, list[Any]]:
+    """The condition that a key is under a prefix, and its values; `column` is `key`, or `+key` to use no index."""
+    condition, values = f"{column} >= ? AND substr(key, 1, ?) = ?", [prefix, len(prefix), prefix]
+    end = _after_prefix(prefix)
+    return (condition, values) if end is None else (f"{condition} AND {column} < ?", [*values, end])
 
 
 def _after_prefix(prefix: str) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import tzinfo
 
@@ -25,7 +25,6 @@ from lastseen.projections.explain import (
     unknown,
     with_end,
 )
-from lastseen.projections.facts import Fact
 from lastseen.projections.facts_replay import FactsReplay
 from lastseen.projections.history import Entry, History
 from lastseen.projections.live_view import LiveView
@@ -272,9 +271,13 @@ class PastReads:
         They are made again from log and history, and are those that subscribers received. Raises `LogMismatch` where
         the log does not go back so far, and `SnapshotError`.
         """
+        return self.facts_replay(partition).between(from_offset, to_offset)
+
+    def facts_replay(self, partition: int, prefix: str = "") -> FactsReplay:
+        """What makes facts of the past again, of the keys under a prefix, in turns. Writes the history: may block."""
         self._raise_if_closed()
         self._history.flush(self._views.present_partitions(), self._views.lock)
-        return FactsReplay(partition, self._log, self._history).between(from_offset, to_offset)
+        return FactsReplay(partition, self._log, self._history, prefix)
 
     def refold(self, progress: Callable[[int, int], None] | None = None) -> Sequence[str]:
         """Fold the log again, and compare with what this engine folded; returns sentences on what differs.

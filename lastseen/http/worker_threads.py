@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Container
+from functools import partial
 from time import perf_counter
 from typing import ParamSpec, TypeVar
 
@@ -31,6 +32,8 @@ PAST_THREADS = 2
 """Reads of the past in progress at a time: they fold a key's records again, and commands are not to wait for them."""
 PAST_WAITERS = 64
 """Reads of the past that may wait for their turn."""
+REPLAY_THREADS = 2
+"""Streams that read what they missed at a time, a turn each: commands do not wait for them."""
 PAST_S = 10.0
 """How long such a read may take, its wait for a turn included."""
 POSITION_WAIT_S = 2.0
@@ -45,6 +48,7 @@ class WorkerThreads:
         self.engine = engine
         self._limiter: anyio.CapacityLimiter | None = None
         self._past_limiter: anyio.CapacityLimiter | None = None
+        self._replay_limiter: anyio.CapacityLimiter | None = None
         self._batch: TouchBatch | None = None
         self.idempotency = Idempotency(engine.log_identity)
         self._positions = PositionWaits(engine)
@@ -87,6 +91,11 @@ class WorkerThreads:
             return work(*args, **kwargs)
 
         return await anyio.to_thread.run_sync(begin, limiter=limiter)
+
+    async def replay(self, turn: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Take one turn of a stream that reads what it missed, in a thread of those that are for this."""
+        limiter = self._replay_limiter = self._replay_limiter or anyio.CapacityLimiter(REPLAY_THREADS)
+        return await anyio.to_thread.run_sync(partial(turn, *args, **kwargs), limiter=limiter)
 
     async def touch(self, key: str, session_id: str | None) -> SessionView:
         """A plain touch, together with all others of this turn of the loop."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
-from itertools import islice
+from collections.abc import AsyncIterator
 
 from fastapi.sse import EventSourceResponse
 from msgspec import UNSET
@@ -25,7 +24,6 @@ from lastseen.http.requests import or_none, query_of
 from lastseen.http.routes.sessions import narrow_prefix
 from lastseen.http.stream_cursors import StreamCursor, log_fingerprint
 from lastseen.http.worker_threads import WorkerThreads
-from lastseen.projections.facts import Fact
 
 _logger = logging.getLogger("lastseen")
 HEARTBEAT_S = 10.0
@@ -34,8 +32,6 @@ MAX_STREAM_S = 900.0
 """How long a stream lasts: then the client connects again, and whether it may listen is checked again."""
 RETRY_MS = 1_000
 """When a client connects again, unless it knows better."""
-PAGE_FACTS = 500
-"""Facts fetched from the log at a time."""
 
 
 class Stream:
@@ -51,20 +47,22 @@ class Stream:
         self._prefix = prefix
         self._kinds = kinds
         self._held = workers.engine.held()
+        self._give_up_at_s = 0.0
 
     async def check(self) -> None:
         """Raise `LogMismatch` where the log does not go back as far as the places, while that can still be answered."""
         for number, start, _ in self._ranges_behind():
-            await self._workers.call(_page, self._engine.facts_between(number, start, start + 1))
+            replay = await self._workers.call(self._engine.facts_replay, number)
+            await self._workers.call(replay.check, start, start + 1)
 
     async def events(self) -> AsyncIterator[bytes]:
         """What goes over the wire."""
-        give_up_at_s = time.monotonic() + MAX_STREAM_S
+        self._give_up_at_s = time.monotonic() + MAX_STREAM_S
         listener = self._fanout.join()
         try:
             yield b"retry: %d\nid: %s\n\n" % (RETRY_MS, self._cursor.id.encode())
             listener.mark_missed()  # what happened since the request came
-            while not listener.is_over and self._engine.held() == self._held and time.monotonic() < give_up_at_s:
+            while not self._is_over(listener):
                 if listener.has_missed:
                     async for chunk in self._read_missed(listener):
                         yield chunk
@@ -74,8 +72,7 @@ class Stream:
                     if chunk := self._chunk(facts):
                         yield chunk
                 elif not await listener.wait(HEARTBEAT_S):
-                    # Facts that the filter kept back have moved the place too: who connects again need not hear them.
-                    yield b": here\nid: %s\n\n" % self._cursor.id.encode()
+                    yield self._heartbeat()
         except LastseenError as error:
             # The client reconnects, and gets the error if it persists.
             _logger.warning("a stream was cut off: %s", error)
@@ -94,14 +91,25 @@ class Stream:
     async def _read_missed(self, listener: Listener) -> AsyncIterator[bytes]:
         """Everything from our places up to now. What comes meanwhile, waits."""
         listener.catch_up()
+        said_s = time.monotonic()
         for number, start, end in self._ranges_behind():
-            past = self._engine.facts_between(number, start, end)
-            while page := await self._workers.call(_page, past):
-                if listener.is_over:
+            replay = await self._workers.replay(self._engine.facts_replay, number, self._prefix)
+            pages = replay.pages(start, end)
+            while (page := await self._workers.replay(next, pages, None)) is not None:
+                if self._is_over(listener):
                     return
-                if chunk := self._chunk([EncodedFact(fact, self._fanout.source) for fact in page]):
-                    yield chunk
-            self._cursor.move_to(number, end)
+                chunk = self._chunk([EncodedFact(fact, self._fanout.source) for fact in page.facts])
+                self._cursor.move_to(number, page.next_offset)
+                if chunk or time.monotonic() >= said_s + HEARTBEAT_S:
+                    said_s = time.monotonic()
+                    yield chunk or self._heartbeat()
+
+    def _is_over(self, listener: Listener) -> bool:
+        return listener.is_over or self._engine.held() != self._held or time.monotonic() >= self._give_up_at_s
+
+    def _heartbeat(self) -> bytes:
+        """Facts that the filter kept back have moved the place too: who connects again need not hear them."""
+        return b": here\nid: %s\n\n" % self._cursor.id.encode()
 
     def _chunk(self, facts: list[EncodedFact]) -> bytes:
         parts = []
@@ -114,10 +122,6 @@ class Stream:
             ):
                 parts.append(b"id: %s\ndata: %s\n\n" % (self._cursor.id.encode(), each.text))
         return b"".join(parts)
-
-
-def _page(past: Iterator[Fact]) -> list[Fact]:
-    return list(islice(past, PAGE_FACTS))
 
 
 class Streams:
