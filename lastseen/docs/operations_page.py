@@ -71,7 +71,8 @@ So send requests that need the scope `admin` to an instance's own address, not t
 
 ## Monitoring
 
-`infra/grafana/dashboards/engines.json` is a dashboard, `infra/prometheus/rules.yml` holds alerts, each with a runbook.
+`infra/grafana/dashboards/engines.json` is a dashboard, `infra/prometheus/rules.yml` holds alerts, each with a runbook;
+`opt-in.yml` beside it holds those whose thresholds depend on what your service is for; nothing loads them by default.
 `infra/kubernetes/` and `docker-compose.yml` run the image of `infra/docker/Dockerfile`.
 
 If the program has set up OpenTelemetry (for example by `opentelemetry-instrument lastseen serve`), each request and

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import tzinfo
 
@@ -25,6 +25,7 @@ from lastseen.projections.explain import (
     unknown,
     with_end,
 )
+from lastseen.projections.facts import Fact
 from lastseen.projections.facts_replay import FactsReplay
 from lastseen.projections.history import Entry, History
 from lastseen.projections.live_view import LiveView

@@ -26,7 +26,7 @@ from lastseen.http.routes import health, metrics
 from lastseen.http.routes.metrics import RequestMetrics
 from lastseen.monitoring import tracing
 from lastseen.service.signals import StopSignals
-from lastseen.service.tls import LOOK_INTERVAL_S, RenewableCertificate
+from lastseen.service.tls import LOOK_INTERVAL_S, CertificateExpiry, RenewableCertificate
 
 _logger = logging.getLogger("lastseen.service")
 _access = logging.getLogger("lastseen.access")
@@ -81,7 +81,7 @@ def application(
     readiness = health.Readiness(engine, lambda: stop.count > 0, strict_readiness)
     operations = [
         health.router(engine, readiness=readiness),
-        metrics.router(engine, requests, health.ReadinessMetrics(readiness)),
+        metrics.router(engine, requests, health.ReadinessMetrics(readiness), expiry := CertificateExpiry()),
     ]
     outermost = requests.with_metrics(guard)
     if tracing.is_on():
@@ -89,7 +89,9 @@ def application(
 
         tracing.trace_commands(engine)
         outermost = traced(outermost)
-    return build(engine, guard=outermost, operations=operations, max_streams=max_streams)
+    app = build(engine, guard=outermost, operations=operations, max_streams=max_streams)
+    app.state.certificate_expiry = expiry
+    return app
 
 
 def guard_of(settings: ServiceSettings) -> Guard:
@@ -213,7 +215,9 @@ class _Server(uvicorn.Server):
             for each in sockets or ()
         ]
         if self.config.ssl is not None:
-            self._certificate = RenewableCertificate(self._settings, self.config.ssl)
+            self._certificate = RenewableCertificate(
+                self._settings, self.config.ssl, self._app.state.certificate_expiry
+            )
         self.started = True
         self._ready()
 

@@ -9,8 +9,11 @@ import yaml
 
 from tests.docs.pages import DOCS, ROOT, blocks
 
-RULES = yaml.safe_load((ROOT / "infra" / "prometheus" / "rules.yml").read_text(encoding="utf-8"))
-ALERTS = {rule["alert"]: rule for group in RULES["groups"] for rule in group["rules"]}
+FILES = [
+    yaml.safe_load((ROOT / "infra" / "prometheus" / name).read_text(encoding="utf-8"))
+    for name in ("rules.yml", "opt-in.yml")
+]
+ALERTS = {rule["alert"]: rule for rules in FILES for group in rules["groups"] for rule in group["rules"]}
 RUNBOOKS = {page.stem: page for page in (DOCS / "runbooks").glob("*.md") if page.stem != "index"}
 PARTS = ["## What it means", "## Check", "## Do"]
 

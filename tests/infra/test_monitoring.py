@@ -19,11 +19,19 @@ from prometheus_client.parser import text_string_to_metric_families
 import lastseen
 from lastseen.http.application import Unguarded, build
 from lastseen.http.routes import health, metrics
+from lastseen.service.tls import CertificateExpiry
 
 ROOT = Path(__file__).resolve().parents[2]
 INFRA = ROOT / "infra"
-RULES = yaml.safe_load((INFRA / "prometheus" / "rules.yml").read_text(encoding="utf-8"))
-ALERTS = [rule for group in RULES["groups"] for rule in group["rules"]]
+BY_FILE = {
+    name: [
+        rule
+        for group in yaml.safe_load((INFRA / "prometheus" / name).read_text(encoding="utf-8"))["groups"]
+        for rule in group["rules"]
+    ]
+    for name in ("rules.yml", "opt-in.yml")
+}
+ALERTS = [alert for alerts in BY_FILE.values() for alert in alerts]
 DASHBOARD = json.loads((INFRA / "grafana" / "dashboards" / "engines.json").read_text(encoding="utf-8"))
 PANELS = DASHBOARD["panels"]
 CHARTS = [panel for panel in PANELS if panel["type"] != "row"]
@@ -70,7 +78,9 @@ def reported() -> Mapping[str, Mapping[str, set[str]]]:
     requests = metrics.RequestMetrics()
     with lastseen.open_engine("memory://", background=False) as engine:
         readiness = health.ReadinessMetrics(health.Readiness(engine, lambda: False, is_strict=False))
-        routers = [metrics.router(engine, requests, readiness)]
+        expiry = CertificateExpiry()
+        expiry.not_after_s = 1.0
+        routers = [metrics.router(engine, requests, readiness, expiry)]
         app = build(engine, guard=requests.with_metrics(Unguarded), operations=routers)
 
         async def asked() -> str:
@@ -140,6 +150,18 @@ def test_alerts_say_what_to_do() -> None:
         for label in re.findall(r"\$labels\.(\w+)", said):
             is_kept = label in grouped or not re.search(r"\b(sum|max)\b", alert["expr"])
             assert is_kept, f"{alert['alert']}: the result has no label {label}"
+
+
+@pytest.mark.parametrize("alert", ["LastseenTooManyActiveSessions", "LastseenSessionTooOld", "LastseenSessionsChurn"])
+def test_what_depends_on_the_service_is_loaded_for_none_that_did_not_ask(alert: str) -> None:
+    """A bot whose sessions idle out has churn by design, and many sessions are no fault: nothing is loaded for them."""
+    prometheus = yaml.safe_load((INFRA / "prometheus" / "prometheus.yml").read_text(encoding="utf-8"))
+    assert prometheus["rule_files"] == ["/etc/prometheus/rules.yml"]
+    assert alert in [each["alert"] for each in BY_FILE["opt-in.yml"]]
+    by_default = " ".join(each["expr"] for each in BY_FILE["rules.yml"])
+    for metric in ("lastseen_sessions{", "lastseen_sessions_created_total", "lastseen_oldest_session_age_seconds"):
+        assert metric not in by_default
+    assert not re.search(r"lastseen_sessions_ended_total\{[^}]*(idle|max_age|suspend_ttl)", by_default)
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_what_is_mounted_and_copied_is_there() -> None:
         for sources in re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, flags=re.MULTILINE)
         for name in sources.split()
     ]
-    assert len(mounted) == 4
+    assert len(mounted) == 5
     assert [path for path in mounted + copied if not (ROOT / path).exists()] == []
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert [path for path in copied if f"!{path}" not in ignored] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import ssl
+import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -47,6 +48,24 @@ def test_a_renewed_certificate_serves_without_a_restart(tmp_path: Path) -> None:
         service.line("certificate renewed")
         assert answers(address, second)
         assert not answers(address, first)
+        # The metric is that of what is served now.
+        assert expiry(address, second) == expires_s(tmp_path / "renewed" / "node.pem")
+
+
+def expiry(address: str, authority: Path) -> float:
+    """When the certificate of a service expires, as its metric says."""
+    with httpx.Client(verify=ssl.create_default_context(cafile=str(authority)), timeout=PATIENCE_S) as client:
+        text = client.get(f"{address}/metrics").text
+    (line,) = [line for line in text.splitlines() if line.startswith("lastseen_certificate_not_after_seconds ")]
+    return float(line.split()[1])
+
+
+def expires_s(certificate: Path) -> float:
+    """The same, as OpenSSL says."""
+    said = subprocess.run(
+        ["openssl", "x509", "-noout", "-enddate", "-in", str(certificate)], check=True, capture_output=True, text=True
+    ).stdout
+    return ssl.cert_time_to_seconds(said.strip().removeprefix("notAfter="))
 
 
 @pytest.mark.thorough
