@@ -10,17 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from lastseen.engine import events, lifecycle, own_events
-from lastseen.engine.arguments import check_wait, key_and_id
+from lastseen.engine import events, lifecycle
+from lastseen.engine.arguments import key_and_id
 from lastseen.engine.clock import Clock, iso_from_ms
 from lastseen.engine.codec import check_key, checked, encode
-from lastseen.engine.errors import LastseenError, SessionEnded, SessionNotFound
-from lastseen.engine.identifiers import new_event_id, new_event_ids
+from lastseen.engine.errors import LastseenError
+from lastseen.engine.identifiers import new_event_id
 from lastseen.engine.log.port import Message
-from lastseen.engine.preconditions import is_coalesced, live_session
-from lastseen.engine.refusals import refusal, with_end
-from lastseen.engine.session import Session, SessionView
-from lastseen.engine.session_engine import ATTEMPTS, SessionEngine, Wait, verdict_of
+from lastseen.engine.preconditions import live_session
+from lastseen.engine.refusals import refusal, with_ends
+from lastseen.engine.session import Session
+from lastseen.engine.session_engine import ATTEMPTS, SessionEngine, verdict_of
+from lastseen.engine.touches import Wanted
 from lastseen.engine.verdicts import Verdict
 from lastseen.engine.view import View
 
@@ -28,13 +29,7 @@ AT_ONCE = 1_000
 """Events in one append."""
 UNDER_LOCK = 250
 """Sessions that are looked up while the view's lock is held: half a millisecond."""
-Wanted = str | tuple[str, str | None]
-"""A session's key, or its key and its id."""
-Result = SessionView | LastseenError | None
 E = TypeVar("E", bound=events.SessionEvent)
-R = TypeVar("R")
-_tuple = tuple.__new__
-"""Makes a named tuple in half the time that its class takes."""
 
 
 class _Found(NamedTuple):
@@ -56,44 +51,6 @@ class BulkCommands:
         self._clock = clock
         self._source = source
 
-    def touch(self, keys: Iterable[Wanted], wait: Wait) -> list[Result]:
-        """Touch sessions in one append. Raises `InvalidSetting` for an unknown `wait`, and `LogError`."""
-        check_wait(wait)
-        self._loop.check_open()
-        results: list[Result] = []
-        places: list[int] = []
-        event_ids: list[str] = []
-        messages: list[Message] = []
-        source, now_ms = self._source, self._clock.now_ms()
-        time = iso_from_ms(now_ms)
-        wanted = list(keys)  # whatever makes the keys may call the engine, and must not under its lock
-        fresh_ids = iter(new_event_ids(now_ms, len(wanted)))
-        with self._view.lock:
-            for each in wanted:
-                try:
-                    key, session_id = key_and_id(each) if type(each) is not str else (each, None)
-                    partition, session = self.touchable(key, session_id, now_ms)
-                except LastseenError as error:
-                    results.append(error)
-                    continue
-                if is_coalesced(session, now_ms):
-                    results.append(self._view.show(partition, session))
-                    continue
-                event_id = next(fresh_ids)
-                value = own_events.touch(event_id, source, key, time, now_ms, session.session_id)
-                messages.append(_tuple(Message, (partition, key, value)))
-                event_ids.append(event_id)
-                places.append(len(results))
-                results.append(None)
-        if wait != "applied":
-            self._loop.send(messages, wait)
-            return self._with_ends(results)
-        answers = self._loop.append_and_answer(messages, event_ids)
-        for place, message, answer in zip(places, messages, answers, strict=True):
-            verdict = verdict_of(answer)
-            results[place] = answer.session if verdict is Verdict.APPLIED else refusal(verdict, message.key)
-        return self._with_ends(results)
-
     def close(self, keys: Iterable[Wanted], reason: str) -> list[LastseenError | None]:
         """End sessions. Raises `InvalidEvent` for the reason, and `LogError`."""
         return self._write(
@@ -112,23 +69,6 @@ class BulkCommands:
             events.Resumed, keys, lambda session_id: events.ReasonedData(session_id=session_id, reason=reason)
         )
 
-    def to_touch(self, key: str, session_id: str | None) -> tuple[int, Session] | None:
-        """The partition and the session of a key, for a plain touch; `None` where it is too soon to be written."""
-        now_ms = self._clock.now_ms()
-        try:
-            with self._view.lock:
-                partition, session = self.touchable(key, session_id, now_ms)
-        except (SessionNotFound, SessionEnded) as error:
-            raise with_end(error, self._loop.known_end) from None
-        return None if is_coalesced(session, now_ms) else (partition, session)
-
-    def touchable(self, key: str, session_id: str | None, now_ms: int) -> tuple[int, Session]:
-        """The partition and the session of a key that can be touched. The caller holds the view's lock."""
-        partition, session = self._live(key, session_id, now_ms)
-        if session.suspended_at_ms is not None:
-            raise refusal(Verdict.SUSPENDED, key)
-        return partition, session
-
     def _live(self, key: str, session_id: str | None, now_ms: int) -> tuple[int, Session]:
         check_key(key)
         partition = self._view.partition_of(key)
@@ -144,14 +84,7 @@ class BulkCommands:
         results: list[LastseenError | None] = []
         for start in range(0, len(wanted), AT_ONCE):
             results += self._write_at_once(kind, wanted[start : start + AT_ONCE], data)
-        return self._with_ends(results)
-
-    def _with_ends(self, results: list[R]) -> list[R]:
-        """The results; where an error says that no session lives, and one is known to have ended, when and why."""
-        for place, result in enumerate(results):
-            if isinstance(result, LastseenError):
-                results[place] = with_end(result, self._loop.known_end)  # type: ignore[assignment]
-        return results
+        return with_ends(results, self._loop.known_end)
 
     def _write_at_once(
         self, kind: type[Any], keys: Sequence[Wanted], data: Callable[[str], Any], attempts: int = ATTEMPTS

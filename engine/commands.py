@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from lastseen.engine import events, own_events
 from lastseen.engine.arguments import attributes_of, check_wait
-from lastseen.engine.bulk_commands import BulkCommands, Wanted
+from lastseen.engine.bulk_commands import BulkCommands
 from lastseen.engine.clock import Clock, iso_from_ms
 from lastseen.engine.codec import check_key, checked
 from lastseen.engine.durations import UNCHANGED, Limit, with_limits
@@ -23,6 +23,7 @@ from lastseen.engine.lease_renewer import LeaseRenewer
 from lastseen.engine.preconditions import check_merged, is_coalesced, live_session
 from lastseen.engine.session import Policy, Session, SessionView
 from lastseen.engine.session_engine import ATTEMPTS, Decided, SessionEngine, Wait
+from lastseen.engine.touches import Touches, Wanted
 from lastseen.engine.view import PartitionState, View
 
 E = TypeVar("E", bound=events.SessionEvent)
@@ -46,6 +47,7 @@ class Commands:
         self._clock = clock
         self._renewer = LeaseRenewer(clock)
         self._fire_and_forget = fire_and_forget
+        self._touches = Touches(loop, view, clock, fire_and_forget, source)
         self._bulk = BulkCommands(loop, view, clock, source)
         self._source = source
         self._policy = policy
@@ -178,22 +180,15 @@ class Commands:
         """
         check_wait(wait)
         is_plain = attributes is None and message is None and policy is None and if_version is None and event_id is None
-        if is_plain and wait == "none":
-            self._touch_without_waiting(key, session_id)
-            return None
+        if is_plain:
+            return self._touches.touch(key, session_id, wait)
         if attributes is not None:
             current = self._peek(key)
             if current is not None:
                 check_merged(current, attributes)
-        unwritten: list[SessionView] = []
 
-        def make(now_ms: int, session: Session | None, partition: PartitionState) -> events.Touched | Decided | None:
+        def make(now_ms: int, session: Session | None, partition: PartitionState) -> events.Touched:
             session = self._live(key, session, session_id, now_ms, partition)
-            if is_plain and session.suspended_at_ms is None:
-                if is_coalesced(session, now_ms):
-                    unwritten[:] = [self._view.show(partition.number, session)]
-                    return None
-                return self._plain_touch(key, now_ms, session)
             return self._event(
                 events.Touched, key, now_ms,
                 lambda: events.TouchedData(
@@ -207,8 +202,7 @@ class Commands:
             )  # fmt: skip
 
         pinned = session_id is not None or if_version is not None
-        view = self._loop.run(key, make, pinned=pinned, wait=wait, may_skip=is_coalesced if is_plain else None)
-        return unwritten[0] if unwritten and wait == "applied" else view
+        return self._loop.run(key, make, pinned=pinned, wait=wait)
 
     def update(
         self,
@@ -221,21 +215,13 @@ class Commands:
         """Merge `attributes` into the session's (RFC 7396: `None` deletes). Counts as activity."""
         return _present(self.touch(key, attributes=attributes, session_id=session_id, if_version=if_version))
 
-    def touch_many(
-        self, keys: Iterable[str | tuple[str, str | None]], *, wait: Wait = "applied"
-    ) -> list[SessionView | LastseenError | None]:
+    def touch_many(self, keys: Iterable[Wanted], *, wait: Wait = "applied") -> list[SessionView | LastseenError | None]:
         """Touch many sessions in one append; for each key its session, or the error that refused it.
 
         A key may come with the id of the very session that is meant. One refusal does not keep the others from being
         touched.
         """
-        return self._bulk.touch(keys, wait)
-
-    def _touch_without_waiting(self, key: str, session_id: str | None) -> None:
-        self._loop.check_open()
-        found = self._bulk.to_touch(key, session_id)
-        if found is not None:
-            self._fire_and_forget.add(found[0], key, found[1].session_id)
+        return self._touches.touch_many(keys, wait)
 
     def _live(
         self, key: str, session: Session | None, session_id: str | None, now_ms: int, partition: PartitionState

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from lastseen.engine import errors
 from lastseen.engine.clock import iso_from_ms
@@ -43,6 +44,7 @@ _ERRORS: dict[Verdict, tuple[type[errors.LastseenError], str]] = {
 }
 
 
+R = TypeVar("R")
 KnownEnd = Callable[[str, str | None], errors.SessionEnd | None]
 """How the latest session of a key ended, or the one with an id, if that is known. Its cost is bounded."""
 
@@ -79,6 +81,14 @@ def with_end(error: errors.LastseenError, known_end: KnownEnd) -> errors.Lastsee
         return error
     end = known_end(error.key, error.session_id)
     return error if end is None else ended(error.key, end)
+
+
+def with_ends(results: list[R], known_end: KnownEnd) -> list[R]:
+    """The results of a bulk command, each error of which is given `with_end`."""
+    for place, result in enumerate(results):
+        if isinstance(result, errors.LastseenError):
+            results[place] = with_end(result, known_end)  # type: ignore[assignment]
+    return results
 
 
 def unread_outcome(failure: errors.LastseenError) -> errors.OutcomeUnknown:

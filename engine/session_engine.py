@@ -61,7 +61,7 @@ class SessionEngine:
         self.known_end = known_end
         self._log = log
         self._view = view
-        self._fold = fold
+        self.fold = fold
         self._clock = clock
         self._fire_and_forget = fire_and_forget
         self.check_open = check_open
@@ -118,27 +118,35 @@ class SessionEngine:
                 answer = None
                 return ()
             event_id, value = decided
-            answer = self._fold.expect(event_id, partition.number)
+            answer = self.fold.expect(event_id, partition.number)
             return (Message(partition.number, key, value),)
 
         for _ in range(ATTEMPTS):
             try:
                 self.turns.take(Turn((), decide))
             except BaseException:
-                self._fold.forget(event_id)
+                self.fold.forget(event_id)
                 raise
             if answer is None:
                 return None
             verdict = verdict_of(answer)
             if verdict is Verdict.APPLIED:
                 return answer.session
-            # If nothing has changed, our clock and the log's disagree, on a deadline say: deciding again is no use.
-            is_same = session is not None and partition.find(key) is session and session.version == version
-            if pinned or is_same or verdict is Verdict.CLOCK_SKEW:
-                raise refusal(verdict, key, session)
-        raise VersionConflict(
-            f"session key {shown(key)}: it changed {ATTEMPTS} times while this was decided; try again"
-        )
+            error = self.final_refusal(verdict, key, session, version, pinned=pinned)
+            if error is not None:
+                raise error
+        raise keeps_changing(key)
+
+    def final_refusal(
+        self, verdict: Verdict, key: str, session: Session | None, version: int, *, pinned: bool
+    ) -> LastseenError | None:
+        """Why a record was void that was decided on `session` at `version`; `None` if it is to be decided again."""
+        # If nothing has changed, our clock and the log's disagree, on a deadline say: deciding again is no use.
+        found = self._view.partition_of(key).find(key)
+        is_same = session is not None and found is session and session.version == version
+        if pinned or is_same or verdict is Verdict.CLOCK_SKEW:
+            return refusal(verdict, key, session)
+        return None
 
     def _decide(self, key: str, make: Make, partition: PartitionState, session: Session | None) -> Decided | None:
         """What to write, given the view as it is; the caller holds its lock. Raises the refusal."""
@@ -157,14 +165,13 @@ class SessionEngine:
         For callers that write the events of many sessions at once, each of which the fold judges by itself.
         """
         answers = [
-            self._fold.expect(event_id, message.partition)
-            for event_id, message in zip(event_ids, messages, strict=True)
+            self.fold.expect(event_id, message.partition) for event_id, message in zip(event_ids, messages, strict=True)
         ]
         try:
             self.append_and_fold(messages)
         except BaseException:
             for event_id in event_ids:
-                self._fold.forget(event_id)
+                self.fold.forget(event_id)
             raise
         return answers
 
@@ -180,7 +187,7 @@ class SessionEngine:
         failure: LastseenError | None = None
         for partition, offset in reached.items():
             try:
-                self._fold.catch_up(Position(partition, offset))
+                self.fold.catch_up(Position(partition, offset))
             except LastseenError as error:
                 failure = error  # the other partitions are folded all the same
         if failure is not None:
@@ -207,3 +214,8 @@ def verdict_of(answer: Answer) -> Verdict:
     if answer.verdict is None:
         answer.fail_as_lost()
     return answer.verdict
+
+
+def keeps_changing(key: str) -> VersionConflict:
+    """The error of a command that was decided often enough."""
+    return VersionConflict(f"session key {shown(key)}: it changed {ATTEMPTS} times while this was decided; try again")

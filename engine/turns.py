@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 from lastseen.engine.errors import LastseenError, OutcomeUnknown
 from lastseen.engine.log.port import Message
@@ -20,12 +21,14 @@ from lastseen.engine.view import View
 class Turn:
     """What one caller wants decided, appended and folded."""
 
-    __slots__ = ("_latch", "decide", "error", "is_served", "messages", "next", "refusal")
+    __slots__ = ("_latch", "decide", "decide_alike", "error", "is_served", "messages", "next", "refusal")
 
     def __init__(self, messages: Sequence[Message], decide: Callable[[], Sequence[Message]] | None = None) -> None:
         self.messages = messages
         self.decide = decide
         """Makes the messages from the view as it is when the turn comes; called under the view's lock."""
+        self.decide_alike: Callable[[Sequence[Any]], None] | None = None
+        """Does so for all turns of its kind that are served together, in one pass."""
         self.is_served = False
         self.refusal: Exception | None = None
         """Why there is nothing to append."""
@@ -82,7 +85,10 @@ class TurnQueue:
             turn.raise_failure()
             return
         try:
-            if turn.decide is not None:
+            if turn.decide_alike is not None:
+                with self._view.lock:
+                    turn.decide_alike((turn,))
+            elif turn.decide is not None:
                 with self._view.lock:
                     turn.messages = turn.decide()
             if turn.messages:
@@ -106,12 +112,7 @@ class TurnQueue:
             turns, self.waiting = self.waiting, []
         try:
             with self._view.lock:
-                for turn in turns:
-                    if turn.decide is not None:
-                        try:
-                            turn.messages = turn.decide()
-                        except Exception as error:
-                            turn.refusal = error
+                _decide(turns)
             messages = [message for turn in turns for message in turn.messages]
             if messages:
                 self._append_and_fold(messages)
@@ -144,3 +145,24 @@ class TurnQueue:
             self.is_led = successor is not None
         if successor is not None:
             successor.wake()
+
+
+def _decide(turns: Sequence[Turn]) -> None:
+    """Let each turn make its messages, or learn why there are none. The caller holds the view's lock."""
+    alike: list[Turn] = []
+    for turn in turns:
+        if turn.decide_alike is not None:
+            alike.append(turn)
+        elif turn.decide is not None:
+            try:
+                turn.messages = turn.decide()
+            except Exception as error:
+                turn.refusal = error
+    if alike:
+        decide_alike = alike[0].decide_alike
+        assert decide_alike is not None
+        try:
+            decide_alike(alike)
+        except Exception as error:
+            for turn in alike:
+                turn.messages, turn.refusal = (), error

@@ -282,18 +282,20 @@ class Follower:
 
     def _folded(self, partition: Partition, records: Sequence[Record]) -> Sequence[list[Outcome] | TouchRun]:
         """Fold records up to a gap; what they did, in their order: plain touches of this process by the run."""
+        parts: list[list[Outcome] | TouchRun] = []
         outcomes: list[Outcome] = []
-        parts: list[list[Outcome] | TouchRun] = [outcomes]
-        own, hear, place = remembered(), self._hear_of(partition.number), 0
+        own, place = remembered(), 0
         while place < len(records):
             record = records[place]
             if record.offset != partition.checkpoint:
                 break
             if own and record.value in own:
-                run = partition.fold_touches(records, place, hear)
+                run = partition.fold_touches(records, place, self._hear_of(partition.number))
                 if run is not None:
-                    outcomes = []
-                    parts += (run, outcomes)
+                    if outcomes:
+                        parts.append(outcomes)
+                        outcomes = []
+                    parts.append(run)
                     place += len(run.sessions)
                     continue
             outcome = partition.fold(record)
@@ -301,18 +303,23 @@ class Follower:
             for listener in self._listeners:
                 listener.on_record(partition, outcome)
             place += 1
-        return [part for part in parts if part] or parts
+        if outcomes or not parts:
+            parts.append(outcomes)
+        return parts
 
     def _hear_of(self, number: int) -> Hear | None:
         """What tells listeners of each plain touch; `None` where none of them hears of touches."""
-        listeners = [listener for listener in self._listeners if listener.hears_touches]
-        if not listeners:
+        for listener in self._listeners:
+            if listener.hears_touches:
+                break
+        else:
             return None
 
         def hear(offset: int, at_ms: int, session: Session) -> None:
             effect = touch_effect(offset, at_ms, session)
-            for listener in listeners:
-                listener.on_touch(number, effect)
+            for listener in self._listeners:
+                if listener.hears_touches:
+                    listener.on_touch(number, effect)
 
         return hear
 

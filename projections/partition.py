@@ -226,12 +226,13 @@ class Partition:
             touch = own.get(value)  # type: ignore[arg-type]
             if type(touch) is not OwnTouch or value is None or key is None:
                 break
-            _, session_id, event_id, by, _, sent_at_ms = touch
-            session = active.get(key)  # under a wrong key stands another session, and `fold` says what that is
+            named, session_id, event_id, by, _, sent_at_ms = touch
+            session = active.get(key)
             if (
                 session is None
                 or found != offset
                 or mark is not None
+                or key != named
                 or by != source
                 or not lifecycle.is_fresh(sent_at_ms, at_ms)
                 or not lifecycle.note_activity(session, session_id, at_ms, offset)

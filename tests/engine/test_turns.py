@@ -111,6 +111,43 @@ def test_what_breaks_in_one_command_breaks_no_other(crowd: Crowd) -> None:
     assert made.result(PATIENCE_S).key == "a"
 
 
+def test_touches_of_all_who_waited_are_decided_in_one_pass(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
+    touches, passes = crowd.engine._touches, []
+    decide = touches.decide
+
+    def counted(wanted: Sequence[tuple[str, str | None]]) -> Any:
+        passes.append([key for key, _ in wanted])
+        return decide(wanted)
+
+    monkeypatch.setattr(touches, "decide", counted)
+    waiting = [crowd.call(lambda key=key: crowd.engine.touch(key)) for key in ("first", "absent", "first")]
+    made = crowd.call(lambda: crowd.engine.create("a"))
+    clock = crowd.engine._clock
+    assert isinstance(clock, ManualClock)
+    clock.advance(10_000)  # else it would be too soon to write them
+    crowd.let_through()
+    assert [waiting[place].result(PATIENCE_S).version for place in (0, 2)] == [3, 3], "as it is after both"
+    assert isinstance(waiting[1].exception(PATIENCE_S), SessionNotFound)
+    assert made.result(PATIENCE_S).key == "a"
+    assert passes == [["first", "absent", "first"]]
+    assert crowd.gate.sizes == [1, 3]
+
+
+def test_what_breaks_in_deciding_touches_breaks_no_other_command(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unforeseen(Exception):
+        pass
+
+    def decide(*_: Any) -> None:
+        raise Unforeseen
+
+    monkeypatch.setattr(crowd.engine._touches, "decide", decide)
+    broken = crowd.call(lambda: crowd.engine.touch("first"))
+    made = crowd.call(lambda: crowd.engine.create("a"))
+    crowd.let_through()
+    assert isinstance(broken.exception(PATIENCE_S), Unforeseen)
+    assert made.result(PATIENCE_S).key == "a"
+
+
 def test_two_who_open_a_key_at_once_get_one_session(crowd: Crowd) -> None:
     opened = [crowd.call(lambda: crowd.engine.open("k")) for _ in range(3)]
     crowd.let_through()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
@@ -113,4 +114,9 @@ def test_many_ids_at_once_are_as_good_as_one_by_one() -> None:
         assert each[:15] == one[:15], "the time, and the version"
         assert each[19] in "89ab"
         assert [each[place] for place in (8, 13, 18, 23)] == ["-"] * 4
-    assert new_event_ids(NOW_MS, 0) == []
+
+
+def test_a_thread_that_has_drawn_no_ids_may_ask_for_none() -> None:
+    with ThreadPoolExecutor(1) as new_thread:
+        assert new_thread.submit(new_event_ids, NOW_MS, 0).result() == []
+        assert len(set(new_thread.submit(new_event_ids, NOW_MS, 1).result())) == 1

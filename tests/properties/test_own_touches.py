@@ -16,19 +16,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lastseen import policy
 from lastseen.embedded.engine import Engine
 from lastseen.embedded.settings import Settings
-from lastseen.engine import codec, plain_touch
-from lastseen.engine.clock import ManualClock
+from lastseen.engine import codec, own_events, plain_touch, touches
+from lastseen.engine.clock import ManualClock, iso_from_ms
+from lastseen.engine.errors import LastseenError
 from lastseen.engine.genesis import genesis_records
 from lastseen.engine.log.memory import MemoryLog
 from lastseen.engine.log.port import Mark, Record
 from lastseen.engine.plain_touch import OwnTouch
+from lastseen.engine.touches import WrittenTouch
+from lastseen.engine.verdicts import Verdict
 from lastseen.projections.outbox import MAX_OFFSET, Outbox
 from lastseen.projections.partition import Partition
 from tests.properties.histories import EPOCH_MS, KEYS, WrittenRecord, history
 
 GENESIS = genesis_records("of both", 1, EPOCH_MS)
+AT = iso_from_ms(EPOCH_MS)
 LIVE_MS = EPOCH_MS + 86_400_000
 
 
@@ -174,3 +179,69 @@ def test_both_ways_are_taken_often(went: Counter[str]) -> None:
     assert went["refused"] > 50, went
     assert went["runs of several"] > 10, went
     assert went["mixed"] > 25, went
+
+
+def test_a_touch_under_another_record_key_is_malformed() -> None:
+    partition, session_id = Partition(0), "session-00000000000001"
+    data = {"session_id": session_id, "policy": {}}
+    began = codec.envelope("lastseen.session.created.v1", "1", "/a", "k", AT, data)
+    assert partition.fold(Record(0, 0, EPOCH_MS, "k", began)).verdict is Verdict.APPLIED
+    value = own_events.touch("2", "/a", "other", AT, EPOCH_MS, session_id)
+    stolen = Record(0, 1, EPOCH_MS, "k", value)
+    assert partition.fold_touches([stolen], 0, None) is None
+    assert partition.fold(stolen).verdict is Verdict.MALFORMED
+
+
+# ── deciding ──
+
+
+def fates(engine: Engine, wanted: list[tuple[str, str | None]]) -> list[Any]:
+    """What is decided of touches, without the ids that are drawn for them."""
+    with engine._views.lock:
+        decisions = engine._touches.decide(wanted)
+    found: list[Any] = []
+    for decision in decisions:
+        if isinstance(decision, WrittenTouch):
+            partition, key, value = decision.message
+            touch = touch_in(value)
+            assert touch is not None
+            assert (touch.key, touch.event_id) == (key, decision.event_id)
+            found.append((partition, key, touch.session_id, touch.sent_at_ms, id(decision.session), decision.version))
+        else:
+            found.append(str(decision) if isinstance(decision, LastseenError) else decision.as_dict())
+    return found
+
+
+def test_one_look_at_a_session_decides_what_the_full_checks_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw, clock = random.Random(7), ManualClock(EPOCH_MS)
+    log = MemoryLog(clock, 3, genesis=True)
+    wanted: list[tuple[str, str | None]] = [
+        ("never seen", None),
+        ("never seen", "x" * 22),
+        ("", None),
+        ("\ud800", None),
+    ]
+    went: Counter[str] = Counter()
+    with Engine(log, clock, Settings.of(background=False, snapshot=":memory:", archive_interval=None)) as engine:
+        for number in range(60):
+            key = f"k{number}"
+            limits = {name: draw.choice([None, "10s", "1m"]) for name in ("idle_ttl", "max_age", "suspend_ttl")}
+            opened = engine.open(key, policy=policy(**limits, touch_precision=draw.choice([None, "5s"])))
+            wanted += [(key, None), (key, opened.session_id), (key, "x" * 22)]
+            match number % 5:
+                case 0:
+                    engine.suspend(key)
+                case 1:
+                    engine.take_lease(key, "job", 30_000)
+                case 2:
+                    engine.rotate(key)
+                case 3 if number % 2:
+                    engine.close(key)
+        for step_ms in (0, 1, 4_998, 1, 5_000, 4_999, 1, 20_000, 30_000, 600_000):
+            clock.advance(step_ms)
+            decided = fates(engine, wanted)
+            with monkeypatch.context() as patched:
+                patched.setattr(touches, "is_far_from_due", lambda *_: False)
+                assert decided == fates(engine, wanted)
+            went += Counter(type(each).__name__ for each in decided)
+    assert min(went[kind] for kind in ("tuple", "str", "dict")) > 50, went

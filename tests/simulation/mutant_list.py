@@ -197,6 +197,8 @@ MUTANTS = (
            "                or not lifecycle.is_fresh(sent_at_ms, at_ms)\n", "", OWN_TOUCH_TESTS),
     Mutant("an own touch takes effect in a stranger's transaction", PARTITION,
            "                or mark is not None\n", "", OWN_TOUCH_TESTS),
+    Mutant("an own touch takes effect under another record key", PARTITION,
+           "                or key != named\n", "", OWN_TOUCH_TESTS),
     Mutant("an own touch in an import counts at the log's time", PARTITION,
            "if type(first) is not OwnTouch or self.importing:", "if type(first) is not OwnTouch:", OWN_TOUCH_TESTS),
     Mutant("an own touch of another source is counted as the first one's", PARTITION,
