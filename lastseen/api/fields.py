@@ -55,3 +55,12 @@ Attributes = Annotated[
     dict[str, Any],
     Meta(description="State that services keep with the session: at most 16 KiB of JSON, 16 levels deep."),
 ]
+KINDS = ("created", "touched", "suspended", "resumed", "held", "released", "ended")
+FactKinds = Annotated[
+    str,
+    Meta(
+        pattern=f"^({'|'.join(KINDS)})(,({'|'.join(KINDS)}))*$",
+        description="Only facts of these kinds, separated by commas.",
+        examples=["created,ended"],
+    ),
+]

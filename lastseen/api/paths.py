@@ -7,6 +7,7 @@ from urllib.parse import quote
 SESSIONS = "/v1/sessions"
 TOUCHES = "/v1/touches"
 EVENT_STREAM = "/v1/events/stream"
+EVENT_TICKETS = "/v1/events/tickets"
 ENDED = "/v1/ended"
 STATISTICS = "/v1/statistics"
 PRUNE = "/v1/prune"

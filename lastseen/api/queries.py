@@ -9,10 +9,9 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from lastseen.api.fields import Reason, SessionId
+from lastseen.api.fields import FactKinds, Reason, SessionId
 from lastseen.api.points_in_time import AS_OF, AT, TIME
 
-KINDS = ("created", "touched", "suspended", "resumed", "held", "released", "ended")
 MAX_PAGE = 1_000
 MinPosition = (
     Annotated[
@@ -118,13 +117,14 @@ class StreamQuery(Struct, forbid_unknown_fields=True):
     """The facts to stream."""
 
     prefix: Prefix = UNSET
-    type: (
+    type: FactKinds | UnsetType = UNSET
+    ticket: (
         Annotated[
             str,
             Meta(
-                pattern=f"^({'|'.join(KINDS)})(,({'|'.join(KINDS)}))*$",
-                description="Only facts of these kinds, separated by commas.",
-                examples=["created,ended"],
+                max_length=4_096,
+                description="A ticket, instead of a token and of `prefix` and `type`, which it names: for an"
+                " `EventSource`.",
             ),
         ]
         | UnsetType

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from lastseen.api.fields import Attributes, Holder, Key, Limit, Reason, SessionId
+from lastseen.api.fields import Attributes, FactKinds, Holder, Key, Limit, Reason, SessionId
 from lastseen.engine.session import MAX_LIMIT_MS
 
 MAX_TOUCHES = 10_000
@@ -143,3 +143,13 @@ class PruneRequest(Struct, forbid_unknown_fields=True, omit_defaults=True):
     apply: (
         Annotated[str, Meta(min_length=1, max_length=100, description="The `plan` of an earlier response.")] | None
     ) = None
+
+
+class StreamTicketRequest(Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """The stream that a ticket is for; without filters, all that the token may hear."""
+
+    prefix: (
+        Annotated[str, Meta(min_length=1, max_length=512, description="Facts of keys that begin with this text.")]
+        | UnsetType
+    ) = UNSET
+    type: FactKinds | UnsetType = UNSET

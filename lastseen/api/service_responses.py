@@ -47,6 +47,14 @@ class PrunePlan(Struct, frozen=True):
     spared_total: int
 
 
+class StreamTicket(Struct, frozen=True):
+    """A ticket for one event stream."""
+
+    ticket: Annotated[str, Meta(description="To be sent as `ticket` in the address of the stream.")]
+    expires_at_ms: Annotated[int, Meta(description="Until then it opens the stream, which may last longer.")]
+    url: Annotated[str, Meta(description="The address of the stream, with the ticket.")]
+
+
 ProjectionName = Literal["live_view", "snapshot", "history", "pruner", "facts"]
 OperationKind = Literal["archive", "verify"]
 

@@ -107,6 +107,7 @@ class Keyring:
     def __init__(self, tokens: Sequence[Token]) -> None:
         self._key = os.urandom(32)
         self._tokens = {self._lookup_key(token.sha256): (token, _caller(token)) for token in tokens}
+        self._by_name = {token.name: (token, _caller(token)) for token in tokens}
         dummy = Token("none", os.urandom(32), frozenset(), "", 0, 0)
         self._dummy = (dummy, _caller(dummy))
 
@@ -119,6 +120,11 @@ class Keyring:
         token, caller = self._tokens.get(self._lookup_key(sha256), self._dummy)
         is_right = hmac.compare_digest(token.sha256, sha256)
         return caller if is_right and not token.is_expired(now_ms) else None
+
+    def named(self, name: str, now_ms: int) -> Caller | None:
+        """The caller whose token has a name; `None` for one that is unknown, revoked or expired."""
+        token, caller = self._by_name.get(name, self._dummy)
+        return caller if token is not self._dummy[0] and not token.is_expired(now_ms) else None
 
 
 def _caller(token: Token) -> Caller:

@@ -19,6 +19,7 @@ from lastseen.client.client import CONNECTIONS, PAGE, TIMEOUT_S
 from lastseen.client.connection import CONNECT_TIMEOUT_S, TRY_TIMEOUT_S
 from lastseen.client.event_stream import PATIENCE_S, StreamPosition, is_stream
 from lastseen.client.retries import Attempt, Pause, Send
+from lastseen.client.stream_tickets import stream_ticket
 from lastseen.client.transport import (
     MAX_RESPONSE_BYTES,
     ServiceClient,
@@ -124,6 +125,7 @@ class AsyncClient(ServiceClient):
     explain = _method_for(calls.explain)
     as_of = _method_for(calls.as_of)
     statistics = _method_for(calls.statistics)
+    stream_ticket = _method_for(stream_ticket)
     list = _method_for(calls.list)
     prune = _method_for(calls.prune)
 

@@ -46,7 +46,13 @@ _ended = msgspec.json.Decoder(responses.EndedPage)
 _messages = msgspec.json.Decoder(responses.Messages)
 _explanation = msgspec.json.Decoder(responses.Explanation)
 _plan = msgspec.json.Decoder(service_responses.PrunePlan)
+_ticket = msgspec.json.Decoder(service_responses.StreamTicket)
 _object = msgspec.json.Decoder(dict[str, Any])
+
+
+def stream_ticket(response: Response) -> service_responses.StreamTicket:
+    """A ticket for an event stream."""
+    return _ticket.decode(response.content)
 
 
 def nothing(response: Response) -> None:

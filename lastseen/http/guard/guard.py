@@ -29,6 +29,7 @@ from lastseen.http.guard.overload import AdaptiveLimit
 from lastseen.http.guard.probes import PROBES
 from lastseen.http.guard.rate_limit import RateLimiter
 from lastseen.http.guard.request_head import bearer_token, body_bytes, read_head, token_refused
+from lastseen.http.guard.stream_tickets import checked_ticket, ticket_in
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -42,6 +43,8 @@ METRICS = "/metrics"
 IS_UNKNOWN_HOST = "is_unknown_host"
 """In `scope["state"]`: whether the request names a host that is none of the service's. Such a caller may be a page that
 points its own name here, and gets no details."""
+TICKET = "ticket"
+"""In `scope["state"]`: the ticket of a stream whose caller sent no token."""
 OPEN_FOLDERS = (TYPES,)
 STREAM_PATHS = frozenset([EVENT_STREAM])
 SMALL_BODY_BYTES = 65_536
@@ -55,6 +58,14 @@ class Tokens(Protocol):
 
     def caller(self, secret: bytes) -> Caller | None:
         """The caller that a token authenticates; `None` for an invalid token. Raises `Problem`."""
+        ...
+
+    def named(self, name: str) -> Caller | None:
+        """The caller whose token has a name; `None` without a valid one. Raises `Problem`."""
+        ...
+
+    def now_ms(self) -> int:
+        """The time by which tokens expire."""
         ...
 
 
@@ -114,7 +125,7 @@ class Guard:
                 await _answer_preflight(response)
                 return
             size = body_bytes(head)
-            caller = UNAUTHENTICATED if is_open else self._authenticate(head)
+            caller = UNAUTHENTICATED if is_open else self._authenticate(scope, head)
             scope.setdefault("state", {})["caller"] = caller
             if is_open:
                 await self._serve(scope, receive, response, size)
@@ -123,7 +134,7 @@ class Guard:
                 if self._rate_limiter is not None:
                     response.extra_headers = cors + self._rate_limiter.take(caller.name, size or 0, began_s)
                 if scope["path"] in self._stream_paths:
-                    await self._serve_stream(scope, receive, response, self._token_check(head, caller))
+                    await self._serve_stream(scope, receive, response, self._token_check(scope, head, caller))
                 else:
                     await self._serve_request(scope, receive, response, size, cors)
         except Problem as problem:
@@ -149,23 +160,31 @@ class Guard:
         response.extra_headers = self._origins.check(host, head.get(b"origin"), any_host=any_host)
         return bool(response.extra_headers) and scope["method"] == "OPTIONS"
 
-    def _authenticate(self, head: dict[bytes, bytes]) -> Caller:
+    def _authenticate(self, scope: Scope, head: dict[bytes, bytes]) -> Caller:
         if self._tokens is None:
             return ANONYMOUS
+        if scope["path"] in self._stream_paths and b"authorization" not in head:
+            text = ticket_in(scope["query_string"])
+            if text is not None:
+                holder, ticket = checked_ticket(text, self._tokens.named, self._tokens.now_ms())
+                scope.setdefault("state", {})[TICKET] = ticket
+                return holder
         caller = self._tokens.caller(bearer_token(head))
         if caller is None:
             raise token_refused()
         return caller
 
-    def _token_check(self, head: dict[bytes, bytes], caller: Caller) -> Callable[[], bool] | None:
+    def _token_check(self, scope: Scope, head: dict[bytes, bytes], caller: Caller) -> Callable[[], bool] | None:
         tokens = self._tokens
         if tokens is None:
             return None
-        secret = bearer_token(head)
+        secret = None if TICKET in scope["state"] else bearer_token(head)
 
         def is_token_valid() -> bool:
             try:
-                return tokens.caller(secret) == caller
+                found = tokens.named(caller.name) if secret is None else tokens.caller(secret)
+                # A token that was revoked and created again under its name is another.
+                return found is not None and found == caller and found.seed == caller.seed
             except Problem:  # the tokens cannot be read: fail closed
                 return False
 

@@ -36,6 +36,17 @@ class LiveTokens:
 
     def caller(self, secret: bytes) -> Caller | None:
         """The caller of a token; `None` for an invalid one. Raises `Problem` 503 while the file is invalid."""
+        return self._current().find(secret, self._clock.now_ms())
+
+    def named(self, name: str) -> Caller | None:
+        """The caller whose token has a name; `None` without a valid one. Raises `Problem` 503 as `caller` does."""
+        return self._current().named(name, self._clock.now_ms())
+
+    def now_ms(self) -> int:
+        """The time by which tokens expire."""
+        return self._clock.now_ms()
+
+    def _current(self) -> Keyring:
         now_s = self._steady_s()
         if now_s >= self._next_check_s:
             self._next_check_s = now_s + CHECK_INTERVAL_S
@@ -47,7 +58,7 @@ class LiveTokens:
                 "the service cannot read its tokens and refuses every request: see its log",
                 headers={"Retry-After": "5"},
             )
-        return self._keyring.find(secret, self._clock.now_ms())
+        return self._keyring
 
     def _reload(self) -> None:
         version = self._file.version()

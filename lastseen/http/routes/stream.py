@@ -12,15 +12,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from lastseen.api import queries
-from lastseen.api.paths import EVENT_STREAM
+from lastseen.api.paths import EVENT_STREAM, EVENT_TICKETS
 from lastseen.api.problems import Problem
-from lastseen.auth.caller import Scope
+from lastseen.api.requests import StreamTicketRequest
+from lastseen.api.service_responses import StreamTicket
+from lastseen.auth.caller import Caller, Scope
 from lastseen.engine.errors import LastseenError
+from lastseen.http import responses
 from lastseen.http.caller import caller_of
 from lastseen.http.fanout import EncodedFact, Fanout, Listener
+from lastseen.http.guard.guard import TICKET
+from lastseen.http.guard.stream_tickets import Ticket, checked_ticket, new_ticket
 from lastseen.http.head_method import HEAD
 from lastseen.http.operation import Operation, Success
-from lastseen.http.requests import or_none, query_of
+from lastseen.http.requests import body_of, or_none, query_of
 from lastseen.http.routes.sessions import narrow_prefix
 from lastseen.http.stream_cursors import StreamCursor, log_fingerprint
 from lastseen.http.worker_threads import WorkerThreads
@@ -139,11 +144,7 @@ class Streams:
         """Listen."""
         caller = caller_of(request, Scope.READ)
         query = query_of(request, queries.StreamQuery)
-        requested = or_none(query.prefix) or ""
-        prefix = narrow_prefix(caller.prefix, requested)
-        if prefix is None:
-            caller_of(request, Scope.READ, requested)  # says why
-            raise AssertionError
+        prefix, types = self._wanted(request, caller, query)
         if len(self._fanout) >= self._max_streams:
             raise Problem(
                 503, "too-many-streams",
@@ -158,13 +159,42 @@ class Streams:
             cursor = StreamCursor(
                 self._fingerprint, [self._engine.reached(number).offset + 1 for number in range(partitions)]
             )
-        kinds = frozenset(query.type.split(",")) if query.type is not UNSET else frozenset[str]()
+        kinds = frozenset(types.split(",")) if types else frozenset[str]()
         stream = Stream(self._workers, self._fanout, cursor, prefix, kinds)
         if event_id:
             await stream.check()
         # HEAD gets no facts, and adds no listener.
         events: AsyncIterator[bytes] | tuple[()] = () if request.method == HEAD else stream.events()
         return EventSourceResponse(events, headers={"Cache-Control": "no-cache, no-store", "X-Accel-Buffering": "no"})
+
+    def _wanted(self, request: Request, caller: Caller, query: queries.StreamQuery) -> tuple[str, str]:
+        """The prefix and the kinds to hear: those of the ticket, if there is one. Raises `Problem`."""
+        ticket: Ticket | None = request.scope["state"].get(TICKET)
+        if query.ticket is UNSET:
+            return _allowed_prefix(request, caller, or_none(query.prefix) or ""), or_none(query.type) or ""
+        if query.prefix is not UNSET or query.type is not UNSET:
+            raise Problem(422, "invalid-parameter", "ticket: it names prefix and type, so leave them out")
+        if ticket is None:  # the caller has shown its token, or there are none
+            _, ticket = checked_ticket(query.ticket, {caller.name: caller}.get, self._engine.now_ms())
+        return _allowed_prefix(request, caller, ticket.prefix), ticket.kinds
+
+    async def issue(self, request: Request) -> Response:
+        """Make a ticket."""
+        caller = caller_of(request, Scope.READ)
+        wanted = await body_of(request, StreamTicketRequest)
+        prefix = _allowed_prefix(request, caller, or_none(wanted.prefix) or "")
+        text, expires_at_ms = new_ticket(caller, prefix, or_none(wanted.type) or "", self._engine.now_ms())
+        ticket = StreamTicket(text, expires_at_ms, f"{EVENT_STREAM}?ticket={text}")
+        return responses.of_value(ticket, 201)
+
+
+def _allowed_prefix(request: Request, caller: Caller, requested: str) -> str:
+    """The prefix of a stream under `requested`. Raises `Problem` 403 where the caller may hear nothing of it."""
+    prefix = narrow_prefix(caller.prefix, requested)
+    if prefix is None:
+        caller_of(request, Scope.READ, requested)  # says why
+        raise AssertionError
+    return prefix
 
 
 def operations(workers: WorkerThreads, max_streams: int) -> list[Operation]:
@@ -178,5 +208,13 @@ def operations(workers: WorkerThreads, max_streams: int) -> list[Operation]:
             " connects again, here or elsewhere, before or after a restart, continues after the last event that it"
             " received, without a gap and without a repeat. Without an id the stream begins now.",
             query=queries.StreamQuery, headers=("Last-Event-ID",), problems=(409,), tag="events",
+        ),
+        Operation(
+            "POST", EVENT_TICKETS, "createStreamTicket", streams.issue, Scope.READ, "A ticket for an EventSource",
+            {201: Success("The ticket, and the address of the stream.", StreamTicket)},
+            "An `EventSource` cannot send a token, and a token must not stand in an address. A ticket opens the stream"
+            " that it names for a minute, with the rights of the token that asks for it, at any instance. It can do"
+            " nothing else, and is refused once the token is revoked.",
+            body=StreamTicketRequest, body_example={"type": "created,ended"}, problems=(415,), tag="events",
         ),
     ]  # fmt: skip
