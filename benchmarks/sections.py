@@ -1,4 +1,4 @@
-"""The sections of the benchmarks, A to G, and the modules that measure them.
+"""The sections of the benchmarks, A to H, and the modules that measure them.
 
 Each module has a function `run(folder: Path, size: Size) -> list[Row]`, which leaves nothing behind but files in its
 folder. A peer that cannot be had is a row of `measure.missing`, or, where nothing of the section can be measured
@@ -23,7 +23,8 @@ class Section(NamedTuple):
     title: str
     modules: tuple[str, ...]
     in_quick: bool = True
-    """Whether `--quick` measures it unasked; not where nothing can be measured without a server that takes its time."""
+    """Whether `--quick` measures it unasked; not where nothing can be measured without a server that takes its
+    time, nor where a figure is no ratio."""
 
 
 SECTIONS = (
@@ -34,6 +35,7 @@ SECTIONS = (
     Section("E", "Memory and disk per session", ("memory",)),
     Section("F", "Kafka", ("kafka_topic",), in_quick=False),
     Section("G", "HTTP", ("http_touches",)),
+    Section("H", "How long reads wait for the lock of the view", ("lock_holds",), in_quick=False),
 )
 
 

@@ -20,7 +20,7 @@ from lastseen.engine.session import AttributeSource, Session, SessionView, Statu
 from lastseen.projections.listing import SORTS, Listing, Listings, Sort
 from lastseen.projections.page_cursor import Cursor, Place, decode_cursor, encode_cursor, terms_of
 from lastseen.projections.partition import Partition
-from lastseen.projections.session_walk import STEP, SessionWalk, batches
+from lastseen.projections.session_walk import SessionWalk, batches
 
 MAX_PAGE = 10_000
 SHOWN_AT_A_TIME = 512
@@ -239,16 +239,21 @@ class LiveView:
 
     def unused_since(self, before_ms: float, prefix: str = "") -> Sequence[Unused]:
         """The active sessions under a prefix that were last used before a time, least recently used first."""
-        with self.lock:
-            oldest = list(islice(self.in_lru_order(), STEP))
-            found = _unused(oldest, before_ms, prefix)
-        if len(oldest) == STEP and oldest[-1][1].last_active_at_ms < before_ms:
+        working = self.working_partitions()
+        is_few = not any(each.set_aside for each in working)  # whose order would have to be made first
+        if is_few:
+            with self.lock:
+                oldest = list(islice(self.in_lru_order(), SHOWN_AT_A_TIME))
+                found = _unused(oldest, before_ms, prefix)
+            is_few = len(oldest) < SHOWN_AT_A_TIME or oldest[-1][1].last_active_at_ms >= before_ms
+        if not is_few:
             # So many are that old that to go through them all would take the lock for too long.
             found = []
             for partition, step in self.walk.steps(prefix=prefix):
-                with self.lock:
-                    active = [(partition, each) for each in step if each.suspended_at_ms is None]
-                    found += _unused(active, before_ms, prefix)
+                for some in batches(step, SHOWN_AT_A_TIME):
+                    with self.lock:
+                        active = [(partition, each) for each in some if each.suspended_at_ms is None]
+                        found += _unused(active, before_ms, prefix)
             found.sort()
         return [unused for _, unused in found]
 

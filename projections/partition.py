@@ -8,10 +8,9 @@ from __future__ import annotations
 import hashlib
 import heapq
 import struct
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from operator import attrgetter
 from typing import Final, NamedTuple
 
 from lastseen.engine import events, lifecycle
@@ -23,6 +22,7 @@ from lastseen.engine.plain_touch import OwnTouch
 from lastseen.engine.session import Ending, Policy, Session, Status
 from lastseen.engine.verdicts import Verdict
 from lastseen.projections.deadlines import Deadlines
+from lastseen.projections.lru_order import LruOrder, last_active_offset
 from lastseen.projections.prefix_index import PrefixIndex
 from lastseen.projections.set_aside import SetAside
 from lastseen.projections.shards import Shards, put
@@ -33,7 +33,6 @@ _place = struct.Struct(">32sQqB")
 _VERDICTS_BY_MARK = {
     Mark.CONTROL: Verdict.CONTROL, Mark.TRANSACTIONAL: Verdict.TRANSACTIONAL, Mark.UNREADABLE: Verdict.MALFORMED,
 }  # fmt: skip
-_last_active_offset = attrgetter("last_active_offset")
 _sha256, _pack_place = hashlib.sha256, _place.pack
 _APPLIED, _TOUCHED = int(Verdict.APPLIED), events.NAMES[events.Touched]
 """Found faster than through their modules."""
@@ -119,15 +118,15 @@ class Partition:
         """Whether the events' own times are still its log times."""
         self.log_time_ms = 0
         """The latest log time of a record that was not void for its form or its clock."""
-        self.active: OrderedDict[str, Session] = OrderedDict()
+        self.active = LruOrder()
         """Active sessions by key, least recently used first, but for those that are set aside."""
         self.set_aside = SetAside()
         """Active sessions that a pass of the pruner found held."""
         self._aside = self.set_aside.sessions
-        self.suspended: dict[str, Session] = {}
+        self.suspended: Shards[Session] = Shards()
         """Suspended sessions by key."""
-        self.by_id = Shards()
-        self.by_owner: dict[str, dict[str, Session] | Shards] = {}
+        self.by_id: Shards[Session] = Shards()
+        self.by_owner: Shards[dict[str, Session] | Shards[Session]] = Shards()
         """Owner → its live sessions by key."""
         self.prefix_index: PrefixIndex | None = None
         """Live sessions by the prefixes of tenants; made by the view when there are any."""
@@ -156,7 +155,7 @@ class Partition:
 
     def in_lru_order(self) -> Iterator[Session]:
         """The active sessions, least recently used first."""
-        return self._before_active(sorted(self._aside.values(), key=_last_active_offset))
+        return self._before_active(sorted(self._aside.values(), key=last_active_offset))
 
     def in_eviction_order(self, at_ms: int, limit: int) -> Iterator[Session]:
         """The same without those that are set aside and held; at most `limit` of those set aside."""
@@ -165,7 +164,7 @@ class Partition:
     def _before_active(self, aside: Sequence[Session]) -> Iterator[Session]:
         if not aside:
             return iter(self.active.values())
-        return heapq.merge(aside, self.active.values(), key=_last_active_offset)
+        return heapq.merge(aside, self.active.values(), key=last_active_offset)
 
     def is_live(self, session: Session) -> bool:
         """Whether this very session object is still part of the state."""
@@ -213,7 +212,8 @@ class Partition:
         or its result may be more than activity: then `fold` takes it. A differential test compares the two ways:
         `tests/properties/test_own_touches.py`.
         """
-        own, active, number = remembered(), self.active, self.number
+        own, number = remembered(), self.number
+        parts, mask = self.active.parts, self.active.mask
         first = own.get(records[start].value)  # type: ignore[arg-type]  # no value is not among them
         if type(first) is not OwnTouch or self.importing:
             return None
@@ -227,7 +227,8 @@ class Partition:
             if type(touch) is not OwnTouch or value is None or key is None:
                 break
             named, session_id, event_id, by, _, sent_at_ms = touch
-            session = active.get(key)
+            part = parts[hash(key) & mask]
+            session = part.get(key)
             if (
                 session is None
                 or found != offset
@@ -238,7 +239,7 @@ class Partition:
                 or not lifecycle.note_activity(session, session_id, at_ms, offset)
             ):
                 break
-            active.move_to_end(key)
+            part.move_to_end(key)
             own.pop(value, None)
             digest = _sha256(_pack_place(digest, offset, at_ms, _APPLIED) + value).digest()
             note((key, offset, number, at_ms, _APPLIED, _TOUCHED, session_id, event_id, source, None))
@@ -274,14 +275,16 @@ class Partition:
     ) -> tuple[Verdict, Session | None, Session | None, Ending | None]:
         """Settle, judge, apply."""
         key = event.subject
-        session = self.active.get(key)
+        active = self.active
+        part = active.parts[hash(key) & active.mask]
+        session = part.get(key)
         if session is None:
             session = self.suspended.get(key) or self._aside.get(key)
             # A key that is live here was looked at when its session began.
             if session is None and self._belongs_elsewhere(key):
                 return Verdict.WRONG_PARTITION, None, None, None
         elif type(event) is events.Touched and lifecycle.touch_plainly(session, event, at_ms, offset):
-            self.active.move_to_end(key)
+            part.move_to_end(key)
             return Verdict.APPLIED, session, None, None
         settled = ending = None
         if session is not None:
@@ -331,7 +334,9 @@ class Partition:
         lifecycle.apply(session, event, at_ms, offset)
         if session.status is not was:
             if session.status is Status.SUSPENDED:
-                self.suspended[session.key] = self.set_aside.drop(session.key) or self.active.pop(session.key)
+                if self.set_aside.drop(session.key) is None:
+                    del self.active[session.key]
+                self.suspended[session.key] = session
             else:
                 self.active[session.key] = self.suspended.pop(session.key)
         elif self._aside:
@@ -354,9 +359,10 @@ class Partition:
         """Bring an empty partition to the state of a snapshot; `sessions` stand in the order of their births."""
         self.checkpoint, self.digest = checkpoint, digest
         self.by_id = Shards({session.session_id: session for session in sessions})
-        in_lru_order = sorted(sessions, key=lambda session: session.last_active_offset)
-        self.active = OrderedDict((session.key, session) for session in in_lru_order if session.suspended_at_ms is None)
-        self.suspended = {session.key: session for session in in_lru_order if session.suspended_at_ms is not None}
+        in_lru_order = sorted(sessions, key=last_active_offset)
+        self.active = LruOrder(session for session in in_lru_order if session.suspended_at_ms is None)
+        suspended = [session for session in in_lru_order if session.suspended_at_ms is not None]
+        self.suspended = Shards({session.key: session for session in suspended})
         for session in in_lru_order:
             if session.owner is not None or self.prefix_index is not None:
                 self._reindex(session, None)
@@ -364,7 +370,7 @@ class Partition:
 
     def _end(self, session: Session, reason: str, at_ms: int, offset: int) -> Ending:
         del self.by_id[session.session_id]
-        if self.active.pop(session.key, None) is None and self.set_aside.drop(session.key) is None:
+        if self.active.pop(session.key) is None and self.set_aside.drop(session.key) is None:
             del self.suspended[session.key]
         if session.owner is not None:
             self._disown(session, session.owner)

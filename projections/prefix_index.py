@@ -20,8 +20,8 @@ class PrefixSessions:
     __slots__ = ("by_id", "by_owner", "is_whole")
 
     def __init__(self) -> None:
-        self.by_id: dict[str, Session] | Shards = {}
-        self.by_owner: dict[str, dict[str, Session] | Shards] = {}
+        self.by_id: dict[str, Session] | Shards[Session] = {}
+        self.by_owner: dict[str, dict[str, Session] | Shards[Session]] = {}
         """Owner → its live sessions under the prefix, by id."""
         self.is_whole = False
         """Whether the sessions are in that lived already when the prefix was registered."""
@@ -32,7 +32,7 @@ class PrefixSessions:
         if session.owner is not None:
             put(self.by_owner, session.owner, session.session_id, session)
 
-    def sessions(self, owner: str | None = None) -> dict[str, Session] | Shards:
+    def sessions(self, owner: str | None = None) -> dict[str, Session] | Shards[Session]:
         """All of them, or those of one owner, by id."""
         return self.by_id if owner is None else self.by_owner.get(owner, {})
 

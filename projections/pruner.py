@@ -27,7 +27,7 @@ BATCH = 1_000
 """Announcements appended at a time."""
 OPENED_AT_A_TIME = 1_000
 """Filings looked at with the view's lock held: about 2 ms."""
-PASSED_AT_A_TIME = 500
+PASSED_AT_A_TIME = 200
 """Held sessions set aside with the view's lock held: about 1 ms."""
 FEW_SPARED = 100
 MANY_SPARED = 1_000

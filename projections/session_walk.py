@@ -84,7 +84,7 @@ class SessionWalk:
             for step in self._copied(partial(_standing, partition, owner, registered)):
                 yield partition, step
 
-    def _copied(self, find: Callable[[], dict[str, Session] | Shards]) -> Iterator[list[Session]]:
+    def _copied(self, find: Callable[[], dict[str, Session] | Shards[Session]]) -> Iterator[list[Session]]:
         with self._view.lock:
             parts = parts_of(find())
             step = list(parts[0].values())
@@ -104,13 +104,13 @@ class SessionWalk:
             self._index(partition, list(self._prefixes.known))
 
 
-def _standing(partition: Partition, owner: str | None, registered: str | None) -> dict[str, Session] | Shards:
+def _standing(partition: Partition, owner: str | None, registered: str | None) -> dict[str, Session] | Shards[Session]:
     """Where a partition's sessions of an owner and under a registered prefix stand. The caller holds the lock."""
     index = None if registered is None else partition.prefix_index
     indexed = None if index is None or registered is None else index.find(registered)
     if indexed is not None:
         return indexed.sessions(owner)
-    return partition.by_id if owner is None else partition.by_owner.get(owner, {})
+    return partition.by_id if owner is None else partition.by_owner.get(owner) or {}
 
 
 def batches(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

@@ -10,11 +10,12 @@ None of this is part of the fold's state: it says where a session is kept, not w
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from itertools import islice
 
 from lastseen.engine.session import Session
 from lastseen.projections.lazy_heap import LazyHeap
+from lastseen.projections.lru_order import LruOrder
+from lastseen.projections.shards import Shards
 
 Filing = tuple[int, int, Session]
 """What it is sorted by (a log time, or an offset), the offset of its last use to break ties, and the session."""
@@ -24,9 +25,9 @@ class SetAside:
     """The sessions of one partition that were held when a pass came to them."""
 
     def __init__(self) -> None:
-        self.sessions: dict[str, Session] = {}
+        self.sessions: Shards[Session] = Shards()
         """By key."""
-        self._filings: dict[str, Filing] = {}
+        self._filings: Shards[Filing] = Shards()
         """By key, the filing that counts; older ones of the same session are stale."""
         self._held: LazyHeap[Filing] = LazyHeap(self._is_current)
         """By the log time at which the last lease lapses."""
@@ -39,16 +40,19 @@ class SetAside:
     def _is_current(self, filing: Filing) -> bool:
         return self._filings.get(filing[2].key) is filing
 
-    def pass_by(self, active: OrderedDict[str, Session], at_ms: int, count: int, limit: int) -> tuple[int, bool]:
+    def pass_by(self, active: LruOrder, at_ms: int, count: int, limit: int) -> tuple[int, bool]:
         """Move held sessions out of `active`, from its old end to the `count`-th that is not held.
 
-        Looks at `count` + `limit` sessions at the most. Returns how many were moved, and whether that was all.
+        Moves `limit` of them, and looks at `count` + `limit` sessions, at the most. Returns how many were moved, and
+        whether that was all.
         """
         held, left, looked_at = [], count, 0
         for session in islice(active.values(), count + limit) if count else ():
             looked_at += 1
             if session.leases is not None and session.held_at(at_ms):
                 held.append(session)
+                if len(held) == limit:
+                    break
                 continue
             left -= 1
             if not left:

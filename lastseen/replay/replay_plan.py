@@ -96,7 +96,9 @@ class ReplayPlan:
         else:
             self._create(chat)
         while len(live) > self._max_sessions:
-            self._expire(next(iter(live.values())), "capacity", chat.at_ms, chat.time)
+            oldest = live.oldest()
+            assert oldest is not None
+            self._expire(oldest, "capacity", chat.at_ms, chat.time)
         figures = self.figures
         figures.events_read += 1
         figures.peak_live = max(figures.peak_live, len(live))

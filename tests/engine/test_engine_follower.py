@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from stage import T0
@@ -15,7 +17,8 @@ from lastseen.engine.clock import ManualClock
 from lastseen.engine.errors import LastseenError, LogMismatch
 from lastseen.engine.log.memory import MemoryLog
 from lastseen.engine.log.port import Message, Position, Record
-from lastseen.projections.follower import BATCH_RECORDS, Follower
+from lastseen.projections import follower as follower_module
+from lastseen.projections.follower import BATCH_RECORDS, LOOK_EVERY, Follower
 from lastseen.projections.live_view import LiveView
 from lastseen.projections.partition import Outcome, Partition, TouchRun
 from tests.patience import PATIENCE_S
@@ -74,6 +77,50 @@ def test_each_record_is_delivered_once_and_in_order_to_any_number_of_callers() -
     assert sum(folded) == 2 * count
     for partition in (0, 1):
         assert [offset for number, offset in bench.listener.received if number == partition] == list(range(count))
+
+
+def test_records_that_take_long_are_folded_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    count = 10 * LOOK_EVERY + 1
+    bench.log.append([Message(0, "k", b"x")] * count)
+    folded: list[int] = []
+    holds: list[int] = []
+    fold = Partition.fold
+
+    def counted(partition: Partition, record: Record) -> Outcome:
+        folded.append(record.offset)
+        return fold(partition, record)
+
+    class Watched(nullcontext[None]):
+        def __exit__(self, *_: object) -> None:
+            holds.append(len(folded) - sum(holds))
+
+    monkeypatch.setattr(Partition, "fold", counted)
+    # Each record takes as long as two looks are apart, so that the first look ends a hold.
+    bench.follower._monotonic_s = lambda: len(folded) * follower_module.HELD_S / LOOK_EVERY
+    bench.follower.lock = Watched()  # type: ignore[assignment]
+    others_turns: list[int] = []
+
+    def pause(_: float) -> None:
+        others_turns.append(len(folded))
+
+    monkeypatch.setattr(follower_module, "time", SimpleNamespace(sleep=pause, perf_counter=None))
+    monkeypatch.setattr(follower_module.threading, "active_count", lambda: 2)
+    assert bench.follower.catch_up() == count
+    assert folded == list(range(count)) == [offset for _, offset in bench.listener.received]
+    assert holds == [LOOK_EVERY] * 10 + [1]
+    assert others_turns == [LOOK_EVERY * (turn + 1) for turn in range(10)]
+
+
+def test_a_gap_after_a_pause_stops_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    records = [Record(0, offset, T0, "k", b"x") for offset in (*range(LOOK_EVERY + 3), LOOK_EVERY + 9)]
+    bench.log.append([Message(0, "k", b"x")] * (LOOK_EVERY + 10))
+    monkeypatch.setattr(bench.log, "read", lambda *_: records)
+    bench.follower._monotonic_s = iter(range(100)).__next__
+    with pytest.raises(LogMismatch, match=f"expected the record at offset {LOOK_EVERY + 3} and found"):
+        bench.follower.catch_up()
+    assert [offset for _, offset in bench.listener.received] == list(range(LOOK_EVERY + 3))
 
 
 def test_a_gap_stops_it_for_good(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from lastseen.engine.clock import iso_from_ms
 from lastseen.engine.log.port import Message, Record
 from lastseen.engine.session import Session
-from lastseen.projections import lazy_heap, pruner, set_aside
+from lastseen.projections import lazy_heap, live_view, pruner, set_aside
 from lastseen.projections.lazy_heap import LazyHeap
 from lastseen.projections.live_view import LiveView
 from lastseen.projections.partition import Partition
@@ -199,20 +199,63 @@ def test_the_lock_is_held_for_a_step_when_thousands_are_held_or_lapse(monkeypatc
     monkeypatch.setattr(set_aside.SetAside, "_file_as_free", lambda *each: filed.append(1) or file_as_free(*each))
     holds: list[int] = []
 
+    moved: list[int] = []
+    aside = crowd.partitions[0].set_aside
+
     class Watched(nullcontext[None]):
         def __enter__(self) -> None:
-            self.before = counts["looks"] + len(filed)
+            self.before, self.aside = counts["looks"] + len(filed), len(aside)
 
         def __exit__(self, *_: object) -> None:
             holds.append(counts["looks"] + len(filed) - self.before)
+            moved.append(len(aside) - self.aside)
 
     crowd.view.lock = Watched()
     assert keys(crowd.pruner.run(crowd.now_ms).due) == [str(held)]
-    assert len(crowd.partitions[0].set_aside) == held
+    assert len(aside) == held
+    assert max(moved) == pruner.PASSED_AT_A_TIME
     crowd.now_ms += 60_000
     due = crowd.pruner.run(crowd.now_ms).due
     assert keys(due) == [str(key) for key in range(held)], "what has lapsed is evicted, least recently used first"
     assert max(holds) <= 2 * pruner.BATCH + pruner.PASSED_AT_A_TIME
+
+
+@pytest.mark.parametrize("are_held", [False, True])
+def test_what_was_not_used_for_long_is_found_a_step_at_a_time(are_held: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    crowd, many = Crowd(2, 0), 1_000
+    for key in range(many):
+        crowd.say("created", key)
+        if are_held:
+            crowd.say("held", key, holder="job", lease_ms=60_000)
+    crowd.pruner.plan(crowd.now_ms)
+    assert sum(len(each.set_aside) for each in crowd.partitions) == (many if are_held else 0)
+    monkeypatch.setattr(live_view, "SHOWN_AT_A_TIME", 50)
+    looked_at, holds = [0], []
+    is_live = Partition.is_live
+
+    def counted(partition: Partition, session: Session) -> bool:
+        looked_at[0] += 1
+        return is_live(partition, session)
+
+    class Watched(nullcontext[None]):
+        def __enter__(self) -> None:
+            self.before = looked_at[0]
+
+        def __exit__(self, *_: object) -> None:
+            holds.append(looked_at[0] - self.before)
+
+    monkeypatch.setattr(Partition, "is_live", counted)
+    monkeypatch.setattr(Partition, "in_lru_order", no_order_of_all) if are_held else None
+    crowd.view.lock = Watched()
+    assert [each.key for each in crowd.view.unused_since(crowd.now_ms + 1)] == [
+        each.key for _, each in crowd.in_lru_order()
+    ]
+    assert max(holds) == 50
+
+
+def no_order_of_all(_: Partition) -> Any:
+    """The order of all sessions that are set aside would have to be made for it."""
+    raise AssertionError("the lock is held while all are put into order")
 
 
 @given(st.lists(st.tuples(st.sampled_from(["push", "spoil", "pop"]), st.integers(0, 20)), max_size=200))
