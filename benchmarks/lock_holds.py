@@ -14,7 +14,6 @@ from unittest.mock import patch
 import lastseen
 from benchmarks.measure import Row, Size, at_most
 from benchmarks.workload import BATCH, fill, fill_keys, key_of, touches
-from lastseen.embedded.garbage_collection import freeze_after_start
 from lastseen.engine.clock import ManualClock, iso_from_ms
 from lastseen.engine.codec import encode
 from lastseen.engine.events import Held, HeldData
@@ -32,7 +31,8 @@ from lastseen.projections.snapshot_cut import copied_in_steps
 
 NOTES = """
 - The longest of all holds of the *view's lock*, which every read of a session takes, in CPU time of the thread that has
-  it: what a reader waits at most, on a machine with a processor to spare. The collector is set as a service sets it.
+  it: what a reader waits at most, on a machine with a processor to spare. Python's collector is off: where it looks at what is in
+  memory, it stops every thread, whoever holds the lock.
 - *Fold* is by an engine on SQLite, `created` records and then touches of all; *flush* writes all of them. *At capacity*
   every session is one too many, and the least recently used are held: the first pass sets them aside, the later ones
   find them there. *Outbox* is folding 500,000 effects, copying them for a flush, and publishing them.
@@ -104,27 +104,25 @@ class Sink:
 
 
 def run(folder: Path, size: Size) -> list[Row]:
-    """All figures of this file."""
-    holds, repetitions = Holds(), 2
+    """All figures of this file: each once, since it is the longest of hundreds."""
+    holds = Holds()
     effects = MAX_KEPT // 20 if size.is_quick else MAX_KEPT
-    for number in range(repetitions):
-        flush(holds, folder / f"{number}.db", size.middle)
-        prune(holds, folder / f"held-{number}.db", size.middle // 2, size.middle * 9 // 20)
-    with collecting_as_a_service():
+    flush(holds, folder / "flush.db", size.middle)
+    prune(holds, folder / "held.db", size.middle // 2, size.middle * 9 // 20)
+    with without_collector():
         outbox(holds, effects)
     return [at_most(f"longest hold: {what}", values, "ms", MOST_MS) for what, values in holds.found.items()]
 
 
 @contextmanager
-def collecting_as_a_service() -> Iterator[None]:
-    """The collector's settings of a service, for a while."""
-    thresholds = gc.get_threshold()
-    freeze_after_start()
+def without_collector() -> Iterator[None]:
+    """Python's collector is off for a while, once all that can be collected is."""
+    gc.collect()
+    gc.disable()
     try:
         yield
     finally:
-        gc.unfreeze()
-        gc.set_threshold(*thresholds)
+        gc.enable()
 
 
 @contextmanager
@@ -138,7 +136,7 @@ def engine_on(path: Path, **settings: Any) -> Iterator[tuple[lastseen.Engine, Ti
 
     with patch.object(LiveView, "__init__", with_timed_lock):
         engine = lastseen.open_engine(f"sqlite:///{path}", background=False, **settings)
-    with collecting_as_a_service(), engine:
+    with without_collector(), engine:
         yield engine, lock
 
 
