@@ -31,8 +31,8 @@ from lastseen.projections.snapshot_cut import copied_in_steps
 
 NOTES = """
 - The longest of all holds of the *view's lock*, which every read of a session takes, in CPU time of the thread that has
-  it: what a reader waits at most, on a machine with a processor to spare. Python's collector is off: where it looks at what is in
-  memory, it stops every thread, whoever holds the lock.
+  it: what a reader waits at most, on a machine with a processor to spare. Python's collector is off: where it looks at
+  what is in memory, it stops every thread.
 - *Fold* is by an engine on SQLite, `created` records and then touches of all; *flush* writes all of them. *At capacity*
   every session is one too many, and the least recently used are held: the first pass sets them aside, the later ones
   find them there. *Outbox* is folding 500,000 effects, copying them for a flush, and publishing them.

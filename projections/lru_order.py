@@ -65,6 +65,10 @@ class LruOrder:
             return iter(self.parts[0].values())
         return heapq.merge(*(part.values() for part in self.parts if part), key=last_active_offset)
 
+    def items(self) -> Iterator[tuple[str, Session]]:
+        """All by key, in the same order."""
+        return ((session.key, session) for session in self.values())
+
     def __setitem__(self, key: str, session: Session) -> None:
         part = self.parts[hash(key) & self.mask]
         part[key] = session

@@ -6,7 +6,7 @@ last owner stopped. It is saved with the snapshot, in the same transaction: what
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -45,60 +45,75 @@ Check = Callable[[OutboxEntry], bool]
 
 
 class Kept:
-    """The effects of one partition in the order of the log. Finding a place costs its logarithm, dropping what is
-    dropped: a deque would have to be walked through from one end."""
+    """The effects of one partition in the order of the log, in chunks: dropping costs what is dropped, finding a place
+    its logarithm, and nothing is ever moved as one piece. An interrupt leaves it whole, between any two lines."""
 
     def __init__(self) -> None:
-        self._kept: tuple[list[Effect | OutboxEntry | None], int] = [], 0
-        """The effects, and how many of them are dropped: those are `None`, or about to be. Replaced as one, so that an
-        interrupt leaves no number that is another list's."""
+        self._chunks: list[list[Effect | OutboxEntry]] = [[]]
+        """The first has lost its beginning, the last is still growing; all others have `STEP` effects."""
 
     def __len__(self) -> int:
-        effects, head = self._kept
-        return len(effects) - head
+        chunks = self._chunks
+        return len(chunks[-1]) if len(chunks) == 1 else len(chunks[0]) + (len(chunks) - 2) * STEP + len(chunks[-1])
 
     def append(self, effect: Effect | OutboxEntry) -> None:
-        self._kept[0].append(effect)
+        last = self._chunks[-1]
+        if len(last) < STEP:
+            last.append(effect)
+        else:
+            self._chunks.append([effect])
 
     def extend(self, effects: Sequence[OutboxEntry]) -> None:
-        self._kept[0].extend(effects)
+        for effect in effects:
+            self.append(effect)
 
     def between(self, from_offset: int, before_offset: int, limit: int) -> list[Effect | OutboxEntry]:
         """The first effects of a range of offsets."""
-        start = self._place(from_offset)
-        found = self._kept[0][start : min(start + limit, self._place(before_offset))]
-        return [each for each in found if each is not None]
+        found: list[Effect | OutboxEntry] = []
+        chunks = self._chunks
+        for number in range(max(bisect_right(chunks, from_offset, key=_first_offset) - 1, 0), len(chunks)):
+            chunk = chunks[number]
+            start, end = (bisect_left(chunk, offset, key=_offset_of) for offset in (from_offset, before_offset))
+            found += chunk[start : min(end, start + limit - len(found))]
+            if end < len(chunk) or len(found) == limit:
+                break
+        return found
 
     def first_offset(self) -> int | None:
         """The offset of the first effect; `None` if there is none."""
-        effects, head = self._kept
-        first = effects[head] if head < len(effects) else None
-        return None if first is None else first.offset
+        return next((chunk[0].offset for chunk in self._chunks if chunk), None)
 
     def drop_before(self, offset: int, limit: int) -> None:
         """Drop effects before an offset, `limit` of them at the most."""
-        self._drop(min(self._place(offset) - self._kept[1], limit))
+        while limit > 0:
+            place = bisect_left(self._chunks[0], offset, key=_offset_of)
+            dropped = min(place, limit)
+            is_whole = dropped == len(self._chunks[0])
+            self._drop(dropped)
+            limit -= dropped
+            if not is_whole or len(self) == 0:
+                return
 
     def drop_first(self) -> None:
         """Drop the first effect."""
         self._drop(1)
 
     def _drop(self, count: int) -> None:
-        effects, head = self._kept
-        reached = head + count
-        self._kept = effects, reached
-        # Their memory is freed at once, a step at a time; moving the rest of the list up is quick, and rare.
-        effects[head:reached] = [None] * count
-        if reached > max(len(effects) - reached, STEP):
-            self._kept = effects[reached:], 0
-
-    def _place(self, offset: int) -> int:
-        effects, head = self._kept
-        return bisect_left(effects, offset, head, key=_offset_of)
+        """Drop so many of the first chunk."""
+        chunks = self._chunks
+        while len(chunks) > 1 and not chunks[0]:  # as an interrupt left it
+            del chunks[0]
+        del chunks[0][:count]
+        if not chunks[0] and len(chunks) > 1:
+            del chunks[0]
 
 
-def _offset_of(effect: Effect | OutboxEntry | None) -> int:
-    return -1 if effect is None else effect.offset
+def _offset_of(effect: Effect | OutboxEntry) -> int:
+    return effect.offset
+
+
+def _first_offset(chunk: Sequence[Effect | OutboxEntry]) -> int:
+    return chunk[0].offset if chunk else -1
 
 
 class Outbox:

@@ -59,6 +59,8 @@ class Folding:
     def fold(self, records: list[Record], own: list[tuple[bytes, OwnTouch]], awaited: list[str]) -> dict[str, Any]:
         """Fold one batch; everything that shows its result."""
         follower = self.engine._follower
+        # An answer shows what later records of the same hold have made of the session: both ways hold as long.
+        follower._monotonic_s = lambda: 0.0
         codec._remembered.clear()
         for value, touch in own:
             codec.remember_touch(value, touch)
