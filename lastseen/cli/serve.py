@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 DEV_LOG = "lastseen-dev.db"
 _ADDRESSES = {
+    "/docs": "the API, for people",
     "/v1/sessions": "sessions",
     "/v1/events/stream": "events, as they happen",
     "/v1/statistics": "figures",
     "/metrics": "metrics",
     "/readyz": "health",
-    "/openapi.json": "the API, described",
+    "/openapi.json": "the API, for programs",
 }
 """The addresses that `lastseen dev` prints."""
 
@@ -165,4 +166,11 @@ def _show_addresses(address: str | None, log: Path | None, *, is_demo: bool) -> 
     if is_demo:
         rows.append(["demonstration", "recorded chat: sessions begin and end"])
     put_table(["", ""], rows, "lastseen is up; stop it with Ctrl-C")
+    typer.echo("\nTry next, in another terminal:\n")
+    session = '{"key": "telegram:42"}'
+    typer.echo(f"  curl -s {address}/v1/sessions -H 'Content-Type: application/json' -d '{session}'")
+    typer.echo(f"  curl -sN '{address}/v1/events/stream?last_event_id=0'")
+    if log is not None:
+        typer.echo(f"  lastseen ls --log sqlite:///{log}")
+    typer.echo(f"\nThe API, in a browser: {address}/docs")
     sys.stdout.flush()

@@ -26,6 +26,7 @@ from lastseen.http.routes import (
     bulk,
     commands,
     history,
+    pages,
     problem_types,
     pruning,
     sessions,
@@ -94,6 +95,7 @@ def build(
     for router in operations:
         app.include_router(router)
     _publish_description(app, described)
+    app.include_router(pages.router(lambda: app.openapi()))
     app.add_middleware(HeadResponses)
     app.add_middleware(RawKeyPaths)
     app.add_middleware(guard)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import ssl
 import subprocess
+import sys
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -26,6 +28,7 @@ from lastseen.service.tls import check_tls
 from tests.patience import PATIENCE_S
 from tests.service.running import Running, wait_until
 
+SESSIONS = re.compile(r"/v1/sessions\s*$")
 ARGUMENTS = ("--log", "sqlite:///log.db", "--port", "0")
 FIRST_ANSWER_S = 3.0
 
@@ -50,7 +53,7 @@ def test_dev_shows_sessions_that_live(tmp_path: Path) -> None:
         )
         assert live[0]["key"].startswith("irc:#ubuntu:")
         assert live[0]["policy"]["idle_ttl_ms"] == 30_000
-        shown = re.findall(r"http://\S+", "".join(service.output))
+        shown = re.findall(r"http://[^\s']+", "".join(service.output))
         assert len(shown) > 3
         for each in shown:
             with httpx.stream("GET", each, timeout=PATIENCE_S) as answer:
@@ -64,14 +67,38 @@ def test_dev_shows_sessions_that_live(tmp_path: Path) -> None:
 
 def shown_address(service: Running) -> str:
     """The address in the table that `lastseen dev` prints."""
-    (line,) = service.until(lambda: [line for line in service.output if "/v1/sessions" in line], "the table")
+    (line,) = service.until(
+        lambda: [line for line in service.output if line.rstrip().endswith("/v1/sessions")], "the table"
+    )
     address: str = line.split()[-1].removesuffix("/v1/sessions")
     return address
+
+
+def test_dev_says_what_to_try_next_and_that_works(tmp_path: Path) -> None:
+    with Running(tmp_path, "--port", "0", command="dev") as service:
+        lines = service.until(lambda: _tries(service) if "/docs" in "".join(service.output[-1:]) else [], "the banner")
+        for line, says in zip(lines, ('"telegram:42"', 'data: {"', "telegram:42"), strict=True):
+            words = shlex.split(line)
+            if words[0] == "lastseen":
+                words[:1] = [sys.executable, "-c", "import sys; from lastseen.cli import main; sys.exit(main())"]
+            else:
+                words = [*words, "--max-time", "1"] if "-sN" in words else [*words, "--fail"]
+            done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S)
+            assert says in done.stdout, done.stderr
+        with httpx.Client(timeout=PATIENCE_S) as client:
+            assert client.get(service.output[-1].split()[-1]).status_code == 200
+
+
+def _tries(service: Running) -> list[str]:
+    """The commands that the banner names."""
+    return [line.strip() for line in service.output if line.startswith(("  curl ", "  lastseen "))]
 
 
 def test_dev_keeps_nothing_with_ephemeral(tmp_path: Path) -> None:
     with Running(tmp_path, "--port", "0", "--ephemeral", command="dev") as service:
         service.until(lambda: "listening" in "".join(service.errors), "it listens")
+        service.until(lambda: "/docs" in "".join(service.output[-1:]), "the banner")
+        assert [line.split()[0] for line in _tries(service)] == ["curl", "curl"]
         service.tell()
         assert service.exit_code() == 0
     assert list(tmp_path.iterdir()) == []
