@@ -16,8 +16,9 @@ _other_variables = re.compile(r"CONFIG|TOKEN|URL|(KAFKA|TEST|CRASH|CHAT)_\w+")
 """Variables that are no settings: where the file is, the clients' own, secrets of a log, and the tests'."""
 NONE = "none"
 """Text for no limit, or no value, where a setting allows that."""
-_from_kubernetes = re.compile(r"SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?")
-"""What Kubernetes puts into every container of a namespace in which a service is called `lastseen`."""
+_from_kubernetes = re.compile(r"([A-Z0-9_]+_)?(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
+"""What Kubernetes puts into every container of a namespace in which a service is called `lastseen` or `lastseen-…`."""
+_port_of_link = re.compile(r"([A-Z0-9_]+_)?PORT")
 _service_link = re.compile(r"(tcp|udp|sctp)://")
 _is_whole = re.compile(r"-?\d{1,19}").fullmatch
 
@@ -75,10 +76,11 @@ def environment_source(environment: Mapping[str, str], kinds: Mapping[str, str],
             continue
         rest = variable.removeprefix(PREFIX)
         name = rest.lower()
+        is_link = bool(_port_of_link.fullmatch(rest) and _service_link.match(text))
         if name in kinds and rest.isupper():
-            if not (name == "port" and _service_link.match(text)):
+            if not is_link:
                 found[name] = SourcedValue(value_from_text(kinds[name], text), variable)
-        elif not _other_variables.fullmatch(rest) and not _from_kubernetes.fullmatch(rest):
+        elif not is_link and not _other_variables.fullmatch(rest) and not _from_kubernetes.fullmatch(rest):
             hint = nearest(rest, [each.upper() for each in kinds]).replace("mean ", f"mean {PREFIX}")
             faults.append(f"{variable}: unknown setting {name}{hint}")
     return found

@@ -141,6 +141,21 @@ def test_what_kubernetes_says_of_a_service_of_that_name_is_passed_over() -> None
     assert configured.values["port"] == (8321, "default")
 
 
+@pytest.mark.parametrize("service", ["headless", "log", "kafka", "port", "engine_2", "service"])
+def test_what_kubernetes_says_of_a_service_whose_name_begins_so_is_passed_over(service: str) -> None:
+    link = {
+        "port": "tcp://10.0.0.1:8321", "service_host": "10.0.0.1", "service_port": "8321", "service_port_http": "8321",
+        "port_8321_tcp": "tcp://10.0.0.1:8321", "port_8321_tcp_addr": "10.0.0.1", "port_8321_tcp_proto": "tcp",
+    }  # fmt: skip
+    configured = of(**{f"{service}_{name}": text for name, text in link.items()})
+    assert [name for name, (_, origin) in configured.values.items() if origin.startswith("LASTSEEN_")] == []
+
+
+def test_a_port_that_is_no_link_is_still_a_mistake() -> None:
+    (fault,) = faults_of(LASTSEEN_HTTP_PORT="8400")
+    assert fault.startswith("LASTSEEN_HTTP_PORT: unknown setting http_port")
+
+
 # ── what is wrong ──
 
 

@@ -94,6 +94,19 @@ def _tries(service: Running) -> list[str]:
     return [line.strip() for line in service.output if line.startswith(("  curl ", "  lastseen "))]
 
 
+def test_it_starts_beside_services_of_kubernetes_with_names_like_its_own(tmp_path: Path) -> None:
+    links = {}
+    for service in ("LASTSEEN", "LASTSEEN_HEADLESS"):
+        links |= {
+            f"{service}_PORT": "tcp://10.96.0.7:8400", f"{service}_SERVICE_HOST": "10.96.0.7",
+            f"{service}_SERVICE_PORT": "8400", f"{service}_SERVICE_PORT_HTTP": "8400",
+            f"{service}_PORT_8400_TCP": "tcp://10.96.0.7:8400", f"{service}_PORT_8400_TCP_PROTO": "tcp",
+            f"{service}_PORT_8400_TCP_PORT": "8400", f"{service}_PORT_8400_TCP_ADDR": "10.96.0.7",
+        }  # fmt: skip
+    with Running(tmp_path, *ARGUMENTS, **links) as service_running:
+        assert httpx.get(f"{service_running.address()}/livez", timeout=PATIENCE_S).status_code == 200
+
+
 def test_dev_keeps_nothing_with_ephemeral(tmp_path: Path) -> None:
     with Running(tmp_path, "--port", "0", "--ephemeral", command="dev") as service:
         service.until(lambda: "listening" in "".join(service.errors), "it listens")
