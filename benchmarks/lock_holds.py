@@ -189,7 +189,7 @@ def outbox(holds: Holds, effects: int) -> None:
     clock, lock = ManualClock(), TimedLock()
     log, kept = MemoryLog(clock, 1), Outbox(1, "/bench", effects)
     view = LiveView([Partition(0)], None, lock)  # type: ignore[arg-type]
-    follower = Follower(log, view, [], [kept.on_record])
+    follower = Follower(log, view, [], [kept])
     session_ids = fill(log, 1_000, clock.now_ms(), POLICY)
     for start in range(0, effects * 3 // 2, BATCH):
         touches(log, session_ids, BATCH, clock.now_ms())

@@ -1,8 +1,9 @@
 """Commands on many sessions at once: one append for up to 1,000 of them, and a result for each.
 
-A refusal of one does not keep the others from being written. What a bulk command reads of the view it reads under the
-view's lock, a few hundred sessions at a time, and it makes the events outside of it; the fold judges each event by
-itself, so a session that changes in between is refused like any other.
+A refusal of one does not keep the others from being written: not even a partition that another engine owns, or that
+moves away meanwhile. What a bulk command reads of the view it reads under the view's lock, a few hundred sessions at a
+time, and it makes the events outside of it; the fold judges each event by itself, so a session that changes in between
+is refused like any other.
 """
 
 from __future__ import annotations
@@ -83,7 +84,14 @@ class BulkCommands:
         wanted = list(keys)
         results: list[LastseenError | None] = []
         for start in range(0, len(wanted), AT_ONCE):
-            results += self._write_at_once(kind, wanted[start : start + AT_ONCE], data)
+            try:
+                results += self._write_at_once(kind, wanted[start : start + AT_ONCE], data)
+            except LastseenError as error:
+                if not start:
+                    raise
+                # What was written before has its results; the rest is not tried.
+                results += [error.again() for _ in wanted[start:]]
+                break
         return with_ends(results, self._loop.known_end)
 
     def _write_at_once(
@@ -95,13 +103,21 @@ class BulkCommands:
         answers = self._loop.append_and_answer(messages, [event.id for event in made])
         replaced: list[_Found] = []
         for each, answer in zip(found, answers, strict=True):
-            verdict = verdict_of(answer)
+            try:
+                verdict = verdict_of(answer)
+            except LastseenError as error:
+                results[each.place] = error
+                continue
             results[each.place] = None if verdict is Verdict.APPLIED else refusal(verdict, each.key)
             if verdict is Verdict.STALE_SESSION and not each.is_pinned:
                 replaced.append(each)
         if replaced and attempts > 1:
             # The caller meant whichever session lives under the key, and another one does by now.
-            again = self._write_at_once(kind, [each.key for each in replaced], data, attempts - 1)
+            again: Sequence[LastseenError | None]
+            try:
+                again = self._write_at_once(kind, [each.key for each in replaced], data, attempts - 1)
+            except LastseenError as error:
+                again = [error.again() for _ in replaced]
             for each, result in zip(replaced, again, strict=True):
                 results[each.place] = result
         return results

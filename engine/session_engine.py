@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, NoReturn
 
 from lastseen.engine import events, lifecycle
 from lastseen.engine.clock import Clock
@@ -122,11 +122,13 @@ class SessionEngine:
             return (Message(partition.number, key, value),)
 
         for _ in range(ATTEMPTS):
+            answer = None
             try:
                 self.turns.take(Turn((), decide))
-            except BaseException:
+            except BaseException as error:
                 self.fold.forget(event_id)
-                raise
+                if not is_known(answer) or not isinstance(error, LastseenError):
+                    raise
             if answer is None:
                 return None
             verdict = verdict_of(answer)
@@ -162,17 +164,20 @@ class SessionEngine:
     def append_and_answer(self, messages: Sequence[Message], event_ids: Sequence[str]) -> Sequence[Answer]:
         """Append and fold; the answers to the events that the messages hold, in their order. Raises `LogError`.
 
-        For callers that write the events of many sessions at once, each of which the fold judges by itself.
+        For callers that write the events of many sessions at once, each of which the fold judges by itself. Where a
+        partition failed or moved, so that the outcome is known of some only, `verdict_of` raises it for each other one.
         """
-        answers = [
+        answers: list[Answer] = [
             self.fold.expect(event_id, message.partition) for event_id, message in zip(event_ids, messages, strict=True)
         ]
         try:
             self.append_and_fold(messages)
-        except BaseException:
+        except BaseException as error:
             for event_id in event_ids:
                 self.fold.forget(event_id)
-            raise
+            if not any(map(is_known, answers)) or not isinstance(error, LastseenError):
+                raise
+            return [each if is_known(each) else Unanswered(error) for each in answers]
         return answers
 
     def append_and_fold(self, messages: Sequence[Message]) -> None:
@@ -203,6 +208,24 @@ class SessionEngine:
             self._log.append_soon(messages).add_done_callback(_report_failure)
 
 
+class Unanswered:
+    """The answer to an event whose outcome could not be learnt."""
+
+    verdict = session = None
+
+    def __init__(self, error: LastseenError) -> None:
+        self._error = error
+
+    def fail_as_lost(self) -> NoReturn:
+        """Raise why."""
+        raise self._error.again()
+
+
+def is_known(answer: Answer | None) -> bool:
+    """Whether an event was folded, whatever became of others in the same append."""
+    return answer is not None and answer.verdict is not None
+
+
 def _report_failure(appended: Future[list[Position]]) -> None:
     error = appended.exception()
     if error is not None:
@@ -210,7 +233,7 @@ def _report_failure(appended: Future[list[Position]]) -> None:
 
 
 def verdict_of(answer: Answer) -> Verdict:
-    """The verdict on an event that has been folded."""
+    """The verdict on an event that has been folded. Raises why it is not known, if so."""
     if answer.verdict is None:
         answer.fail_as_lost()
     return answer.verdict

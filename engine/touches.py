@@ -23,7 +23,7 @@ from lastseen.engine.log.port import Message
 from lastseen.engine.preconditions import is_coalesced, live_session
 from lastseen.engine.refusals import refusal, with_end, with_ends
 from lastseen.engine.session import Session, SessionView
-from lastseen.engine.session_engine import ATTEMPTS, SessionEngine, Wait, keeps_changing, verdict_of
+from lastseen.engine.session_engine import ATTEMPTS, SessionEngine, Wait, is_known, keeps_changing, verdict_of
 from lastseen.engine.turns import Turn
 from lastseen.engine.verdicts import Verdict
 from lastseen.engine.view import Answer, PartitionState, View
@@ -123,10 +123,11 @@ class Touches:
         turn = TouchTurn((key, session_id), self)
         try:
             self._loop.turns.take(turn)
-        except BaseException:
+        except BaseException as error:
             if turn.answer is not None:
                 self._loop.fold.forget(turn.event_id)
-            raise
+            if not is_known(turn.answer) or not isinstance(error, LastseenError):
+                raise
         return turn
 
     def touch_many(self, keys: Iterable[Wanted], wait: Wait) -> list[SessionView | LastseenError | None]:
@@ -160,7 +161,11 @@ class Touches:
             return with_ends(results, self._loop.known_end)
         answers = self._loop.append_and_answer(messages, [touch.event_id for touch in written])
         for place, message, answer in zip(places_written, messages, answers, strict=True):
-            verdict = verdict_of(answer)
+            try:
+                verdict = verdict_of(answer)
+            except LastseenError as error:
+                results[place] = error
+                continue
             results[place] = answer.session if verdict is Verdict.APPLIED else refusal(verdict, message.key)
         return with_ends(results, self._loop.known_end)
 

@@ -6,11 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from stage import Stage
 
 import lastseen
-from lastseen.engine import errors
+from lastseen.engine import bulk_commands, errors
+from lastseen.engine.errors import OwnerState
 from lastseen.engine.log.port import Message
-from lastseen.engine.session import Status
+from lastseen.engine.log.shared_log import Owner
+from lastseen.engine.partitioner import partition_of
+from lastseen.engine.session import SessionView, Status
+from tests.patience import eventually
 
 T0_REASON = "moved"
 
@@ -146,3 +151,127 @@ def test_a_closed_engine_takes_no_bulk_command(engine: lastseen.Engine) -> None:
     for command in (engine.close_many, engine.suspend_many, engine.resume_many):
         with pytest.raises(errors.EngineClosed):
             command([])
+
+
+# ── partitions that are not here, or leave meanwhile ──
+
+PARTITIONS = 3
+HERE, THERE, ELSEWHERE = (
+    next(f"user:{n}" for n in range(100) if partition_of(f"user:{n}", PARTITIONS) == number) for number in range(3)
+)
+OWNER = "http://second:1"
+
+
+@pytest.fixture
+def shared(on_disk: Stage) -> lastseen.Engine:
+    """An engine with a session in each of three partitions, of which another engine owns the second."""
+    on_disk.partitions = PARTITIONS
+    engine = on_disk.open()
+    for key in (HERE, THERE, ELSEWHERE):
+        engine.open(key)
+    engine._views.served = frozenset({0, 2})
+    engine._views.known_owner = lambda _: Owner(OwnerState.KNOWN, OWNER)
+    return engine
+
+
+def version_of(engine: lastseen.Engine, key: str) -> int:
+    session = engine._views.partitions[partition_of(key, PARTITIONS)].find(key)
+    assert session is not None
+    return session.version
+
+
+@pytest.mark.parametrize("wait", ["applied", "appended", "none"])
+def test_a_touch_of_what_another_engine_owns_fails_alone_and_names_the_owner(
+    shared: lastseen.Engine, wait: Any
+) -> None:
+    first, refused, third = shared.touch_many([HERE, THERE, ELSEWHERE], wait=wait)
+    assert isinstance(refused, errors.NotOwner)
+    assert (refused.address, refused.owner) == (OWNER, OwnerState.KNOWN)
+    assert not isinstance(first, errors.LastseenError)
+    assert not isinstance(third, errors.LastseenError)
+
+    def is_touched() -> bool:
+        shared.refresh()
+        return [version_of(shared, key) for key in (HERE, THERE, ELSEWHERE)] == [2, 1, 2]
+
+    eventually(is_touched, "the log has the other two")
+
+
+@pytest.mark.parametrize("command", ["close_many", "suspend_many", "resume_many"])
+def test_a_bulk_command_does_what_is_here(shared: lastseen.Engine, command: str) -> None:
+    if command == "resume_many":
+        for key in (HERE, ELSEWHERE):
+            shared.suspend(key)
+    first, refused, third = getattr(shared, command)([HERE, (THERE, None), ELSEWHERE])
+    assert (first, third) == (None, None)
+    assert isinstance(refused, errors.NotOwner)
+    assert refused.address == OWNER
+    assert getattr(shared, command)([THERE])[0].address == OWNER
+
+
+@pytest.fixture
+def moving(shared: lastseen.Engine, monkeypatch: pytest.MonkeyPatch) -> lastseen.Engine:
+    """The same; its third partition leaves between append and fold."""
+    catch_up = shared._follower.catch_up
+
+    def without_the_third(to: Any = None) -> int:
+        if to is not None and to.partition == 2:
+            raise shared._views.not_owner(2, "what was appended")
+        return catch_up(to)
+
+    monkeypatch.setattr(shared._follower, "catch_up", without_the_third)
+    return shared
+
+
+def test_of_what_moves_meanwhile_the_outcome_is_unknown_and_the_rest_is_done(moving: lastseen.Engine) -> None:
+    first, refused, third = moving.touch_many([HERE, THERE, ELSEWHERE])
+    assert isinstance(first, SessionView)
+    assert first.version == 2
+    assert isinstance(refused, errors.NotOwner)
+    assert isinstance(third, errors.OutcomeUnknown)
+    first, refused, third = moving.close_many([HERE, THERE, ELSEWHERE])
+    assert (first, type(refused), type(third)) == (None, errors.NotOwner, errors.OutcomeUnknown)
+    with pytest.raises(errors.OutcomeUnknown):
+        moving.touch_many([ELSEWHERE])
+    assert moving._follower._awaited == {}, "nothing is awaited for ever"
+
+
+def test_a_caller_learns_its_outcome_though_a_partition_of_another_one_fails(
+    moving: lastseen.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two callers are served in one turn, and one of them loses its partition."""
+    loop = moving._loop
+    append_and_fold = loop.turns._append_and_fold
+    monkeypatch.setattr(
+        loop.turns, "_append_and_fold",
+        lambda messages: append_and_fold([*messages, Message(2, ELSEWHERE, b"of another caller")]),
+    )  # fmt: skip
+    touched = moving.touch(HERE)
+    assert touched is not None
+    assert touched.version == 2
+    with pytest.raises(errors.OutcomeUnknown):
+        moving.touch(ELSEWHERE)
+
+
+def test_a_failure_after_the_first_thousand_leaves_those_their_results(
+    engine: lastseen.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk_commands, "AT_ONCE", 2)
+    for key in "abcde":
+        engine.open(key)
+    append, calls = engine._log.append, [0]
+
+    def fails_then(messages: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 2:
+            raise errors.LogUnavailable("the disk is full")
+        return append(messages)
+
+    monkeypatch.setattr(engine._log, "append", fails_then)
+    results = engine.close_many("abcde")
+    assert [type(each) for each in results] == [type(None)] * 2 + [errors.LogUnavailable] * 3
+    assert calls == [2]
+    assert engine.count() == 3
+    calls[0] = 1
+    with pytest.raises(errors.LogUnavailable):
+        engine.close_many("cde")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from served import Served
 
 import lastseen
-from lastseen.engine.errors import OwnerState
+from lastseen.engine.errors import NotOwner, OwnerState, Refused
 from lastseen.engine.log.port import Position
 from lastseen.engine.log.shared_log import Owner
 from lastseen.engine.partitioner import partition_of
+from lastseen.engine.session import SessionView
 
 Problem = Callable[[httpx.Response], dict[str, Any]]
 PARTITIONS = 3
@@ -76,6 +79,55 @@ def test_a_refusal_names_the_owner_or_says_when_to_ask_again(
         stated = problem(refused)
         assert (stated["owner"], stated.get("address")) == (state.value, address)
         assert refused.headers.get("retry-after") == (None if address else "1")
+
+
+def test_of_many_touches_each_that_is_elsewhere_is_refused_alone(
+    served: Served, client: httpx.Client, engine: lastseen.Engine
+) -> None:
+    know(engine, OwnerState.KNOWN, "http://second:1")
+    answer = client.post("/v1/touches", json={"keys": [HERE, THERE]})
+    first, second = answer.json()["results"]
+    assert answer.status_code == 200
+    assert (first["result"], second["result"]) == ("applied", "refused")
+    assert (second["problem"]["status"], second["problem"]["address"]) == (421, "http://second:1")
+    assert answer.headers["position"].startswith("0:")
+    with lastseen.Client(served.address) as there:
+        done, refused = there.touch_many([HERE, THERE])
+        assert isinstance(refused, NotOwner)
+        assert (done.version, refused.address, refused.owner) == (3, "http://second:1", OwnerState.KNOWN)
+
+
+@pytest.mark.parametrize("command", ["suspend", "close"])
+def test_a_bulk_command_refuses_each_that_is_elsewhere_alone(
+    served: Served, client: httpx.Client, engine: lastseen.Engine, command: str
+) -> None:
+    know(engine, OwnerState.UNKNOWN)
+    answer = client.post(f"/v1/bulk/{command}", json={"sessions": [{"key": THERE}, {"key": HERE}]})
+    first, second = answer.json()["results"]
+    assert (answer.status_code, answer.json()["applied"]) == (200, 1)
+    assert (first["result"], second["result"]) == ("refused", "applied")
+    assert (first["problem"]["status"], first["problem"]["owner"]) == (421, "unknown")
+    with lastseen.Client(served.address) as there:
+        refused, again = getattr(there, f"{command}_many")([THERE, HERE])
+        assert isinstance(refused, NotOwner)
+        assert refused.owner is OwnerState.UNKNOWN
+        assert isinstance(again, Refused), "it is suspended, or has ended, already"
+
+
+def test_gathered_touches_too(engine: lastseen.Engine) -> None:
+    know(engine, OwnerState.KNOWN, "http://second:1")
+
+    async def story() -> None:
+        there = lastseen.AsyncEngine(engine)
+        done, refused = await asyncio.gather(there.touch(HERE), there.touch(THERE), return_exceptions=True)
+        assert isinstance(done, SessionView)
+        assert isinstance(refused, NotOwner)
+        assert refused.address == "http://second:1"
+        done, refused = await there.close_many([HERE, THERE])
+        assert (done, type(refused)) == (None, NotOwner)
+        await there.shutdown()
+
+    asyncio.run(story())
 
 
 def test_answers_say_how_many_partitions_there_are(client: httpx.Client) -> None:
