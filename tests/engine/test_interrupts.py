@@ -28,6 +28,7 @@ from lastseen.projections import (
     snapshot_file,
     snapshot_rows,
 )  # fmt: skip
+from lastseen.projections.outbox import Kept, OutboxEntry
 
 MODULES: list[ModuleType] = [
     archive, bodies, body_reads, history, outbox, snapshot, snapshot_cut, snapshot_file, snapshot_rows,
@@ -197,3 +198,38 @@ def test_an_exception_at_any_instruction_leaves_everything_usable_and_complete(
     tried = Tried(on_disk, seed=11)
     assert interrupt_everywhere(tried, operation, Tracing(FILES, by_instruction=True)) > 50
     tried.check_all()
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda kept: kept.append(OutboxEntry(11, [], [])),
+        lambda kept: kept.drop_first(),
+        lambda kept: kept.drop_before(2, 10),
+        lambda kept: kept.drop_before(8, 10),
+        lambda kept: kept.drop_before(100, 100),
+    ],
+    ids=["append", "drop first", "drop few", "drop many", "drop all"],
+)
+def test_kept_effects_are_whole_after_an_exception_at_any_instruction(
+    operation: Callable[[Kept], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "STEP", 3)
+    tracing = Tracing(FILES, by_instruction=True)
+
+    def filled() -> Kept:
+        kept = Kept()
+        kept.extend([OutboxEntry(offset, [], []) for offset in range(11)])
+        return kept
+
+    places = tracing.places(lambda: operation(filled()))
+    assert len(places) > 10
+    for place in places:
+        kept = filled()
+        tracing.interrupt(place, lambda kept=kept: operation(kept))  # type: ignore[misc]
+        kept.append(OutboxEntry(12, [], []))
+        offsets = [each.offset for each in kept.between(0, 100, 100)]
+        assert offsets == [each for each in range(offsets[0], 13) if each != 11 or 11 in offsets], place
+        assert (len(kept), kept.first_offset()) == (len(offsets), offsets[0]), place
+        kept.drop_before(7, 100)
+        assert [each.offset for each in kept.between(0, 100, 100)] == [each for each in offsets if each >= 7], place
