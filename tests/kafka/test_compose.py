@@ -179,10 +179,13 @@ def test_the_image_serves_until_it_is_asked_to_stop(tmp_path: Path) -> None:
     again = subprocess.run(make_token, env=environment, capture_output=True, text=True, check=True)
     assert (made.stdout[:3], again.stdout) == ("ls_", ""), "printed once, and the next start leaves it alone"
     (check,) = re.findall(r"HEALTHCHECK .*\n +CMD (\[.*\])$", DOCKERFILE, flags=re.MULTILINE)
-    _, *probe_arguments = json.loads(check.replace(":8321/", f":{port}/"))
+    assert json.loads(check) == ["python", "/opt/lastseen/health.py"]
+    assert "\nCOPY infra/docker/health.py /opt/lastseen/health.py\n" in DOCKERFILE
+    probe = [sys.executable, str(ROOT / "infra/docker/health.py")]
 
     def is_healthy() -> bool:
-        return subprocess.run([sys.executable, *probe_arguments], capture_output=True, check=False).returncode == 0
+        done = subprocess.run(probe, cwd=tmp_path, env=environment, capture_output=True, check=False)
+        return done.returncode == 0
 
     (command,) = re.findall(r"^CMD (\[.*\])$", DOCKERFILE, flags=re.MULTILINE)
     assert not is_healthy()
