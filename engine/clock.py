@@ -31,6 +31,9 @@ class Clock(Protocol):
         ...
 
 
+PAUSE_S = 0.000_1
+
+
 class SystemClock:
     """The operating system's wall clock."""
 
@@ -68,6 +71,11 @@ class ManualClock:
         with self._turned:
             while not wake.is_set() and self._now_ms < deadline_ms and time.monotonic() < give_up:
                 self._turned.wait(0.01)
+
+
+def pause() -> None:
+    """Give threads that wait for a lock the time to take it: else it is taken again before they have woken up."""
+    time.sleep(PAUSE_S)
 
 
 def iso_from_ms(at_ms: int) -> str:

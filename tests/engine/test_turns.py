@@ -13,6 +13,7 @@ from stage import T0
 
 from lastseen.embedded.engine import Engine
 from lastseen.embedded.settings import Settings
+from lastseen.engine import touches
 from lastseen.engine.clock import ManualClock
 from lastseen.engine.errors import LogUnavailable, NotOwner, OutcomeUnknown, OwnerState, SessionExists, SessionNotFound
 from lastseen.engine.log.memory import MemoryLog
@@ -112,14 +113,14 @@ def test_what_breaks_in_one_command_breaks_no_other(crowd: Crowd) -> None:
 
 
 def test_touches_of_all_who_waited_are_decided_in_one_pass(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
-    touches, passes = crowd.engine._touches, []
-    decide = touches.decide
+    ours, passes = crowd.engine._touches, []
+    decide = ours.decide
 
     def counted(wanted: Sequence[tuple[str, str | None]]) -> Any:
         passes.append([key for key, _ in wanted])
         return decide(wanted)
 
-    monkeypatch.setattr(touches, "decide", counted)
+    monkeypatch.setattr(ours, "decide", counted)
     waiting = [crowd.call(lambda key=key: crowd.engine.touch(key)) for key in ("first", "absent", "first")]
     made = crowd.call(lambda: crowd.engine.create("a"))
     clock = crowd.engine._clock
@@ -207,3 +208,18 @@ def test_what_was_appended_and_cannot_be_read_back_is_not_said_to_be_unwritten(c
     crowd.engine.refresh()
     assert {session.key for session in crowd.engine.list().sessions} == {"alive", "first", "a", "b"}
     assert crowd.engine._follower._awaited == {}, "no caller waits for them any more"
+
+
+def test_a_large_batch_of_touches_lets_readers_in_between(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
+    crowd.let_through()
+    crowd.first.result(PATIENCE_S)
+    engine, read = crowd.engine, list[str]()
+
+    def pause() -> None:
+        session = engine.get("alive")  # would wait for ever if the lock were held
+        assert session is not None
+        read.append(session.key)
+
+    monkeypatch.setattr(touches, "pause", pause)
+    assert len(engine.touch_many(["first"] * (2 * touches.UNDER_LOCK + 1))) == 2 * touches.UNDER_LOCK + 1
+    assert read == ["alive", "alive"]
