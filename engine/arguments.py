@@ -50,6 +50,14 @@ def wanted_status(wanted: object) -> Status | None:
         ) from None
 
 
+def check_times(since_ms: object, until_ms: object) -> None:
+    """Raise `InvalidSetting` for what is neither a time in milliseconds nor `None`."""
+    for name, at_ms in (("since_ms", since_ms), ("until_ms", until_ms)):
+        is_whole = isinstance(at_ms, int) and not isinstance(at_ms, bool) and -(2**63) <= at_ms < 2**63
+        if at_ms is not None and not is_whole:
+            raise InvalidSetting(f"{name} = {shown(at_ms)} is no time: give whole milliseconds")
+
+
 def wanted_kinds(wanted: object) -> tuple[str, ...]:
     """The kinds of facts that a filter wants, none for any. Raises `InvalidSetting`."""
     if wanted is ANY:

@@ -15,6 +15,7 @@ import msgspec
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from lastseen.engine.errors import SessionEnd
 from lastseen.engine.log.port import Position
 
 HOUR_MS = 3_600_000
@@ -165,10 +166,14 @@ class Ending(NamedTuple):
 
 
 class AttributeSource(Protocol):
-    """Where the attributes of sessions are."""
+    """Where the attributes of sessions are, and what is known of the session before one."""
 
     def load(self, partition: int, session: Session) -> Mapping[str, Any]:
         """The attributes of a session, from wherever they are."""
+        ...
+
+    def previous(self, session: Session) -> SessionEnd | None:
+        """How the session under the same key that came before one ended."""
         ...
 
 
@@ -276,6 +281,15 @@ class SessionView:
         if self._attributes is None:
             self._attributes = self._source.load(self.partition, self._session)
         return self._attributes
+
+    @property
+    def previous(self) -> SessionEnd | None:
+        """How the session ended that lived under this key before; `None` if there was none, or none is known any more.
+
+        It is looked up in the history when it is asked for. `engine.messages_as_of(key, previous.ended_at_ms - 1)` has
+        its messages. Raises `SnapshotError` and `EngineClosed`.
+        """
+        return self._source.previous(self._session)
 
     def as_dict(self) -> dict[str, Any]:
         """The session as plain JSON values."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+from lastseen.engine.errors import SessionEnd
 from lastseen.engine.session import Session
 from lastseen.projections.bodies import Bodies, BodyId, BodyStore, Message
 
@@ -22,8 +23,10 @@ class BodyReads:
         store: BodyStore,
         view_lock: AbstractContextManager[Any],
         check_open: Callable[[], None],
+        end_before: Callable[[str, int], SessionEnd | None],
     ) -> None:
-        """`check_open` raises `EngineClosed` once `store` can no longer be read."""
+        """`check_open` raises `EngineClosed` once `store` can no longer be read; `end_before` is the history's."""
+        self._end_before = end_before
         self._bodies = bodies
         self._store = store
         self._view_lock = view_lock
@@ -37,6 +40,11 @@ class BodyReads:
         """The attributes of a session. Raises `SnapshotError` and `EngineClosed`."""
         self._check_open()
         return self._bodies.read(BodyId(partition, session.born_offset), self._store, self._view_lock).attributes
+
+    def previous(self, session: Session) -> SessionEnd | None:
+        """How the session before one ended. Raises `SnapshotError` and `EngineClosed`."""
+        self._check_open()
+        return self._end_before(session.key, session.born_offset)
 
     def messages(self, partition: int, born_offset: int) -> Sequence[Message]:
         """The newest messages of a session, oldest first. Raises `SnapshotError`."""

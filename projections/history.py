@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from lastseen.engine.arguments import check_times
 from lastseen.engine.errors import InvalidSetting, SessionEnd, SnapshotError, shown
 from lastseen.engine.log.private_file import make_private
 from lastseen.engine.log.sqlite_files import insert_rows, transaction, write_ahead
@@ -27,10 +28,12 @@ from lastseen.projections.session_spans import (
     SessionSpan,
     SpanPage,
     StoredSpan,
+    end_of,
     ended_condition,
     page_of,
     span_of,
     under_prefix,
+    within,
 )
 
 FORMAT = 4
@@ -39,6 +42,7 @@ session was when it ended: its owner, its limits, its last use."""
 MAX_PAGE = 10_000
 _IN_MEMORY = ":memory:"
 _LATEST = 64
+_LAST_OFFSET = 2**63 - 1
 _READ_TIMEOUT_S = 0.2
 _DAMAGE = (sqlite3.Error, ValueError, msgspec.ValidationError)
 """The errors of a file that has changed since it was written: SQLite reports it, or text is no text, or a row is no
@@ -210,22 +214,41 @@ class History:
         """The offset of a partition from which on every record is here; 0 unless older ones have left memory."""
         return 0 if self._bound is None else self._bound.floors.get(number, 0)
 
-    def entries(self, key: str, *, after_offset: int = -1, limit: int = 1_000) -> list[Entry]:
+    def entries(
+        self, key: str, *, after_offset: int = -1, since_ms: int | None = None, until_ms: int | None = None,
+        limit: int = 1_000,
+    ) -> list[Entry]:  # fmt: skip
         """A page of a key's records in the order of the log; the caller has flushed.
 
-        Raises `InvalidSetting` and `SnapshotError`.
+        `since_ms` is included, `until_ms` is not. Raises `InvalidSetting` and `SnapshotError`.
         """
-        _check_page(after_offset, limit)
+        _check_page(after_offset, limit, since_ms, until_ms)
+        condition, values = within((("at_ms >= ?", since_ms), ("at_ms < ?", until_ms)))
         return self._read(
-            'SELECT * FROM entries WHERE key = ? AND "offset" > ? ORDER BY "offset", partition LIMIT ?',
-            (key, after_offset, limit),
+            f'SELECT * FROM entries WHERE key = ? AND "offset" > ?{condition} ORDER BY "offset", partition LIMIT ?',
+            (key, after_offset, *values, limit),
             Entry,
         )
 
-    def session_spans(self, key: str, *, after_offset: int = -1, limit: int = 1_000) -> list[SessionSpan]:
-        """A page of a key's sessions in the order of their beginnings. Raises `InvalidSetting`, `SnapshotError`."""
-        _check_page(after_offset, limit)
-        return self._spans("key = ? AND began_offset > ? ORDER BY began_offset LIMIT ?", (key, after_offset, limit))
+    def session_spans(
+        self, key: str, *, after_offset: int = -1, since_ms: int | None = None, until_ms: int | None = None,
+        owner: str | None = None, limit: int = 1_000,
+    ) -> list[SessionSpan]:  # fmt: skip
+        """A page of a key's sessions in the order of their beginnings. Raises `InvalidSetting`, `SnapshotError`.
+
+        Of those that lived at some time from `since_ms` on and before `until_ms`, as far as records say; of an owner's,
+        and those that no record has ended, whose owner is not known here.
+        """
+        _check_page(after_offset, limit, since_ms, until_ms)
+        condition, values = within((
+            ("began_at_ms < ?", until_ms),
+            ("(ended_at_ms IS NULL OR ended_at_ms >= ?)", since_ms),
+            ("(ended_at_ms IS NULL OR owner = ?)", owner),
+        ))  # fmt: skip
+        return self._spans(
+            f"key = ? AND began_offset > ?{condition} ORDER BY began_offset LIMIT ?",
+            (key, after_offset, *values, limit),
+        )
 
     def last_session_span(self, key: str) -> SessionSpan | None:
         """The latest session of a key. Raises `SnapshotError`."""
@@ -254,26 +277,36 @@ class History:
         """
         # In the order in which rows move on: what has left one place is in the next.
         for notes in (self._notes, *reversed(self._unwritten)):
-            row = notes.latest_ends.get(key)
-            if row is not None and session_id in (None, row[0]):
-                return SessionEnd(*row)
-        for span in self._latest_ended(key, 1 if session_id is None else _LATEST):
-            if session_id in (None, span.session_id) and span.ended_at_ms is not None:
-                place = None if span.ended_offset is None else (span.partition, span.ended_offset)
-                return SessionEnd(
-                    span.session_id, span.began_at_ms, span.ended_at_ms, span.reason or "", place, span.ended_by
-                )
+            latest = notes.latest_ends.get(key)
+            if latest is not None and session_id in (None, latest[2][0]):
+                return SessionEnd(*latest[2])
+        for span in self._latest_ended(key, _LAST_OFFSET, 1 if session_id is None else _LATEST):
+            if session_id in (None, span.session_id):
+                return end_of(span)
         return None
 
-    def _latest_ended(self, key: str, limit: int) -> list[SessionSpan]:
-        query = f"SELECT {COLUMNS} FROM lives WHERE key = ? AND ended_at_ms IS NOT NULL ORDER BY began_offset DESC"
+    def end_before(self, key: str, born_offset: int) -> SessionEnd | None:
+        """How the session ended that was the last under a key to begin before an offset; likewise.
+
+        The session that began at the offset was the next, so that this one has ended.
+        """
+        for notes in (self._notes, *reversed(self._unwritten)):
+            found = notes.end_before(key, born_offset)
+            if found is not None:
+                return SessionEnd(*found)
+        spans = self._latest_ended(key, born_offset, 1)
+        return end_of(spans[0]) if spans else None
+
+    def _latest_ended(self, key: str, before_offset: int, limit: int) -> list[SessionSpan]:
+        query = (
+            f"SELECT {COLUMNS} FROM lives WHERE key = ? AND began_offset < ? AND ended_at_ms IS NOT NULL"
+            " ORDER BY began_offset DESC LIMIT ?"
+        )
         try:
-            if self.path == _IN_MEMORY:
-                with self.lock:
-                    rows = self._connection.execute(f"{query} LIMIT ?", (key, limit)).fetchall()
-            else:
-                with self._reading:
-                    rows = self._reader().execute(f"{query} LIMIT ?", (key, limit)).fetchall()
+            is_in_memory = self.path == _IN_MEMORY
+            with self.lock if is_in_memory else self._reading:
+                connection = self._connection if is_in_memory else self._reader()
+                rows = connection.execute(query, (key, before_offset, limit)).fetchall()
             return [span_of(row) for row in msgspec.convert(rows, list[StoredSpan])]
         except (*_DAMAGE, TypeError) as error:
             raise self._unusable("read", error) from error
@@ -360,7 +393,8 @@ class History:
             self._connection.close()
 
 
-def _check_page(after_offset: object, limit: object) -> None:
+def _check_page(after_offset: object, limit: object, since_ms: object = None, until_ms: object = None) -> None:
+    check_times(since_ms, until_ms)
     for name, value, least, most in (("after_offset", after_offset, -1, 2**63 - 1), ("limit", limit, 1, MAX_PAGE)):
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
             raise InvalidSetting(f"{name} = {shown(value)}: give a whole number from {least} to {most}")

@@ -16,14 +16,23 @@ Row = tuple[Any, ...]
 class Notes:
     """Rows to be written. Nothing but text and numbers: what stays behind for a while must not cost the collector."""
 
-    __slots__ = ("begun", "ended", "entries", "latest_ends")
+    __slots__ = ("begun", "ended", "ends", "entries", "latest_ends")
 
     def __init__(self) -> None:
         self.entries: list[Row] = []
         self.begun: list[Row] = []
         self.ended: list[Row] = []
+        self.ends: list[Row] = []
+        """Key and place of the beginning of each session that ended, and its `SessionEnd`."""
         self.latest_ends: dict[str, Row] = {}
-        """For each key the latest `SessionEnd`."""
+        """For each key the latest of them."""
+
+    def end_before(self, key: str, born_offset: int) -> Row | None:
+        """The `SessionEnd` of the latest session of a key that began before an offset, if it is noted here."""
+        latest = self.latest_ends.get(key)
+        if latest is None or latest[1] < born_offset:
+            return None if latest is None else latest[2]
+        return next((said for named, born, said in reversed(self.ends) if named == key and born < born_offset), None)
 
     def add(self, outcome: Outcome) -> None:
         """Note what a record did."""
@@ -55,9 +64,9 @@ class Notes:
             self.begun.append((key, offset, session_id, partition, at_ms, event.source))
         if ended is not None and ending is not None:
             place = (ending.partition, ending.offset)
-            self.latest_ends[ended.key] = (
-                ended.session_id, ended.created_at_ms, ending.at_ms, ending.reason, place, event.source,
-            )  # fmt: skip
+            said = (ended.session_id, ended.created_at_ms, ending.at_ms, ending.reason, place, event.source)
+            end = self.latest_ends[ended.key] = (ended.key, ended.born_offset, said)
+            self.ends.append(end)
             self.ended.append(
                 (
                     ending.at_ms,

@@ -12,6 +12,7 @@ from itertools import islice, repeat
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol
 
+from lastseen.engine.arguments import check_times
 from lastseen.engine.errors import InvalidSetting, LogError, LogUnavailable, NotOwner, OwnerState, shown
 from lastseen.engine.log.port import Position
 from lastseen.engine.log.shared_log import Owner
@@ -273,10 +274,15 @@ class LiveView:
         status: Status | str | None = None,
         prefix: str = "",
         owner: str | None = None,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page:
         """A page of live sessions. Sorted by `lru` (least recently used first), `deadline` (soonest) or `created`.
+
+        `since_ms`, which is included, and `until_ms`, which is not, are bounds on the last use. Like those of ended
+        sessions they are no part of a cursor: a time that is relative is another at each page.
 
         The first page costs a look at every live session (under a registered prefix, of the owner, if these are given),
         but no lock meanwhile; the others cost what they hold. The order is that of the first page's moment: each
@@ -292,16 +298,13 @@ class LiveView:
                 raise InvalidSetting(f"{name} = {shown(text)}: give text")
         if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= MAX_PAGE:
             raise InvalidSetting(f"limit = {shown(limit)}: give a whole number from 1 to {MAX_PAGE}")
+        check_times(since_ms, until_ms)
         terms = terms_of(sort, wanted, prefix, owner)
         after = decode_cursor(cursor, terms)
         self._listings.drop_old(now_ms)
         partitions = self.working_partitions()
         times = self.reading_times(now_ms)
-
-        def fits(session: Session) -> bool:
-            has_status = wanted is None or session.status is wanted
-            return has_status and session.key.startswith(prefix) and (owner is None or session.owner == owner)
-
+        fits = _filter(wanted, prefix, owner, since_ms, until_ms)
         listing = None if after is None else self._listings.find(after.listing, partitions, now_ms)
         name = after.listing if after is not None and listing is not None else ""
         if listing is None:
@@ -355,6 +358,22 @@ def _merged(orders: Sequence[tuple[Partition, Iterator[Session]]]) -> Iterator[t
     if len(lines) == 1:
         return iter(lines[0])
     return heapq.merge(*lines, key=lambda pair: (pair[1].last_active_at_ms, pair[0].number))
+
+
+def _filter(
+    status: Status | None, prefix: str, owner: str | None, since_ms: int | None, until_ms: int | None
+) -> Callable[[Session], bool]:
+    """Whether a session is one that a listing is to have."""
+
+    def fits(session: Session) -> bool:
+        if status is not None and session.status is not status:
+            return False
+        if not session.key.startswith(prefix) or (owner is not None and session.owner != owner):
+            return False
+        used_ms = session.last_active_at_ms
+        return (since_ms is None or used_ms >= since_ms) and (until_ms is None or used_ms < until_ms)
+
+    return fits
 
 
 def _status_of(status: Status | str | None) -> Status | None:

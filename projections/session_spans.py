@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
 
-from lastseen.engine.errors import InvalidSetting, shown
+from lastseen.engine.arguments import check_times
+from lastseen.engine.errors import SessionEnd
 from lastseen.engine.session import Policy, Status, limit_of
 from lastseen.projections.page_cursor import Cursor, Place, decode_cursor, encode_cursor, terms_of
 
@@ -40,6 +42,12 @@ class SessionSpan(NamedTuple):
     version: int | None = None
     """How many events were applied to it."""
     policy: Policy | None = None
+
+    def lived_within(self, since_ms: int | None, until_ms: int | None) -> bool:
+        """Whether it lived at some time from `since_ms` on, and before `until_ms`."""
+        if since_ms is not None and self.ended_at_ms is not None and self.ended_at_ms < since_ms:
+            return False
+        return until_ms is None or self.began_at_ms < until_ms
 
     @property
     def limit_ms(self) -> int | None:
@@ -102,10 +110,7 @@ def ended_condition(
     Raises `InvalidSetting`.
     """
     after = decode_cursor(cursor, _terms(owner, prefix, reason))
-    for number in (since_ms, until_ms):
-        is_whole = isinstance(number, int) and not isinstance(number, bool)
-        if number is not None and not (is_whole and -(2**63) <= number < 2**63):
-            raise InvalidSetting(f"{shown(number)} is no time: give whole milliseconds")
+    check_times(since_ms, until_ms)
     terms: list[str] = ["ended_at_ms IS NOT NULL"]
     values: list[Any] = []
     # A plus keeps a column's index out of the plan: one with a narrower condition is to be used.
@@ -145,6 +150,14 @@ def _terms(owner: str | None, prefix: str, reason: str | None) -> str:
     return terms_of(f"ended {reason or ''}", Status.ENDED, prefix, owner)
 
 
+def end_of(span: SessionSpan) -> SessionEnd | None:
+    """How a session ended; `None` of one that no record has ended."""
+    if span.ended_at_ms is None:
+        return None
+    place = None if span.ended_offset is None else (span.partition, span.ended_offset)
+    return SessionEnd(span.session_id, span.began_at_ms, span.ended_at_ms, span.reason or "", place, span.ended_by)
+
+
 def span_of(row: StoredSpan) -> SessionSpan:
     """A session from its row. Raises `ValueError` and `TypeError` for a row that is damaged."""
     return SessionSpan(*row[:-1], policy=None if row.policy is None else _policy_of(row.policy))
@@ -161,3 +174,9 @@ def _after_prefix(prefix: str) -> str | None:
     """The first text after all that begin with `prefix`; `None` where its last character has no successor."""
     code = ord(prefix[-1]) + 1
     return None if code > 0x10FFFF or 0xD800 <= code <= 0xDFFF else prefix[:-1] + chr(code)
+
+
+def within(terms: Sequence[tuple[str, object]]) -> tuple[str, list[object]]:
+    """What a query adds for those of the terms that have a value, and these values."""
+    given = [(term, value) for term, value in terms if value is not None]
+    return "".join(f" AND {term}" for term, _ in given), [value for _, value in given]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from lastseen.api.positions import position_in
 from lastseen.api.problems import Problem
@@ -51,6 +51,11 @@ def time_in(name: str, text: str) -> int:
     if not isinstance(found, int):
         raise Problem(422, "invalid-parameter", f"{name}: give a time, in milliseconds or RFC 3339")
     return found
+
+
+def time_or_none(name: str, text: str | UnsetType) -> int | None:
+    """The same of a parameter that may be left out."""
+    return None if text is UNSET else time_in(name, text)
 
 
 def point_in_time(name: str, text: str) -> int | Position:

@@ -48,6 +48,10 @@ class ListQuery(Struct, forbid_unknown_fields=True):
         ]
         | UnsetType
     ) = UNSET
+    since: TIME | UnsetType = UNSET
+    """Only those that were last used at this time or later."""
+    until: TIME | UnsetType = UNSET
+    """Only those that were last used before this time."""
     sort: Annotated[
         Literal["lru", "deadline", "created"],
         Meta(description="Least recently used first, soonest due first, or oldest first."),
@@ -102,6 +106,17 @@ class HistoryQuery(Struct, forbid_unknown_fields=True):
         Literal["records", "lives"],
         Meta(description="Every record with its verdict, or how each session began and ended."),
     ] = "records"
+    since: TIME | UnsetType = UNSET
+    """Only records of this time or later; only lives that had not ended before it."""
+    until: TIME | UnsetType = UNSET
+    """Only records, or beginnings of lives, before this time."""
+    owner: (
+        Annotated[
+            str,
+            Meta(min_length=1, max_length=512, description="With `of=lives`: only those with this owner."),
+        ]
+        | UnsetType
+    ) = UNSET
     min_position: MinPosition = UNSET
 
 

@@ -18,6 +18,19 @@ WholePolicy = Annotated[Policy, Meta(extra_json_schema={"required": [field.name 
 """Responses leave out no limit."""
 
 
+class PreviousSession(Struct, frozen=True):
+    """How the session ended that lived under the key before."""
+
+    session_id: str
+    began_at_ms: AtMs
+    ended_at_ms: AtMs
+    reason: Annotated[str, Meta(examples=["idle"])]
+    position: RecordPosition | None
+    """The record that ended it, or that found it due."""
+    ended_by: str | None
+    """The service that wrote that record."""
+
+
 class Session(Struct, frozen=True, kw_only=True):
     """A live session, as it was when the response was made. It has the attributes of an engine's `SessionView`."""
 
@@ -39,6 +52,9 @@ class Session(Struct, frozen=True, kw_only=True):
     """The record of its last activity."""
     policy: WholePolicy
     attributes: Attributes
+    previous: PreviousSession | None = None
+    """In the response that creates a session: how the one ended that lived under the key before, as far as the history
+    knows. Left out if there was none, and in all other responses."""
 
     @property
     def partition(self) -> int:
@@ -47,7 +63,9 @@ class Session(Struct, frozen=True, kw_only=True):
 
     def as_dict(self) -> dict[str, Any]:
         """The session as plain JSON values."""
-        return {**msgspec.to_builtins(self), "position": list(self.position)}
+        plain: dict[str, Any] = {**msgspec.to_builtins(self), "position": list(self.position)}
+        del plain["previous"]
+        return plain
 
 
 class SessionPage(Struct):

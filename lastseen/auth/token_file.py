@@ -124,7 +124,10 @@ class TokenFile:
         except OSError as error:
             raise self._unwritable(error) from None
         try:
-            lock(handle)
+            try:
+                lock(handle)
+            except OSError as error:
+                raise self._unwritable(error) from None
             yield
         finally:
             os.close(handle)

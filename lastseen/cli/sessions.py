@@ -11,7 +11,7 @@ from lastseen.cli.ended import list_ended
 from lastseen.cli.options import DEFAULT_LOG, Key, LogUrl, Output, OutputFormat, completed, or_any
 from lastseen.cli.printing import put_json, put_listing, put_rows, put_values, say_more, time_text
 from lastseen.cli.progress import progress_bar
-from lastseen.cli.times import Local, Since, Until
+from lastseen.cli.times import Local, Since, Until, time_option
 
 _COLUMNS = {
     "key": "key", "status": "status", "owner": "owner", "version": "version", "created": "created",
@@ -65,8 +65,9 @@ def ls(
             local=local, wide=wide, output=output,
         )  # fmt: skip
         return
-    if (since, until, reason) != (None, None, None):
-        raise InvalidSetting("since, until and reason choose among ended sessions: add --status ended")
+    if reason is not None:
+        raise InvalidSetting("reason chooses among ended sessions: add --status ended")
+    since_ms, until_ms = time_option("since", since, local), time_option("until", until, local)
 
     with progress_bar("reading", "records") as progress, reading(log, progress=progress) as engine:
         page = engine.list(
@@ -74,6 +75,8 @@ def ls(
             status=or_any(status),
             prefix=or_any(prefix),
             owner=or_any(owner),
+            since_ms=since_ms,
+            until_ms=until_ms,
             limit=limit,
             cursor=cursor,
         )
@@ -104,6 +107,7 @@ def show(
     key: Key,
     log: LogUrl = DEFAULT_LOG,
     messages: Annotated[int, typer.Option(metavar="N", min=0, help="How many of the newest messages.")] = 10,
+    local: Local = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:
     """Show a session: state, limits, attributes and newest messages."""
@@ -114,7 +118,8 @@ def show(
         session = engine.get(key)
         if session is None:
             raise SessionNotFound(engine.explain(key).sentence)
-        shown = session.as_dict()
+        previous = session.previous
+        shown = session.as_dict() | {"previous": None if previous is None else previous._asdict()}
         newest = [
             {
                 "offset": message.offset,
@@ -128,11 +133,16 @@ def show(
         put_json(shown | {"messages": newest})
         return
     attributes = shown.pop("attributes")
-    people = _with_times(shown)
+    del shown["previous"]
+    people = _with_times(shown, local)
+    if previous is not None:
+        people["previous"] = (
+            f"{previous.session_id}, ended {time_text(previous.ended_at_ms, local)} ({previous.reason})"
+        )
     for name in ("created_at_ms", "last_active_at_ms", "deadline_ms"):
         del people[name]
     put_values({}, output, people | {f"attribute {name}": value for name, value in attributes.items()})
     if newest:
         for row in newest:
-            row["at"] = time_text(row["at_ms"])
+            row["at"] = time_text(row["at_ms"], local)
         put_rows(newest, output, {"offset": "offset", "at": "at", "message": "message"}, "Newest messages")

@@ -12,16 +12,30 @@ if TYPE_CHECKING:
     from lastseen.engine.log.port import Position
 
 Local = Annotated[bool, typer.Option("--local", help="Read and show times in this machine's time zone, not in UTC.")]
+_FORMS = "2026-01-31T12:00:00Z, '2026-01-31 12:00', milliseconds, or a time ago such as 2h."
 Since = Annotated[
-    str | None, typer.Option(metavar="TIME", help="Ended sessions that ended at this time or later: see --until.")
-]
+    str | None,
+    typer.Option(
+        metavar="TIME", help="Sessions that were last used, or with --status ended ended, at this time or later:"
+        " see --until.",
+    ),
+]  # fmt: skip
 Until = Annotated[
     str | None,
     typer.Option(
         metavar="TIME",
-        help="Ended sessions that ended before this time: 2026-01-31T12:00:00Z, '2026-01-31 12:00', milliseconds, or a"
-        " time ago such as 2h.",
+        help=f"Sessions that were last used, or with --status ended ended, before this time: {_FORMS}",
     ),
+]
+SinceThen = Annotated[
+    str | None,
+    typer.Option(
+        "--since", metavar="TIME", help="Records of this time or later, or sessions that lived then: see --until."
+    ),
+]
+UntilThen = Annotated[
+    str | None,
+    typer.Option("--until", metavar="TIME", help=f"Records, or sessions that began, before this time: {_FORMS}"),
 ]
 _number = re.compile(r"-?[0-9]{5,15}")
 _position = re.compile(r"([0-9]{1,5}):([0-9]{1,18})")

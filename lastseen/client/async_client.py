@@ -14,6 +14,7 @@ from lastseen.aio.hold import AsyncHold
 from lastseen.api.responses import Session
 from lastseen.client import bulk_commands as bulk_calls
 from lastseen.client import commands as calls
+from lastseen.client import reads
 from lastseen.client.call import Call, NoResponse, Response
 from lastseen.client.client import CONNECTIONS, PAGE, TIMEOUT_S
 from lastseen.client.connection import CONNECT_TIMEOUT_S, TRY_TIMEOUT_S
@@ -116,17 +117,17 @@ class AsyncClient(ServiceClient):
 
         return AsyncHold(take, lambda: self.release(key, name, session_id), SystemClock(), name, lease_ms)
 
-    get = _method_for(calls.get)
-    messages = _method_for(calls.messages)
-    messages_as_of = _method_for(calls.messages_as_of)
-    history = _method_for(calls.history)
-    session_spans = _method_for(calls.session_spans)
-    ended_sessions = _method_for(calls.ended_sessions)
-    explain = _method_for(calls.explain)
-    as_of = _method_for(calls.as_of)
-    statistics = _method_for(calls.statistics)
+    get = _method_for(reads.get)
+    messages = _method_for(reads.messages)
+    messages_as_of = _method_for(reads.messages_as_of)
+    history = _method_for(reads.history)
+    session_spans = _method_for(reads.session_spans)
+    ended_sessions = _method_for(reads.ended_sessions)
+    explain = _method_for(reads.explain)
+    as_of = _method_for(reads.as_of)
+    statistics = _method_for(reads.statistics)
     stream_ticket = _method_for(stream_ticket)
-    list = _method_for(calls.list)
+    list = _method_for(reads.list)
     prune = _method_for(calls.prune)
 
     async def sessions(
@@ -136,11 +137,16 @@ class AsyncClient(ServiceClient):
         status: Status | str | Anything = ANY,
         prefix: str | Anything = ANY,
         owner: str | Anything = ANY,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
     ) -> AsyncIterator[Session]:
         """All live sessions, fetched page by page while you iterate; what changes meanwhile may be seen or not."""
         cursor: str | None = None
         while True:
-            page = await self.list(sort=sort, status=status, prefix=prefix, owner=owner, limit=PAGE, cursor=cursor)
+            page = await self.list(
+                sort=sort, status=status, prefix=prefix, owner=owner, since_ms=since_ms, until_ms=until_ms, limit=PAGE,
+                cursor=cursor,
+            )  # fmt: skip
             for session in page.sessions:
                 yield session
             cursor = page.cursor

@@ -21,6 +21,8 @@ from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
 
+from lastseen.api.paths import path_of
+from lastseen.engine.codec import check_key
 from lastseen.engine.errors import InvalidEvent, LastseenError
 
 R = TypeVar("R")
@@ -85,3 +87,9 @@ def body(request: msgspec.Struct) -> bytes:
         return msgspec.json.encode(request)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidEvent(f"the content of the request is not JSON: {error}") from None
+
+
+def path_for(key: str, verb: str | None = None) -> str:
+    """The path of a session, or of a command on it. Raises `InvalidKey`."""
+    check_key(key)
+    return path_of(key, verb)

@@ -14,6 +14,7 @@ import httpx
 from lastseen.api.responses import Session
 from lastseen.client import bulk_commands as bulk_calls
 from lastseen.client import commands as calls
+from lastseen.client import reads
 from lastseen.client.call import Call, NoResponse, Response
 from lastseen.client.connection import CONNECT_TIMEOUT_S, TRY_TIMEOUT_S
 from lastseen.client.event_stream import PATIENCE_S, StreamPosition, is_stream
@@ -138,17 +139,17 @@ class Client(ServiceClient):
             lease_ms,
         )
 
-    get = _method_for(calls.get)
-    messages = _method_for(calls.messages)
-    messages_as_of = _method_for(calls.messages_as_of)
-    history = _method_for(calls.history)
-    session_spans = _method_for(calls.session_spans)
-    ended_sessions = _method_for(calls.ended_sessions)
-    explain = _method_for(calls.explain)
-    as_of = _method_for(calls.as_of)
-    statistics = _method_for(calls.statistics)
+    get = _method_for(reads.get)
+    messages = _method_for(reads.messages)
+    messages_as_of = _method_for(reads.messages_as_of)
+    history = _method_for(reads.history)
+    session_spans = _method_for(reads.session_spans)
+    ended_sessions = _method_for(reads.ended_sessions)
+    explain = _method_for(reads.explain)
+    as_of = _method_for(reads.as_of)
+    statistics = _method_for(reads.statistics)
     stream_ticket = _method_for(stream_ticket)
-    list = _method_for(calls.list)
+    list = _method_for(reads.list)
     prune = _method_for(calls.prune)
 
     def sessions(
@@ -158,11 +159,16 @@ class Client(ServiceClient):
         status: Status | str | Anything = ANY,
         prefix: str | Anything = ANY,
         owner: str | Anything = ANY,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
     ) -> Iterator[Session]:
         """All live sessions, fetched page by page while you iterate; what changes meanwhile may be seen or not."""
         cursor: str | None = None
         while True:
-            page = self.list(sort=sort, status=status, prefix=prefix, owner=owner, limit=PAGE, cursor=cursor)
+            page = self.list(
+                sort=sort, status=status, prefix=prefix, owner=owner, since_ms=since_ms, until_ms=until_ms, limit=PAGE,
+                cursor=cursor,
+            )  # fmt: skip
             yield from page.sessions
             cursor = page.cursor
             if cursor is None:

@@ -9,8 +9,7 @@ from typing import Any
 
 from msgspec import UNSET
 
-from lastseen.api.paths import ENDED, PRUNE, SESSIONS, STATISTICS, TOUCHES, path_of
-from lastseen.api.positions import position_text
+from lastseen.api.paths import PRUNE, SESSIONS, TOUCHES
 from lastseen.api.requests import (
     MAX_TOUCHES,
     CloseRequest,
@@ -27,9 +26,9 @@ from lastseen.api.requests import (
 from lastseen.api.responses import Session
 from lastseen.api.service_responses import PrunePlan
 from lastseen.client import responses as responses
-from lastseen.client.call import Call, body
-from lastseen.client.responses import RemotePage, TouchedSession
-from lastseen.engine.arguments import ANY, Anything, wanted_status, wanted_text
+from lastseen.client.call import Call, body, path_for
+from lastseen.client.reads import read_session
+from lastseen.client.responses import TouchedSession
 from lastseen.engine.codec import check_key
 from lastseen.engine.durations import UNCHANGED, Limit, limit_ms
 from lastseen.engine.errors import (
@@ -45,16 +44,9 @@ from lastseen.engine.errors import (
     shown,
 )
 from lastseen.engine.events import check_json
-from lastseen.engine.log.port import Position
-from lastseen.engine.session import Policy, Status
+from lastseen.engine.session import Policy
 from lastseen.engine.session_engine import Wait
-from lastseen.projections.bodies import Message
-from lastseen.projections.explain import Explanation
-from lastseen.projections.history import Entry
-from lastseen.projections.listing import Sort
-from lastseen.projections.session_spans import SessionSpan, SpanPage
 
-_GONE = (SessionNotFound, SessionEnded)
 _REPLACED = (SessionNotFound, SessionEnded, StaleSession)
 _ANY_SIZE = sys.maxsize
 """The service checks sizes, by its own limits."""
@@ -116,7 +108,8 @@ def rotate(
     """
     content = body(RotateRequest(reason, _object(attributes), _limits(policy), session_id))
     return Call(
-        "POST", _path(key, "rotate"), responses.session_of(key), key=key, content=content, headers=_match(if_version),
+        "POST", path_for(key, "rotate"), responses.session_of(key), key=key,
+        content=content, headers=_match(if_version),
         is_repeatable=session_id is not None, unclear_errors=(*_REPLACED, VersionConflict),
     )  # fmt: skip
 
@@ -139,7 +132,8 @@ def touch(
     is_plain = attributes is None and policy is None and if_version is None
     content = body(TouchRequest(session_id, _object(attributes), _json("message", message), _limits(policy)))
     return Call(
-        "POST", _path(key, "touch"), responses.touched_of(key), key=key, content=None if content == b"{}" else content,
+        "POST", path_for(key, "touch"), responses.touched_of(key), key=key,
+        content=None if content == b"{}" else content,
         query={} if wait == "applied" else {"wait": str(wait)}, headers=_match(if_version),
         is_repeatable=message is None and (is_plain or session_id is not None), unclear_errors=(VersionConflict,),
     )  # fmt: skip
@@ -150,7 +144,7 @@ def update(
 ) -> Call[Session]:
     """Merge `attributes` into the session's (RFC 7396: `None` deletes). Counts as activity."""
     return Call(
-        "POST", _path(key, "touch"), responses.session_of(key), key=key, headers=_match(if_version),
+        "POST", path_for(key, "touch"), responses.session_of(key), key=key, headers=_match(if_version),
         content=body(TouchRequest(session_id, _object(attributes))),
         is_repeatable=session_id is not None, unclear_errors=(VersionConflict,),
     )  # fmt: skip
@@ -184,9 +178,10 @@ def _change_state(
     verb: str, key: str, reason: str | None, session_id: str | None, if_version: int | None
 ) -> Call[Session]:
     return Call(
-        "POST", _path(key, verb), responses.session_of(key), key=key, content=body(ReasonRequest(reason, session_id)),
+        "POST", path_for(key, verb), responses.session_of(key), key=key,
+        content=body(ReasonRequest(reason, session_id)),
         headers=_match(if_version), is_repeatable=session_id is not None, done_errors=(AlreadyDone,),
-        then=_read_session(key), unclear_errors=(VersionConflict,),
+        then=read_session(key), unclear_errors=(VersionConflict,),
     )  # fmt: skip
 
 
@@ -195,7 +190,7 @@ def take_lease(
 ) -> Call[Session]:
     """Take, or renew, one lease; `hold` does this for you. Raises `TooManyHolders`."""
     return Call(
-        "POST", _path(key, "hold"), responses.session_of(key), key=key, headers=_match(if_version),
+        "POST", path_for(key, "hold"), responses.session_of(key), key=key, headers=_match(if_version),
         content=body(HoldRequest(holder, lease_ms, session_id)), is_repeatable=True, unclear_errors=(VersionConflict,),
     )  # fmt: skip
 
@@ -203,9 +198,9 @@ def take_lease(
 def release(key: str, holder: str, session_id: str | None = None, if_version: int | None = None) -> Call[Session]:
     """Give a lease up. Raises `AlreadyDone` if the holder has none."""
     return Call(
-        "POST", _path(key, "release"), responses.session_of(key), key=key,
+        "POST", path_for(key, "release"), responses.session_of(key), key=key,
         content=body(ReleaseRequest(holder, session_id)), headers=_match(if_version), is_repeatable=True,
-        done_errors=(AlreadyDone,), then=_read_session(key), unclear_errors=(VersionConflict,),
+        done_errors=(AlreadyDone,), then=read_session(key), unclear_errors=(VersionConflict,),
     )  # fmt: skip
 
 
@@ -214,114 +209,11 @@ def close(
 ) -> Call[None]:
     """End the session, held or not. Raises `SessionNotFound` or `SessionEnded` if none lives."""
     return Call(
-        "POST", _path(key, "close"), responses.nothing, key=key,
+        "POST", path_for(key, "close"), responses.nothing, key=key,
         content=body(CloseRequest(reason, UNSET if session_id is None else session_id)),
         headers=_match(if_version), is_repeatable=session_id is not None, done_errors=_REPLACED,
         unclear_errors=(VersionConflict,),
     )  # fmt: skip
-
-
-# ── reads: none of them touches ──
-
-
-def get(key: str) -> Call[Session | None]:
-    """The session that lives under `key`, or `None`."""
-    return _read_call(_path(key), responses.session_or_none(key), key=key, none_errors=_GONE)
-
-
-def _read_session(key: str) -> Call[Session]:
-    return _read_call(_path(key), responses.session_of(key), key=key, none_errors=_GONE)
-
-
-def list(  # noqa: A001 - the engine's name for it
-    *,
-    sort: Sort = "lru",
-    status: Status | str | Anything = ANY,
-    prefix: str | Anything = ANY,
-    owner: str | Anything = ANY,
-    limit: int = 100,
-    cursor: str | None = None,
-) -> Call[RemotePage]:
-    """A page of live sessions: `lru` (least recently used first), `deadline` (soonest first) or `created`.
-
-    At most 1,000 at a time; `sessions` goes through all pages. A filter that is left out leaves no session out; `None`
-    and empty text are refused, with `InvalidSetting`.
-    """
-    only = wanted_status(status)
-    wanted = {
-        "sort": sort, "status": None if only is None else only.value, "prefix": wanted_text("prefix", prefix),
-        "owner": wanted_text("owner", owner), "limit": limit, "cursor": cursor,
-    }  # fmt: skip
-    query = {name: str(value) for name, value in wanted.items() if value is not None}
-    return _read_call(SESSIONS, responses.page, query=query)
-
-
-def messages(key: str) -> Call[Sequence[Message]]:
-    """The newest messages of the live session under `key`, oldest first."""
-    return _read_call(_path(key, "messages"), responses.messages, key=key)
-
-
-def messages_as_of(key: str, at: int | Position) -> Call[Sequence[Message]]:
-    """The newest messages of the session that lived under `key` then: the transcript of an ended session too."""
-    return _read_call(_path(key, "messages"), responses.messages, key=key, query={"as_of": _point_in_time(at)})
-
-
-def history(key: str, *, after_offset: int = -1, limit: int = 1_000) -> Call[Sequence[Entry]]:
-    """Every record of a key with its verdict, in the order of the log; a page of `limit` after `after_offset`."""
-    query = {"of": "records", "after": str(after_offset), "limit": str(limit)}
-    return _read_call(_path(key, "history"), responses.records, key=key, query=query)
-
-
-def session_spans(key: str, *, after_offset: int = -1, limit: int = 1_000) -> Call[Sequence[SessionSpan]]:
-    """How each session of a key began and ended."""
-    query = {"of": "lives", "after": str(after_offset), "limit": str(limit)}
-    return _read_call(_path(key, "history"), responses.session_spans, key=key, query=query)
-
-
-def ended_sessions(
-    *,
-    owner: str | Anything = ANY,
-    prefix: str | Anything = ANY,
-    since_ms: int | None = None,
-    until_ms: int | None = None,
-    reason: str | Anything = ANY,
-    limit: int = 100,
-    cursor: str | None = None,
-) -> Call[SpanPage]:
-    """A page of the sessions that have ended, the latest end first: of an owner, under a prefix, within a time.
-
-    `since_ms` is included, `until_ms` is not. At most 1,000 at a time.
-    """
-    wanted = {
-        "owner": wanted_text("owner", owner), "prefix": wanted_text("prefix", prefix), "since": since_ms,
-        "until": until_ms, "reason": wanted_text("reason", reason), "limit": limit, "cursor": cursor,
-    }  # fmt: skip
-    query = {name: str(value) for name, value in wanted.items() if value is not None}
-    return _read_call(ENDED, responses.ended_page, query=query)
-
-
-def explain(key: str, *, at: int | Position | None = None, session_id: str | None = None) -> Call[Explanation]:
-    """Why the session under `key` lives, and until when; or why it ended, and by which record.
-
-    With `at`, a log time in milliseconds or a position, it is about the session of that time, as it was then, and says
-    what became of it since; with `session_id`, about that very session.
-    """
-    query = {} if at is None else {"at": _point_in_time(at, "at")}
-    if session_id is not None:
-        query["session_id"] = str(session_id)
-    return _read_call(_path(key, "explain"), responses.explanation, key=key, query=query)
-
-
-def as_of(key: str, at: int | Position) -> Call[Session | None]:
-    """The session that lived under `key` at a log time in milliseconds, or right after the record at a position."""
-    return _read_call(
-        _path(key), responses.session_or_none(key), key=key, query={"as_of": _point_in_time(at)}, none_errors=_GONE
-    )
-
-
-def statistics() -> Call[dict[str, Any]]:
-    """Counters and gauges as plain JSON values."""
-    return Call("GET", STATISTICS, responses.plain_object, is_read=True, is_repeatable=True)
 
 
 # ── maintenance ──
@@ -345,25 +237,8 @@ def _apply_plan(plan: PrunePlan) -> Call[PrunePlan] | None:
 # ── what they are made of ──
 
 
-def _read_call(path: str, read: Any, **options: Any) -> Call[Any]:
-    return Call("GET", path, read, is_read=True, is_repeatable=True, waits_for_position=True, **options)
-
-
-def _path(key: str, verb: str | None = None) -> str:
-    check_key(key)
-    return path_of(key, verb)
-
-
 def _match(version: int | None) -> dict[str, str]:
     return {} if version is None else {"If-Match": f'"{version}"'}
-
-
-def _point_in_time(at: int | Position, name: str = "as_of") -> str:
-    if isinstance(at, tuple) and len(at) == 2:
-        return position_text(Position(*at))
-    if isinstance(at, int) and not isinstance(at, bool):
-        return str(at)
-    raise InvalidSetting(f"{name} = {shown(at)}: give a log time in milliseconds, or a Position")
 
 
 def _object(attributes: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
 """The doctor: looks at a log, its snapshot and the machine, and says of each thing how it stands and what to do next.
 
-It only reads. It opens no engine, makes no file, joins no group and asks for no producer, so that it may be used beside
-a service that runs, and on one that cannot start.
+It only reads. It opens no engine, leaves no file behind, joins no group and asks for no producer, so that it may be
+used beside a service that runs, and on one that cannot start.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lastseen.doctor.findings import Finding, error, ok, warning
 from lastseen.engine.errors import LogUnavailable
+from lastseen.engine.log.file_system import LOCAL_STEP, NETWORK, answer_text, kind_of, lock_failure
 from lastseen.engine.log.port import Record
 from lastseen.engine.log.sqlite.reader import SqliteLogReader
 
@@ -36,7 +37,7 @@ def opened_file(path: Path) -> Iterator[tuple[SqliteLogFile, list[Finding]]]:
     with closing(SqliteLogReader(str(path))) as reader:
         log = SqliteLogFile(reader)
         says = f"{path} holds {sum(log.ends):,} records in {len(log.ends)} partitions"
-        yield log, [ok("log", says), _rights(path), _wal(path)]
+        yield log, [ok("log", says), _rights(path), _file_system(path), _wal(path)]
 
 
 def _rights(path: Path) -> Finding:
@@ -44,6 +45,17 @@ def _rights(path: Path) -> Finding:
         if not os.access(place, right):
             return error("rights", f"this user cannot write to {place}", "correct its owner or its permissions")
     return ok("rights", "this user can write to the log and its folder")
+
+
+def _file_system(path: Path) -> Finding:
+    """Whether its file system has locks that processes of one machine can rely on."""
+    failure, kind = lock_failure(path.parent), kind_of(path)
+    if failure is not None:
+        return error("file system", f"{path} cannot be locked: {answer_text(path, failure)}", LOCAL_STEP)
+    if kind in NETWORK:
+        says = f"{path} is on {kind}, a network file system: write-ahead mode works for one machine's processes only"
+        return warning("file system", says, LOCAL_STEP)
+    return ok("file system", f"{f'{kind}: ' if kind else ''}it has locks")
 
 
 def _wal(path: Path) -> Finding:

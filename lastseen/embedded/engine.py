@@ -58,7 +58,9 @@ class Engine(Commands, PastReads, Figures):
         for note in state.notes:
             _logger.warning("%s", note)
         view_lock = threading.Lock()
-        self._body_reads = BodyReads(state.bodies, state.snapshot, view_lock, self._check_open)
+        self._body_reads = BodyReads(
+            state.bodies, state.snapshot, view_lock, self._check_open, state.history.end_before
+        )
         view = LiveView(state.partitions, self._body_reads, view_lock)
         view.fail_from_start(state.failures)
         self._subscriptions = Subscriptions()
@@ -139,18 +141,21 @@ class Engine(Commands, PastReads, Figures):
         status: Status | str | Anything = ANY,
         prefix: str | Anything = ANY,
         owner: str | Anything = ANY,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page:
         """A page of live sessions: `lru` (least recently used first), `deadline` (soonest first) or `created`.
 
-        A filter that is left out leaves no session out. `None` and empty text are refused: a program that computed them
-        did not mean all sessions. Raises `InvalidSetting`, also for an unknown sort, status or limit, and for a cursor
-        of a page with another sort or filter.
+        With `since_ms` those that were last used at that time or later, with `until_ms` before it. A filter that is
+        left out leaves no session out. `None` and empty text are refused: a program that computed them did not mean all
+        sessions. Raises `InvalidSetting`, also for an unknown sort, status or limit, and for a cursor of a page with
+        another sort or filter.
         """
         return self._views.list(
             self._now_ms(), sort=sort, status=wanted_status(status), prefix=wanted_text("prefix", prefix) or "",
-            owner=wanted_text("owner", owner), limit=limit, cursor=cursor,
+            owner=wanted_text("owner", owner), since_ms=since_ms, until_ms=until_ms, limit=limit, cursor=cursor,
         )  # fmt: skip
 
     def register_prefixes(self, prefixes: Iterable[str]) -> None:

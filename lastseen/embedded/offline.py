@@ -18,6 +18,7 @@ from lastseen.embedded.settings import Settings
 from lastseen.engine.clock import SystemClock
 from lastseen.engine.errors import InvalidSetting, LogUnavailable, SnapshotError, shown
 from lastseen.engine.log import open_log
+from lastseen.engine.log.file_system import locked_text
 from lastseen.engine.log.read_only import copy_database, is_locked
 from lastseen.engine.log.sqlite.file import FAILURES
 from lastseen.engine.log.urls import SCHEMES, split_url, unknown_scheme
@@ -133,6 +134,4 @@ def copy_views(log: Path, folder: Path) -> None:
 
 def locked(path: Path, error: Exception) -> SnapshotError:
     """The error for a snapshot, a history or an archive that stays locked."""
-    return SnapshotError(
-        f"{path} is locked by another process: try again, or find out which process holds the lock ({error})"
-    )
+    return SnapshotError(f"{path} {locked_text(path, error)}")

@@ -28,6 +28,7 @@ from lastseen.projections.explain import (
 from lastseen.projections.facts import Fact
 from lastseen.projections.facts_replay import FactsReplay
 from lastseen.projections.history import Entry, History
+from lastseen.projections.key_states import KeyStates
 from lastseen.projections.live_view import LiveView
 from lastseen.projections.refold import differences
 from lastseen.projections.session_spans import SessionSpan, SpanPage
@@ -52,12 +53,24 @@ class PastReads:
         self._history = history
         self._views = view
         self._present_ms = now_ms
+        self._key_states = KeyStates()
         self._raise_if_closed = check_open
 
-    def history(self, key: str, *, after_offset: int = -1, limit: int = 1_000) -> Sequence[Entry]:
-        """Every record of a key with its verdict, in the order of the log; a page of `limit` after `after_offset`."""
+    def history(
+        self,
+        key: str,
+        *,
+        after_offset: int = -1,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+        limit: int = 1_000,
+    ) -> Sequence[Entry]:
+        """Every record of a key with its verdict, in the order of the log; a page of `limit` after `after_offset`.
+
+        Or those of a time: `since_ms` is included, `until_ms` is not. Raises `InvalidSetting` and `SnapshotError`.
+        """
         self._written_history(key)
-        return self._history.entries(key, after_offset=after_offset, limit=limit)
+        return self._history.entries(key, after_offset=after_offset, since_ms=since_ms, until_ms=until_ms, limit=limit)
 
     def _known_end(self, key: str, session_id: str | None) -> SessionEnd | None:
         """How the latest session of a key ended, or the one with an id, as far as memory and history know. O(1)."""
@@ -66,10 +79,28 @@ class PastReads:
         except SnapshotError:
             return None  # the call is refused all the same
 
-    def session_spans(self, key: str, *, after_offset: int = -1, limit: int = 1_000) -> Sequence[SessionSpan]:
-        """How each session of a key began and ended."""
+    def session_spans(
+        self,
+        key: str,
+        *,
+        after_offset: int = -1,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+        owner: str | Anything = ANY,
+        limit: int = 1_000,
+    ) -> Sequence[SessionSpan]:
+        """How each session of a key began and ended; a page of those that began after `after_offset`.
+
+        Or those that lived at some time from `since_ms` on and before `until_ms`, or were an owner's. Raises
+        `InvalidSetting` and `SnapshotError`.
+        """
+        wanted = wanted_text("owner", owner)
         self._written_history(key)
-        return [self._now(span) for span in self._history.session_spans(key, after_offset=after_offset, limit=limit)]
+        found = self._history.session_spans(
+            key, after_offset=after_offset, since_ms=since_ms, until_ms=until_ms, owner=wanted, limit=limit
+        )
+        spans = [self._now(span) for span in found]
+        return [span for span in spans if span.lived_within(since_ms, until_ms) and wanted in (None, span.owner)]
 
     def last_session_span(self, key: str) -> SessionSpan | None:
         """How the latest session of a key began, and how it ended if it has; `None` if there never was one.
@@ -175,7 +206,7 @@ class PastReads:
             span = self._history.session_span_at(key, at)
             if span is None or (span.ended_at_ms is not None and span.ended_at_ms <= at):
                 return at, None  # found without its records
-        past = KeyRefold(self._views.partition_of(key).number)
+        past = KeyRefold(self._views.partition_of(key).number, self._key_states)
         at_ms = past.fold_until(self._log, self._history, key, at)
         if at_ms is None:  # the record has no time of its own, or the key had none before it
             at_ms = self._time_before(key, at)
@@ -255,7 +286,8 @@ class PastReads:
     def as_of(self, key: str, at: int | Position) -> SessionView | None:
         """The session that lived under `key` at a log time in milliseconds, or right after the record at a position.
 
-        Costs a read of the key's records up to there. Raises `LogMismatch` if the log does not hold them, or has no
+        Costs a read of the session's records up to there; of those alone that an earlier read of it has not
+        reached, but for some thousands. Raises `LogMismatch` if the log does not hold them, or has no
         such position, and `InvalidSetting` for a time in the future and for what is neither a time nor a position.
         """
         _, found = self._refolded(key, at)
@@ -298,7 +330,7 @@ class PastReads:
                 f"as_of = {at} is in the future, which is not known: it is {now_ms} now, in milliseconds;"
                 " give an earlier time"
             )
-        past = KeyRefold(self._views.partition_of(key).number)
+        past = KeyRefold(self._views.partition_of(key).number, self._key_states)
         at_ms = past.fold_until(self._log, self._history, key, at)
         return past, None if at_ms is None else past.find(key, at_ms)
 

@@ -32,8 +32,9 @@ class JsonBytes(Response):
 
 
 def of_session(
-    session: SessionView, engine: Engine, status: int = 200, headers: Mapping[str, str] | None = None
-) -> Response:
+    session: SessionView, engine: Engine, status: int = 200, headers: Mapping[str, str] | None = None,
+    members: Mapping[str, Any] | None = None,
+) -> Response:  # fmt: skip
     """One session, with its version as `ETag` and what the answer reflects as `Position`."""
     # The partition may have been dropped since, and then nothing of it is reached; the response reflects the session.
     reached = max(engine.reached(session.partition), session.position)
@@ -42,7 +43,7 @@ def of_session(
         HEADER: position_text(reached),
         PARTITIONS_HEADER: str(engine.partition_count),
     }
-    return JsonBytes(encode(session.as_dict()), status, {**stated, **(headers or {})})
+    return JsonBytes(encode({**session.as_dict(), **(members or {})}), status, {**stated, **(headers or {})})
 
 
 def reflecting(engine: Engine, partitions: Iterable[int]) -> dict[str, str]:

@@ -365,7 +365,52 @@ def test_ended_sessions_are_found_by_owner_and_time(tmp_path: Path, monkeypatch:
         monkeypatch.undo()
         time.tzset()
     failed(*ended, "--since", "yesterday", exit_code=2, says="a time ago such as 2h")
-    failed("ls", "--log", url, "--since", "1h", exit_code=2, says="add --status ended")
+
+
+def test_history_and_ls_within_times_and_of_an_owner(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'log.db'}"
+    clock = lastseen.ManualClock(1_700_000_000_000)  # 2023-11-14T22:13:20Z
+    with lastseen.open_engine(url, clock=clock, background=False, idle_ttl="9000d") as engine:
+        for key, owner in (("a", "ana"), ("a", "bo"), ("b", "ana"), ("c", "ana"), ("d", "ana")):
+            engine.open(key, attributes={"owner": owner})
+            clock.advance(60_000)
+            if key in "ab":
+                engine.close(key)
+
+    def keys(*arguments: str) -> list[str]:
+        return [row["key"] for row in data_of("ls", "--log", url, *arguments)["sessions"]]
+
+    assert keys("--since", "2023-11-14T22:17:00Z") == ["d"]
+    assert keys("--until", "2023-11-14 22:17") == ["c"]
+    records = data_of("history", "a", "--log", url, "--until", "1700000060000")["records"]
+    assert [(row["name"], row["at_ms"]) for row in records] == [("created", 1_700_000_000_000)]
+    assert len(data_of("history", "a", "--log", url, "--since", "1700000060000")["records"]) == 3
+    (life,) = data_of("history", "a", "--owner", "bo", "--log", url)["lives"]
+    assert life["began_at_ms"] == 1_700_000_060_000
+    for size in ("1", "2", "3", "1000"):
+        found, cursor = [], ()
+        while cursor is not None:
+            page = data_of("history", "--owner", "ana", "--log", url, "--limit", size, *cursor)
+            found += [row["key"] for row in page["lives"]]
+            cursor = None if page["cursor"] is None else ("--cursor", page["cursor"])
+        assert found == ["c", "d", "b", "a"]
+    window = ("--since", "1700000130000", "--until", "1700000200000")
+    assert [row["key"] for row in data_of("history", "--owner", "ana", "--log", url, *window)["lives"]] == ["c", "b"]
+    assert re.search(r"c +\S+ +2023-11-14T22:16:20.000Z +- ", run("history", "--owner", "ana", "--log", url).stdout)
+    failed("history", "--log", url, exit_code=2, says="give a KEY, or --owner NAME")
+    failed("history", "a", "--log", url, "--cursor", "soon", exit_code=2, says="give an offset")
+    failed("ls", "--log", url, "--reason", "idle", exit_code=2, says="add --status ended")
+
+
+def test_show_has_local_times_on_request(log: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    try:
+        assert "+05:30" in run("show", KEY, "--local", "--log", log).stdout
+        assert "+05:30" not in run("show", KEY, "--log", log).stdout
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_explain_of_an_earlier_life(tmp_path: Path) -> None:

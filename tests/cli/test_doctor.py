@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
+import re
 import shutil
 import sqlite3
 import ssl
@@ -28,7 +31,7 @@ from lastseen.configuration.service_settings import ServiceSettings
 from lastseen.doctor import machine
 from lastseen.doctor import snapshot as doctor_snapshot
 from lastseen.engine.clock import SystemClock
-from lastseen.engine.log import open_log
+from lastseen.engine.log import file_system, open_log
 from lastseen.engine.log.port import Message
 from lastseen.projections.snapshot_rows import PartitionRow, decode_partition, sealed, unsealed
 
@@ -82,8 +85,8 @@ def test_all_is_well_and_nothing_is_changed(log: Path, tmp_path: Path) -> None:
 
     assert files(tmp_path) == before
     assert {check: each["severity"] for check, each in found.items()} == dict.fromkeys(
-        ["log", "rights", "write-ahead log", "genesis", "clocks", "producers", "records", "flood", "snapshot", "digest",
-         "history", "archives", "disk", "access", "memory"], "ok",
+        ["log", "rights", "file system", "write-ahead log", "genesis", "clocks", "producers", "records", "flood",
+         "snapshot", "digest", "history", "archives", "disk", "access", "memory"], "ok",
     )  # fmt: skip
     assert found["log"]["says"] == f"{log} holds 32 records in 2 partitions"
     assert "0 records behind the log, 15 sessions" in found["snapshot"]["says"]
@@ -336,6 +339,27 @@ def test_a_log_that_cannot_be_written_to(log: Path, monkeypatch: pytest.MonkeyPa
         "check": "rights", "severity": "error", "says": f"this user cannot write to {log.parent}",
         "next_step": "correct its owner or its permissions",
     }  # fmt: skip
+
+
+def test_a_file_system_without_locks(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(file_system, "_try", refuse)
+    found = findings(log, exit_code=1)["file system"]
+    assert found["severity"] == "error"
+    assert re.search(r"log.db cannot be locked: its file system.* answers a lock with ENOLCK \(No locks", found["says"])
+    assert "keep the log on a local disk" in found["next_step"]
+
+
+def test_a_network_file_system(log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text(
+        f"1 0 0:1 / / rw - ext4 /dev/vda rw\n2 1 0:2 / {log.parent} rw,noatime shared:1 - nfs4 server:/home rw\n"
+    )
+    monkeypatch.setattr(file_system, "MOUNTS", mounts)
+    found = findings(log, exit_code=1)["file system"]
+    assert (found["severity"], "nfs4, a network file system" in found["says"]) == ("warning", True)
 
 
 def test_a_cache_that_does_not_fit_the_memory(log: Path) -> None:

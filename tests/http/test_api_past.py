@@ -63,6 +63,18 @@ def test_lives_of_a_key(client: httpx.Client, lived: None) -> None:
     assert page["cursor"] is None
 
 
+def test_records_and_lives_within_times(client: httpx.Client, lived: None, problem: Problem) -> None:
+    page = client.get(f"{PLACE}/history", params={"since": iso_from_ms(T0 + MIN), "until": T0 + 2 * MIN}).json()
+    assert [row["at_ms"] for row in page["records"]] == [T0 + MIN]
+    lives = client.get(f"{PLACE}/history", params={"of": "lives", "since": T0 + 3 * MIN}).json()["lives"]
+    assert [life["began_at_ms"] for life in lives] == [T0 + 3 * MIN]
+    assert client.get(f"{PLACE}/history", params={"of": "lives", "owner": "ana"}).json()["lives"] == []
+    assert "of=lives" in problem(client.get(f"{PLACE}/history", params={"owner": "ana"}))["detail"]
+    listed = [client.get("/v1/sessions", params=params).json()["sessions"]
+              for params in ({"since": T0 + 3 * MIN}, {"until": iso_from_ms(T0 + 3 * MIN)})]  # fmt: skip
+    assert [[session["key"] for session in sessions] for sessions in listed] == [[KEY], []]
+
+
 def test_why(client: httpx.Client, engine: Engine, lived: None) -> None:
     said = client.get(f"{PLACE}/explain").json()
     assert (said["status"], said["offset"], said["source"]) == ("active", 4, "/lastseen")

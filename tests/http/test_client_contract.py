@@ -106,6 +106,23 @@ def test_a_rotation_carries_over(there: Any) -> None:
         there.rotate("unknown")
 
 
+def test_listings_and_histories_within_times(there: Any, clock: ManualClock) -> None:
+    for owner in ("ana", "bo"):
+        there.open(KEY, attributes={"owner": owner})
+        clock.advance(MIN)
+        there.close(KEY)
+    there.open("live", attributes={"owner": "bo"})
+    first, second = there.session_spans(KEY)
+    assert there.session_spans(KEY, owner="bo") == [second]
+    assert there.session_spans(KEY, until_ms=T0 + MIN) == [first]
+    assert there.session_spans(KEY, since_ms=T0 + 2 * MIN) == [second]
+    assert [entry.at_ms for entry in there.history(KEY, since_ms=T0 + MIN, until_ms=T0 + 2 * MIN)] == [T0 + MIN] * 2
+    assert [session.key for session in there.list(since_ms=T0 + 2 * MIN).sessions] == ["live"]
+    assert there.list(until_ms=T0 + 2 * MIN).sessions == []
+    with pytest.raises(InvalidSetting):
+        there.list(since_ms="yesterday")
+
+
 # ── living ──
 
 
@@ -249,6 +266,10 @@ def test_ending(there: Any, clock: ManualClock) -> None:
     assert (end.session_id, end.ended_at_ms, end.reason) == (first.session_id, T0, "logout")
     assert [type(each) for each in there.touch_many([KEY, "unknown"])] == [SessionEnded, SessionNotFound]
     second = there.open(KEY)
+    previous = second.previous
+    assert (previous.session_id, previous.ended_at_ms, previous.reason) == (first.session_id, T0, "logout")
+    assert tuple(previous.position) == (0, 2)
+    assert first.previous is None
     with pytest.raises(SessionEnded):
         there.close(KEY, session_id=first.session_id)
     clock.advance(30 * MIN)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from lastseen import ServiceError
 from lastseen.api.problems import Problem
 from lastseen.client import commands as calls
+from lastseen.client import reads
 from lastseen.client.call import Call, NoResponse, Response
 from lastseen.engine import errors
 from lastseen.engine.errors import (
@@ -29,7 +30,7 @@ from lastseen.engine.errors import (
     VersionConflict,
 )
 
-PLAIN: list[Call[Any]] = [calls.touch(KEY), calls.open(KEY), calls.get(KEY), calls.take_lease(KEY, "job", 1000)]
+PLAIN: list[Call[Any]] = [calls.touch(KEY), calls.open(KEY), reads.get(KEY), calls.take_lease(KEY, "job", 1000)]
 PINNED: list[Call[Any]] = [
     calls.suspend(KEY, session_id=ID), calls.resume(KEY, session_id=ID), calls.update(KEY, {"n": 1}, session_id=ID),
     calls.rotate(KEY, session_id=ID), calls.touch(KEY, attributes={"n": 1}, if_version=2, session_id=ID),
@@ -138,7 +139,7 @@ def test_a_plan_is_made_and_carried_out_once() -> None:
 
 
 def test_pauses_grow_and_are_bounded() -> None:
-    driven = Driven(calls.get(KEY), [without_end(False)], timeout_s=100)
+    driven = Driven(reads.get(KEY), [without_end(False)], timeout_s=100)
     assert isinstance(driven.error, LogUnavailable)
     assert driven.pauses[:3] == pytest.approx([0.0375, 0.075, 0.15])
     assert max(driven.pauses) == 1.5
@@ -147,15 +148,15 @@ def test_pauses_grow_and_are_bounded() -> None:
 @pytest.mark.parametrize("timeout_s", [1, 10, 30, 60])
 def test_a_call_is_tried_until_its_time_is_over(timeout_s: float) -> None:
     for answer in (without_end(False), without_end(True)):
-        driven = Driven(calls.get(KEY), [answer], timeout_s=timeout_s)
+        driven = Driven(reads.get(KEY), [answer], timeout_s=timeout_s)
         assert timeout_s - 0.05 <= driven.took_s <= timeout_s
         assert len(driven.sent) == len(driven.pauses) + 1
-    frozen = Driven(calls.get(KEY), lambda _: FROZEN, timeout_s=timeout_s)
+    frozen = Driven(reads.get(KEY), lambda _: FROZEN, timeout_s=timeout_s)
     assert timeout_s - 0.05 <= frozen.took_s <= timeout_s + 0.01
 
 
 def test_all_is_over_after_the_timeout() -> None:
-    for call, kind in ((calls.get(KEY), LogUnavailable), (calls.touch(KEY), OutcomeUnknown)):
+    for call, kind in ((reads.get(KEY), LogUnavailable), (calls.touch(KEY), OutcomeUnknown)):
         driven = Driven(call, [without_end(True)], timeout_s=1)
         assert type(driven.error) is kind
         assert sum(driven.pauses) < 1
@@ -165,11 +166,11 @@ def test_all_is_over_after_the_timeout() -> None:
 
 
 def test_an_answer_that_does_not_come_leaves_time_for_another_try() -> None:
-    assert Driven(calls.get(KEY), [session()], timeout_s=4).sent[0].timeout_s == 2
-    assert Driven(calls.get(KEY), [session()], timeout_s=10).sent[0].timeout_s == 3
-    assert Driven(calls.get(KEY), [session()], timeout_s=10, try_timeout_s=8.0).sent[0].timeout_s == 5
-    assert Driven(calls.list(), [Response(200, {}, b'{"sessions":[],"cursor":null}')]).sent[0].timeout_s == 5
-    slow = Driven(calls.get(KEY), [FROZEN, FROZEN, FROZEN, FROZEN, session()], timeout_s=60)
+    assert Driven(reads.get(KEY), [session()], timeout_s=4).sent[0].timeout_s == 2
+    assert Driven(reads.get(KEY), [session()], timeout_s=10).sent[0].timeout_s == 3
+    assert Driven(reads.get(KEY), [session()], timeout_s=10, try_timeout_s=8.0).sent[0].timeout_s == 5
+    assert Driven(reads.list(), [Response(200, {}, b'{"sessions":[],"cursor":null}')]).sent[0].timeout_s == 5
+    slow = Driven(reads.get(KEY), [FROZEN, FROZEN, FROZEN, FROZEN, session()], timeout_s=60)
     assert [sent.timeout_s for sent in slow.sent] == [3, 3, 6, 6, 12], "what is slow, and not frozen, gets longer"
     assert Driven(calls.rotate(KEY), [session()], timeout_s=10).sent[0].timeout_s == 10
 
@@ -177,11 +178,11 @@ def test_an_answer_that_does_not_come_leaves_time_for_another_try() -> None:
 @pytest.mark.parametrize("status", [429, 503])
 def test_the_service_is_given_the_time_it_asks_for(status: int) -> None:
     busy = problem(Problem(status, "too-many-requests", "slow down", headers={"Retry-After": "3"}))
-    for call in (calls.get(KEY), calls.rotate(KEY)):
+    for call in (reads.get(KEY), calls.rotate(KEY)):
         driven = Driven(call, [busy, session()])
         assert driven.pauses == pytest.approx([3 * 1.125])  # and a little more, so that not all come back together
     late = problem(Problem(status, "too-many-requests", "slow down", headers={"Retry-After": "60"}))
-    driven = Driven(calls.get(KEY), [late])
+    driven = Driven(reads.get(KEY), [late])
     assert isinstance(driven.error, ServiceError)
     assert (driven.error.status, driven.error.kind) == (status, "too-many-requests")
     assert driven.pauses == []
@@ -189,7 +190,7 @@ def test_the_service_is_given_the_time_it_asks_for(status: int) -> None:
 
 @pytest.mark.parametrize("said", ["nonsense", "-1", "Wed, 21 Oct 2015 07:28:00 GMT", "9" * 400])
 def test_a_time_that_makes_no_sense_is_no_time(said: str) -> None:
-    driven = Driven(calls.get(KEY), [problem(LogUnavailable("locked"), **{"retry-after": said}), session()])
+    driven = Driven(reads.get(KEY), [problem(LogUnavailable("locked"), **{"retry-after": said}), session()])
     assert driven.pauses == pytest.approx([0.0375])
 
 
@@ -209,7 +210,7 @@ def test_a_proxy_that_gives_up_tells_nothing_of_the_outcome(status: int) -> None
     proxy = Response(status, {"content-type": "text/html"}, b"<h1>Bad gateway</h1>")
     assert isinstance(Driven(calls.rotate(KEY), [proxy]).error, OutcomeUnknown)
     assert Driven(calls.touch(KEY), [proxy, session()]).result.version == 3
-    assert Driven(calls.get(KEY), [proxy, session()]).result.version == 3
+    assert Driven(reads.get(KEY), [proxy, session()]).result.version == 3
 
 
 # ── answers that are none ──
@@ -225,23 +226,23 @@ NONSENSE = [
 @pytest.mark.parametrize("content", NONSENSE)
 def test_a_lying_service_is_found_out(content: bytes) -> None:
     lie = Response(200, {}, content)
-    read = Driven(calls.get(KEY), [lie])
+    read = Driven(reads.get(KEY), [lie])
     assert type(read.error) is ServiceError
     assert read.error.status == 200
     assert type(Driven(calls.touch(KEY), [lie]).error) is OutcomeUnknown
 
 
 LISTS: list[Callable[[], Call[Any]]] = [
-    calls.list, calls.statistics, lambda: calls.history(KEY), lambda: calls.session_spans(KEY),
-    lambda: calls.messages(KEY),
-    lambda: calls.explain(KEY),
+    reads.list, reads.statistics, lambda: reads.history(KEY), lambda: reads.session_spans(KEY),
+    lambda: reads.messages(KEY),
+    lambda: reads.explain(KEY),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("make", LISTS)
 @pytest.mark.parametrize("content", [b"", b"[]", b'"x"', b'{"records":[{"verdict":"maybe"}],"lives":7,"messages":[1]}'])
 def test_so_is_one_that_lies_of_more(make: Callable[[], Call[Any]], content: bytes) -> None:
-    if make is calls.statistics and content.startswith(b"{"):
+    if make is reads.statistics and content.startswith(b"{"):
         content = b"7"  # any object will do there
     assert type(Driven(make(), [Response(200, {}, content)]).error) is ServiceError
 
@@ -258,7 +259,7 @@ def test_a_verdict_that_is_none_is_found_out() -> None:
         "event_id": None, "source": None, "reason": None,
     }  # fmt: skip
     answer = Response(200, {}, json.dumps({"records": [row]}).encode())
-    assert type(Driven(calls.history(KEY), [answer]).error) is ServiceError
+    assert type(Driven(reads.history(KEY), [answer]).error) is ServiceError
 
 
 def test_touches_are_counted() -> None:
@@ -270,14 +271,14 @@ def test_touches_are_counted() -> None:
 
 @pytest.mark.parametrize("status", [301, 307, 400, 404, 405, 418, 500])
 def test_what_is_none_of_ours_has_its_status(status: int) -> None:
-    driven = Driven(calls.get(KEY), [Response(status, {"location": "http://evil:1/"}, b"elsewhere")])
+    driven = Driven(reads.get(KEY), [Response(status, {"location": "http://evil:1/"}, b"elsewhere")])
     assert isinstance(driven.error, ServiceError)
     assert (driven.error.status, driven.error.kind) == (status, None)
     assert len(driven.sent) == 1
 
 
 def test_a_problem_of_https_own_keeps_its_kind() -> None:
-    driven = Driven(calls.get(KEY), [problem(Problem(403, "forbidden", "another token"))])
+    driven = Driven(reads.get(KEY), [problem(Problem(403, "forbidden", "another token"))])
     assert isinstance(driven.error, ServiceError)
     assert (driven.error.status, driven.error.kind) == (403, "forbidden")
     assert "another token" in str(driven.error)
@@ -287,14 +288,14 @@ def test_every_error_of_the_engine_comes_back_as_itself() -> None:
     left_out = {"shown", "EmitterFull", "NotDelivered", "LastseenError"}
     for name in set(errors.__all__) - left_out:
         kind: type[LastseenError] = getattr(errors, name)
-        driven = Driven(calls.explain(KEY), [problem(kind("because"))], timeout_s=0.01)
+        driven = Driven(reads.explain(KEY), [problem(kind("because"))], timeout_s=0.01)
         assert type(driven.error) is kind, name
 
 
 def test_errors_of_other_names_are_none_of_the_engines() -> None:
     for name in ("shown", "__builtins__", "LastseenError", "SystemExit"):
         stated = Problem(409, "refused-somehow", "because", members={"error": name})
-        assert type(Driven(calls.get(KEY), [problem(stated)]).error) is ServiceError
+        assert type(Driven(reads.get(KEY), [problem(stated)]).error) is ServiceError
 
 
 # ── whatever is answered ──

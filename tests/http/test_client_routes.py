@@ -24,6 +24,7 @@ from driven import (
 
 from lastseen.api.problems import Problem
 from lastseen.client import commands as calls
+from lastseen.client import reads
 from lastseen.client.address import addresses_of
 from lastseen.client.call import Call, NoResponse, Response
 from lastseen.client.retries import Send
@@ -68,8 +69,8 @@ def test_a_connection_that_is_not_made_leaves_time_to_ask_another_even_for_what_
 def test_a_frozen_instance_costs_one_call_its_time_and_the_next_calls_nothing() -> None:
     connection = connected(address=TWO)
     answers = by_host(one=FROZEN, two=served())
-    assert Driven(calls.get(KEY), answers, connection=connection).took_s == 3
-    for call in (calls.get(KEY), calls.get(OTHER), calls.list(), WITH_MESSAGE):
+    assert Driven(reads.get(KEY), answers, connection=connection).took_s == 3
+    for call in (reads.get(KEY), reads.get(OTHER), reads.list(), WITH_MESSAGE):
         driven = Driven(call, lambda sent: FROZEN if sent.address.host == "one" else served(sent.path[-6:] and OTHER)
                         if "user" in sent.path else PAGE if sent.path.endswith("/sessions") else served(),
                         connection=connection)  # fmt: skip
@@ -82,15 +83,15 @@ PAGE = Response(200, {}, b'{"sessions":[],"cursor":null}')
 def test_an_address_that_was_silent_is_tried_again_by_one_call_at_a_time() -> None:
     connection = connected(address=TWO)
     answers = by_host(one=FROZEN, two=PAGE)
-    assert Driven(calls.list(), answers, connection=connection).asked == ["one", "two"]
+    assert Driven(reads.list(), answers, connection=connection).asked == ["one", "two"]
     turn(connection.now_s, 4)
     unsafe = calls.touch(OTHER, message="hello")
     assert Driven(unsafe, by_host(one=FROZEN, two=session(key=OTHER)), connection=connection).asked == ["two"]
-    assert Driven(calls.list(), answers, connection=connection).asked == ["one", "two"]
+    assert Driven(reads.list(), answers, connection=connection).asked == ["one", "two"]
     turn(connection.now_s, 4)
-    assert Driven(calls.list(), answers, connection=connection).asked == ["two"], "twice as long each time"
+    assert Driven(reads.list(), answers, connection=connection).asked == ["two"], "twice as long each time"
     turn(connection.now_s, 4)
-    assert Driven(calls.list(), by_host(one=PAGE), connection=connection).asked == ["one"]
+    assert Driven(reads.list(), by_host(one=PAGE), connection=connection).asked == ["one"]
     assert Driven(unsafe, by_host(one=session(key=OTHER)), connection=connection).asked == ["one"], "it has answered"
 
 
@@ -103,27 +104,27 @@ def turn(clock: Any, seconds: float) -> None:
 def test_the_only_address_is_asked_whatever_it_did() -> None:
     connection = connected()
     for lost in (FROZEN, REFUSED):
-        Driven(calls.get(KEY), lambda _, lost=lost: lost, connection=connection)
+        Driven(reads.get(KEY), lambda _, lost=lost: lost, connection=connection)
         assert Driven(WITH_MESSAGE, [session()], connection=connection).asked == ["one"]
 
 
 def test_the_owner_of_a_partition_is_remembered() -> None:
     connection = connected(address=THREE)
     script = [owned_by("http://three:1"), served()]
-    assert Driven(calls.get(KEY), script, connection=connection).asked == ["one", "three"]
-    for call in (calls.get(KEY), WITH_MESSAGE, calls.open(KEY), calls.history(KEY)):
+    assert Driven(reads.get(KEY), script, connection=connection).asked == ["one", "three"]
+    for call in (reads.get(KEY), WITH_MESSAGE, calls.open(KEY), reads.history(KEY)):
         assert Driven(call, by_host(three=served()), connection=connection).asked == ["three"]
-    assert Driven(calls.get(OTHER), [served(OTHER)], connection=connection).asked == ["one"]
+    assert Driven(reads.get(OTHER), [served(OTHER)], connection=connection).asked == ["one"]
     moved = [owned_by("http://two:1"), served()]
-    assert Driven(calls.get(KEY), moved, connection=connection).asked == ["three", "two"]
-    assert Driven(calls.get(KEY), [served()], connection=connection).asked == ["two"]
+    assert Driven(reads.get(KEY), moved, connection=connection).asked == ["three", "two"]
+    assert Driven(reads.get(KEY), [served()], connection=connection).asked == ["two"]
     vacant = owned_by(None, OwnerState.VACANT)
-    lost = Driven(calls.get(KEY), [vacant, vacant, vacant, served()], connection=connection)
+    lost = Driven(reads.get(KEY), [vacant, vacant, vacant, served()], connection=connection)
     assert lost.asked == ["two", "one", "three", "one"], "once it disowns the partition, it is asked like the others"
 
 
 @pytest.mark.parametrize("dead", [REFUSED, FROZEN, UNREACHABLE])
-@pytest.mark.parametrize("call", [calls.get(KEY), calls.touch(KEY)], ids=["get", "touch"])
+@pytest.mark.parametrize("call", [reads.get(KEY), calls.touch(KEY)], ids=["get", "touch"])
 def test_a_dead_owner_is_left_for_the_other_addresses_until_another_takes_over(
     dead: NoResponse, call: Call[Any]
 ) -> None:
@@ -147,7 +148,7 @@ def test_a_dead_owner_is_left_for_the_other_addresses_until_another_takes_over(
 
 
 def test_twelve_tries_are_not_the_end_of_a_call() -> None:
-    driven = Driven(calls.get(KEY), lambda _: owned_by(None, OwnerState.VACANT), timeout_s=30)
+    driven = Driven(reads.get(KEY), lambda _: owned_by(None, OwnerState.VACANT), timeout_s=30)
     assert isinstance(driven.error, NotOwner)
     assert 29.9 < driven.took_s <= 30
     assert max(driven.pauses) == 0.375, "a partition moves in a moment: the second that Retry-After has is for others"
@@ -160,7 +161,7 @@ def test_an_owner_that_answers_again_is_asked_soon() -> None:
         owned_by("http://three:1") if sent.address.host != "three"
         else FROZEN if connection.now_s() < back_s else served()
     )  # fmt: skip
-    driven = Driven(calls.get(KEY), answers, connection=connection)
+    driven = Driven(reads.get(KEY), answers, connection=connection)
     assert driven.error is None
     assert driven.took_s < 8 + 4 + 3
 
@@ -172,9 +173,9 @@ def test_an_instance_that_shuts_down_is_left_at_once_and_a_log_that_is_down_is_w
     down = Driven(WITH_MESSAGE, [problem(LogUnavailable("locked")), served()], address=TWO)
     assert (down.asked, down.pauses) == (["one", "one"], [pytest.approx(1.125)])
     slow = problem(Problem(429, "too-many-requests", "slow down", headers={"Retry-After": "1"}))
-    assert Driven(calls.get(KEY), [slow, served()], address=TWO).asked == ["one", "one"], "no way around a limit"
+    assert Driven(reads.get(KEY), [slow, served()], address=TWO).asked == ["one", "one"], "no way around a limit"
     proxy = Response(502, {}, b"<html>")
-    assert Driven(calls.get(KEY), by_host(one=proxy, two=served()), address=TWO).asked == ["one", "two"]
+    assert Driven(reads.get(KEY), by_host(one=proxy, two=served()), address=TWO).asked == ["one", "two"]
 
 
 def test_a_connection_that_was_not_free_says_nothing_of_the_service() -> None:
@@ -185,8 +186,8 @@ def test_a_connection_that_was_not_free_says_nothing_of_the_service() -> None:
 
 def test_an_instance_that_was_learnt_of_stands_in_for_the_only_address() -> None:
     connection = connected(timeout_s=30)
-    Driven(calls.get(OTHER), [owned_by("http://two:1"), served(OTHER)], connection=connection)
-    driven = Driven(calls.get(KEY), by_host(one=FROZEN, two=served()), connection=connection)
+    Driven(reads.get(OTHER), [owned_by("http://two:1"), served(OTHER)], connection=connection)
+    driven = Driven(reads.get(KEY), by_host(one=FROZEN, two=served()), connection=connection)
     assert (driven.asked, driven.took_s) == (["one", "two"], 3)
 
 

@@ -8,14 +8,14 @@ import pytest
 from driven import KEY, SECRET, Driven, owned_by, session
 
 from lastseen import AsyncClient, Client
-from lastseen.client import commands as calls
+from lastseen.client import reads
 from lastseen.client.call import Response
 from lastseen.engine.errors import InvalidSetting, NotOwner, OwnerState
 
 
 def named(owner: str, by: str = "https://one:1", *hosts: str) -> Driven:
     """A call that a 421 sends to an owner, which would answer it."""
-    return Driven(calls.get(KEY), [owned_by(owner), session()], address=by, owner_hosts=hosts, is_whole=False)
+    return Driven(reads.get(KEY), [owned_by(owner), session()], address=by, owner_hosts=hosts, is_whole=False)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_an_owner_is_asked_where_a_rule_allows_it(owner: str, by: str, hosts: tu
     ],
 )
 def test_neither_call_nor_token_goes_elsewhere(owner: str, by: str, hosts: tuple[str, ...]) -> None:
-    driven = Driven(calls.get(KEY), lambda _: owned_by(owner), 1, address=by, owner_hosts=hosts)
+    driven = Driven(reads.get(KEY), lambda _: owned_by(owner), 1, address=by, owner_hosts=hosts)
     assert isinstance(driven.error, NotOwner)
     assert driven.error.owner is OwnerState.KNOWN
     assert "owner_hosts" in str(driven.error)
@@ -71,7 +71,7 @@ def test_neither_call_nor_token_goes_elsewhere(owner: str, by: str, hosts: tuple
 
 def test_the_other_addresses_are_asked_when_the_owner_is_named_by_another_name() -> None:
     driven = Driven(
-        calls.get(KEY),
+        reads.get(KEY),
         [owned_by("10.0.0.2:8321"), session()],
         address="http://one:8321,http://two:8321",
         owner_hosts=(),
@@ -82,7 +82,7 @@ def test_the_other_addresses_are_asked_when_the_owner_is_named_by_another_name()
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_an_http_redirect_is_not_followed(status: int) -> None:
     moved = Response(status, {"location": "https://one:1/elsewhere"}, b"")
-    driven = Driven(calls.get(KEY), [moved], address="https://one:1")
+    driven = Driven(reads.get(KEY), [moved], address="https://one:1")
     assert len(driven.sent) == 1
     assert driven.error is not None
     assert SECRET not in str(driven.error)

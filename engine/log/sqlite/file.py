@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lastseen.engine.errors import InvalidSetting, LogCorrupt, LogError, LogMismatch, LogTooNew, LogUnavailable, shown
+from lastseen.engine.log.file_system import input_output_text, locked_text
 from lastseen.engine.log.port import MAX_PARTITIONS
 from lastseen.engine.log.read_only import ReadOnlyFile
 
@@ -33,9 +34,7 @@ def log_error(path: str, error: sqlite3.Error | UnicodeDecodeError | OSError) ->
     """The typed error for what SQLite, or the file system, says of a log's file. Nothing was written."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return LogUnavailable(
-            f"log {path} is locked by another process: try again, or find out which process holds the lock ({error})"
-        )
+        return LogUnavailable(f"log {path} {locked_text(Path(path), error)}")
     if code == sqlite3.SQLITE_FULL:
         return LogUnavailable(f"log {path} cannot grow, the disk is full: free some space and try again ({error})")
     is_read_only = code == sqlite3.SQLITE_CANTOPEN and not all(map(_may_write, (Path(path), Path(path).parent)))
@@ -45,6 +44,8 @@ def log_error(path: str, error: sqlite3.Error | UnicodeDecodeError | OSError) ->
     is_garbled = isinstance(error, UnicodeDecodeError) or "decode to UTF-8" in str(error)
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or is_garbled:
         return LogCorrupt(f"log {path} is damaged ({error}): stop all writers and restore it from a copy")
+    if isinstance(error, sqlite3.Error) and code == sqlite3.SQLITE_IOERR:
+        return LogUnavailable(f"log {path} {input_output_text(Path(path), error)}")
     return LogUnavailable(f"log {path} cannot be used: {error}; check that the disk works and that the folder exists")
 
 

@@ -12,7 +12,8 @@ from starlette.responses import Response
 
 from lastseen.api import queries
 from lastseen.api.paths import ENDED, SESSIONS
-from lastseen.api.points_in_time import time_in
+from lastseen.api.points_in_time import time_or_none
+from lastseen.api.problems import Problem
 from lastseen.api.responses import EndedPage, Explanation, HistoryPage, Message, Messages, Record, SessionSpan
 from lastseen.auth.caller import Scope
 from lastseen.engine.arguments import ANY
@@ -40,12 +41,20 @@ class KeyHistory:
 
     def _history(self, key: str, query: queries.HistoryQuery) -> Response:
         # One more than asked for tells whether there is another page.
-        found = self._engine.history(key, after_offset=query.after, limit=query.limit + 1)
+        if query.owner is not UNSET:
+            raise Problem(422, "invalid-parameter", "owner: it chooses among lives; add of=lives")
+        found = self._engine.history(
+            key, after_offset=query.after, since_ms=time_or_none("since", query.since),
+            until_ms=time_or_none("until", query.until), limit=query.limit + 1,
+        )  # fmt: skip
         rows = [Record(**(entry._asdict() | {"verdict": entry.verdict.label})) for entry in found[: query.limit]]
         return responses.of_value(HistoryPage(rows[-1].offset if len(found) > query.limit else None, records=rows))
 
     def _session_spans(self, key: str, query: queries.HistoryQuery) -> Response:
-        found = self._engine.session_spans(key, after_offset=query.after, limit=query.limit + 1)
+        found = self._engine.session_spans(
+            key, after_offset=query.after, since_ms=time_or_none("since", query.since),
+            until_ms=time_or_none("until", query.until), owner=or_any(query.owner), limit=query.limit + 1,
+        )  # fmt: skip
         spans = [_span(life) for life in found[: query.limit]]
         cursor = spans[-1].began_offset if len(found) > query.limit else None
         return responses.of_value(HistoryPage(cursor, lives=spans))
@@ -75,8 +84,8 @@ class KeyHistory:
         found = self._engine.ended_sessions(
             owner=or_any(query.owner),
             prefix=prefix or ANY,
-            since_ms=None if query.since is UNSET else time_in("since", query.since),
-            until_ms=None if query.until is UNSET else time_in("until", query.until),
+            since_ms=time_or_none("since", query.since),
+            until_ms=time_or_none("until", query.until),
             reason=or_any(query.reason),
             limit=query.limit,
             cursor=or_none(query.cursor),

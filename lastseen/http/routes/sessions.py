@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any
 
 from msgspec import UNSET
 from starlette.requests import Request
@@ -10,6 +12,7 @@ from starlette.responses import Response
 
 from lastseen.api import queries
 from lastseen.api.paths import SESSIONS, path_of
+from lastseen.api.points_in_time import time_or_none
 from lastseen.api.positions import position_text, positions_in
 from lastseen.api.problem_document import EndedSession
 from lastseen.api.problems import Problem
@@ -18,7 +21,7 @@ from lastseen.api.responses import Session, SessionPage
 from lastseen.auth.caller import Caller, Scope
 from lastseen.engine.arguments import ANY
 from lastseen.engine.durations import UNCHANGED, Limit, with_limits
-from lastseen.engine.errors import SessionExists
+from lastseen.engine.errors import SessionExists, SnapshotError
 from lastseen.engine.identifiers import new_session_id
 from lastseen.engine.log.port import Position
 from lastseen.engine.session import Policy, SessionView
@@ -155,7 +158,8 @@ class Sessions:
             raise no_live_session(key, life)
 
     def _response(self, session: SessionView, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-        return responses.of_session(session, self._engine, status, headers)
+        members = _previous_of(session) if status == HTTPStatus.CREATED else {}
+        return responses.of_session(session, self._engine, status, headers, members)
 
     # ── looking ──
 
@@ -206,6 +210,7 @@ class Sessions:
             self._engine.register_prefixes([own])
         page: Page = self._engine.list(
             sort=wanted.sort, status=or_any(wanted.status), prefix=prefix or ANY, owner=or_any(wanted.owner),
+            since_ms=time_or_none("since", wanted.since), until_ms=time_or_none("until", wanted.until),
             limit=wanted.limit, cursor=or_none(wanted.cursor),
         )  # fmt: skip
         body = {"sessions": [session.as_dict() for session in page.sessions], "cursor": page.cursor}
@@ -234,6 +239,15 @@ class Sessions:
             self._engine.close, key, reason=closing.reason, session_id=or_none(closing.session_id), if_version=version
         )
         return responses.nothing(204, responses.reflecting(self._engine, [self._engine.partition_of(key)]))
+
+
+def _previous_of(session: SessionView) -> dict[str, Any]:
+    """How the session before ended, if it is known. The new one has begun, whether the history can be read or not."""
+    try:
+        previous = session.previous
+    except SnapshotError:
+        return {}
+    return {} if previous is None else {"previous": previous._asdict()}
 
 
 def if_match_version(current: SessionView | None, request: Request) -> int | None:
