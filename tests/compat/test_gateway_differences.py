@@ -362,6 +362,15 @@ def test_a_rewrite_that_the_disk_refuses_leaves_the_old_transcript(
     assert "No space left" in caplog.text
 
 
+def test_people_without_a_chat_share_no_direct_message(stage: GatewayStage) -> None:
+    store = stage.open()
+    ana, bob = (store.get_or_create_session(source("", user_id=user)) for user in ("ana", "bob"))
+    assert ana.session_key == "agent:main:telegram:dm::ana"
+    assert bob.session_id != ana.session_id
+    assert store.get_or_create_session(source("ana", user_id="bob")).session_id not in (ana.session_id, bob.session_id)
+    assert store.get_or_create_session(source("", user_id="ana")).session_id == ana.session_id
+
+
 def test_keys_and_sources_are_bounded(stage: GatewayStage) -> None:
     store = stage.open()
     with pytest.raises(InvalidKey):

@@ -27,7 +27,12 @@ CASES: list[tuple[str, dict[str, Any], dict[str, bool], str]] = [
     ("direct messages go by chat", {"chat_id": "c", "user_id": "u"}, {}, "telegram:dm:c"),
     ("and by thread within it", {"chat_id": "c", "thread_id": "t"}, {}, "telegram:dm:c:t"),
     ("without a chat by thread", {"chat_id": "", "thread_id": "t"}, {}, "telegram:dm:t"),
-    ("without either they share one", {"chat_id": ""}, {}, "telegram:dm"),
+    ("without either, and a user, they share one", {"chat_id": ""}, {}, "telegram:dm"),
+    ("without a chat by user", {"chat_id": "", "user_id": "u"}, {}, "telegram:dm::u"),
+    ("and by thread", {"chat_id": "", "user_id": "u", "thread_id": "t"}, {}, "telegram:dm::u:t"),
+    ("by the lasting id", {"chat_id": "", "user_id": "u", "user_id_alt": "a"}, {}, "telegram:dm::a"),
+    ("whatsapp without a number", {"platform": Platform.WHATSAPP, "chat_id": "@lid", "user_id": "601@lid"}, {},
+     "whatsapp:dm::601"),
     ("groups go by chat and user", GROUP, {}, "telegram:group:g:u"),
     ("by the user's lasting id", {**GROUP, "user_id_alt": "lasting"}, {}, "telegram:group:g:lasting"),
     ("unless they are shared", GROUP, {"group_sessions_per_user": False}, "telegram:group:g"),
@@ -64,7 +69,7 @@ def test_two_users_share_a_key_just_where_the_session_is_said_to_be_shared(
     sharing = {"group_sessions_per_user": per_user, "thread_sessions_per_user": per_thread and per_user}
     one, other = (source(chat, chat_type=chat_type, thread_id=thread, user_id=f"{user}{number}") for number in (1, 2))
     same = build_session_key(one, **sharing) == build_session_key(other, **sharing)
-    assert same == (chat_type == "dm" or is_shared_multi_user_session(one, **sharing))
+    assert same == ((chat_type == "dm" and bool(chat)) or is_shared_multi_user_session(one, **sharing))
 
 
 def test_a_whatsapp_user_keeps_his_key_under_every_name_that_the_bridge_knows(tmp_path: Path) -> None:

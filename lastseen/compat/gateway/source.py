@@ -92,7 +92,8 @@ def is_shared_multi_user_session(
 def build_session_key(source: Any, group_sessions_per_user: bool = True, thread_sessions_per_user: bool = False) -> str:
     """The key of the session that a message belongs to: `agent:main:<platform>:<type>[:<chat>][:<thread>][:<user>]`.
 
-    Direct messages go by chat, and by thread within it. Groups go by chat and user, threads by chat and thread, unless
+    Direct messages go by chat, and by thread within it; where a platform names no chat, by user, with an empty place
+    for the chat, so that no chat's key can be a user's. Groups go by chat and user, threads by chat and thread, unless
     set otherwise. The same source gives the same key, always.
     """
     platform = platform_name(source.platform)
@@ -100,6 +101,11 @@ def build_session_key(source: Any, group_sessions_per_user: bool = True, thread_
     if source.chat_type == "dm":
         if platform == Platform.WHATSAPP.value:
             chat = canonical_identifier(chat)
+        participant = participant_of(source)
+        if not chat and participant:
+            thread = [str(source.thread_id)] if source.thread_id else []
+            by_user: str = storable(":".join([PREFIX, platform, "dm", "", participant, *thread]))
+            return by_user
         parts = [chat, source.thread_id]
     else:
         per_user = thread_sessions_per_user and group_sessions_per_user if source.thread_id else group_sessions_per_user
