@@ -32,6 +32,7 @@ from lastseen.engine.log.port import Record
 from lastseen.engine.log.read_only import ReadOnlyFile, copy_database, is_locked
 from lastseen.engine.log.sqlite.file import FAILURES, TABLE
 from lastseen.engine.log.sqlite.reader import SqliteLogReader
+from lastseen.engine.session import SessionView
 from lastseen.projections.archive import archives_of, is_sound
 from lastseen.projections.partition import Partition
 from lastseen.projections.snapshot import Snapshot
@@ -41,7 +42,7 @@ from lastseen.projections.statistics import Statistics
 
 MAX_LISTED = 5
 """Differences of one kind that are listed in full; the rest are counted."""
-PAGE = 10_000
+PAGE = 1_000
 Difference = tuple[str, Any, Any]
 """What differs, and how it is by the log and by the snapshot."""
 PROGRESS_EVERY = 4_096
@@ -123,31 +124,33 @@ def _differences(refolded: Engine, continued: Engine) -> Iterator[str]:
 def _session_differences(refolded: Engine, continued: Engine) -> Iterator[Difference]:
     """Sessions that are live in both and not the same, or live in one only: one after the other, as bodies may be more
     than memory holds."""
-    for key in _keys(refolded):
-        one, other = _contents(refolded, key), _contents(continued, key)
+    in_both = 0
+    for session in _sessions(refolded):
+        found = continued.get(session.key)
+        one, other = _contents(refolded, session), None if found is None else _contents(continued, found)
+        in_both += found is not None
         if one != other:
-            yield key, one, other
-    for key in _keys(continued):
-        if refolded.get(key) is None:
-            yield key, None, _contents(continued, key)
+            yield session.key, one, other
+    if continued.count() == in_both:
+        return  # none lives there alone
+    for session in _sessions(continued):
+        if refolded.get(session.key) is None:
+            yield session.key, None, _contents(continued, session)
 
 
-def _keys(engine: Engine) -> Iterator[str]:
+def _sessions(engine: Engine) -> Iterator[SessionView]:
     cursor: str | None = None
     while True:
         page = engine.list(sort="created", limit=PAGE, cursor=cursor)
-        yield from [session.key for session in page.sessions]
+        yield from page.sessions
         cursor = page.cursor
         if cursor is None:
             return
 
 
-def _contents(engine: Engine, key: str) -> dict[str, Any] | None:
-    """What lives under a key, with attributes and messages."""
-    session = engine.get(key)
-    if session is None:
-        return None
-    return {**session.as_dict(), "messages": [message[:] for message in engine.messages(key)]}
+def _contents(engine: Engine, session: SessionView) -> dict[str, Any]:
+    """A session with its attributes and messages."""
+    return {**session.as_dict(), "messages": [message[:] for message in engine.messages(session.key)]}
 
 
 def _named(kind: str, unlike: Iterable[Difference]) -> Iterator[str]:
