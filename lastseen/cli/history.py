@@ -50,7 +50,7 @@ def history(
     local: Local = False,
     output: Output = OutputFormat.TABLE,
 ) -> None:
-    """List a key's records with their verdicts, or the sessions of an owner."""
+    """List a key's records with verdicts, or an owner's sessions."""
     from lastseen.embedded.offline import reading
     from lastseen.engine.errors import InvalidSetting
 
