@@ -6,7 +6,7 @@ from typing import Any
 
 from lastseen.cli.compact import Column, is_compact, put_compact, when_text
 from lastseen.cli.options import OutputFormat, or_any
-from lastseen.cli.printing import put_listing, say_more, time_text
+from lastseen.cli.printing import put_listing, say_failed, say_more, time_text
 from lastseen.cli.progress import progress_bar
 from lastseen.cli.times import time_option
 
@@ -47,13 +47,15 @@ def list_ended(
             cursor=cursor,
         )
         now_ms = None if engine.is_importing else engine.now_ms()
+        failed = engine.partitions().failed
     if output is OutputFormat.TABLE and is_compact(wide):
         ended = [{"ended": when_text(span.ended_at_ms, now_ms, local)} for span in page.spans]
         put_compact([_shown(span, local) | each for span, each in zip(page.spans, ended, strict=True)], _COMPACT)
+        say_failed(failed)
         say_more("sessions", page.cursor)
         return
     rows = [_shown(span, local) if output is OutputFormat.TABLE else span.as_dict() for span in page.spans]
-    put_listing("sessions", rows, output, _COLUMNS, page.cursor, is_wide=wide)
+    put_listing("sessions", rows, output, _COLUMNS, page.cursor, is_wide=wide, failed=failed)
 
 
 def _shown(span: Any, local: bool) -> dict[str, Any]:

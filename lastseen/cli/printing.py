@@ -67,13 +67,16 @@ def put_listing(
     cursor: str | int | None = None,
     *,
     is_wide: bool = False,
+    failed: Mapping[int, Exception] | None = None,
 ) -> None:
     """A page of a listing. As JSON, one object: the rows under the name of what is listed, and `cursor`.
 
-    `cursor` fetches the next page; `None` on the last, and for what has no pages.
+    `cursor` fetches the next page; `None` on the last, and for what has no pages. `failed` are the partitions that are
+    missing, and why: they are named on stderr, and in JSON as `failed_partitions`.
     """
+    say_failed(failed or {})
     if form is OutputFormat.JSON:
-        put_json({name: list(rows), "cursor": cursor})
+        put_json({name: list(rows), "cursor": cursor} | ({"failed_partitions": sorted(failed)} if failed else {}))
         return
     put_rows(rows, form, columns, is_wide=is_wide)
     say_more(name, cursor)
@@ -83,6 +86,12 @@ def say_more(name: str, cursor: str | int | None) -> None:
     """Say how the next page of a listing is fetched, if there is one."""
     if cursor is not None:
         say(f"more {name} follow: --cursor {cursor}")
+
+
+def say_failed(failed: Mapping[int, Exception]) -> None:
+    """Say which partitions a listing lacks, and why."""
+    for number, why in sorted(failed.items()):
+        say(f"partition {number} cannot be read, so its sessions are missing here: {why}")
 
 
 def put_values(

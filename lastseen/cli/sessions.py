@@ -9,7 +9,7 @@ import typer
 from lastseen.cli.compact import Column, Wide, is_compact, put_compact, when_text
 from lastseen.cli.ended import list_ended
 from lastseen.cli.options import DEFAULT_LOG, Key, LogUrl, Output, OutputFormat, completed, or_any
-from lastseen.cli.printing import put_json, put_listing, put_rows, put_values, say_more, time_text
+from lastseen.cli.printing import put_json, put_listing, put_rows, put_values, say_failed, say_more, time_text
 from lastseen.cli.progress import progress_bar
 from lastseen.cli.times import Local, Since, Until, time_option
 
@@ -83,12 +83,14 @@ def ls(
         sessions = [session.as_dict() for session in page.sessions]
         # The sessions of a history that is being imported are long past: their times are shown as they are.
         now_ms = None if engine.is_importing else engine.now_ms()
+        failed = engine.partitions().failed
     if output is OutputFormat.TABLE and is_compact(wide):
         put_compact([each | _relative_times(each, now_ms, local) for each in sessions], _COMPACT)
+        say_failed(failed)
         say_more("sessions", page.cursor)
         return
     rows = [_with_times(each, local) for each in sessions] if output is OutputFormat.TABLE else sessions
-    put_listing("sessions", rows, output, _COLUMNS, page.cursor, is_wide=wide)
+    put_listing("sessions", rows, output, _COLUMNS, page.cursor, is_wide=wide, failed=failed)
 
 
 def _relative_times(session: dict[str, Any], now_ms: int | None, local: bool) -> dict[str, str | None]:

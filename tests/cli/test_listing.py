@@ -7,6 +7,7 @@ import platform
 import runpy
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,9 @@ from typer.testing import CliRunner
 import lastseen
 from lastseen.cli.compact import cut, distance_text, when_text
 from lastseen.cli.program import app
+from lastseen.engine.errors import LogCorrupt
+from lastseen.engine.log.port import Record
+from lastseen.engine.log.sqlite.reader import SqliteLogReader
 
 LONG = "telegram:-100123456789:thread-42:user-998877665544332211:device-of-ana-at-home"
 WIDE = "chat:日本語日本語日本語日本語日本語日本語日本語日本語日本語日本語:花子"
@@ -137,3 +141,39 @@ def test_completion_can_be_printed_and_installed(monkeypatch: pytest.MonkeyPatch
     assert "_LASTSEEN_COMPLETE=complete_bash" in script.stdout
     assert "complete -o default -F _lastseen_completion lastseen" in script.stdout
     assert "--install-completion" in CliRunner().invoke(app, ["--help"]).stdout
+
+
+@pytest.mark.parametrize("status", [(), ("--status", "ended")])
+def test_partitions_that_cannot_be_read_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: tuple[str, ...]
+) -> None:
+    url = f"sqlite:///{tmp_path / 'log.db'}"
+    with lastseen.open_engine(url, background=False, partitions=3) as engine:
+        for number in range(12):
+            engine.create(f"key-{number}")
+            if status:
+                engine.close(f"key-{number}")
+        here = sorted(key for key in map("key-{}".format, range(12)) if engine.partition_of(key) != 1)
+    for name in ("log.db.snapshot", "log.db.history"):
+        (tmp_path / name).unlink()
+    read = SqliteLogReader.read
+
+    def damaged(self: SqliteLogReader, partition: int, offset: int, limit: int) -> Sequence[Record]:
+        if partition == 1:
+            raise LogCorrupt("partition 1: the record at offset 1 is damaged")
+        return read(self, partition, offset, limit)
+
+    whole = CliRunner().invoke(app, ["ls", *status, "--log", url, "-o", "json"])
+    assert "failed_partitions" not in json.loads(whole.stdout)
+    assert whole.stderr == ""
+    monkeypatch.setattr(SqliteLogReader, "read", damaged)
+    found = CliRunner().invoke(app, ["ls", *status, "--log", url, "-o", "json"])
+    listed = json.loads(found.stdout)
+    assert sorted(each["key"] for each in listed["sessions"]) == here
+    assert listed["failed_partitions"] == [1]
+    for form in ("json", "jsonl", "table"):
+        said = CliRunner().invoke(app, ["ls", *status, "--log", url, "-o", form])
+        assert said.exit_code == 0
+        assert said.stderr.startswith("partition 1 cannot be read, so its sessions are missing here: partition 1: the")
+    compact = CliRunner().invoke(app, ["ls", *status, "--log", url], env={"COLUMNS": "80"})
+    assert compact.stderr.startswith("partition 1 cannot be read")
