@@ -44,7 +44,7 @@ fi
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check kafka kafka-cluster kafka-jars browser curl test test-all test-busy replay-check crash kafka-crash faults simulate mutants fuzz torture soak fuzz-codec bench bench-quick bench-setup real-gateway docs docs-setup docs-site lock locks-check quick test-pythons fresh clean no-python
+.PHONY: help setup demo check lint types types-windows house-rules kafka kafka-cluster kafka-jars browser curl test test-all test-busy replay-check crash kafka-crash faults simulate mutants fuzz torture soak fuzz-codec bench bench-quick bench-setup real-gateway docs docs-setup docs-site lock locks-check quick test-pythons fresh clean no-python
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -80,10 +80,20 @@ demo: $(DEMO_STAMP) ## replay the chat recording in the repository; log and snap
 	$(BIN)/lastseen replay lastseen/replay/data/ubuntu-irc-slice.jsonl.gz --log sqlite:///var/demo/chat.db --fresh
 
 check: setup ## lint, formatting, types and the house rules
+	@# At once, since each takes one core; what each prints stays together.
+	@$(MAKE) --no-print-directory --jobs --output-sync=target lint types types-windows house-rules
+
+lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: setup
 	$(BIN)/mypy
+
+types-windows: setup
 	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/win32
+
+house-rules: setup
 	$(BIN)/python -m pytest tests/style
 
 kafka: setup ## run a real Kafka broker on loopback until Ctrl-C

@@ -43,7 +43,10 @@ def test_both_tiers_look_everywhere_but_at_what_check_runs() -> None:
     assert re.findall(r"--ignore\S*|--deselect\S*|-k \S+|tests/\S+", shared[1]) == ["--ignore=tests/style"]
     for target in ("test", "test-all"):
         assert re.fullmatch(r"\t\$\(PYTEST\) -m \"[^\"]+\"", recipe(target))
-    assert recipe("check").endswith("pytest tests/style")
+    checks = re.search(r"^check: .*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert checks
+    assert "house-rules" in checks[1].split()
+    assert recipe("house-rules").endswith("pytest tests/style")
 
 
 def test_the_marks_are_these() -> None:
