@@ -35,6 +35,8 @@ CONFIG = {
 }
 BEYOND_SCHEMAS = ("/problems/idempotency-key-reused", "/problems/invalid-event")
 """Refusals of requests that fit the schema: for what came before, or for what no schema can say."""
+BEYOND_EACH_FIELD = ("cursor = ", "give either sessions, or a filter", "owner and prefix are missing", "owner: it ")
+"""How the details of other such refusals begin: each field fits, and not all of them together."""
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +50,11 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         with served.client() as client:
             engine.open("first")
             client.post("/v1/sessions/first/touch")
+            # Opens the connection by which the session before is read, once for all requests.
+            engine.create("again")
+            engine.close("again")
+            engine.flush()
+            assert engine.create("again").previous is not None
         yield served
     patch.undo()
 
@@ -69,7 +76,7 @@ def check(case: Case, answer: Response) -> None:
     excluded: list[Any] = [ignored_auth]
     if answer.status_code == 422:
         problem = answer.json()
-        if problem["type"] in BEYOND_SCHEMAS or problem["detail"].startswith("cursor = "):
+        if problem["type"] in BEYOND_SCHEMAS or problem["detail"].startswith(BEYOND_EACH_FIELD):
             excluded.append(positive_data_acceptance)
     case.validate_response(answer, excluded_checks=excluded)
 
