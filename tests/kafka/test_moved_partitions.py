@@ -49,16 +49,30 @@ def pair(kafka_broker: SharedBroker, tmp_path: Path) -> Iterator[tuple[Instance,
 
 
 def pause_append(engine: Engine, before: bool) -> tuple[threading.Event, threading.Event]:
-    """Have the engine's next append wait before it is made, or after: an event for its arrival, one to let it go on."""
+    """Have the engine's next append wait before it is made, or after: an event for its arrival, one to let it go on.
+
+    Meanwhile no thread of the engine's folds what was appended: what has been folded has a known outcome.
+    """
     arrived, may_go = threading.Event(), threading.Event()
     append: Append = engine._log.append
 
     def paused(messages: Sequence[Message]) -> Sequence[Position]:
         engine._log.append = append  # type: ignore[method-assign, assignment]
+        shared, asked = engine._duties._log, threading.Event()
+        assert shared is not None
+
+        def unchanged(ends: Sequence[int], timeout_s: float) -> list[int]:
+            asked.set()
+            threading.Event().wait(timeout_s / 10)
+            return list(ends)
+
+        shared.await_growth = unchanged  # type: ignore[method-assign]
+        assert asked.wait(PATIENCE_S), "a question from before would be answered"
         if not before:
             done = append(messages)
         arrived.set()
         assert may_go.wait(PATIENCE_S)
+        del shared.await_growth  # type: ignore[method-assign]
         return append(messages) if before else done
 
     engine._log.append = paused  # type: ignore[method-assign, assignment]

@@ -68,6 +68,9 @@ class Pruning:
             # Who sees some keys only must not learn from a plan how many others there are.
             due = [each for each in due if caller.covers(each.key) and each.reason in TIMED_REASONS]
             spared = []
+        if caller.prefix:
+            # Else it would go through the sessions of others.
+            self._engine.register_prefixes([caller.prefix])
         guarded = self._engine.guarded(MAX_SPARED, caller.prefix or ANY)
         rows = [
             service_responses.SparedRow(each.key, each.session_id, each.partition, each.guard, each.over_since_ms)
